@@ -1,0 +1,177 @@
+"""From a YAML file and dotted overrides to a validated configuration.
+
+Values travel as JSON into pydantic's strict mode, so that a list is a tuple and a number is never text. YAML 1.1 reads `1e-3` as text; the loader here reads it as a number.
+"""
+
+import hashlib
+import json
+import re
+from collections.abc import Mapping, Sequence
+from difflib import get_close_matches
+from functools import cache
+from pathlib import Path
+from types import UnionType
+from typing import Annotated, Any, TypeVar, Union, get_args, get_origin
+
+import yaml
+from pydantic import BaseModel, ValidationError
+
+from components.config.schema import ExperimentConfig
+from components.errors import ConfigError
+
+Model = TypeVar("Model", bound=BaseModel)
+
+
+class _Loader(yaml.SafeLoader):
+    """SafeLoader that reads 1e-3 as a float and refuses repeated keys."""
+
+
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float", re.compile(r"^[-+]?(\d[\d_]*\.?[\d_]*|\.\d[\d_]*)([eE][-+]?\d+)$"), list("-+.0123456789")
+)
+
+
+def _mapping_without_repeats(loader: _Loader, node: yaml.MappingNode) -> dict[Any, Any]:
+    keys = [loader.construct_object(key) for key, _ in node.value]  # type: ignore[no-untyped-call]
+    repeated = sorted({str(key) for key in keys if keys.count(key) > 1})
+    if repeated:
+        raise ConfigError(f"Repeated key '{repeated[0]}' at line {node.start_mark.line + 1}. Keep one of them.")
+    return loader.construct_mapping(node, deep=True)
+
+
+_Loader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _mapping_without_repeats)
+
+
+def load_experiment(path_or_name: str, overrides: Sequence[str] = ()) -> ExperimentConfig:
+    """Read an experiment file, or a checked-in experiment by its name, and apply `a.b=value` overrides.
+
+    Raises ConfigError: the file is missing or is no YAML mapping, a path is unknown, a value is refused, the search space holds an invalid point.
+    """
+    from components.config.space import check_space
+
+    path = _find(path_or_name)
+    try:
+        values = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)  # noqa: S506  (a SafeLoader)
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path} is not readable as YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(values, dict):
+        raise ConfigError(f"{path} holds {type(values).__name__}, expected a mapping of sections such as 'backbone:' and 'data:'.")
+    for override in overrides:
+        apply_override(values, override)
+    config = validate(ExperimentConfig, values)
+    check_space(config)
+    return config
+
+
+def experiments_folder() -> Path:
+    """Folder of the checked-in experiments."""
+    return Path(__file__).resolve().parents[2] / "pipelines" / "experiments"
+
+
+def _find(path_or_name: str) -> Path:
+    path = Path(path_or_name)
+    if path.suffix in {".yaml", ".yml"}:
+        if path.is_file():
+            return path
+        raise ConfigError(f"Experiment file '{path}' does not exist. Give the path of a YAML file or one of: {', '.join(_names())}.")
+    named = experiments_folder() / f"{path_or_name}.yaml"
+    if named.is_file():
+        return named
+    raise ConfigError(f"Unknown experiment '{path_or_name}'.{_did_you_mean(path_or_name, _names())} Known: {', '.join(_names())}.")
+
+
+def _names() -> list[str]:
+    return sorted(path.stem for path in experiments_folder().glob("*.yaml"))
+
+
+def apply_override(values: dict[str, Any], override: str) -> None:
+    """Set `a.b.c=value` (value read as YAML) in nested mappings; raises ConfigError for a malformed or unknown path."""
+    path, equals, text = override.partition("=")
+    path = path.strip()
+    if not equals or not path:
+        raise ConfigError(f"Override '{override}' is not of the form path=value, for example adapter.prefix_length=16.")
+    try:
+        value = yaml.load(text, Loader=_Loader)  # noqa: S506  (a SafeLoader)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{path}: '{text}' is not readable as a YAML value: {' '.join(str(error).split())}") from error
+    if path.startswith("search.space."):
+        values.setdefault("search", {}).setdefault("space", {})[path.removeprefix("search.space.")] = value
+        return
+    check_path(path)
+    set_path(values, path, value)
+
+
+def set_path(values: dict[str, Any], path: str, value: Any) -> None:
+    """Set a dotted path in nested mappings, making sections as needed."""
+    *sections, last = path.split(".")
+    for section in sections:
+        if not isinstance(values.get(section), dict):
+            values[section] = {}
+        values = values[section]
+    values[last] = value
+
+
+def check_path(path: str, model: type[BaseModel] = ExperimentConfig) -> None:
+    """Raise ConfigError with the nearest known path unless `path` names a setting or a section."""
+    known = config_paths(model)
+    if path not in known:
+        raise ConfigError(f"Unknown config path '{path}'.{_did_you_mean(path, known)}")
+
+
+@cache
+def config_paths(model: type[BaseModel]) -> tuple[str, ...]:
+    """Every dotted path of settings and sections below a model."""
+    paths: list[str] = []
+    for name, field in model.model_fields.items():
+        paths.append(name)
+        for section in _models_in(field.annotation):
+            paths += [f"{name}.{path}" for path in config_paths(section)]
+    return tuple(dict.fromkeys(paths))
+
+
+def _models_in(annotation: Any) -> list[type[BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return [annotation]
+    if get_origin(annotation) in (Union, UnionType):
+        return [model for part in get_args(annotation) for model in _models_in(part)]
+    if get_origin(annotation) is Annotated:
+        return _models_in(get_args(annotation)[0])
+    return []
+
+
+def validate(model: type[Model], values: Mapping[str, Any]) -> Model:
+    """Validate plain values in strict JSON mode; raises ConfigError that names each path, what was given, and the fix."""
+    try:
+        return model.model_validate_json(json.dumps(values))
+    except ValidationError as error:
+        raise ConfigError("; ".join(_explain(model, item) for item in error.errors(include_url=False))) from error
+    except TypeError as error:
+        raise ConfigError(f"The configuration holds a value that is no text, number, list or mapping: {error}. Quote it.") from error
+
+
+def _explain(model: type[BaseModel], item: Any) -> str:
+    path = ".".join(str(part) for part in item["loc"] if part not in ("choice", "log_uniform", "uniform", "integer", "grid"))
+    given = item["input"]
+    if item["type"] == "extra_forbidden":
+        return f"Unknown config path '{path}'.{_did_you_mean(path, config_paths(model))}"
+    if item["type"] == "missing":
+        return f"{path} is required and missing. Add it to the experiment file or give --set {path}=..."
+    message = item["msg"].removeprefix("Value error, ")
+    shown = json.dumps(given, default=str)
+    return f"{path or model.__name__}: {message}" + ("" if isinstance(given, dict) else f" (given {shown})")
+
+
+def _did_you_mean(path: str, known: Sequence[str]) -> str:
+    close = get_close_matches(path, known, n=1, cutoff=0.6)
+    return f" Did you mean '{close[0]}'?" if close else ""
+
+
+def resolved(config: BaseModel) -> dict[str, Any]:
+    """Every setting, defaults included, as JSON-able values: what is stored with each run."""
+    values: dict[str, Any] = json.loads(config.model_dump_json())
+    return values
+
+
+def config_sha256(config: BaseModel) -> str:
+    """Hash of the resolved settings; equal for equal settings whatever the order in the file."""
+    return hashlib.sha256(json.dumps(resolved(config), sort_keys=True).encode()).hexdigest()

@@ -1,0 +1,96 @@
+"""Configuration errors name the path, what was given and the fix; equal settings have equal hashes."""
+
+from pathlib import Path
+
+import pytest
+
+from components.config import config_sha256, load_experiment, trial_config
+from components.errors import ConfigError
+
+MINIMAL = """
+name: toy
+backbone: {source: local, name_or_path: folder, family: longformer}
+data: {files: {train: train.jsonl}}
+optimizer: {learning_rate: 1e-3}
+"""
+
+
+def write(tmp_path: Path, text: str) -> str:
+    path = tmp_path / "toy.yaml"
+    path.write_text(text)
+    return str(path)
+
+
+def refused(tmp_path: Path, text: str = MINIMAL, *overrides: str) -> str:
+    with pytest.raises(ConfigError) as caught:
+        load_experiment(write(tmp_path, text), overrides)
+    return str(caught.value)
+
+
+def test_scientific_notation_is_a_number(tmp_path: Path) -> None:
+    assert load_experiment(write(tmp_path, MINIMAL)).optimizer.learning_rate == 1e-3
+
+
+def test_overrides_reach_nested_settings(tmp_path: Path) -> None:
+    config = load_experiment(write(tmp_path, MINIMAL), ["adapter.prefix_length=16", "optimizer.betas=[0.8, 0.99]", "data.files.test=x.csv"])
+    assert (config.adapter.prefix_length, config.optimizer.betas, config.data.files.test) == (16, (0.8, 0.99), "x.csv")
+
+
+def test_unknown_path_suggests_the_nearest(tmp_path: Path) -> None:
+    assert refused(tmp_path, MINIMAL, "adapter.prefix_lenght=8") == "Unknown config path 'adapter.prefix_lenght'. Did you mean 'adapter.prefix_length'?"
+    assert "Did you mean 'optimizer.learning_rate'?" in refused(tmp_path, MINIMAL.replace("learning_rate", "learning_rat"))
+
+
+def test_text_is_not_a_number(tmp_path: Path) -> None:
+    assert "adapter.prefix_length" in refused(tmp_path, MINIMAL, "adapter.prefix_length='8'")
+
+
+def test_missing_section_is_named(tmp_path: Path) -> None:
+    assert "backbone.family is required" in refused(tmp_path, MINIMAL.replace(", family: longformer", ""))
+
+
+def test_repeated_key_is_refused(tmp_path: Path) -> None:
+    assert "Repeated key 'name'" in refused(tmp_path, MINIMAL + "name: other\n")
+
+
+def test_missing_file_and_unknown_name_say_what_exists(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="does not exist"):
+        load_experiment(str(tmp_path / "none.yaml"))
+    with pytest.raises(ConfigError, match="Unknown experiment 'dem'"):
+        load_experiment("dem")
+
+
+@pytest.mark.parametrize(
+    ("space", "message"),
+    [
+        ("{adapter.prefix_lengt: {choice: [1]}}", "Did you mean 'adapter.prefix_length'"),
+        ("{adapter.prefix_length: {choice: [4, 0]}}", "value 0 is refused"),
+        ("{optimizer.learning_rate: {log_uniform: [0.0, 1.0]}}", "0 < low < high"),
+        ("{optimizer.learning_rate: {choise: [0.1]}}", "expected one of"),
+        ("{data.max_tokens: {choice: [64]}}", "stays the same within one search"),
+        ("{search.num_trials: {choice: [64]}}", "Unknown config path"),
+    ],
+)
+def test_bad_space_is_refused_before_anything_starts(tmp_path: Path, space: str, message: str) -> None:
+    error = refused(tmp_path, MINIMAL + f"search: {{space: {space}}}")
+    assert "search.space" in error and message in error
+
+
+def test_grid_needs_values_to_enumerate(tmp_path: Path) -> None:
+    assert "grid searcher" in refused(
+        tmp_path, MINIMAL + "search: {searcher: grid, space: {optimizer.learning_rate: {log_uniform: [1e-4, 1e-2]}}}"
+    )
+
+
+def test_a_point_of_the_space_is_validated_again(tmp_path: Path) -> None:
+    config = load_experiment(write(tmp_path, MINIMAL))
+    assert trial_config(config, {"adapter.prefix_length": 32}).adapter.prefix_length == 32
+    with pytest.raises(ConfigError, match="adapter.prefix_length"):
+        trial_config(config, {"adapter.prefix_length": -1})
+
+
+def test_hash_does_not_depend_on_the_order_of_keys(tmp_path: Path) -> None:
+    one = load_experiment(write(tmp_path, MINIMAL))
+    other = load_experiment(write(tmp_path, "\n".join(reversed(MINIMAL.strip().splitlines()))))
+    assert config_sha256(one) == config_sha256(other)
+    assert config_sha256(one) != config_sha256(load_experiment(write(tmp_path, MINIMAL), ["seed=11"]))
