@@ -1,0 +1,201 @@
+"""Artifact format 1: a folder with JSON and safetensors that any tool can read; no pickle, no code.
+
+The fact a newcomer gets wrong: `adapter.prefix` is stored materialised, so a reparametrised adapter loads as a plain one.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from components.adapters.card import card
+from components.adapters.model import AdaptedModel, adapt
+from components.atomic_folder import atomic_folder
+from components.backbones import family_of
+from components.config import validate
+from components.config.schema import ClassificationHeadConfig, PrefixPropagationConfig
+from components.errors import ArtifactError, ConfigError
+
+FORMAT = 1
+CONFIG_FILE = "adapter_config.json"
+TENSOR_FILE = "adapter_model.safetensors"
+CALIBRATION_FILE = "calibration.json"
+
+# What decides a backbone's function besides its weights; other keys of config.json change between transformers versions.
+STRUCTURE = (
+    "model_type hidden_size num_hidden_layers num_attention_heads num_key_value_heads head_dim intermediate_size hidden_act vocab_size "
+    "max_position_embeddings type_vocab_size attention_window pad_token_id layer_norm_eps rms_norm_eps sliding_window"
+).split()
+
+
+def save_adapter(
+    model: AdaptedModel, folder: str | Path, *, training: Mapping[str, Any] | None = None, backbone_id: Mapping[str, Any] | None = None
+) -> Path:
+    """Write a live model's adapter as format 1, atomically; returns the folder.
+
+    `training`: {"config_sha256", "data_fingerprint", "code_version", ...}; `backbone_id`: fields that override name_or_path, revision and add others.
+    Raises ArtifactError where a tensor is empty or not finite.
+    """
+    return write_artifact(
+        folder,
+        model.artifact_tensors(),
+        adapter_config=model.adapter_config,
+        head_config=model.head_config,
+        backbone_info=describe_backbone(model.backbone, backbone_id),
+        training=training,
+    )
+
+
+def write_artifact(
+    folder: str | Path,
+    tensors: Mapping[str, Tensor],
+    *,
+    adapter_config: PrefixPropagationConfig,
+    head_config: ClassificationHeadConfig,
+    backbone_info: Mapping[str, Any],
+    training: Mapping[str, Any] | None = None,
+) -> Path:
+    """Write gathered tensors (see AdaptedModel.artifact_tensors) as format 1, atomically; an earlier artifact in the same place is replaced."""
+    folder = Path(folder)
+    if folder.exists() and any(folder.iterdir()) and not (folder / CONFIG_FILE).is_file():
+        raise ArtifactError(f"'{folder}' is not empty and holds no adapter. Give a new folder: nothing was written.")
+    for name, tensor in tensors.items():
+        _check_finite(name, tensor)
+    config = {
+        "format": FORMAT,
+        **json.loads(adapter_config.model_dump_json(exclude={"reparametrization", "reparametrization_hidden"})),
+        "backbone": dict(backbone_info),
+        "head": {"task": "classification", **json.loads(head_config.model_dump_json())},
+        "training": dict(training or {}),
+    }
+    with atomic_folder(folder) as temporary:
+        (temporary / CONFIG_FILE).write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+        save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, temporary / TENSOR_FILE, metadata={"format": "pt"})
+        (temporary / "README.md").write_text(card(config, tensors), encoding="utf-8")
+    return folder
+
+
+def describe_backbone(backbone: nn.Module, identity: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """The artifact's `backbone` section: where it came from, its family, and a hash of its structure."""
+    structure = backbone_structure(backbone)
+    return {
+        "name_or_path": getattr(backbone.config, "_name_or_path", "") or None,
+        "revision": getattr(backbone.config, "_commit_hash", None),
+        "family": family_of(backbone).name,
+        "config_sha256": structure_sha256(structure),
+        "structure": structure,
+        **(identity or {}),
+    }
+
+
+def backbone_structure(backbone: nn.Module) -> dict[str, Any]:
+    """The part of the backbone's config that its function depends on."""
+    values: dict[str, Any] = backbone.config.to_dict()  # type: ignore[union-attr, operator]
+    return {name: values[name] for name in STRUCTURE if values.get(name) is not None}
+
+
+def structure_sha256(structure: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(structure, sort_keys=True).encode()).hexdigest()
+
+
+def read_adapter_config(folder: str | Path) -> dict[str, Any]:
+    """The artifact's adapter_config.json. Raises ArtifactError where it is missing, broken or of a later format."""
+    path = Path(folder) / CONFIG_FILE
+    try:
+        config: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise ArtifactError(f"'{folder}' holds no {CONFIG_FILE}. Give a folder written by save_adapter.") from error
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise ArtifactError(f"{path} is not readable as JSON: {error}") from error
+    if config.get("format") != FORMAT:
+        raise ArtifactError(f"{path} has format {config.get('format')!r}; this version reads format {FORMAT}. Use a newer prefixprop.")
+    return config
+
+
+def load_adapter(backbone: nn.Module, folder: str | Path) -> AdaptedModel:
+    """The adapted model of an artifact folder around a loaded backbone, in evaluation mode.
+
+    Raises ArtifactError: a broken folder, another backbone than the one trained on (the differing settings are named), wrong shapes, values that are not finite.
+    """
+    config = read_adapter_config(folder)
+    _check_backbone(config.get("backbone") or {}, backbone)
+    tensors = _read_tensors(Path(folder) / TENSOR_FILE)
+    adapter_config, head_config = _configs(config, tensors, folder)
+    model = adapt(backbone, adapter_config, head_config)
+    for name in tensors:
+        if name.startswith("backbone."):
+            _parameter(model, name).requires_grad_(True)
+    _copy_into(model, tensors)
+    return model.eval()
+
+
+def _configs(config: Mapping[str, Any], tensors: Mapping[str, Tensor], folder: str | Path) -> tuple[PrefixPropagationConfig, ClassificationHeadConfig]:
+    own = {name: config[name] for name in PrefixPropagationConfig.model_fields if name in config}
+    own.setdefault("prefix_length", tensors["adapter.prefix"].shape[1] if "adapter.prefix" in tensors else 1)
+    head = config.get("head") or {}
+    if head.get("task", "classification") != "classification":
+        raise ArtifactError(f"'{folder}' has task '{head['task']}'; this version reads classification.")
+    fields = {name: head[name] for name in ClassificationHeadConfig.model_fields if name in head}
+    try:
+        # A stored prefix is materialised, so it loads as a plain one.
+        return validate(PrefixPropagationConfig, own | {"reparametrization": "none"}), validate(ClassificationHeadConfig, fields)
+    except ConfigError as error:
+        raise ArtifactError(f"{Path(folder) / CONFIG_FILE}: {error}") from error
+
+
+def _read_tensors(path: Path) -> dict[str, Tensor]:
+    try:
+        return load_file(path)
+    except FileNotFoundError as error:
+        raise ArtifactError(f"'{path.parent}' holds no {path.name}: the adapter is incomplete.") from error
+    except SafetensorError as error:
+        raise ArtifactError(f"{path} is not readable as safetensors: {error}") from error
+
+
+def _check_backbone(stored: Mapping[str, Any], backbone: nn.Module) -> None:
+    family = family_of(backbone).name
+    if stored.get("family") not in (None, family):
+        raise ArtifactError(f"The adapter was trained on a {stored['family']} backbone, this one is {family}.")
+    structure = backbone_structure(backbone)
+    if stored.get("config_sha256") in (None, structure_sha256(structure)):
+        return
+    known = stored.get("structure") or {}
+    differing = [f"{name}: {known.get(name)} then, {structure.get(name)} here" for name in STRUCTURE if known.get(name) != structure.get(name)]
+    raise ArtifactError(
+        f"The adapter was trained on another backbone ({stored.get('name_or_path')}): " + ("; ".join(differing) or "its config hash differs") + ". Load the backbone it names."
+    )
+
+
+def _copy_into(model: AdaptedModel, tensors: Mapping[str, Tensor]) -> None:
+    expected = model.trainable_parameters()
+    missing = sorted(name for name in expected if name not in tensors and not name.startswith("backbone."))
+    unknown = sorted(set(tensors) - set(expected))
+    if missing or unknown:
+        raise ArtifactError(f"{TENSOR_FILE} does not fit: missing {', '.join(missing) or 'nothing'}; unknown {', '.join(unknown) or 'nothing'}.")
+    for name, tensor in tensors.items():
+        if tensor.shape != expected[name].shape:
+            raise ArtifactError(f"{name} has shape {tuple(tensor.shape)}; this backbone and adapter_config.json need {tuple(expected[name].shape)}.")
+        _check_finite(name, tensor)
+    with torch.no_grad():
+        for name, tensor in tensors.items():
+            expected[name].copy_(tensor)
+
+
+def _parameter(model: AdaptedModel, name: str) -> nn.Parameter:
+    try:
+        return model.get_parameter(name)
+    except AttributeError as error:
+        raise ArtifactError(f"{TENSOR_FILE} holds {name}, which this backbone does not have.") from error
+
+
+def _check_finite(name: str, tensor: Tensor) -> None:
+    if tensor.numel() == 0:
+        raise ArtifactError(f"{name} is empty: it was not gathered from its ZeRO shards.")
+    if not torch.isfinite(tensor).all():
+        raise ArtifactError(f"{name} holds values that are not finite: the adapter diverged.")

@@ -1,0 +1,36 @@
+"""Class probabilities for texts: the one path that `predict`, the registered pyfunc and Python users share."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from components.adapters.model import AdaptedModel
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+
+def classify(
+    model: AdaptedModel, tokenizer: "PreTrainedTokenizerBase", texts: Sequence[str], *, max_tokens: int, batch_size: int = 8, temperature: float = 1.0
+) -> "np.ndarray[Any, np.dtype[np.float32]]":
+    """Probabilities (N, C), float32, in the order of `texts`.
+
+    Documents are truncated to `max_tokens` tokens (special tokens included) and run from longest to shortest, `batch_size` at a time, so that little is padded.
+    `temperature` divides the logits (calibration). The model is put into evaluation mode.
+    """
+    model.eval()
+    if not texts:
+        return np.zeros((0, model.head_config.num_labels), dtype=np.float32)
+    encoded = tokenizer(list(texts), truncation=True, max_length=max_tokens, return_attention_mask=False)["input_ids"]
+    order = sorted(range(len(texts)), key=lambda index: (-len(encoded[index]), index))
+    probabilities = np.empty((len(texts), model.head_config.num_labels), dtype=np.float32)
+    device = model.head.dense.weight.device
+    for start in range(0, len(order), batch_size):
+        rows = order[start : start + batch_size]
+        batch = tokenizer.pad({"input_ids": [encoded[row] for row in rows]}, return_tensors="pt")
+        with torch.inference_mode():
+            logits_BC = model(input_ids=batch["input_ids"].to(device), attention_mask=batch["attention_mask"].to(device)).logits
+        probabilities[rows] = torch.softmax(logits_BC / temperature, dim=-1).cpu().numpy()
+    return probabilities

