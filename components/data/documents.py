@@ -1,0 +1,72 @@
+"""What flows through data preparation: a row as it was read, a document that passed, a problem that did not.
+
+A document's `file` and `row` stay with it until it is tokenised, so that every message can point at the place to mend. Rows count from 1; in CSV the header is row 1.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+SplitName = Literal["train", "validation", "test"]
+SPLITS: tuple[SplitName, ...] = get_args(SplitName)
+
+Reason = Literal[
+    "broken_row",
+    "bad_encoding",
+    "missing_column",
+    "empty_text",
+    "unknown_label",
+    "label_only_in_validation",
+    "label_only_in_test",
+    "duplicate_id",
+    "shared_document",
+]
+
+FIXES: dict[Reason, str] = {
+    "broken_row": "mend or delete the row",
+    "bad_encoding": "save the text as UTF-8",
+    "missing_column": "add the value, or map the right column with data.columns",
+    "empty_text": "delete the row",
+    "unknown_label": "give a text or an integer as label, or map the right column with data.columns.label",
+    "label_only_in_validation": "add documents of this label to train, or delete the row",
+    "label_only_in_test": "add documents of this label to train, or delete the row",
+    "duplicate_id": "make the id unique, or set data.columns.id=null to number the rows",
+    "shared_document": "delete one of the copies: a document may be in one split only",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One record of a source: column name -> value as the format gives it."""
+
+    file: str
+    number: int
+    values: Mapping[str, object]
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """One valid example."""
+
+    id: str
+    text: str
+    label: str
+    file: str
+    row: int
+
+    @property
+    def place(self) -> str:
+        return f"{self.file} row {self.row}"
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One row that cannot be used: where it is and what was found."""
+
+    reason: Reason
+    file: str
+    row: int
+    found: str
+
+    def __str__(self) -> str:
+        return f"{self.file} row {self.row}: {self.found}; {FIXES[self.reason]}"

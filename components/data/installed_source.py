@@ -1,0 +1,6 @@
+"""Source files of installed libraries."""
+
+from components.config.schema import DataConfig
+from components.data.validation import Loaded
+def state(config: DataConfig) -> object: ...
+def read(config: DataConfig, _) -> Loaded: ...

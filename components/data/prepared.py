@@ -1,0 +1,171 @@
+"""Tokenised documents on disk: written once, memory-mapped by every worker.
+
+One Arrow IPC stream per split (`train.arrow`, ... with columns id, label_id, input_ids), readable by `datasets.Dataset.from_file` too, and `prepared.json`, written last.
+"""
+
+import json
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from components.data.documents import SPLITS
+from components.errors import DataError
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+FORMAT = 1
+DESCRIPTION = "prepared.json"
+
+
+@dataclass(frozen=True)
+class SplitReport:
+    """One split in numbers. Tokens include special tokens and are counted after truncation."""
+
+    documents: int
+    labels: dict[str, int]
+    """Documents per label."""
+    repeated: int
+    """Documents whose text occurred before in the same split; they are kept."""
+    tokens: int
+    median_tokens: int
+    p95_tokens: int
+    """95th percentile of document length."""
+    truncated: int
+    """Documents that were longer than max_tokens."""
+    share_of_tokens_cut: float
+    """Tokens cut off over all tokens before truncation."""
+
+
+@dataclass(frozen=True)
+class DataReport:
+    """What came out of the preparation."""
+
+    splits: dict[str, SplitReport]
+    dropped: dict[str, int]
+    """Rows left out, by reason."""
+    first_dropped: tuple[str, ...]
+    """The first of them, named with file, row and fix."""
+    seconds: float
+    """Time that `prepare` took in this process; 0 where the data were only opened."""
+    cached: bool
+    """Whether the data were found ready."""
+
+
+@dataclass(frozen=True)
+class TokenizedSplit:
+    """Documents of one split, memory-mapped; indices follow the source's order."""
+
+    lengths: NDArray[np.int32]
+    """Tokens per document, special tokens included."""
+    label_ids: NDArray[np.int64]
+    """Class of each document, an index into `PreparedData.labels`."""
+    table: "pa.Table" = field(repr=False)
+
+    def __len__(self) -> int:
+        return len(self.lengths)
+
+    @cached_property
+    def ids(self) -> list[str]:
+        """Document ids."""
+        ids: list[str] = self.table["id"].to_pylist()
+        return ids
+
+    def input_ids(self, index: int) -> NDArray[np.int32]:
+        """Token ids of one document, a read-only view of the file."""
+        chunk = int(np.searchsorted(self._ends, index, side="right"))
+        values, offsets, first = self._chunks[chunk]
+        place = index - first
+        return values[offsets[place] : offsets[place + 1]]
+
+    @cached_property
+    def _chunks(self) -> list[tuple[NDArray[np.int32], NDArray[np.int64], int]]:
+        chunks, first = [], 0
+        for chunk in self.table["input_ids"].chunks:
+            chunks.append((chunk.values.to_numpy(zero_copy_only=True), chunk.offsets.to_numpy(zero_copy_only=True), first))
+            first += len(chunk)
+        return chunks
+
+    @cached_property
+    def _ends(self) -> NDArray[np.int64]:
+        return np.cumsum([len(offsets) - 1 for _, offsets, _ in self._chunks], dtype=np.int64)
+
+
+@dataclass(frozen=True)
+class PreparedData:
+    """All that training and evaluation need of the data."""
+
+    splits: dict[str, TokenizedSplit]
+    """train, validation and test."""
+    labels: tuple[str, ...]
+    """Names of the classes in the order of label ids."""
+    fingerprint: str
+    """sha256 of documents, labels, splits, tokenizer and max_tokens: equal fingerprints are equal training data, wherever they came from."""
+    report: DataReport
+    folder: Path
+
+
+@dataclass(frozen=True, slots=True)
+class TokenizedDocument:
+    """One row of the cache."""
+
+    id: str
+    label_id: int
+    input_ids: NDArray[np.int32]
+
+
+def write_split(folder: Path, split: str, chunks: Iterable[list[TokenizedDocument]]) -> None:
+    """Writes one split; each chunk becomes one record batch."""
+    import pyarrow as pa
+
+    schema = pa.schema([("id", pa.string()), ("label_id", pa.int64()), ("input_ids", pa.large_list(pa.int32()))])
+    with pa.OSFile(str(folder / f"{split}.arrow"), "wb") as file, pa.ipc.new_stream(file, schema) as writer:
+        for chunk in chunks:
+            offsets = np.cumsum([0, *(len(document.input_ids) for document in chunk)], dtype=np.int64)
+            values = np.concatenate([document.input_ids for document in chunk])
+            columns = [
+                pa.array([document.id for document in chunk], pa.string()),
+                pa.array([document.label_id for document in chunk], pa.int64()),
+                pa.LargeListArray.from_arrays(pa.array(offsets), pa.array(values)),
+            ]
+            writer.write_batch(pa.record_batch(columns, schema=schema))
+
+
+def write_description(folder: Path, labels: tuple[str, ...], fingerprint: str, report: DataReport) -> None:
+    content = {"format": FORMAT, "labels": labels, "fingerprint": fingerprint, "report": asdict(report)}
+    (folder / DESCRIPTION).write_text(json.dumps(content, indent=2), encoding="utf-8")
+
+
+def open_prepared(folder: Path) -> PreparedData:
+    """Memory-maps what `prepare` wrote: what every worker calls. Raises `DataError` where there is nothing."""
+    try:
+        content = json.loads((folder / DESCRIPTION).read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise DataError(f"no prepared data in '{folder}'; on more than one node cluster.cache_path must be shared storage") from error
+    report = content["report"]
+    return PreparedData(
+        splits={split: _open_split(folder / f"{split}.arrow") for split in SPLITS},
+        labels=tuple(content["labels"]),
+        fingerprint=content["fingerprint"],
+        report=DataReport(
+            splits={split: SplitReport(**numbers) for split, numbers in report["splits"].items()},
+            dropped=report["dropped"],
+            first_dropped=tuple(report["first_dropped"]),
+            seconds=0.0,
+            cached=True,
+        ),
+        folder=folder,
+    )
+
+
+def _open_split(path: Path) -> TokenizedSplit:
+    import pyarrow as pa
+
+    table = pa.ipc.open_stream(pa.memory_map(str(path))).read_all()
+    lengths = [np.diff(chunk.offsets.to_numpy()).astype(np.int32) for chunk in table["input_ids"].chunks]
+    return TokenizedSplit(np.concatenate(lengths), table["label_id"].to_numpy(), table)
