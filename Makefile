@@ -1,0 +1,49 @@
+# The two commands that matter: `make demo` and `make test`. Everything is installed into .venv, once: the stamp is renewed when a dependency changes.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+MAKEFLAGS += --no-print-directory
+
+.PHONY: help install demo test check format clean
+
+help:
+	@echo "make demo     install, start the local cluster, search, register and use an adapter"
+	@echo "make test     every test"
+	@echo "make check    formatting, lint, types, import layers and the quick tests"
+	@echo "make format   format and mend what ruff can mend"
+	@echo "make install  install into $(VENV) (the others do it by themselves)"
+	@echo "make clean    stop the local cluster and remove caches and build outputs; keeps $(VENV) and .prefixprop"
+
+install: $(STAMP)
+
+# torch comes first and pinned: left to the resolver it can pull another build.
+$(STAMP): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed, found " + sys.version.split()[0] + ". Try: make $(MAKECMDGOALS) PYTHON=python3.11" if sys.version_info < (3, 11) else 0)'
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@echo "Installing into $(VENV) (some minutes the first time)"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt "$$(grep '^torch==' constraints.txt)"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt --editable ".[offline,dev,bench]"
+	@touch $(STAMP)
+
+demo: $(STAMP)
+	@$(BIN)/prefixprop up
+	@$(BIN)/python -m pipelines.demo
+
+test: $(STAMP)
+	@$(BIN)/python -m pytest
+
+check: $(STAMP)
+	@$(BIN)/ruff format --check --quiet . || (echo "Run: make format" && exit 1)
+	@$(BIN)/ruff check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports
+	@$(BIN)/python -m pytest -m "not slow"
+
+format: $(STAMP)
+	@$(BIN)/ruff check --fix --quiet . || true
+	@$(BIN)/ruff format .
+
+clean:
+	@test ! -x $(BIN)/prefixprop || $(BIN)/prefixprop down
+	rm -rf build dist prefixprop.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
