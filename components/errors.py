@@ -28,5 +28,9 @@ class ClusterError(UserError):
     """A Ray cluster or an MLflow server cannot be reached or refuses the credentials."""
 
 
+class RegistryError(UserError):
+    """A run, a registered adapter or one of its versions does not exist."""
+
+
 class GateRefused(Exception):
     """A candidate was measured and not promoted (exit code 3)."""

@@ -1,0 +1,51 @@
+"""Tracking of runs and the registry of adapters: MLflow, or a store in memory.
+
+`REGISTRIES` is the table of kinds; components/README.md says how to add one. mlflow is imported when the first call needs it, never by importing this package.
+"""
+
+from importlib import import_module
+
+from components.registry.environment import code_fingerprint, code_version, environment, run_tags
+from components.registry.tolerant_tracker import TolerantTracker
+from components.registry.tracking import (
+    CHALLENGER,
+    CHAMPION,
+    OUTCOMES,
+    Outcome,
+    RegisteredAdapter,
+    RegisteredVersion,
+    RunLog,
+    Tracker,
+    check_model_name,
+    parse_model_uri,
+)
+
+REGISTRIES = {"mlflow": "components.registry.mlflow_tracker:MlflowTracker", "memory": "components.registry.memory_tracker:MemoryTracker"}
+
+
+def open_tracker(kind: str, tracking_uri: str) -> Tracker:
+    """The tracker listed under `kind` in REGISTRIES. Opening connects to nothing: call `check()` for that."""
+    module, attribute = REGISTRIES[kind].split(":")
+    tracker: Tracker = getattr(import_module(module), attribute)(tracking_uri)
+    return tracker
+
+
+__all__ = [
+    "CHALLENGER",
+    "CHAMPION",
+    "OUTCOMES",
+    "REGISTRIES",
+    "Outcome",
+    "RegisteredAdapter",
+    "RegisteredVersion",
+    "RunLog",
+    "TolerantTracker",
+    "Tracker",
+    "check_model_name",
+    "code_fingerprint",
+    "code_version",
+    "environment",
+    "open_tracker",
+    "parse_model_uri",
+    "run_tags",
+]

@@ -1,0 +1,133 @@
+"""An adapter folder brought to life in any process: backbone, adapter, tokenizer and temperature.
+
+`predict`, `evaluate` and the registered pyfunc all answer through `Classifier.probabilities`. Answers are equal bit for bit where documents meet in the same batches, so all of them
+cut long inputs into the same chunks (`CHUNK_DOCUMENTS`) and take the same batch size.
+"""
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from components.errors import ArtifactError
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+    from components.adapters import AdaptedModel
+
+BATCH_SIZE = 8
+CHUNK_DOCUMENTS = 512
+
+
+@dataclass(frozen=True)
+class Classifier:
+    """A live adapter. `labels` are in the order of the logits; an adapter without named labels has "0", "1", ..."""
+
+    model: "AdaptedModel"
+    tokenizer: "PreTrainedTokenizerBase"
+    labels: tuple[str, ...]
+    max_tokens: int
+    temperature: float
+
+    def probabilities(
+        self, texts: Sequence[str], *, batch_size: int = BATCH_SIZE, calibrated: bool = True
+    ) -> "np.ndarray[Any, np.dtype[np.float32]]":
+        """Probabilities (N, C), float32; `calibrated` divides the logits by the fitted temperature."""
+        from components.adapters import classify
+
+        temperature = self.temperature if calibrated else 1.0
+        parts = [
+            classify(
+                self.model,
+                self.tokenizer,
+                texts[start : start + CHUNK_DOCUMENTS],
+                max_tokens=self.max_tokens,
+                batch_size=batch_size,
+                temperature=temperature,
+            )
+            for start in range(0, len(texts), CHUNK_DOCUMENTS)
+        ]
+        return np.concatenate(parts) if parts else np.zeros((0, len(self.labels)), dtype=np.float32)
+
+    def answers(self, texts: Sequence[str], *, batch_size: int = BATCH_SIZE) -> Iterator[dict[str, Any]]:
+        """One {"label": str, "probabilities": {label: float}} per text; float32 values written as float64, exactly."""
+        for row in self.probabilities(texts, batch_size=batch_size):
+            yield {
+                "label": self.labels[int(row.argmax())],
+                "probabilities": dict(zip(self.labels, (float(value) for value in row), strict=True)),
+            }
+
+
+def default_cache_path() -> Path:
+    """Where lengthened backbones are kept when nobody says otherwise."""
+    return Path.home() / ".cache" / "prefixprop"
+
+
+def load_classifier(folder: Path, *, cache_path: Path | None = None) -> Classifier:
+    """Rebuild the adapted model of an artifact folder, from the backbone that its adapter_config.json names.
+
+    Raises ArtifactError where the folder says too little to do so (a folder written by hand: use load_adapter with a backbone of your own), BackboneError where the backbone is not there.
+    """
+    from components.adapters import load_adapter, read_adapter_config
+    from components.backbones import load_backbone
+    from components.config import BackboneConfig
+
+    config = read_adapter_config(folder)
+    backbone_section, training = config.get("backbone") or {}, config.get("training") or {}
+    if "load" not in backbone_section:
+        raise ArtifactError(
+            f"'{folder}' does not say how to load its backbone (backbone.load in adapter_config.json). Load the backbone yourself and call components.adapters.load_adapter."
+        )
+    source = BackboneConfig.model_validate_json(json.dumps(backbone_section["load"]))
+    backbone = load_backbone(source, cache_path=cache_path or default_cache_path())
+    model = load_adapter(backbone, folder)
+    head = config["head"]
+    return Classifier(
+        model=model,
+        tokenizer=_tokenizer(folder, source),
+        labels=tuple(head.get("labels") or (str(index) for index in range(head["num_labels"]))),
+        max_tokens=_max_tokens(training, backbone, model),
+        temperature=read_temperature(folder),
+    )
+
+
+def _tokenizer(folder: Path, source: Any) -> "PreTrainedTokenizerBase":
+    from transformers import AutoTokenizer
+
+    from components.backbones import load_tokenizer
+
+    if not (folder / "tokenizer").is_dir():
+        return load_tokenizer(source)
+    tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(folder / "tokenizer", trust_remote_code=False)
+    if tokenizer.pad_token is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    return tokenizer
+
+
+def _max_tokens(training: Mapping[str, Any], backbone: Any, model: "AdaptedModel") -> int:
+    """Tokens per document as in training; where the artifact does not say, all that the positions leave beside the prefix."""
+    if training.get("max_tokens") is not None:
+        return int(training["max_tokens"])
+    # Longformer counts real tokens from pad_token_id + 1.
+    offset = (backbone.config.pad_token_id or 0) + 1 if backbone.config.model_type == "longformer" else 0
+    return int(backbone.config.max_position_embeddings) - offset - model.adapter_config.prefix_length
+
+
+def read_temperature(folder: Path) -> float:
+    """The temperature in calibration.json; 1 where there is none. Raises ArtifactError where it is no positive number."""
+    path = folder / "calibration.json"
+    if not path.is_file():
+        return 1.0
+    try:
+        temperature = float(json.loads(path.read_text(encoding="utf-8"))["temperature"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise ArtifactError(f"{path} holds no readable temperature: {error}. Delete the file to answer uncalibrated.") from error
+    if not 0.0 < temperature < float("inf"):
+        raise ArtifactError(
+            f"{path} holds temperature {temperature}; it must be a positive number. Delete the file to answer uncalibrated."
+        )
+    return temperature

@@ -1,0 +1,60 @@
+"""What a person reads first in the registry: the telling line of a version, its tags, and the descriptions around it."""
+
+from collections.abc import Mapping
+from typing import Any
+
+# Tag of the version -> param of the run.
+TAGGED_PARAMS = {
+    "backbone": "backbone.name_or_path",
+    "method": "adapter.method",
+    "prefix_length": "adapter.prefix_length",
+    "learning_rate": "optimizer.learning_rate",
+    "trainable_parameters": "trainable_parameters",
+    "max_tokens": "data.max_tokens",
+}
+
+
+def accuracy_text(metrics: Mapping[str, float]) -> str | None:
+    """`84.2% (95% interval 78.1 to 88.9)` from test/accuracy, test/accuracy_low and test/accuracy_high; None where no test accuracy is known."""
+    if "test/accuracy" not in metrics:
+        return None
+    text = f"{100 * metrics['test/accuracy']:.1f}%"
+    if {"test/accuracy_low", "test/accuracy_high"} <= metrics.keys():
+        text += f" (95% interval {100 * metrics['test/accuracy_low']:.1f} to {100 * metrics['test/accuracy_high']:.1f})"
+    return text
+
+
+def headline(metrics: Mapping[str, float], params: Mapping[str, Any]) -> str:
+    """The telling line: the versions table shows little more than this of a description."""
+    accuracy = accuracy_text(metrics)
+    parts = [f"Test accuracy {accuracy}" if accuracy else "Not evaluated on test data"]
+    if "test/majority_accuracy" in metrics:
+        parts.append(f"majority class {100 * metrics['test/majority_accuracy']:.1f}%")
+    if "adapter.prefix_length" in params:
+        parts.append(f"prefix length {params['adapter.prefix_length']}")
+    if "optimizer.learning_rate" in params:
+        parts.append(f"learning rate {float(params['optimizer.learning_rate']):g}")
+    if "trainable_parameters" in params:
+        parts.append(f"{int(params['trainable_parameters']):,} trainable parameters")
+    if "backbone.name_or_path" in params:
+        parts.append(f"on {params['backbone.name_or_path']}")
+    return ", ".join(parts) + "."
+
+
+def version_tags(metrics: Mapping[str, float], params: Mapping[str, Any]) -> dict[str, str]:
+    """Tags of a registered version, made from its metrics and params."""
+    tags = {tag: str(params[name]) for tag, name in TAGGED_PARAMS.items() if params.get(name) is not None}
+    accuracy = accuracy_text(metrics)
+    return tags | ({"test_accuracy": accuracy} if accuracy else {})
+
+
+def model_description(model_name: str, labels: tuple[str, ...], backbone: str | None) -> str:
+    """Description of the registered model: what its versions are and how to use one."""
+    classes = f" into {', '.join(labels)}" if labels else ""
+    return (
+        f"Adapters that classify long documents{classes}; every version is a small set of trained tensors on the frozen backbone {backbone or 'named in adapter_config.json'}.\n\n"
+        "Alias `champion` is the version in use, `challenger` the latest candidate.\n\n"
+        f'    mlflow.pyfunc.load_model("models:/{model_name}@champion").predict(pandas.DataFrame({{"text": ["a long document ..."]}}))\n\n'
+        f"    prefixprop predict --model models:/{model_name}@champion --input documents.jsonl --output answers.jsonl\n\n"
+        "The plain tensors (safetensors and JSON, no code) lie under `artifacts/adapter` of each version."
+    )

@@ -1,0 +1,237 @@
+"""A Tracker that lives and ends with its process: for tests and dry runs. The same rules as MLflow's, no files but those asked for."""
+
+import io
+import json
+import shutil
+import time
+import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from components.errors import RegistryError
+from components.registry.champions import Champions, promoted, rolled_back
+from components.registry.describe import headline, version_tags
+from components.registry.tracking import (
+    CHALLENGER,
+    CHAMPION,
+    Outcome,
+    RegisteredAdapter,
+    RegisteredVersion,
+    check_model_name,
+    param_text,
+    parse_model_uri,
+)
+
+
+@dataclass
+class MemoryRun:
+    """A run: everything that was logged. `metrics` maps a name to its (step, value) pairs in order."""
+
+    experiment: str
+    name: str
+    parent: str | None
+    tags: dict[str, str]
+    status: str = "RUNNING"
+    params: dict[str, str] = field(default_factory=dict)
+    metrics: dict[str, list[tuple[int, float]]] = field(default_factory=dict)
+    files: dict[str, bytes] = field(default_factory=dict)
+
+
+@dataclass
+class MemoryModel:
+    versions: list[RegisteredVersion] = field(default_factory=list)
+    aliases: dict[str, int] = field(default_factory=dict)
+    before: tuple[int, ...] = ()
+
+
+class MemoryTracker:
+    """See tracking.Tracker. `tracking_uri` is only kept as a name. Adapter files are kept in memory too."""
+
+    def __init__(self, tracking_uri: str = "memory://") -> None:
+        self.tracking_uri = tracking_uri
+        self.experiments: dict[str, str] = {}
+        self.runs: dict[str, MemoryRun] = {}
+        self.models: dict[str, MemoryModel] = {}
+        self._adapters: dict[str, dict[str, bytes]] = {}
+
+    def check(self) -> None:
+        return None
+
+    def ensure_experiment(self, name: str, description: str) -> str:
+        self.experiments[name] = description
+        return str(list(self.experiments).index(name) + 1)
+
+    def start_search(
+        self, experiment_name: str, *, run_name: str, config: Mapping[str, Any], params: Mapping[str, Any], tags: Mapping[str, str]
+    ) -> str:
+        if experiment_name not in self.experiments:
+            raise RegistryError(f"The memory tracker has no experiment '{experiment_name}'. Call ensure_experiment first.")
+        run_id = self._new_run(MemoryRun(experiment_name, run_name, None, {"kind": "search", **tags}))
+        self.log_params(run_id, params)
+        self.log_dict(run_id, config, "config.json")
+        return run_id
+
+    def start_trial(self, search_run_id: str, *, trial_name: str, params: Mapping[str, Any], tags: Mapping[str, str]) -> str:
+        parent = self._run(search_run_id)
+        all_tags = {"kind": "trial", "trial": trial_name, **tags}
+        existing = [run_id for run_id, run in self.runs.items() if run.parent == search_run_id and run.name == trial_name]
+        if existing:
+            run_id = existing[0]
+            self.runs[run_id].status = "RUNNING"
+            self.set_tags(run_id, all_tags)
+        else:
+            run_id = self._new_run(MemoryRun(parent.experiment, trial_name, search_run_id, all_tags))
+        self.log_params(run_id, {**parent.params, **params})
+        return run_id
+
+    def log_metrics(self, run_id: str, metrics: Mapping[str, float], *, step: int) -> None:
+        run = self._run(run_id)
+        for name, value in metrics.items():
+            run.metrics.setdefault(name, []).append((step, float(value)))
+
+    def log_params(self, run_id: str, params: Mapping[str, Any]) -> None:
+        run = self._run(run_id)
+        for name, value in params.items():
+            text = param_text(value)
+            if run.params.setdefault(name, text) != text:
+                raise ValueError(f"The param {name} of the run {run_id} is {run.params[name]} and cannot become {text}.")
+
+    def set_tags(self, run_id: str, tags: Mapping[str, str]) -> None:
+        self._run(run_id).tags.update({name: str(value) for name, value in tags.items()})
+
+    def log_dict(self, run_id: str, content: Mapping[str, Any], artifact_file: str) -> None:
+        self._run(run_id).files[artifact_file] = json.dumps(content).encode()
+
+    def log_folder(self, run_id: str, folder: Path, artifact_path: str) -> None:
+        self._run(run_id).files.update({f"{artifact_path}/{name}": content for name, content in _read_files(folder).items()})
+
+    def log_figure(self, run_id: str, figure: Any, artifact_file: str) -> None:
+        buffer = io.BytesIO()
+        figure.savefig(buffer, format="png")
+        self._run(run_id).files[artifact_file] = buffer.getvalue()
+
+    def finish(self, run_id: str, outcome: Outcome, reason: str) -> None:
+        self.set_tags(run_id, {"outcome": outcome, "outcome_reason": reason})
+        self._run(run_id).status = outcome
+
+    def find_run(self, experiment_name: str, tags: Mapping[str, str]) -> str | None:
+        wanted = tags.items()
+        found = [run_id for run_id, run in self.runs.items() if run.experiment == experiment_name and wanted <= run.tags.items()]
+        return found[-1] if found else None
+
+    def run_tags(self, run_id: str) -> dict[str, str]:
+        return dict(self._run(run_id).tags)
+
+    def read_dict(self, run_id: str, artifact_file: str) -> dict[str, Any]:
+        files = self._run(run_id).files
+        if artifact_file not in files:
+            raise RegistryError(f"The run {run_id} holds no readable {artifact_file}.")
+        content: dict[str, Any] = json.loads(files[artifact_file])
+        return content
+
+    def run_url(self, run_id: str) -> str:
+        return ""
+
+    def experiment_url(self, experiment_name: str) -> str:
+        return ""
+
+    def model_url(self, model_name: str, version: int) -> str:
+        return ""
+
+    def register_adapter(
+        self,
+        run_id: str,
+        *,
+        adapter_folder: Path,
+        model_name: str,
+        metrics: Mapping[str, float],
+        params: Mapping[str, Any],
+        description: str,
+        tags: Mapping[str, str],
+    ) -> RegisteredAdapter:
+        check_model_name(model_name)
+        self._run(run_id)
+        if not (adapter_folder / "adapter_config.json").is_file():
+            raise FileNotFoundError(f"'{adapter_folder}' holds no adapter_config.json.")
+        model = self.models.setdefault(model_name, MemoryModel())
+        version, model_id = len(model.versions) + 1, f"m-{uuid.uuid4().hex}"
+        self._adapters[model_id] = _read_files(adapter_folder)
+        text = "\n\n".join(part for part in (headline(metrics, params), description) if part)
+        all_tags = {**version_tags(metrics, params), **tags}
+        model.versions.append(RegisteredVersion(model_name, version, (), all_tags, text, run_id, model_id, time.time()))
+        alias = CHALLENGER if CHAMPION in model.aliases else CHAMPION
+        model.aliases[alias] = version
+        return RegisteredAdapter(model_name, version, alias, f"models:/{model_name}/{version}", model_id)
+
+    def download_adapter(self, model_uri: str, folder: Path) -> Path:
+        if model_uri.startswith("runs:/"):
+            run_id = model_uri.removeprefix("runs:/").split("/")[0]
+            made = [version.model_id for model in self.models.values() for version in model.versions if version.run_id == run_id]
+            if not made:
+                raise RegistryError(f"model: the run {run_id} made no model. Give the run that registered one, or models:/<name>@champion.")
+            model_id = made[-1]
+        else:
+            model_id = self.resolve(model_uri).model_id
+        target = folder / "adapter"
+        shutil.rmtree(target, ignore_errors=True)
+        for name, content in self._adapters[model_id].items():
+            (target / name).parent.mkdir(parents=True, exist_ok=True)
+            (target / name).write_bytes(content)
+        return target
+
+    def resolve(self, model_uri: str) -> RegisteredVersion:
+        name, rest = parse_model_uri(model_uri)
+        for version in self.versions(name):
+            if rest in (str(version.version), *(f"@{alias}" for alias in version.aliases)):
+                return version
+        raise RegistryError(f"model: '{model_uri}' does not exist. '{name}' has {len(self.versions(name))} versions.")
+
+    def versions(self, model_name: str) -> tuple[RegisteredVersion, ...]:
+        model = self._model(model_name)
+        return tuple(
+            replace(version, aliases=tuple(sorted(alias for alias, number in model.aliases.items() if number == version.version)))
+            for version in model.versions
+        )
+
+    def promote(self, model_name: str, version: int) -> RegisteredVersion:
+        model, champions = self._model(model_name), self._champions(model_name)
+        after = promoted(champions, version)
+        if after != champions:
+            self._write(model, after)
+            if model.aliases.get(CHALLENGER) == version:
+                del model.aliases[CHALLENGER]
+        return self.resolve(f"models:/{model_name}/{version}")
+
+    def rollback(self, model_name: str) -> RegisteredVersion:
+        after = rolled_back(self._champions(model_name))
+        self._write(self._model(model_name), after)
+        return self.resolve(f"models:/{model_name}/{after.current}")
+
+    def _champions(self, model_name: str) -> Champions:
+        model = self._model(model_name)
+        return Champions(model_name, tuple(version.version for version in model.versions), model.aliases.get(CHAMPION), model.before)
+
+    def _write(self, model: MemoryModel, champions: Champions) -> None:
+        assert champions.current is not None
+        model.aliases[CHAMPION], model.before = champions.current, champions.before
+
+    def _model(self, model_name: str) -> MemoryModel:
+        if model_name not in self.models:
+            raise RegistryError(f"model: the memory registry has no registered model '{model_name}'.")
+        return self.models[model_name]
+
+    def _new_run(self, run: MemoryRun) -> str:
+        run_id = uuid.uuid4().hex
+        self.runs[run_id] = run
+        return run_id
+
+    def _run(self, run_id: str) -> MemoryRun:
+        if run_id not in self.runs:
+            raise RegistryError(f"The memory tracker has no run '{run_id}'.")
+        return self.runs[run_id]
+
+
+def _read_files(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}

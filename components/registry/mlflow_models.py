@@ -1,0 +1,255 @@
+"""The registry half of MLflow: LoggedModels, registered versions and their aliases.
+
+A version is a pyfunc by models-from-code with the plain artifact folder inside (`artifacts/adapter`), so it can be used with this project's code or without any. Every failure raises.
+"""
+
+import json
+import re
+import shutil
+import tempfile
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from components.errors import ConfigError, RegistryError
+from components.registry.champions import Champions, promoted, rolled_back
+from components.registry.describe import headline, model_description, version_tags
+from components.registry.packaging import save_pyfunc
+from components.registry.tracking import (
+    CHALLENGER,
+    CHAMPION,
+    RegisteredAdapter,
+    RegisteredVersion,
+    check_model_name,
+    param_text,
+    parse_model_uri,
+)
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+    from mlflow.entities.model_registry import ModelVersion
+
+ADAPTER_PATH = "artifacts/adapter"
+HISTORY_TAG = "champion_history"
+
+
+def register(
+    client: "MlflowClient",
+    run_id: str,
+    *,
+    adapter_folder: Path,
+    model_name: str,
+    metrics: Mapping[str, float],
+    params: Mapping[str, Any],
+    description: str,
+    tags: Mapping[str, str],
+) -> RegisteredAdapter:
+    """Make a LoggedModel of the run, and of it a version of `model_name` with its alias."""
+    check_model_name(model_name)
+    config = json.loads((adapter_folder / "adapter_config.json").read_text(encoding="utf-8"))
+    all_tags = {**version_tags(metrics, params), **tags}
+    model_id, location = _log_model(client, run_id, adapter_folder, name=model_name, metrics=metrics, params=params, tags=all_tags)
+    _ensure_model(client, model_name, config)
+    made = client.create_model_version(
+        model_name,
+        # Not models:/<model id>: on a database without a server MLflow looks that up in its process-wide store.
+        source=location,
+        run_id=run_id,
+        model_id=model_id,
+        # MLflow on a database does not keep model_id with the version.
+        tags={**all_tags, "model_id": model_id},
+        description="\n\n".join(part for part in (headline(metrics, params), description) if part),
+    )
+    alias = CHAMPION if CHAMPION not in client.get_registered_model(model_name).aliases else CHALLENGER
+    client.set_registered_model_alias(model_name, alias, made.version)
+    return RegisteredAdapter(model_name, int(made.version), alias, f"models:/{model_name}/{made.version}", model_id)
+
+
+def _log_model(
+    client: "MlflowClient",
+    run_id: str,
+    adapter_folder: Path,
+    *,
+    name: str,
+    metrics: Mapping[str, float],
+    params: Mapping[str, Any],
+    tags: Mapping[str, str],
+) -> tuple[str, str]:
+    """`mlflow.pyfunc.log_model` without its process-wide state: made, filled, marked ready (or failed). Returns model id and location of its files."""
+    from mlflow.entities import LoggedModelOutput, Metric
+
+    logged = client.create_logged_model(
+        client.get_run(run_id).info.experiment_id,
+        # MLflow is stricter with these names than with registered ones.
+        name=re.sub(r"[/:.%\"']", "-", name),
+        source_run_id=run_id,
+        tags=dict(tags),
+        params={key: param_text(value) for key, value in params.items()},
+        model_type="adapter",
+    )
+    model_id = str(logged.model_id)
+    try:
+        with tempfile.TemporaryDirectory() as scratch:
+            folder = Path(scratch) / "model"
+            save_pyfunc(folder, adapter_folder, run_id=run_id, model_id=model_id, artifact_location=logged.artifact_location)
+            client.log_model_artifacts(model_id, str(folder))
+        now = int(time.time() * 1000)
+        client.log_batch(
+            run_id, metrics=[Metric(key, float(value), now, 0, model_id=model_id, run_id=run_id) for key, value in metrics.items()]
+        )
+        client.log_outputs(run_id, [LoggedModelOutput(model_id, step=0)])
+    except BaseException:
+        client.finalize_logged_model(model_id, "FAILED")
+        raise
+    client.finalize_logged_model(model_id, "READY")
+    return model_id, str(logged.artifact_location)
+
+
+def _ensure_model(client: "MlflowClient", model_name: str, config: Mapping[str, Any]) -> None:
+    from mlflow.exceptions import MlflowException
+
+    labels, backbone = tuple(config["head"].get("labels") or ()), (config.get("backbone") or {}).get("name_or_path")
+    try:
+        client.create_registered_model(
+            model_name,
+            tags={"method": str(config.get("method")), "backbone": str(backbone)},
+            description=model_description(model_name, labels, backbone),
+        )
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_ALREADY_EXISTS":
+            raise
+
+
+def download(client: "MlflowClient", model_uri: str, folder: Path) -> Path:
+    """The artifact folder of models:/name@alias, models:/name/3 or runs:/<run id> (the model that the run registered), as `folder`/adapter."""
+    if model_uri.startswith("runs:/"):
+        location = client.get_logged_model(_model_of_run(client, model_uri)).artifact_location
+    else:
+        version = resolve(client, model_uri)
+        location = client.get_model_version_download_uri(version.name, str(version.version))
+    from mlflow.artifacts import download_artifacts
+    from mlflow.exceptions import MlflowException
+
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder) as scratch:
+        try:
+            found = download_artifacts(artifact_uri=f"{location}/{ADAPTER_PATH}", dst_path=scratch, tracking_uri=client.tracking_uri)
+        except (MlflowException, OSError) as error:
+            raise RegistryError(
+                f"model: '{model_uri}' holds no adapter below {location}/{ADAPTER_PATH}: {str(error).splitlines()[0]}"
+            ) from error
+        target = folder / "adapter"
+        shutil.rmtree(target, ignore_errors=True)
+        shutil.move(found, target)
+    return target
+
+
+def _model_of_run(client: "MlflowClient", model_uri: str) -> str:
+    from mlflow.exceptions import MlflowException
+
+    run_id = model_uri.removeprefix("runs:/").split("/")[0]
+    try:
+        outputs = client.get_run(run_id).outputs
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+            raise
+        raise RegistryError(f"model: MLflow at {client.tracking_uri} has no run '{run_id}'.") from error
+    models = outputs.model_outputs if outputs is not None else []
+    if not models:
+        raise RegistryError(f"model: the run {run_id} made no model. Give the run that registered one, or models:/<name>@champion.")
+    return str(models[-1].model_id)
+
+
+def resolve(client: "MlflowClient", model_uri: str) -> RegisteredVersion:
+    name, rest = parse_model_uri(model_uri)
+    known = versions(client, name)
+    for version in known:
+        if rest in (str(version.version), *(f"@{alias}" for alias in version.aliases)):
+            return version
+    aliases = ", ".join(f"@{alias} (version {version.version})" for version in known for alias in version.aliases)
+    raise RegistryError(f"model: '{model_uri}' does not exist. '{name}' has {_range(known)}; aliases: {aliases or 'none'}.")
+
+
+def versions(client: "MlflowClient", model_name: str) -> tuple[RegisteredVersion, ...]:
+    from mlflow.exceptions import MlflowException
+
+    try:
+        aliases: Mapping[str, str] = client.get_registered_model(model_name).aliases
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+            raise
+        raise RegistryError(
+            f"model: MLflow at {client.tracking_uri} has no registered model '{model_name}'. {_known_models(client)}"
+        ) from error
+    found: list[ModelVersion] = []
+    token: str | None = None
+    while token != "":
+        page = client.search_model_versions(f"name = '{_searchable(model_name)}'", max_results=200, page_token=token)
+        found, token = [*found, *page], page.token or ""
+    return tuple(sorted((_version(item, aliases) for item in found), key=lambda version: version.version))
+
+
+def promote(client: "MlflowClient", model_name: str, version: int) -> RegisteredVersion:
+    champions = _champions(client, model_name)
+    after = promoted(champions, version)
+    if after != champions:
+        # History before alias: should the second step fail, a rollback skips the entry that equals the champion. In a rollback it is the other way round.
+        client.set_registered_model_tag(model_name, HISTORY_TAG, json.dumps(after.before))
+        client.set_registered_model_alias(model_name, CHAMPION, str(version))
+        client.set_model_version_tag(model_name, str(version), "promoted_at", _now())
+        if _alias(client, model_name, CHALLENGER) == version:
+            client.delete_registered_model_alias(model_name, CHALLENGER)
+    return resolve(client, f"models:/{model_name}/{version}")
+
+
+def rollback(client: "MlflowClient", model_name: str) -> RegisteredVersion:
+    champions = _champions(client, model_name)
+    after = rolled_back(champions)
+    client.set_registered_model_alias(model_name, CHAMPION, str(after.current))
+    client.set_registered_model_tag(model_name, HISTORY_TAG, json.dumps(after.before))
+    client.set_model_version_tag(model_name, str(champions.current), "rolled_back_at", _now())
+    return resolve(client, f"models:/{model_name}/{after.current}")
+
+
+def _champions(client: "MlflowClient", model_name: str) -> Champions:
+    known = tuple(version.version for version in versions(client, model_name))
+    history = client.get_registered_model(model_name).tags.get(HISTORY_TAG, "[]")
+    return Champions(model_name, known, _alias(client, model_name, CHAMPION), tuple(json.loads(history)))
+
+
+def _alias(client: "MlflowClient", model_name: str, alias: str) -> int | None:
+    found = client.get_registered_model(model_name).aliases.get(alias)
+    return None if found is None else int(found)
+
+
+def _version(item: "ModelVersion", aliases: Mapping[str, str]) -> RegisteredVersion:
+    return RegisteredVersion(
+        name=item.name,
+        version=int(item.version),
+        aliases=tuple(sorted(alias for alias, version in aliases.items() if int(version) == int(item.version))),
+        tags=dict(item.tags),
+        description=item.description or "",
+        run_id=item.run_id or "",
+        model_id=item.model_id or item.tags.get("model_id", ""),
+        created_at=item.creation_timestamp / 1000,
+    )
+
+
+def _known_models(client: "MlflowClient") -> str:
+    names = [model.name for model in client.search_registered_models(max_results=20)]
+    return f"It has {', '.join(names)}." if names else "It has none yet: `prefixprop search` registers one."
+
+
+def _searchable(name: str) -> str:
+    if "'" in name:
+        raise ConfigError(f"model: the name {name!r} holds a single quote, which MLflow cannot search for.")
+    return name
+
+
+def _range(known: tuple[RegisteredVersion, ...]) -> str:
+    return f"versions {known[0].version} to {known[-1].version}" if known else "no versions"
+
+
+def _now() -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())

@@ -1,0 +1,253 @@
+"""Runs in MLflow, over http (`mlflow server`) or straight on a database (`sqlite:///...`); the registry half is in mlflow_models.py.
+
+Only MlflowClient is used, never the fluent `mlflow.log_*`: those write to whatever run and store the process last touched. mlflow is imported by the first call.
+"""
+
+import json
+import os
+import tempfile
+import time
+from collections.abc import Mapping
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote, urlsplit
+
+from components.errors import ConfigError, RegistryError
+from components.registry import mlflow_models
+from components.registry.mlflow_check import check_store
+from components.registry.tracking import Outcome, RegisteredAdapter, RegisteredVersion, param_text
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+    from mlflow.entities import Run
+
+STATUS: dict[Outcome, str] = {
+    "completed": "FINISHED",
+    "stopped": "FINISHED",
+    "diverged": "FAILED",
+    "infeasible": "FAILED",
+    "failed": "FAILED",
+    "interrupted": "KILLED",
+}
+# Without this part the UI opens an experiment in its GenAI view, where a training run is not to be seen.
+VIEW = "?workflowType=machine_learning"
+CONFIG_FILE = "config.json"
+# Set unless the user set them. A server that is down would hold every call for about four minutes with MLflow's own 7 attempts; its progress bars would write into ours; nobody asked
+# for usage reports to the outside.
+CLIENT_DEFAULTS = {
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "3",
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "30",
+    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
+}
+
+
+class MlflowTracker:
+    """A Tracker on an MLflow tracking URI. Cheap to build and to send to another process: it holds the address only."""
+
+    def __init__(self, tracking_uri: str) -> None:
+        if not tracking_uri:
+            raise ConfigError(
+                "The MLflow tracking URI is empty. Start a local server with `prefixprop up`, or set MLFLOW_TRACKING_URI, for example to http://127.0.0.1:5000."
+            )
+        self.tracking_uri = tracking_uri.rstrip("/")
+        for name, value in CLIENT_DEFAULTS.items():
+            os.environ.setdefault(name, value)
+
+    def __reduce__(self) -> tuple[type["MlflowTracker"], tuple[str]]:
+        return MlflowTracker, (self.tracking_uri,)
+
+    @cached_property
+    def client(self) -> "MlflowClient":
+        from mlflow import MlflowClient
+
+        return MlflowClient(tracking_uri=self.tracking_uri, registry_uri=self.tracking_uri)
+
+    def check(self) -> None:
+        check_store(self.tracking_uri)
+
+    def ensure_experiment(self, name: str, description: str) -> str:
+        from mlflow.exceptions import MlflowException
+
+        experiment = self.client.get_experiment_by_name(name)
+        if experiment is None:
+            try:
+                return str(
+                    self.client.create_experiment(
+                        name, artifact_location=self._artifact_location(name), tags={"mlflow.note.content": description}
+                    )
+                )
+            except MlflowException as error:
+                if error.error_code != "RESOURCE_ALREADY_EXISTS":
+                    raise
+                experiment = self.client.get_experiment_by_name(name)
+                assert experiment is not None
+        if experiment.lifecycle_stage != "active":
+            raise ConfigError(
+                f"name: the MLflow experiment '{name}' was deleted. Restore it (`mlflow experiments restore -x {experiment.experiment_id}`) or take another name."
+            )
+        if experiment.tags.get("mlflow.note.content") != description:
+            self.client.set_experiment_tag(experiment.experiment_id, "mlflow.note.content", description)
+        return str(experiment.experiment_id)
+
+    def _artifact_location(self, experiment_name: str) -> str | None:
+        """A database has no artifact store of its own: without a location MLflow would write below the current folder."""
+        if not self.tracking_uri.startswith("sqlite:///"):
+            return None
+        return (Path(self.tracking_uri.removeprefix("sqlite:///")).resolve().parent / "artifacts" / experiment_name).as_uri()
+
+    def start_search(
+        self, experiment_name: str, *, run_name: str, config: Mapping[str, Any], params: Mapping[str, Any], tags: Mapping[str, str]
+    ) -> str:
+        run = self.client.create_run(self._experiment_id(experiment_name), run_name=run_name, tags={"kind": "search", **tags})
+        self.log_params(run.info.run_id, params)
+        self.log_dict(run.info.run_id, config, CONFIG_FILE)
+        return str(run.info.run_id)
+
+    def start_trial(self, search_run_id: str, *, trial_name: str, params: Mapping[str, Any], tags: Mapping[str, str]) -> str:
+        parent = self.client.get_run(search_run_id)
+        tags = {"kind": "trial", "trial": trial_name, "mlflow.parentRunId": search_run_id, **tags}
+        existing = self._search_runs(parent.info.experiment_id, {"mlflow.parentRunId": search_run_id, "trial": trial_name})
+        if existing is None:
+            run_id = str(self.client.create_run(parent.info.experiment_id, run_name=trial_name, tags=tags).info.run_id)
+        else:
+            run_id = str(existing.info.run_id)
+            self.client.update_run(run_id, status="RUNNING")
+            self.set_tags(run_id, tags)
+        self.log_params(run_id, {**parent.data.params, **params})
+        return run_id
+
+    def log_metrics(self, run_id: str, metrics: Mapping[str, float], *, step: int) -> None:
+        from mlflow.entities import Metric
+
+        now = int(time.time() * 1000)
+        self.client.log_batch(run_id, metrics=[Metric(name, float(value), now, step) for name, value in metrics.items()])
+
+    def log_params(self, run_id: str, params: Mapping[str, Any]) -> None:
+        from mlflow.entities import Param
+
+        entries = [Param(name, param_text(value)) for name, value in params.items()]
+        for start in range(0, len(entries), 100):
+            self.client.log_batch(run_id, params=entries[start : start + 100])
+
+    def set_tags(self, run_id: str, tags: Mapping[str, str]) -> None:
+        from mlflow.entities import RunTag
+
+        self.client.log_batch(run_id, tags=[RunTag(name, str(value)) for name, value in tags.items()])
+
+    def log_dict(self, run_id: str, content: Mapping[str, Any], artifact_file: str) -> None:
+        self.client.log_text(run_id, json.dumps(content, indent=2) + "\n", artifact_file)
+
+    def log_folder(self, run_id: str, folder: Path, artifact_path: str) -> None:
+        self.client.log_artifacts(run_id, str(folder), artifact_path)
+
+    def log_figure(self, run_id: str, figure: Any, artifact_file: str) -> None:
+        self.client.log_figure(run_id, figure, artifact_file)
+
+    def finish(self, run_id: str, outcome: Outcome, reason: str) -> None:
+        self.set_tags(run_id, {"outcome": outcome, "outcome_reason": reason})
+        self.client.set_terminated(run_id, STATUS[outcome])
+
+    def find_run(self, experiment_name: str, tags: Mapping[str, str]) -> str | None:
+        experiment = self.client.get_experiment_by_name(experiment_name)
+        run = None if experiment is None else self._search_runs(experiment.experiment_id, tags)
+        return None if run is None else str(run.info.run_id)
+
+    def run_tags(self, run_id: str) -> dict[str, str]:
+        return dict(self._run(run_id).data.tags)
+
+    def read_dict(self, run_id: str, artifact_file: str) -> dict[str, Any]:
+        from mlflow.exceptions import MlflowException
+
+        self._run(run_id)
+        try:
+            with tempfile.TemporaryDirectory() as scratch:
+                content: dict[str, Any] = json.loads(
+                    Path(self.client.download_artifacts(run_id, artifact_file, scratch)).read_text(encoding="utf-8")
+                )
+        except (MlflowException, OSError) as error:
+            raise RegistryError(f"The run {run_id} holds no readable {artifact_file}: {str(error).splitlines()[0]}") from error
+        return content
+
+    def run_url(self, run_id: str) -> str:
+        return self._url(f"experiments/{self._run(run_id).info.experiment_id}/runs/{run_id}") if self._has_page else ""
+
+    def experiment_url(self, experiment_name: str) -> str:
+        return self._url(f"experiments/{self._experiment_id(experiment_name)}/runs") if self._has_page else ""
+
+    def model_url(self, model_name: str, version: int) -> str:
+        return self._url(f"models/{quote(model_name, safe='')}/versions/{version}") if self._has_page else ""
+
+    def register_adapter(
+        self,
+        run_id: str,
+        *,
+        adapter_folder: Path,
+        model_name: str,
+        metrics: Mapping[str, float],
+        params: Mapping[str, Any],
+        description: str,
+        tags: Mapping[str, str],
+    ) -> RegisteredAdapter:
+        return mlflow_models.register(
+            self.client,
+            run_id,
+            adapter_folder=adapter_folder,
+            model_name=model_name,
+            metrics=metrics,
+            params=params,
+            description=description,
+            tags=tags,
+        )
+
+    def download_adapter(self, model_uri: str, folder: Path) -> Path:
+        return mlflow_models.download(self.client, model_uri, folder)
+
+    def resolve(self, model_uri: str) -> RegisteredVersion:
+        return mlflow_models.resolve(self.client, model_uri)
+
+    def versions(self, model_name: str) -> tuple[RegisteredVersion, ...]:
+        return mlflow_models.versions(self.client, model_name)
+
+    def promote(self, model_name: str, version: int) -> RegisteredVersion:
+        return mlflow_models.promote(self.client, model_name, version)
+
+    def rollback(self, model_name: str) -> RegisteredVersion:
+        return mlflow_models.rollback(self.client, model_name)
+
+    @property
+    def _has_page(self) -> bool:
+        return urlsplit(self.tracking_uri).scheme in ("http", "https")
+
+    def _url(self, page: str) -> str:
+        return f"{self.tracking_uri}/#/{page}{VIEW}"
+
+    def _experiment_id(self, name: str) -> str:
+        experiment = self.client.get_experiment_by_name(name)
+        if experiment is None:
+            raise RegistryError(
+                f"MLflow at {self.tracking_uri} has no experiment '{name}'. Call ensure_experiment first, or check the name."
+            )
+        return str(experiment.experiment_id)
+
+    def _run(self, run_id: str) -> "Run":
+        from mlflow.exceptions import MlflowException
+
+        try:
+            return self.client.get_run(run_id)
+        except MlflowException as error:
+            if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+                raise
+            raise RegistryError(f"MLflow at {self.tracking_uri} has no run '{run_id}'.") from error
+
+    def _search_runs(self, experiment_id: str, tags: Mapping[str, str]) -> "Run | None":
+        query = " and ".join(f"tags.`{name}` = '{quoted(value)}'" for name, value in tags.items())
+        found = self.client.search_runs([experiment_id], query, order_by=["attributes.start_time DESC"], max_results=1)
+        return found[0] if found else None
+
+
+def quoted(value: str) -> str:
+    """A value inside single quotes of an MLflow filter, which knows no escape."""
+    if "'" in value:
+        raise ConfigError(f"The value {value!r} holds a single quote, which MLflow cannot search for. Take another name.")
+    return value
