@@ -15,7 +15,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from components.adapters.card import card
-from components.adapters.model import AdaptedModel, adapt
+from components.adapters.model import AdaptedModel, adapt, train_in_float32
 from components.atomic_folder import atomic_folder
 from components.backbones import family_of
 from components.config import validate
@@ -130,7 +130,7 @@ def load_adapter(backbone: nn.Module, folder: str | Path) -> AdaptedModel:
     model = adapt(backbone, adapter_config, head_config)
     for name in tensors:
         if name.startswith("backbone."):
-            _parameter(model, name).requires_grad_(True)
+            _train(model, name.removeprefix("backbone."))
     _copy_into(model, tensors)
     return model.eval()
 
@@ -187,11 +187,11 @@ def _copy_into(model: AdaptedModel, tensors: Mapping[str, Tensor]) -> None:
             expected[name].copy_(tensor)
 
 
-def _parameter(model: AdaptedModel, name: str) -> nn.Parameter:
+def _train(model: AdaptedModel, name: str) -> None:
     try:
-        return model.get_parameter(name)
+        train_in_float32(model.backbone, name)
     except AttributeError as error:
-        raise ArtifactError(f"{TENSOR_FILE} holds {name}, which this backbone does not have.") from error
+        raise ArtifactError(f"{TENSOR_FILE} holds backbone.{name}, which this backbone does not have.") from error
 
 
 def _check_finite(name: str, tensor: Tensor) -> None:

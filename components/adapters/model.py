@@ -4,7 +4,7 @@ Hooks are set only while the forward pass runs, so that several adapted models c
 Shapes: B batch, P prefix, T text tokens, S = P + T, D hidden, L layers, C classes.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -81,12 +81,18 @@ class AdaptedModel(nn.Module):
         """Number of trained scalars, also where ZeRO-3 holds only shards of them here."""
         return sum(getattr(parameter, "ds_numel", parameter.numel()) for parameter in self.trainable_parameters().values())
 
-    def artifact_tensors(self) -> dict[str, Tensor]:
-        """The tensors of artifact format 1, float32 on the CPU; a reparametrised prefix is materialised. Call it where the parameters are whole (not inside a ZeRO-3 shard)."""
+    def artifact_tensors(self, gathered: Mapping[str, Tensor] | None = None) -> dict[str, Tensor]:
+        """The tensors of artifact format 1, float32 on the CPU; a reparametrised prefix is materialised.
+
+        `gathered`: whole values of `trainable_parameters`, needed where ZeRO-3 holds only shards of them here; otherwise the live ones are taken.
+        """
+        values = {name: tensor.detach().to("cpu", torch.float32) for name, tensor in (gathered or self.trainable_parameters()).items()}
+        own = {name.removeprefix("adapter."): tensor for name, tensor in values.items() if name.startswith("adapter.")}
+        whole = _new_adapter(self.backbone, self.adapter_config)
+        whole.load_state_dict(own)
         with torch.no_grad():
-            tensors = {PREFIX_TENSOR: self.adapter()}
-        tensors |= {name: tensor for name, tensor in self.trainable_parameters().items() if not name.startswith("adapter.")}
-        return {name: tensor.detach().to("cpu", torch.float32).contiguous().clone() for name, tensor in tensors.items()}
+            tensors = {PREFIX_TENSOR: whole()} | {name: tensor for name, tensor in values.items() if not name.startswith("adapter.")}
+        return {name: tensor.contiguous().clone() for name, tensor in tensors.items()}
 
 
 def adapt(backbone: nn.Module, adapter: PrefixPropagationConfig, head: ClassificationHeadConfig) -> AdaptedModel:
@@ -98,30 +104,51 @@ def adapt(backbone: nn.Module, adapter: PrefixPropagationConfig, head: Classific
     family = family_of(backbone)
     if adapter.method not in ADAPTERS:
         raise ConfigError(f"adapter.method '{adapter.method}' is unknown. Known: {', '.join(ADAPTERS)}.")
-    config = backbone.config
-    family.check_positions(config.to_dict(), max_tokens=1, prefix_length=adapter.prefix_length)  # type: ignore[union-attr, operator, arg-type]
-    init_std = float(getattr(config, "initializer_range", 0.02))
-    own_dropout = float(getattr(config, "hidden_dropout_prob", 0.0))
-    device = next(backbone.parameters()).device
-    prefix = PrefixPropagation(
-        num_layers=len(family.layers(backbone)),
-        prefix_length=adapter.prefix_length,
-        hidden_size=int(config.hidden_size),  # type: ignore[union-attr, arg-type]
-        init_std=adapter.init_std,
-        dropout=own_dropout if adapter.dropout is None else adapter.dropout,
-        reparametrization_hidden=adapter.reparametrization_hidden if adapter.reparametrization == "mlp" else None,
-    )
+    family.check_positions(_config(backbone).to_dict(), max_tokens=1, prefix_length=adapter.prefix_length)
+    prefix = _new_adapter(backbone, adapter)
     classifier = ClassificationHead(
-        hidden_size=int(config.hidden_size),  # type: ignore[union-attr, arg-type]
+        hidden_size=_config(backbone).hidden_size,
         num_labels=head.num_labels,
-        dropout=own_dropout if head.dropout is None else head.dropout,
-        init_std=init_std,
+        dropout=_own_dropout(backbone) if head.dropout is None else head.dropout,
+        init_std=float(getattr(_config(backbone), "initializer_range", 0.02)),
     )
     backbone.requires_grad_(False)
-    _train(backbone, family.trained_with_prefix)
+    for name in family.trained_with_prefix:
+        train_in_float32(backbone, name)
+    device = next(backbone.parameters()).device
     return AdaptedModel(backbone, prefix.to(device), classifier.to(device), adapter_config=adapter, head_config=head)
 
 
-def _train(backbone: nn.Module, names: Sequence[str]) -> None:
-    for name in names:
-        backbone.get_parameter(name).requires_grad_(True)
+def _new_adapter(backbone: nn.Module, adapter: PrefixPropagationConfig) -> PrefixPropagation:
+    return PrefixPropagation(
+        num_layers=len(family_of(backbone).layers(backbone)),
+        prefix_length=adapter.prefix_length,
+        hidden_size=_config(backbone).hidden_size,
+        init_std=adapter.init_std,
+        dropout=_own_dropout(backbone) if adapter.dropout is None else adapter.dropout,
+        reparametrization_hidden=adapter.reparametrization_hidden if adapter.reparametrization == "mlp" else None,
+    )
+
+
+def _config(backbone: nn.Module) -> Any:
+    return backbone.config
+
+
+def _own_dropout(backbone: nn.Module) -> float:
+    return float(getattr(_config(backbone), "hidden_dropout_prob", 0.0))
+
+
+def train_in_float32(backbone: nn.Module, name: str, value: Tensor | None = None) -> nn.Parameter:
+    """Make one backbone parameter trainable; returns it.
+
+    In a bf16 backbone it becomes a float32 parameter of the same name, and its module's output is cast back, so that small updates are not rounded away.
+    `value`: the parameter's whole value, needed where ZeRO-3 holds only a shard of it here.
+    """
+    parameter = backbone.get_parameter(name)
+    if parameter.dtype != torch.float32:
+        module_name, _, leaf = name.rpartition(".")
+        module, dtype = backbone.get_submodule(module_name), parameter.dtype
+        parameter = nn.Parameter((parameter if value is None else value).detach().to(parameter.device, torch.float32))
+        setattr(module, leaf, parameter)
+        module.register_forward_hook(lambda _module, _inputs, output: output.to(dtype))
+    return parameter.requires_grad_(True)

@@ -1,0 +1,161 @@
+"""DeepSpeed: the engine of one trial, and the whole (unsharded) values of what it trains.
+
+The facts a newcomer gets wrong:
+* Nothing is "auto". The trainer weighs every document itself (a step's loss is the mean over its documents, whatever the micro-batches), so DeepSpeed is told 1 sequence per micro-batch and
+  no accumulation, and `managed_gradient_accumulation: false` lets any number of backward passes precede a step.
+* Trained parameters are float32 whatever the backbone's precision, so no second master copy and no loss scaling exist.
+"""
+
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from components.adapters import AdaptedModel
+from components.config.schema import OptimizerConfig, TrainConfig
+from components.training.world import World
+
+MOMENTS = ("exp_avg", "exp_avg_sq")
+
+
+@dataclass(frozen=True)
+class Engine:
+    """A DeepSpeed engine, the torch optimizer inside it, and the parameters it trains by name."""
+
+    deepspeed: Any
+    optimizer: torch.optim.AdamW
+    parameters: Mapping[str, nn.Parameter]
+    stage: int
+
+    def set_learning_rate(self, learning_rate: float) -> None:
+        for group in self.optimizer.param_groups:
+            group["lr"] = learning_rate
+
+    def close(self) -> None:
+        """Free the engine's buffers and take its hooks off the shared backbone."""
+        self.deepspeed.destroy()
+
+
+def deepspeed_config(config: TrainConfig, *, world_size: int, bf16: bool = False) -> dict[str, Any]:
+    """DeepSpeed's own configuration; `bf16` only for reading a backbone straight into ZeRO-3 shards of that precision."""
+    return {
+        "train_micro_batch_size_per_gpu": 1,
+        "gradient_accumulation_steps": 1,
+        "train_batch_size": world_size,
+        "managed_gradient_accumulation": False,
+        "gradient_clipping": config.optimizer.max_gradient_norm or 0.0,
+        "bf16": {"enabled": bf16},
+        "zero_optimization": {
+            "stage": config.zero.stage,
+            "stage3_param_persistence_threshold": config.zero.param_persistence_threshold,
+            "reduce_bucket_size": config.zero.reduce_bucket_size,
+            "overlap_comm": False,
+        },
+        "zero_allow_untested_optimizer": True,
+        "zero_force_ds_cpu_optimizer": False,
+        "steps_per_print": 1_000_000_000,
+    }
+
+
+def import_deepspeed() -> Any:
+    """DeepSpeed, quiet and without its CPU shared-memory operator.
+
+    Symptom: on a CPU the first start compiles that C++ operator (20 s, needs a compiler), which only inference kernels use. Remove once DeepSpeed builds it on first use.
+    """
+    if not torch.cuda.is_available():
+        os.environ.setdefault("DS_ACCELERATOR", "cpu")
+    import logging
+    import warnings
+
+    warnings.filterwarnings("ignore", message=r".*torch\.distributed\.\w+` is deprecated", category=FutureWarning)
+    import deepspeed
+
+    deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
+    logging.getLogger("DeepSpeed").setLevel(logging.ERROR)
+    return deepspeed
+
+
+def partitioned_loading(config: TrainConfig, *, world_size: int) -> AbstractContextManager[Any]:
+    """Context in which `from_pretrained` reads weights straight into ZeRO-3 shards; does nothing at lower stages."""
+    return _zero3_loading(config, world_size) if config.zero.stage == 3 else nullcontext()
+
+
+@contextmanager
+def _zero3_loading(config: TrainConfig, world_size: int) -> Iterator[None]:
+    deepspeed = import_deepspeed()
+    from transformers.integrations import HfDeepSpeedConfig, unset_hf_deepspeed_config
+
+    deepspeed.init_distributed(verbose=False)
+    live = HfDeepSpeedConfig(deepspeed_config(config, world_size=world_size, bf16=config.training.precision == "bf16"))
+    try:
+        yield
+    finally:
+        del live
+        unset_hf_deepspeed_config()
+
+
+def build_engine(model: AdaptedModel, config: TrainConfig, world: World) -> Engine:
+    """Wrap an adapted model for one trial. The parameters must hold their starting values already."""
+    deepspeed = import_deepspeed()
+    parameters = model.trainable_parameters()
+    optimizer = _optimizer(list(parameters.values()), config.optimizer)
+    deepspeed.init_distributed(verbose=False)
+    engine, *_ = deepspeed.initialize(
+        model=model, model_parameters=list(parameters.values()), optimizer=optimizer, config=deepspeed_config(config, world_size=world.size)
+    )
+    return Engine(deepspeed=engine, optimizer=optimizer, parameters=parameters, stage=config.zero.stage)
+
+
+def _optimizer(parameters: list[nn.Parameter], config: OptimizerConfig) -> torch.optim.AdamW:
+    return torch.optim.AdamW(parameters, lr=config.learning_rate, betas=config.betas, eps=config.eps, weight_decay=config.weight_decay)
+
+
+def whole_parameters(engine: Engine) -> dict[str, Tensor]:
+    """Every trained parameter, gathered, float32 on the CPU. Call on every rank."""
+    return {name: _whole(engine, parameter, None) for name, parameter in engine.parameters.items()}
+
+
+def whole_moments(engine: Engine) -> dict[str, Tensor]:
+    """AdamW's moments as `<parameter>.exp_avg` and `<parameter>.exp_avg_sq`, gathered, on the CPU. Call on every rank, after at least one step."""
+    return {f"{name}.{moment}": _whole(engine, parameter, moment) for name, parameter in engine.parameters.items() for moment in MOMENTS}
+
+
+def _whole(engine: Engine, parameter: nn.Parameter, moment: str | None) -> Tensor:
+    if engine.stage == 0:
+        value = parameter.detach() if moment is None else engine.optimizer.state[parameter][moment]
+    else:
+        from deepspeed.utils import safe_get_full_fp32_param, safe_get_full_optimizer_state
+
+        value = safe_get_full_fp32_param(parameter) if moment is None else safe_get_full_optimizer_state(parameter, moment)
+    expected = tuple(getattr(parameter, "ds_shape", parameter.shape))
+    assert value is not None and tuple(value.shape) == expected, f"gathering gave {None if value is None else tuple(value.shape)}, expected {expected}"
+    return value.detach().to("cpu", torch.float32).clone()
+
+
+def set_moments(engine: Engine, moments: Mapping[str, Tensor], *, step: int) -> None:
+    """Put AdamW's moments and step count back. The optimizer's state must exist (at least one step, see `Trial`). Call on every rank."""
+    for state in engine.optimizer.state.values():
+        state["step"].fill_(float(step))
+    for name, parameter in engine.parameters.items():
+        for moment in MOMENTS:
+            value = moments[f"{name}.{moment}"]
+            if engine.stage == 0:
+                engine.optimizer.state[parameter][moment].copy_(value)
+            else:
+                from deepspeed.utils import safe_set_full_optimizer_state
+
+                safe_set_full_optimizer_state(parameter, value.to(parameter.device), moment)
+
+
+def gathered(parameters: list[nn.Parameter], *, write: bool = False) -> AbstractContextManager[Any]:
+    """Context in which ZeRO-3 shards are whole; with `write`, changes made in it on rank 0 reach every shard. Plain parameters pass through."""
+    shards = [parameter for parameter in parameters if hasattr(parameter, "ds_id")]
+    if not shards:
+        return nullcontext()
+    deepspeed = import_deepspeed()
+    context: AbstractContextManager[Any] = deepspeed.zero.GatheredParameters(shards, modifier_rank=0 if write else None)
+    return context

@@ -1,0 +1,101 @@
+"""What a worker keeps between trials: the loaded backbone and its tokenizer.
+
+Loading costs seconds to minutes, a further trial only its own steps. A trial leaves nothing behind: its engine's hooks are removed and the few backbone parameters it trained are put back.
+"""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from components.adapters import AdaptedModel, ClassificationHeadConfig, adapt
+from components.adapters.model import train_in_float32
+from components.backbones import family_of, load_backbone, load_tokenizer
+from components.config.schema import TrainConfig
+from components.errors import ConfigError
+from components.training.engine import Engine, build_engine, gathered, partitioned_loading
+from components.training.world import World
+
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
+
+
+@dataclass(frozen=True)
+class Session:
+    """One worker's share of a trial slot. `trained_weights`: starting values of the backbone parameters that the method trains."""
+
+    config: TrainConfig
+    world: World
+    backbone: Any
+    tokenizer: Any
+    trained_weights: Mapping[str, Tensor]
+
+    @property
+    def pad_token_id(self) -> int:
+        return int(self.tokenizer.pad_token_id)
+
+    @contextmanager
+    def engine(
+        self, config: TrainConfig, labels: tuple[str, ...], *, parameters: Mapping[str, Tensor] | None = None
+    ) -> Iterator[tuple[AdaptedModel, Engine]]:
+        """A fresh adapter on the shared backbone in a DeepSpeed engine, for the length of the block.
+
+        `parameters`: starting values by name (a checkpoint's); without them the adapter is initialised from config.seed. Raises ConfigError where `config` needs another session.
+        """
+        if _loaded_for(config) != _loaded_for(self.config):
+            raise ConfigError("backbone, zero, training.precision and training.gradient_checkpointing stay the same within a session; start another one.")
+        self._set_backbone(self.trained_weights)
+        model = self._new_model(config, labels)
+        if parameters is not None:
+            _set_parameters(model, parameters)
+        engine = build_engine(model, config, self.world)
+        model.train()
+        try:
+            yield model, engine
+        finally:
+            engine.close()
+            self._set_backbone(self.trained_weights)
+
+    def _new_model(self, config: TrainConfig, labels: tuple[str, ...]) -> AdaptedModel:
+        head = ClassificationHeadConfig(pooling=config.head.pooling, dropout=config.head.dropout, num_labels=len(labels), labels=labels)
+        torch.manual_seed(config.seed)
+        return adapt(self.backbone, config.adapter, head)
+
+    def _set_backbone(self, values: Mapping[str, Tensor]) -> None:
+        named = {name: self.backbone.get_parameter(name) for name in values}
+        with torch.no_grad(), gathered(list(named.values()), write=True):
+            for name, parameter in named.items():
+                if parameter.numel():
+                    parameter.copy_(values[name])
+
+
+def _set_parameters(model: AdaptedModel, values: Mapping[str, Tensor]) -> None:
+    named = model.trainable_parameters()
+    assert set(named) == set(values), f"checkpoint holds {sorted(values)}, the model trains {sorted(named)}"
+    with torch.no_grad(), gathered(list(named.values()), write=True):
+        for name, parameter in named.items():
+            if parameter.numel():
+                parameter.copy_(values[name])
+
+
+def _loaded_for(config: TrainConfig) -> tuple[Any, ...]:
+    return config.backbone, config.zero, config.training.precision, config.training.gradient_checkpointing
+
+
+def open_session(config: TrainConfig, world: World, *, cache_path: Path) -> Session:
+    """Load backbone (as ZeRO-3 shards at stage 3) and tokenizer. Called by every rank together. Raises BackboneError where they cannot be loaded."""
+    partition = partitioned_loading(config, world_size=world.size)
+    backbone = load_backbone(config.backbone, cache_path=cache_path, dtype=DTYPES[config.training.precision], partition=partition)
+    if config.zero.stage < 3:
+        backbone.to(world.device)
+    if config.training.gradient_checkpointing:
+        backbone.activation_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+    parameters = {name: backbone.get_parameter(name) for name in family_of(backbone).trained_with_prefix}
+    with gathered(list(parameters.values())):
+        weights = {name: parameter.detach().to("cpu", torch.float32).clone() for name, parameter in parameters.items()}
+    for name, weight in weights.items():
+        train_in_float32(backbone, name, weight)
+    return Session(config=config, world=world, backbone=backbone, tokenizer=load_tokenizer(config.backbone), trained_weights=weights)

@@ -1,0 +1,247 @@
+"""One trial: train one adapter on the session's backbone, evaluate, checkpoint, report.
+
+Laws that hold here and are tested (tests/components/training): ZeRO 0 == 1 == 2 == 3; world size 1 == 2; (micro 4, accumulate 1) == (1, 4); resumed == uninterrupted;
+gradient checkpointing on == off. They hold because a step is a set of documents whatever its cutting, and because order and dropout are functions of (seed, epoch, step, rank).
+"""
+
+import math
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+
+from components.config import TrainConfig, config_sha256
+from components.data.batching import collate, epoch_steps, split_step, stratified_subset
+from components.data.prepared import PreparedData
+from components.training.checkpoint import Checkpoint, Progress, load_checkpoint, save_checkpoint
+from components.training.engine import Engine, set_moments, whole_moments, whole_parameters
+from components.training.evaluation import metrics_of, split_logits
+from components.training.lr_schedule import lr_factor
+from components.training.session import Session
+
+Outcome = Literal["completed", "stopped", "diverged"]
+CHECK_EVERY_STEPS_ON_GPU = 20
+
+
+@dataclass(frozen=True)
+class Report:
+    """What one evaluation tells the search. `metrics` holds train/..., validation/..., tokens, seconds, tokens_per_second."""
+
+    evaluation: int
+    step: int
+    metrics: Mapping[str, float]
+    is_best: bool
+    done: bool
+
+
+@dataclass(frozen=True)
+class TrialResult:
+    """How a trial ended. `best` are the artifact tensors of its best evaluation; `reason` says why it ended, for a person."""
+
+    outcome: Outcome
+    reason: str
+    progress: Progress
+    best: Mapping[str, torch.Tensor]
+    trainable_parameters: int
+
+
+class Diverged(Exception):
+    """The loss is no number any more."""
+
+
+def train_batch_size(config: TrainConfig, *, world_size: int) -> int:
+    """Documents per optimizer step over all ranks."""
+    return config.training.micro_batch_size * config.training.gradient_accumulation_steps * world_size
+
+
+def steps_per_epoch(config: TrainConfig, *, num_documents: int, world_size: int) -> int:
+    return math.ceil(num_documents / train_batch_size(config, world_size=world_size))
+
+
+def total_steps(config: TrainConfig, *, num_documents: int, world_size: int) -> int:
+    """Optimizer steps of a whole trial, which is also the length of the learning-rate schedule."""
+    steps = config.training.epochs * steps_per_epoch(config, num_documents=num_documents, world_size=world_size)
+    return min(steps, config.training.max_steps or steps)
+
+
+def evaluation_steps(config: TrainConfig, *, num_documents: int, world_size: int) -> list[int]:
+    """The numbers of completed steps after which the trial evaluates; the last one is the end."""
+    per_epoch = steps_per_epoch(config, num_documents=num_documents, world_size=world_size)
+    total = total_steps(config, num_documents=num_documents, world_size=world_size)
+    parts = min(config.training.evaluations_per_epoch, per_epoch)
+    marks = {epoch * per_epoch + math.ceil(part * per_epoch / parts) for epoch in range(config.training.epochs) for part in range(1, parts + 1)}
+    return sorted({mark for mark in marks if mark < total} | {total})
+
+
+def run_trial(
+    session: Session,
+    data: PreparedData,
+    config: TrainConfig,
+    *,
+    checkpoint_folder: Path,
+    report: Callable[[Report], None] = lambda _: None,
+    should_stop: Callable[[], bool] = lambda: False,
+    resume: bool = False,
+) -> TrialResult:
+    """Train one adapter from its start, or from its checkpoint with `resume`. Called by every rank of the session's world together.
+
+    `report` is called on rank 0 after each evaluation and must not wait; `should_stop` is asked on rank 0 between steps. A loss that is not finite ends the trial as `diverged`; the session serves
+    the next one. Raises ArtifactError where the checkpoint to resume is broken or belongs to another configuration.
+    """
+    start = load_checkpoint(checkpoint_folder, config_sha256=config_sha256(config)) if resume else None
+    with session.engine(config, data.labels, parameters=start.parameters if start else None) as (model, engine):
+        trial = _Trial(session, data, config, model, engine, checkpoint_folder)
+        if start is not None:
+            trial.restore(start)
+        try:
+            outcome, reason = trial.train(report, should_stop)
+        except Diverged as error:
+            outcome, reason = "diverged", str(error)
+        return TrialResult(
+            outcome=outcome, reason=reason, progress=trial.progress, best=trial.best, trainable_parameters=model.num_trainable_parameters()
+        )
+
+
+class _Trial:
+    """The state of one running trial on one rank."""
+
+    def __init__(self, session: Session, data: PreparedData, config: TrainConfig, model: Any, engine: Engine, checkpoint_folder: Path) -> None:
+        self.session, self.data, self.config, self.model, self.engine = session, data, config, model, engine
+        self.folder = checkpoint_folder
+        self.progress = Progress()
+        self.best: dict[str, torch.Tensor] = {}
+        self.train_split, validation = data.splits["train"], data.splits["validation"]
+        count = config.training.evaluation_documents
+        self.validation_rows = np.arange(len(validation)) if count is None else stratified_subset(validation.label_ids, count, config.data.split_seed)
+        sizes = {"num_documents": len(self.train_split), "world_size": session.world.size}
+        self.total_steps = total_steps(config, **sizes)
+        self.evaluation_steps = evaluation_steps(config, **sizes)
+        self.loss_sum, self.loss_documents = torch.zeros((), dtype=torch.float64, device=session.world.device), 0
+
+    def restore(self, checkpoint: Checkpoint) -> None:
+        """Continue where the checkpoint stands: parameters are in place already, here come moments, counters and the best adapter so far."""
+        self.progress, self.best = checkpoint.progress, dict(checkpoint.best)
+        self._materialise_optimizer_state()
+        set_moments(self.engine, checkpoint.moments, step=checkpoint.progress.step)
+
+    def _materialise_optimizer_state(self) -> None:
+        """One step with zero gradients and learning rate 0: AdamW's state exists afterwards and no parameter has moved."""
+        self.engine.set_learning_rate(0.0)
+        self._backward(np.zeros(1, dtype=np.int64), weight=0.0)
+        self.engine.deepspeed.step()
+
+    def train(self, report: Callable[[Report], None], should_stop: Callable[[], bool]) -> tuple[Outcome, str]:
+        """Run the remaining steps; returns outcome and reason."""
+        clock, before = time.monotonic(), self.progress.seconds
+        for step, rows in self._remaining_steps():
+            self._optimizer_step(step, rows)
+            evaluate = self.progress.step in self.evaluation_steps
+            if evaluate or self.session.world.device.type == "cpu" or step % CHECK_EVERY_STEPS_ON_GPU == 0:
+                if self._check(step, should_stop):
+                    return "stopped", f"stopped by the trial scheduler after step {self.progress.step} of {self.total_steps}"
+            if evaluate:
+                self._evaluate(report, clock, before)
+        return "completed", f"all {self.total_steps} steps done"
+
+    def _remaining_steps(self) -> Iterator[tuple[int, np.ndarray[Any, Any]]]:
+        batch = train_batch_size(self.config, world_size=self.session.world.size)
+        per_epoch = steps_per_epoch(self.config, num_documents=len(self.train_split), world_size=self.session.world.size)
+        step = self.progress.step
+        while step < self.total_steps:
+            epoch = step // per_epoch
+            steps = epoch_steps(self.train_split.lengths, train_batch_size=batch, seed=self.config.seed, epoch=epoch)
+            for rows in steps[step % per_epoch : per_epoch]:
+                if step < self.total_steps:
+                    yield step, rows
+                    step += 1
+
+    def _optimizer_step(self, step: int, rows: np.ndarray[Any, Any]) -> None:
+        training, world = self.config.training, self.session.world
+        torch.manual_seed(dropout_seed(self.config.seed, step, world.rank))
+        micro_batches = split_step(
+            rows, self.train_split.lengths, world_size=world.size, micro_batch_size=training.micro_batch_size, tokens_per_batch=training.tokens_per_batch
+        )[world.rank]
+        for chosen in micro_batches:
+            # DeepSpeed averages over ranks, so a document's weight is world size / documents of the whole step. A rank without documents left takes part with weight 0.
+            self._backward(chosen if len(chosen) else rows[:1], weight=world.size / len(rows) if len(chosen) else 0.0)
+        factor = lr_factor(
+            step, total_steps=self.total_steps, warmup_ratio=self.config.optimizer.warmup_ratio, lr_schedule=self.config.optimizer.lr_schedule
+        )
+        self.engine.set_learning_rate(factor * self.config.optimizer.learning_rate)
+        self.engine.deepspeed.step()
+        self.progress = replace(self.progress, step=step + 1, tokens=self.progress.tokens + int(self.train_split.lengths[rows].sum()))
+
+    def _backward(self, rows: np.ndarray[Any, Any], *, weight: float) -> None:
+        batch = collate(self.train_split, rows, pad_token_id=self.session.pad_token_id)
+        batch = {name: tensor.to(self.session.world.device) for name, tensor in batch.items()}
+        logits_BC = self.engine.deepspeed(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"]).logits
+        loss = torch.nn.functional.cross_entropy(logits_BC, batch["labels"], reduction="sum")
+        self.engine.deepspeed.backward(loss * weight)
+        if weight:
+            self.loss_sum += loss.detach()
+            self.loss_documents += len(rows)
+
+    def _check(self, step: int, should_stop: Callable[[], bool]) -> bool:
+        """Ask on all ranks at once whether the loss is still finite and whether the search wants to stop."""
+        world = self.session.world
+        not_finite = 0.0 if bool(torch.isfinite(self.loss_sum)) else 1.0
+        stop = float(should_stop()) if world.is_main else 0.0
+        any_not_finite, any_stop = world.max([not_finite, stop])
+        if any_not_finite:
+            raise Diverged(f"the training loss is not finite at step {step + 1} (learning rate {self.engine.optimizer.param_groups[0]['lr']:.3g}); lower optimizer.learning_rate")
+        return bool(any_stop)
+
+    def _evaluate(self, report: Callable[[Report], None], clock: float, before: float) -> None:
+        session, training = self.session, self.config.training
+        loss_sum, documents = session.world.sum([float(self.loss_sum), float(self.loss_documents)])
+        self.loss_sum.zero_()
+        self.loss_documents = 0
+        validation = self.data.splits["validation"]
+        logits = split_logits(
+            self.engine.deepspeed, validation, self.validation_rows, config=training, world=session.world, pad_token_id=session.pad_token_id
+        )
+        if not np.isfinite(logits).all():
+            raise Diverged(f"validation logits are not finite after step {self.progress.step}; lower optimizer.learning_rate")
+        seconds = session.world.broadcast(before + time.monotonic() - clock)
+        metrics = {
+            "train/loss": loss_sum / documents,
+            "train/learning_rate": self.engine.optimizer.param_groups[0]["lr"],
+            **metrics_of(logits, validation.label_ids[self.validation_rows], prefix="validation"),
+            "epoch": self.progress.step / steps_per_epoch(self.config, num_documents=len(self.train_split), world_size=session.world.size),
+            "tokens": float(self.progress.tokens),
+            "seconds": seconds,
+            "tokens_per_second": self.progress.tokens / seconds,
+        }
+        is_best = self._is_best(metrics)
+        parameters = whole_parameters(self.engine)
+        evaluation = self.progress.evaluations + 1
+        if is_best:
+            self.best = self.model.artifact_tensors(parameters)
+            self.progress = replace(self.progress, best_evaluation=evaluation, best_metrics=metrics)
+        self.progress = replace(self.progress, evaluations=evaluation, seconds=seconds, history=(*self.progress.history, metrics))
+        self._save(parameters)
+        if session.world.is_main:
+            report(Report(evaluation, self.progress.step, metrics, is_best, done=self.progress.step == self.total_steps))
+
+    def _is_best(self, metrics: Mapping[str, float]) -> bool:
+        name, best = self.config.training.metric, self.progress.best_metrics
+        if name not in metrics:
+            raise KeyError(f"training.metric '{name}' is not measured; known: {', '.join(sorted(metrics))}")
+        if not best:
+            return True
+        return metrics[name] > best[name] if self.config.training.mode == "max" else metrics[name] < best[name]
+
+    def _save(self, parameters: Mapping[str, torch.Tensor]) -> None:
+        moments = whole_moments(self.engine)
+        if self.session.world.is_main:
+            checkpoint = Checkpoint(self.progress, config_sha256(self.config), parameters, moments, self.best)
+            save_checkpoint(self.folder, checkpoint)
+
+
+def dropout_seed(seed: int, step: int, rank: int) -> int:
+    """Seed of torch's generator for one optimizer step on one rank, so that a resumed trial draws what an uninterrupted one draws."""
+    return int(np.random.SeedSequence([seed & 0xFFFFFFFF, step, rank]).generate_state(1, dtype=np.uint64)[0] >> 1)
