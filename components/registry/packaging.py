@@ -11,6 +11,7 @@ from components.registry.environment import SOURCE_ROOT, installed_version
 
 # What a fresh environment needs to answer; training's dependencies are not among them.
 REQUIRED = ("mlflow", "torch", "transformers", "tokenizers", "safetensors", "numpy", "pandas", "pydantic", "pyyaml", "filelock")
+CODE_PACKAGES = ("config", "backbones", "adapters", "registry")
 PYFUNC_FILE = Path(__file__).with_name("pyfunc_model.py")
 
 
@@ -40,7 +41,11 @@ def save_pyfunc(
 
 def _copy_code(scratch: Path) -> Path:
     target = scratch / "components"
-    shutil.copytree(SOURCE_ROOT / "components", target, ignore=shutil.ignore_patterns("__pycache__", "*.pyc", ".*"))
+    target.mkdir()
+    for path in (SOURCE_ROOT / "components").glob("*.py"):
+        shutil.copy(path, target)
+    for package in CODE_PACKAGES:
+        shutil.copytree(SOURCE_ROOT / "components" / package, target / package, ignore=shutil.ignore_patterns("__pycache__", "*.pyc"))
     return target
 
 
