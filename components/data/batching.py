@@ -15,10 +15,10 @@ if TYPE_CHECKING:
 
 Indices = NDArray[np.int64]
 
-POOL_STEPS = 64
-"""Documents are sorted by length within random pools of this many steps."""
-LENGTH_JITTER = 0.02
-"""Standard deviation of the relative noise on lengths before sorting: small pools get new neighbours every epoch too."""
+LENGTH_JITTER = 0.03
+"""Standard deviation of the relative noise on lengths before sorting: a document gets new neighbours every epoch."""
+MICRO_BATCH_COST_TOKENS = 256
+"""What one more micro-batch may cost, in padding tokens saved: a step is cut finer only where that saves more."""
 
 
 def epoch_steps(lengths: ArrayLike, *, train_batch_size: int, seed: int, epoch: int) -> list[Indices]:
@@ -28,24 +28,18 @@ def epoch_steps(lengths: ArrayLike, *, train_batch_size: int, seed: int, epoch: 
     """
     length_N = np.asarray(lengths, dtype=np.float64)
     random = np.random.default_rng([seed, epoch])
-    order = random.permutation(len(length_N))
-    noisy_N = length_N * np.exp(LENGTH_JITTER * random.standard_normal(len(length_N)))
-    steps: list[Indices] = []
-    pool_size = POOL_STEPS * train_batch_size
-    for start in range(0, len(order), pool_size):
-        pool = order[start : start + pool_size]
-        pool = pool[np.argsort(noisy_N[pool], kind="stable")]
-        steps += _consecutive(pool, train_batch_size, random)
+    order = np.argsort(length_N * np.exp(LENGTH_JITTER * random.standard_normal(len(length_N))), kind="stable")
+    steps = _consecutive(order, train_batch_size, random)
     return [steps[place] for place in random.permutation(len(steps))]
 
 
-def _consecutive(pool: Indices, size: int, random: np.random.Generator) -> list[Indices]:
-    whole, remainder = divmod(len(pool), size)
+def _consecutive(order: Indices, size: int, random: np.random.Generator) -> list[Indices]:
+    whole, remainder = divmod(len(order), size)
     if not remainder:
-        return list(np.split(pool, whole))
-    short = int(random.integers(whole + 1))
-    sizes = [size] * short + [remainder] + [size] * (whole - short)
-    return list(np.split(pool, np.cumsum(sizes)[:-1]))
+        return list(np.split(order, whole))
+    shorter = int(random.integers(whole + 1))
+    sizes = [size] * shorter + [remainder] + [size] * (whole - shorter)
+    return list(np.split(order, np.cumsum(sizes)[:-1]))
 
 
 def split_step(
@@ -65,14 +59,25 @@ def split_step(
 
 
 def _cut(index_N: Indices, length_N: Indices, micro_batch_size: int, tokens_per_batch: int | None) -> list[Indices]:
+    """The cheapest cut of documents sorted from long to short: fewest padded tokens plus a fixed cost per micro-batch, by dynamic programming."""
+    sorted_N = length_N[index_N]
+    count = len(sorted_N)
+    cost = np.zeros(count + 1)
+    first = np.zeros(count + 1, dtype=np.int64)
+    for end in range(1, count + 1):
+        starts = np.arange(max(0, end - micro_batch_size), end)
+        padded = (end - starts) * sorted_N[starts]
+        costs = cost[starts] + padded + MICRO_BATCH_COST_TOKENS
+        if tokens_per_batch is not None:
+            costs[:-1][padded[:-1] > tokens_per_batch] = np.inf
+        best = int(np.argmin(costs))
+        cost[end], first[end] = costs[best], starts[best]
     batches: list[Indices] = []
-    start = 0
-    while start < len(index_N):
-        longest = max(1, int(length_N[index_N[start]]))
-        size = micro_batch_size if tokens_per_batch is None else min(micro_batch_size, max(1, tokens_per_batch // longest))
-        batches.append(index_N[start : start + size])
-        start += size
-    return batches
+    end = count
+    while end > 0:
+        batches.append(index_N[first[end] : end])
+        end = int(first[end])
+    return batches[::-1]
 
 
 def _even_out(batches: list[Indices], length_N: Indices, world_size: int) -> list[Indices]:
@@ -112,7 +117,9 @@ def evaluation_batches(
     """One rank's micro-batches over all documents, longest first; every rank has the same number (some may be empty)."""
     length_N = np.asarray(lengths, dtype=np.int64)
     everything = np.arange(len(length_N))
-    return split_step(everything, length_N, world_size=world_size, micro_batch_size=micro_batch_size, tokens_per_batch=tokens_per_batch)[rank]
+    return split_step(everything, length_N, world_size=world_size, micro_batch_size=micro_batch_size, tokens_per_batch=tokens_per_batch)[
+        rank
+    ]
 
 
 def padding_share(batches: Iterable[Indices], lengths: ArrayLike) -> float:

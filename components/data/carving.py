@@ -23,11 +23,15 @@ def complete_splits(loaded: Loaded, config: DataConfig) -> dict[SplitName, list[
     train, carved = _carve(splits["train"], wanted, config.split_seed)
     labels = label_order(document.label for document in train)
     if config.max_documents is not None and config.max_documents < len(labels):
-        raise ConfigError(f"data.max_documents: {config.max_documents} is less than the number of labels ({len(labels)}); give at least that")
+        raise ConfigError(
+            f"data.max_documents: {config.max_documents} is less than the number of labels ({len(labels)}); give at least that"
+        )
     complete = {**splits, **carved, "train": train}
     for split in wanted:
         if not complete[split]:
-            raise DataError(f"data: {len(splits['train'])} training documents are too few to carve {split} from; give a {split} file or more documents")
+            raise DataError(
+                f"data: {len(splits['train'])} training documents are too few to carve {split} from; give a {split} file or more documents"
+            )
     return {split: _capped(complete[split], config.max_documents, config.split_seed) for split in SPLITS}
 
 

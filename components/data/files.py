@@ -11,10 +11,13 @@ import zlib
 from collections.abc import Callable, Iterator
 from difflib import get_close_matches
 from pathlib import Path
-from typing import IO
+from typing import IO, TYPE_CHECKING, cast
 
 from components.data.documents import Problem, Row
 from components.errors import DataError
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 UTF16_MARKS = (b"\xff\xfe", b"\xfe\xff")
 
@@ -47,13 +50,14 @@ def _naming_damage(path: str, rows: Iterator[Row | Problem]) -> Iterator[Row | P
             yield row
     except (EOFError, gzip.BadGzipFile, zlib.error) as error:
         raise DataError(f"{path}: the gzip data is damaged after row {last} ({error}); copy the file again") from error
+    except PermissionError as error:
+        raise DataError(f"{path}: may not be read by this user; change its permissions") from error
     except csv.Error as error:
         raise DataError(f"{path}: not readable as CSV after row {last} ({error}); mend the quoting there") from error
 
 
 def _open(path: str) -> IO[bytes]:
-    file: IO[bytes] = gzip.open(path, "rb") if path.endswith(".gz") else open(path, "rb")
-    return file
+    return cast("IO[bytes]", gzip.open(path, "rb") if path.endswith(".gz") else Path(path).open("rb"))
 
 
 def _read_jsonl(path: str) -> Iterator[Row | Problem]:
@@ -108,7 +112,7 @@ def _read_parquet(path: str) -> Iterator[Row | Problem]:
                 yield Row(path, number, dict(zip(batch.schema.names, values, strict=True)))
 
 
-def _column_values(column: "pa.Array") -> list[object]:  # type: ignore[name-defined]  # noqa: F821
+def _column_values(column: "pa.Array") -> list[object]:
     """Python values; text is decoded here because Arrow raises on bytes that are not UTF-8 without saying where."""
     import pyarrow as pa
 

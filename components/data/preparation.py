@@ -6,7 +6,6 @@ trusts size and modification time of files: a file changed in place with both ke
 
 import hashlib
 import json
-import shutil
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -16,6 +15,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from components.atomic_folder import atomic_folder
 from components.config.schema import DataConfig
 from components.data.carving import complete_splits
 from components.data.documents import Document, SplitName
@@ -68,23 +68,18 @@ def _key(config: DataConfig, tokenizer_id: str) -> str:
 
 
 def _make(config: DataConfig, tokenizer: "PreTrainedTokenizerBase", tokenizer_id: str, folder: Path) -> None:
-    """Writes beside the folder and renames: a folder of this name is complete or absent."""
-    loaded = source_of(config).read(config, has_tokens(tokenizer))
-    loaded = check_between_rows(loaded)
+    loaded = check_between_rows(source_of(config).read(config, has_tokens(tokenizer)))
     dropped = resolve(loaded, config.on_invalid)
     splits = complete_splits(loaded, config)
     labels = label_order(document.label for document in splits["train"])
-    unfinished = folder.with_name(f"{folder.name}.unfinished")
-    shutil.rmtree(unfinished, ignore_errors=True)
-    unfinished.mkdir()
     reports = {}
-    for split, documents in splits.items():
-        full_lengths: list[int] = []
-        write_split(unfinished, split, _tokenized(documents, labels, tokenizer, config.max_tokens, full_lengths))
-        reports[str(split)] = _split_report(documents, labels, full_lengths, config.max_tokens)
-    report = DataReport(reports, dict(dropped), tuple(str(each) for each in loaded.problems[:NAMED_DROPPED]), seconds=0.0, cached=False)
-    write_description(unfinished, labels, _fingerprint(splits, labels, tokenizer_id, config.max_tokens), report)
-    unfinished.rename(folder)
+    with atomic_folder(folder) as unfinished:
+        for split, documents in splits.items():
+            full_lengths: list[int] = []
+            write_split(unfinished, split, _tokenized(documents, labels, tokenizer, config.max_tokens, full_lengths))
+            reports[str(split)] = _split_report(documents, labels, full_lengths, config.max_tokens)
+        report = DataReport(reports, dict(dropped), tuple(str(each) for each in loaded.problems[:NAMED_DROPPED]), seconds=0.0, cached=False)
+        write_description(unfinished, labels, _fingerprint(splits, labels, tokenizer_id, config.max_tokens), report)
 
 
 def _tokenized(

@@ -75,7 +75,8 @@ def _document(row: Row, columns: ColumnsConfig) -> Document | Problem:
         return problem("unknown_label", f"column '{columns.label}' holds {row.values[columns.label]!r}")
     given = row.values.get(columns.id) if columns.id is not None else None
     document = Document(f"{Path(row.file).name}:{row.number}" if given is None else str(given), text, label, row.file, row.number)
-    for column, value in ((columns.text, text), (columns.label, label), (columns.id, document.id)):
+    values = {columns.text: text, columns.label: label, columns.id or "id": document.id}
+    for column, value in values.items():
         if not _is_utf8(value):
             return problem("bad_encoding", f"column '{column}' has bytes that are not UTF-8")
     return document
@@ -188,10 +189,14 @@ def resolve(loaded: Loaded, on_invalid: Literal["fail", "drop"]) -> Counter[str]
         raise DataError(_summary(loaded.problems, counts))
     for split, documents in loaded.splits.items():
         if not documents:
-            raise DataError(f"data: no valid document left for {split} ({_summary(loaded.problems, counts) if counts else 'the source is empty'})")
+            raise DataError(
+                f"data: no valid document left for {split} ({_summary(loaded.problems, counts) if counts else 'the source is empty'})"
+            )
     labels = label_order(document.label for document in loaded.splits["train"])
     if len(labels) < 2:
-        raise DataError(f"data: train has only the label '{labels[0]}'; a classification task needs at least two labels (check data.columns.label)")
+        raise DataError(
+            f"data: train has only the label '{labels[0]}'; a classification task needs at least two labels (check data.columns.label)"
+        )
     return counts
 
 

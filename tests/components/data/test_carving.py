@@ -1,0 +1,76 @@
+from collections import Counter
+
+import pytest
+
+from components.config.schema import DataConfig, FilesConfig
+from components.data.carving import complete_splits
+from components.data.documents import Document
+from components.data.validation import Loaded
+from components.errors import ConfigError, DataError
+
+
+def some(count, first=0):
+    return [
+        Document(str(number), f"text {number}", "xyyy"[number % 4], "train.jsonl", number + 1) for number in range(first, first + count)
+    ]
+
+
+def carve(documents, others=None, **settings):
+    config = DataConfig(files=FilesConfig(train="train.jsonl"), **settings)
+    return complete_splits(Loaded({"train": documents, **(others or {})}), config)
+
+
+def texts(documents):
+    return {document.text for document in documents}
+
+
+def test_carved_splits_are_stratified_disjoint_and_complete():
+    splits = carve(some(200), test_fraction=0.2, validation_fraction=0.1)
+    assert {split: Counter(document.label for document in each) for split, each in splits.items()} == {
+        "train": {"x": 35, "y": 105},
+        "validation": {"x": 5, "y": 15},
+        "test": {"x": 10, "y": 30},
+    }
+    assert sorted(text for each in splits.values() for text in texts(each)) == sorted(texts(some(200)))
+
+
+def test_only_the_missing_split_is_carved():
+    splits = carve(some(40), {"test": some(8, first=100)})
+    assert len(splits["test"]) == 8
+    assert len(splits["train"]) + len(splits["validation"]) == 40
+
+
+def test_carving_ignores_the_order_of_rows():
+    assert texts(carve(some(100))["test"]) == texts(carve(some(100)[::-1])["test"])
+    assert texts(carve(some(100))["test"]) != texts(carve(some(100), split_seed=11)["test"])
+
+
+def test_growing_data_keep_most_test_documents_in_test():
+    before, after = texts(carve(some(400))["test"]), texts(carve(some(440))["test"])
+    assert len(before & after) > 0.9 * len(before)
+
+
+def test_equal_texts_land_in_one_split():
+    twice = some(100) + [Document(f"again {each.id}", each.text, each.label, each.file, each.row + 100) for each in some(100)]
+    splits = carve(twice)
+    assert not texts(splits["train"]) & texts(splits["test"])
+    assert not texts(splits["train"]) & texts(splits["validation"])
+    assert len(splits["test"]) == 2 * len(texts(splits["test"]))
+
+
+def test_every_label_stays_in_train_at_the_largest_fractions():
+    splits = carve(some(16), test_fraction=0.49, validation_fraction=0.49)
+    assert {document.label for document in splits["train"]} == {"x", "y"}
+
+
+def test_max_documents_caps_every_split_in_proportion():
+    splits = carve(some(400), max_documents=20)
+    assert [len(each) for each in splits.values()] == [20, 20, 20]
+    assert Counter(document.label for document in splits["train"]) == {"x": 5, "y": 15}
+    with pytest.raises(ConfigError, match=r"data\.max_documents: 1 is less than the number of labels"):
+        carve(some(400), max_documents=1)
+
+
+def test_too_few_documents_to_carve_from_say_so():
+    with pytest.raises(DataError, match="too few to carve test from"):
+        carve(some(3))

@@ -1,0 +1,121 @@
+import pytest
+
+from components.config.schema import ColumnsConfig
+from components.data.documents import Document, Row
+from components.data.validation import Loaded, check_between_rows, documents_of, label_order, resolve
+from components.errors import DataError
+
+
+def one_row(**values):
+    documents, problems = documents_of([Row("a.jsonl", 1, {"text": "t", "label": "x"}), Row("a.jsonl", 2, values)], ColumnsConfig())
+    return documents[1:], problems
+
+
+def documents(split, *given):
+    """Each given as "id text label"."""
+    return [Document(*each.split(), f"{split}.jsonl", row) for row, each in enumerate(given, start=1)]
+
+
+@pytest.mark.parametrize(
+    ("values", "reason"),
+    [
+        ({"text": " \n", "label": "x"}, "empty_text"),
+        ({"text": None, "label": "x"}, "empty_text"),
+        ({"text": 3, "label": "x"}, "broken_row"),
+        ({"label": "x"}, "missing_column"),
+        ({"text": "t"}, "missing_column"),
+        ({"text": "t", "label": None}, "unknown_label"),
+        ({"text": "t", "label": " "}, "unknown_label"),
+        ({"text": "t", "label": 1.5}, "unknown_label"),
+        ({"text": "caf\udce9", "label": "x"}, "bad_encoding"),
+        ({"text": "t", "label": "\udce9"}, "bad_encoding"),
+    ],
+)
+def test_a_row_that_cannot_be_used_names_reason_file_and_row(values, reason):
+    kept, (problem,) = one_row(**values)
+    assert kept == []
+    assert problem.reason == reason
+    assert str(problem).startswith("a.jsonl row 2: ")
+
+
+@pytest.mark.parametrize(("label", "text"), [("x", "x"), (3, "3"), (True, "true"), (" x ", "x")])
+def test_labels_are_text_or_integers(label, text):
+    (document,), _ = one_row(text="t", label=label)
+    assert document.label == text
+
+
+def test_ids_are_made_from_file_and_row_where_there_are_none():
+    assert [document.id for document in one_row(text="t", label="x")[0]] == ["a.jsonl:2"]
+    assert [document.id for document in one_row(text="t", label="x", id=7)[0]] == ["7"]
+
+
+def test_a_column_that_no_row_has_lists_the_columns_there_are():
+    rows = [Row("a.csv", 2, {"txt": "t", "label": "x"})]
+    with pytest.raises(
+        DataError, match=r"a\.csv row 1: no column 'text'; the columns are txt, label\. Did you mean 'txt'\?.*data\.columns\.text"
+    ):
+        documents_of(rows, ColumnsConfig())
+    with pytest.raises(DataError, match="separated by ';'"):
+        documents_of([Row("a.csv", 2, {"text;label": "t;x"})], ColumnsConfig())
+
+
+def test_labels_are_in_sorted_order_and_integers_in_numeric_order():
+    assert label_order(["b", "a", "10", "b"]) == ("10", "a", "b")
+    assert label_order(["10", "9", "-1", "9"]) == ("-1", "9", "10")
+
+
+def test_the_second_document_of_an_id_is_a_problem():
+    checked = check_between_rows(Loaded({"train": documents("train", "1 a x", "1 b y", "2 c y")}))
+    assert [document.text for document in checked.splits["train"]] == ["a", "c"]
+    assert str(checked.problems[0]).startswith("train.jsonl row 2: id '1' is also in row 1")
+
+
+def test_a_shared_document_is_kept_in_test_before_validation_before_train():
+    splits = {
+        "train": documents("train", "1 a x", "2 b y", "3 c x", "8 e y"),
+        "validation": documents("validation", "4 b y", "5 d x"),
+        "test": documents("test", "6 a x", "7 d x"),
+    }
+    checked = check_between_rows(Loaded(splits))
+    assert {split: [document.text for document in each] for split, each in checked.splits.items()} == {
+        "train": ["c", "e"],
+        "validation": ["b"],
+        "test": ["a", "d"],
+    }
+    assert {problem.reason for problem in checked.problems if "same text" in problem.found} == {"shared_document"}
+    assert "train.jsonl row 1: same text as test.jsonl row 1" in str(next(each for each in checked.problems if each.file == "train.jsonl"))
+
+
+def test_a_shared_id_is_a_shared_document_unless_ids_only_number_the_rows():
+    named = check_between_rows(Loaded({"train": documents("train", "n7 a x", "n8 b x"), "test": documents("test", "n7 c x")}))
+    assert [problem.reason for problem in named.problems] == ["shared_document"]
+    numbered = check_between_rows(Loaded({"train": documents("train", "0 a x", "1 b x"), "test": documents("test", "0 c x")}))
+    assert numbered.problems == []
+
+
+def test_a_label_that_train_lacks_is_a_problem_of_its_split():
+    splits = {
+        "train": documents("train", "1 a x", "2 b y"),
+        "validation": documents("validation", "3 c z"),
+        "test": documents("test", "4 d x", "5 e w"),
+    }
+    checked = check_between_rows(Loaded(splits))
+    assert [(problem.reason, problem.file, problem.row) for problem in checked.problems] == [
+        ("label_only_in_validation", "validation.jsonl", 1),
+        ("label_only_in_test", "test.jsonl", 2),
+    ]
+
+
+def test_fail_names_the_first_rows_and_drop_counts_them():
+    _, problems = documents_of([Row("a.jsonl", number, {"text": "", "label": "x"}) for number in range(1, 6)], ColumnsConfig())
+    loaded = Loaded({"train": documents("train", "1 a x", "2 b y")}, problems)
+    with pytest.raises(DataError, match=r"5 invalid rows \(5 empty_text\): a\.jsonl row 1: .*delete the row.*row 3.*data\.on_invalid=drop"):
+        resolve(loaded, "fail")
+    assert resolve(loaded, "drop") == {"empty_text": 5}
+
+
+def test_one_label_or_an_empty_split_always_stops():
+    with pytest.raises(DataError, match="at least two labels"):
+        resolve(Loaded({"train": documents("train", "1 a x")}), "drop")
+    with pytest.raises(DataError, match="no valid document left for test"):
+        resolve(Loaded({"train": documents("train", "1 a x", "2 b y"), "test": []}), "drop")
