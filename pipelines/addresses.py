@@ -1,0 +1,139 @@
+"""Where the Ray cluster and the MLflow server are, and whether Ray answers.
+
+The environment comes first (RAY_ADDRESS, MLFLOW_TRACKING_URI), then the local cluster's state file. The checks speak plain HTTP and TCP, so that a wrong address or token
+ends in a second or two, before ray is imported. Whether MLflow answers is its tracker's to say.
+"""
+
+import json
+import socket
+import urllib.error
+import urllib.request
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from components.errors import ClusterError
+
+STATE_FOLDER = Path(".prefixprop")
+TIMEOUT_SECONDS = 4.0
+
+
+@dataclass(frozen=True)
+class Addresses:
+    """What a workflow needs to reach its cluster; None where nothing is known."""
+
+    ray_address: str | None
+    """GCS address `host:port` or Ray client address `ray://host:port`."""
+    jobs_address: str | None
+    """HTTP address of the dashboard, where jobs are submitted."""
+    tracking_uri: str | None
+
+
+def find_addresses(environ: Mapping[str, str], *, state_folder: Path = STATE_FOLDER) -> Addresses:
+    """Addresses from the environment, else from the local cluster that `prefixprop up` started."""
+    local = _local_state(state_folder)
+    address = environ.get("RAY_ADDRESS") or None
+    over_http = address is not None and address.startswith(("http://", "https://"))
+    return Addresses(
+        ray_address=local.get("ray_address") if address is None or over_http else address,
+        jobs_address=environ.get("RAY_API_SERVER_ADDRESS") or (address if over_http else local.get("jobs_address")),
+        tracking_uri=environ.get("MLFLOW_TRACKING_URI") or local.get("tracking_uri"),
+    )
+
+
+def connection_environment(addresses: Addresses, environ: Mapping[str, str], *, state_folder: Path = STATE_FOLDER) -> dict[str, str]:
+    """What to add to the environment before ray is imported: how the local cluster is reached, and RAY_AUTH_MODE always (Ray's default differs between versions).
+
+    The user's own settings are never overridden.
+    """
+    local = _local_state(state_folder)
+    needed: dict[str, str] = {"RAY_AUTH_MODE": "disabled"}
+    if local and local["ray_address"] == addresses.ray_address:
+        needed |= local["environment"]
+    return {name: value for name, value in needed.items() if name not in environ}
+
+
+def _local_state(state_folder: Path) -> dict[str, Any]:
+    try:
+        state: dict[str, Any] = json.loads((state_folder / "cluster.json").read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError) as error:
+        raise ClusterError(f"{state_folder / 'cluster.json'} cannot be read ({error}). Remove it and run: prefixprop up") from error
+    return state
+
+
+def check_ray(ray_address: str | None) -> str:
+    """The Ray address, once something listens there; raises ClusterError within seconds where nothing does."""
+    if ray_address is None:
+        raise ClusterError("No Ray cluster is known. Run: prefixprop up (a local one), or set RAY_ADDRESS=host:port.")
+    if ray_address in {"auto", "local"}:
+        return ray_address
+    host, port = _host_and_port(ray_address)
+    try:
+        socket.create_connection((host, port), timeout=TIMEOUT_SECONDS).close()
+    except OSError as error:
+        raise ClusterError(
+            f"Ray cluster {ray_address} cannot be reached ({_reason(error)}). Start it (prefixprop up) or correct RAY_ADDRESS."
+        ) from error
+    return ray_address
+
+
+def check_jobs(jobs_address: str | None, environ: Mapping[str, str]) -> str:
+    """The job server's address, once it has answered and accepted the token; raises ClusterError within seconds otherwise."""
+    if jobs_address is None:
+        raise ClusterError("No Ray job server is known. Run: prefixprop up (a local one), or set RAY_ADDRESS=http://host:8265.")
+    token = environ.get("RAY_AUTH_TOKEN") or _token_file(environ)
+    headers = {"Authorization": f"Bearer {token}"} if token and environ.get("RAY_AUTH_MODE") == "token" else {}
+    url = f"{jobs_address.rstrip('/')}/api/version"
+    status = _get(url, what=f"Ray job server {jobs_address}", mend="Start it (prefixprop up) or correct RAY_ADDRESS.", headers=headers)
+    if status == 200:
+        status = _get(
+            f"{jobs_address.rstrip('/')}/api/jobs/",
+            what=f"Ray job server {jobs_address}",
+            mend="Look into the cluster's logs.",
+            headers=headers,
+        )
+    if status in {401, 403}:
+        raise ClusterError(
+            f"Ray job server {jobs_address} refuses the token (HTTP {status}). Set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN (or RAY_AUTH_TOKEN_PATH) to the cluster's own."
+        )
+    if status != 200:
+        raise ClusterError(f"{jobs_address} answers HTTP {status} and is no Ray job server. Correct RAY_ADDRESS.")
+    return jobs_address
+
+
+def _host_and_port(address: str) -> tuple[str, int]:
+    parts = urlsplit(address if "://" in address else f"ray://{address}")
+    try:
+        host, port = parts.hostname, parts.port or (10001 if "://" in address else None)
+    except ValueError:
+        host, port = None, None
+    if parts.scheme != "ray" or not host or not port:
+        raise ClusterError(f"RAY_ADDRESS '{address}' is not of the form host:port or ray://host:port.")
+    return host, port
+
+
+def _get(url: str, *, what: str, mend: str, headers: Mapping[str, str]) -> int:
+    """HTTP status of a GET; raises ClusterError where no HTTP answer comes."""
+    try:
+        with urllib.request.urlopen(urllib.request.Request(url, headers=dict(headers)), timeout=TIMEOUT_SECONDS) as answer:
+            return int(answer.status)
+    except urllib.error.HTTPError as error:
+        return error.code
+    except (OSError, ValueError) as error:
+        raise ClusterError(f"{what} cannot be reached ({_reason(error)}). {mend}") from error
+
+
+def _reason(error: Exception) -> str:
+    cause = getattr(error, "reason", error)
+    if isinstance(cause, TimeoutError):
+        return f"no answer within {TIMEOUT_SECONDS:.0f} s"
+    return getattr(cause, "strerror", None) or str(cause)
+
+
+def _token_file(environ: Mapping[str, str]) -> str | None:
+    path = Path(environ.get("RAY_AUTH_TOKEN_PATH") or Path.home() / ".ray" / "auth_token")
+    return path.read_text(encoding="utf-8").strip() if path.is_file() else None

@@ -1,0 +1,141 @@
+"""How a command speaks: lines and tables for people, or one JSON document on stdout and nothing else there.
+
+Exit codes: 0 done, 1 failed, 2 the user's input is wrong, 3 the gate refused, 130 interrupted.
+"""
+
+import dataclasses
+import json
+import math
+import os
+import signal
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn, TextIO
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+PLAIN_WIDTH = 160
+
+
+class Terminal:
+    """Where one command writes: `say` for people, `report` for its result."""
+
+    def __init__(self, *, as_json: bool, stdout: TextIO) -> None:
+        self.as_json = as_json
+        self._stdout = stdout
+
+    @property
+    def console(self) -> "Console":
+        """A rich console for progress and tables: stderr with --json, else stdout; plain lines where that is no terminal."""
+        from rich.console import Console
+
+        stream = sys.stderr if self.as_json else self._stdout
+        return Console(file=stream, width=None if stream.isatty() else PLAIN_WIDTH, highlight=False)
+
+    def say(self, line: str) -> None:
+        """One line for people."""
+        print(line, file=sys.stderr if self.as_json else self._stdout, flush=True)  # noqa: T201
+
+    def report(self, report: Any, show: "Callable[[Console], None]") -> None:
+        """The command's result: as JSON, or shown by `show`."""
+        if self.as_json:
+            print(json.dumps(jsonable(report), indent=2, allow_nan=False), file=self._stdout, flush=True)  # noqa: T201
+        else:
+            show(self.console)
+
+
+@contextmanager
+def command(*, as_json: bool, resume: str | None = None) -> Iterator[Terminal]:
+    """Run a command's body: errors become exit codes and one clear line; with `as_json` libraries cannot write to stdout.
+
+    `resume`: the command line that continues after an interruption.
+    """
+    with _stdout_kept(as_json) as stdout:
+        terminal = Terminal(as_json=as_json, stdout=stdout)
+        try:
+            with _terminated_is_interrupted():
+                yield terminal
+        except KeyboardInterrupt:
+            _leave(130, "Interrupted." + (f" Continue with: {resume}" if resume else ""))
+        except Exception as error:
+            code = exit_code(error)
+            if code == 1:
+                raise
+            _leave(code, f"{'Refused' if code == 3 else 'Error'}: {error}")
+
+
+def exit_code(error: Exception) -> int:
+    """2 for what the user can mend, 3 for a refusing gate, 1 for everything else."""
+    from components.errors import GateRefused, UserError
+
+    return 2 if isinstance(error, UserError) else 3 if isinstance(error, GateRefused) else 1
+
+
+def _leave(code: int, line: str) -> NoReturn:
+    import typer
+
+    print(" ".join(line.split("\n")), file=sys.stderr, flush=True)  # noqa: T201
+    raise typer.Exit(code)
+
+
+@contextmanager
+def _terminated_is_interrupted() -> Iterator[None]:
+    """SIGTERM (a stopped job, a preempted pod) ends a command the way Ctrl-C does."""
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+@contextmanager
+def _stdout_kept(keep: bool) -> Iterator[TextIO]:
+    """With `keep`: yield the real stdout and point file descriptor 1 and sys.stdout at stderr meanwhile, for child processes and C libraries too."""
+    if not keep:
+        yield sys.stdout
+        return
+    before, descriptor = sys.stdout, _descriptor(sys.stdout)
+    if descriptor is None:
+        sys.stdout = sys.stderr
+        try:
+            yield before
+        finally:
+            sys.stdout = before
+        return
+    before.flush()
+    with os.fdopen(os.dup(descriptor), "w", encoding="utf-8") as kept:
+        os.dup2(sys.stderr.fileno(), descriptor)
+        try:
+            yield kept
+        finally:
+            before.flush()
+            os.dup2(kept.fileno(), descriptor)
+
+
+def _descriptor(stream: TextIO) -> int | None:
+    try:
+        return stream.fileno()
+    except OSError:
+        return None  # a test's in-memory stream
+
+
+def jsonable(value: Any) -> Any:
+    """Reports, configurations, paths and numpy numbers as JSON values; numbers that are not finite become null."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {field.name: jsonable(getattr(value, field.name)) for field in dataclasses.fields(value)}
+    if hasattr(value, "model_dump_json"):
+        return json.loads(value.model_dump_json())
+    if isinstance(value, Mapping):
+        return {str(key): jsonable(item) for key, item in value.items()}
+    if isinstance(value, list | tuple | set | frozenset):
+        return [jsonable(item) for item in value]
+    if isinstance(value, Path):
+        return str(value)
+    if hasattr(value, "item"):
+        return jsonable(value.item())
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    return value
