@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
     from components.adapters import AdaptedModel
+    from components.config import BackboneConfig
+    from components.data import TokenizedSplit
 
 BATCH_SIZE = 8
 CHUNK_DOCUMENTS = 512
@@ -32,6 +34,7 @@ class Classifier:
     labels: tuple[str, ...]
     max_tokens: int
     temperature: float
+    backbone: "BackboneConfig"
 
     def probabilities(
         self, texts: Sequence[str], *, batch_size: int = BATCH_SIZE, calibrated: bool = True
@@ -61,6 +64,25 @@ class Classifier:
                 "probabilities": dict(zip(self.labels, (float(value) for value in row), strict=True)),
             }
 
+    def split_logits(self, split: "TokenizedSplit", *, batch_size: int = BATCH_SIZE) -> "np.ndarray[Any, np.dtype[np.float32]]":
+        """Uncalibrated logits (N, C), float32, of a prepared split, in its order. They agree with `probabilities` up to the rounding that other batches bring."""
+        import torch
+
+        from components.data import collate, evaluation_batches
+
+        device = self.model.head.dense.weight.device
+        logits_NC = np.empty((len(split), len(self.labels)), dtype=np.float32)
+        for rows in evaluation_batches(split.lengths, world_size=1, rank=0, micro_batch_size=batch_size):
+            batch = collate(split, rows, pad_token_id=int(self.tokenizer.pad_token_id))
+            with torch.inference_mode():
+                logits_NC[rows] = (
+                    self.model(input_ids=batch["input_ids"].to(device), attention_mask=batch["attention_mask"].to(device))
+                    .logits.float()
+                    .cpu()
+                    .numpy()
+                )
+        return logits_NC
+
 
 def default_cache_path() -> Path:
     """Where lengthened backbones are kept when nobody says otherwise."""
@@ -68,10 +90,12 @@ def default_cache_path() -> Path:
 
 
 def load_classifier(folder: Path, *, cache_path: Path | None = None) -> Classifier:
-    """Rebuild the adapted model of an artifact folder, from the backbone that its adapter_config.json names.
+    """Rebuild the adapted model of an artifact folder, from the backbone that its adapter_config.json names; on a GPU where torch sees one.
 
     Raises ArtifactError where the folder says too little to do so (a folder written by hand: use load_adapter with a backbone of your own), BackboneError where the backbone is not there.
     """
+    import torch
+
     from components.adapters import load_adapter, read_adapter_config
     from components.backbones import load_backbone
     from components.config import BackboneConfig
@@ -84,7 +108,7 @@ def load_classifier(folder: Path, *, cache_path: Path | None = None) -> Classifi
         )
     source = BackboneConfig.model_validate_json(json.dumps(backbone_section["load"]))
     backbone = load_backbone(source, cache_path=cache_path or default_cache_path())
-    model = load_adapter(backbone, folder)
+    model = load_adapter(backbone, folder).to("cuda" if torch.cuda.is_available() else "cpu")
     head = config["head"]
     return Classifier(
         model=model,
@@ -92,6 +116,7 @@ def load_classifier(folder: Path, *, cache_path: Path | None = None) -> Classifi
         labels=tuple(head.get("labels") or (str(index) for index in range(head["num_labels"]))),
         max_tokens=_max_tokens(training, backbone, model),
         temperature=read_temperature(folder),
+        backbone=source,
     )
 
 

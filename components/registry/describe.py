@@ -3,15 +3,8 @@
 from collections.abc import Mapping
 from typing import Any
 
-# Tag of the version -> param of the run.
-TAGGED_PARAMS = {
-    "backbone": "backbone.name_or_path",
-    "method": "adapter.method",
-    "prefix_length": "adapter.prefix_length",
-    "learning_rate": "optimizer.learning_rate",
-    "trainable_parameters": "trainable_parameters",
-    "max_tokens": "data.max_tokens",
-}
+# Params that become tags of the version.
+TAGGED_PARAMS = ("backbone", "method", "prefix_length", "learning_rate", "trainable_parameters", "max_tokens")
 
 
 def accuracy_text(metrics: Mapping[str, float]) -> str | None:
@@ -25,25 +18,25 @@ def accuracy_text(metrics: Mapping[str, float]) -> str | None:
 
 
 def headline(metrics: Mapping[str, float], params: Mapping[str, Any]) -> str:
-    """The telling line: the versions table shows little more than this of a description."""
+    """The telling line: the versions table shows little more than this of a description. Reads test/* metrics and the params of TAGGED_PARAMS, as far as they are there."""
     accuracy = accuracy_text(metrics)
     parts = [f"Test accuracy {accuracy}" if accuracy else "Not evaluated on test data"]
     if "test/majority_accuracy" in metrics:
         parts.append(f"majority class {100 * metrics['test/majority_accuracy']:.1f}%")
-    if "adapter.prefix_length" in params:
-        parts.append(f"prefix length {params['adapter.prefix_length']}")
-    if "optimizer.learning_rate" in params:
-        parts.append(f"learning rate {float(params['optimizer.learning_rate']):g}")
+    if "prefix_length" in params:
+        parts.append(f"prefix length {params['prefix_length']}")
+    if "learning_rate" in params:
+        parts.append(f"learning rate {float(params['learning_rate']):g}")
     if "trainable_parameters" in params:
         parts.append(f"{int(params['trainable_parameters']):,} trainable parameters")
-    if "backbone.name_or_path" in params:
-        parts.append(f"on {params['backbone.name_or_path']}")
+    if "backbone" in params:
+        parts.append(f"on {params['backbone']}")
     return ", ".join(parts) + "."
 
 
 def version_tags(metrics: Mapping[str, float], params: Mapping[str, Any]) -> dict[str, str]:
     """Tags of a registered version, made from its metrics and params."""
-    tags = {tag: str(params[name]) for tag, name in TAGGED_PARAMS.items() if params.get(name) is not None}
+    tags = {name: str(params[name]) for name in TAGGED_PARAMS if params.get(name) is not None}
     accuracy = accuracy_text(metrics)
     return tags | ({"test_accuracy": accuracy} if accuracy else {})
 

@@ -1,0 +1,105 @@
+"""Answers for a file of documents, by a registered adapter or an adapter folder.
+
+The answers equal those of `mlflow.pyfunc.load_model(...).predict(...)` on the same documents, bit for bit: both go through the same Classifier, in the same chunks.
+"""
+
+import gzip
+import json
+import os
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from itertools import islice
+from pathlib import Path
+from typing import Any, TextIO
+
+from components.data.documents import Row
+from components.data.files import read_rows
+from components.errors import ConfigError, DataError
+from components.registry.adapter_source import adapter_source
+from components.registry.classifier import BATCH_SIZE, CHUNK_DOCUMENTS, load_classifier
+from pipelines.reports import PredictionReport
+
+
+def predict(
+    model: str,
+    *,
+    input: Path,
+    output: Path,
+    tracking_uri: str | None,
+    text_column: str = "text",
+    id_column: str = "id",
+    batch_size: int = BATCH_SIZE,
+    cache_path: Path | None = None,
+    on_progress: Callable[[int], None] | None = None,
+) -> PredictionReport:
+    """Answer every document of `input` (.jsonl, .csv, both also .gz, or .parquet) in `output` (.jsonl or .jsonl.gz), one line {"id", "label", "probabilities"} each, in order.
+
+    The output appears whole or not at all. A document without an id is named <file>:<row>. `on_progress` is given the number of documents answered so far.
+    Raises DataError (file, row and fix), ConfigError, RegistryError, ClusterError, ArtifactError or BackboneError; an unreadable input is found before the model is loaded.
+    """
+    started = time.perf_counter()
+    _check_output(output)
+    next(_documents(input, text_column, id_column), None)
+    with adapter_source(model, tracking_uri=tracking_uri) as source, _atomic_text(output) as file:
+        classifier = load_classifier(source.folder, cache_path=cache_path)
+        documents, labels = _documents(input, text_column, id_column), Counter(dict.fromkeys(classifier.labels, 0))
+        while chunk := list(islice(documents, CHUNK_DOCUMENTS)):
+            for (identity, _), answer in zip(chunk, classifier.answers([text for _, text in chunk], batch_size=batch_size), strict=True):
+                file.write(json.dumps({"id": identity, **answer}, ensure_ascii=False) + "\n")
+                labels[answer["label"]] += 1
+            if on_progress is not None:
+                on_progress(labels.total())
+        address = source.address(model)
+    return PredictionReport(address, output, labels.total(), dict(labels), time.perf_counter() - started)
+
+
+def _check_output(output: Path) -> None:
+    if not output.name.endswith((".jsonl", ".jsonl.gz")):
+        raise ConfigError(f"output: '{output}' must end in .jsonl or .jsonl.gz.")
+    if not output.parent.is_dir():
+        raise ConfigError(f"output: the folder '{output.parent}' does not exist. Make it first.")
+
+
+def _documents(input: Path, text_column: str, id_column: str) -> Iterator[tuple[str, str]]:
+    """(id, text) of every row; the first bad row raises."""
+    if not input.is_file():
+        raise DataError(f"input: no file '{input}'. Give the path of a .jsonl, .csv or .parquet file.")
+    for row in read_rows(str(input), "input"):
+        if not isinstance(row, Row):
+            raise DataError(str(row))
+        yield _identity(row, id_column), _text(row, text_column)
+
+
+def _text(row: Row, column: str) -> str:
+    place = f"{row.file} row {row.number}"
+    if column not in row.values:
+        raise DataError(f"{place}: no column '{column}'; the columns are {', '.join(row.values)}. Name the right one with --text-column.")
+    text: Any = row.values[column]
+    if not isinstance(text, str) or not text.strip():
+        raise DataError(
+            f"{place}: column '{column}' holds {'no text' if not isinstance(text, str) else 'an empty text'}. Give it a text, or delete the row."
+        )
+    if any("\ud800" <= character <= "\udfff" for character in text):
+        raise DataError(f"{place}: column '{column}' has bytes that are not UTF-8. Save the text as UTF-8.")
+    return text
+
+
+def _identity(row: Row, column: str) -> str:
+    given = row.values.get(column)
+    return f"{Path(row.file).name}:{row.number}" if given is None else str(given)
+
+
+@contextmanager
+def _atomic_text(output: Path) -> Iterator[TextIO]:
+    """Write into a hidden sibling that takes the name of `output` when the block ends without an error."""
+    unfinished = output.with_name(f".{output.name}.{os.getpid()}")
+    try:
+        with (
+            gzip.open(unfinished, "wt", encoding="utf-8") if output.name.endswith(".gz") else unfinished.open("w", encoding="utf-8") as file
+        ):
+            yield file
+        os.replace(unfinished, output)
+    finally:
+        unfinished.unlink(missing_ok=True)

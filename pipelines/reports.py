@@ -1,0 +1,108 @@
+"""What workflows return, print and hand on: frozen values, JSON-able by `dataclasses.asdict`."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+
+@dataclass(frozen=True)
+class SearchReport:
+    """A search and the adapter it registered. `metrics` are those of the best adapter on all validation and test documents; `seconds` is wall time."""
+
+    experiment: str
+    search_id: str
+    search_run_id: str
+    metric: str
+    mode: str
+    trials: tuple[Mapping[str, Any], ...]
+    best_trial: str
+    metrics: Mapping[str, float]
+    calibration: Mapping[str, Any]
+    trainable_parameters: int
+    data_fingerprint: str
+    model_name: str
+    model_version: int
+    model_alias: str
+    model_uri: str
+    adapter_folder: str
+    urls: Mapping[str, str]
+    seconds: float
+
+
+@dataclass(frozen=True)
+class TrainReport:
+    """One training without a search. `metrics` as in SearchReport; `seconds` is training time, evaluation included."""
+
+    experiment: str
+    outcome: str
+    reason: str
+    world_size: int
+    zero_stage: int
+    steps: int
+    tokens: int
+    tokens_per_second: float
+    metrics: Mapping[str, float]
+    history: tuple[Mapping[str, float], ...]
+    trainable_parameters: int
+    adapter_folder: str
+    seconds: float
+
+
+@dataclass(frozen=True)
+class PredictionReport:
+    """`prefixprop predict`. `model` is the address with its alias resolved; `labels` counts the answers per label."""
+
+    model: str
+    output: Path
+    documents: int
+    labels: Mapping[str, int]
+    seconds: float
+
+
+@dataclass(frozen=True)
+class EvaluationReport:
+    """`prefixprop evaluate`. `metrics` are of calibrated probabilities, `uncalibrated` of temperature 1.
+
+    `same_data_as_training`: whether documents, splits and tokenizer are those the adapter was trained with; None where the artifact does not say.
+    `labels` and both axes of `confusion` (rows: true label, columns: answer) are in the order of the adapter's labels. `output` is the folder with evaluation.json and reliability.png, if one was asked for.
+    """
+
+    model: str
+    split: str
+    documents: int
+    metrics: Mapping[str, float]
+    uncalibrated: Mapping[str, float]
+    temperature: float
+    labels: tuple[str, ...]
+    confusion: tuple[tuple[int, ...], ...]
+    truncated_documents: int
+    data_fingerprint: str
+    same_data_as_training: bool | None
+    output: Path | None
+    seconds: float
+
+
+@dataclass(frozen=True)
+class PromotionReport:
+    """`prefixprop promote` and `rollback`. `previous` is the champion before, None where there was none; equal to `version` where nothing changed."""
+
+    model_name: str
+    version: int
+    previous: int | None
+    description: str
+    url: str
+
+    @property
+    def changed(self) -> bool:
+        return self.version != self.previous
+
+
+@dataclass(frozen=True)
+class ExportReport:
+    """`prefixprop export`. `files` maps each file's path below `folder` to its size in bytes."""
+
+    model: str
+    form: str
+    folder: Path
+    files: Mapping[str, int]
