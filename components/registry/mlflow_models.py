@@ -137,7 +137,7 @@ def download(client: "MlflowClient", model_uri: str, folder: Path) -> Path:
             found = download_artifacts(artifact_uri=f"{location}/{ADAPTER_PATH}", dst_path=scratch, tracking_uri=client.tracking_uri)
         except (MlflowException, OSError) as error:
             raise RegistryError(
-                f"model: '{model_uri}' holds no adapter below {location}/{ADAPTER_PATH}: {str(error).splitlines()[0]}"
+                f"model: '{model_uri}' holds no adapter below {location}/{ADAPTER_PATH}: {' '.join(str(error).split())}"
             ) from error
         target = folder / "adapter"
         shutil.rmtree(target, ignore_errors=True)

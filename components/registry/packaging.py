@@ -25,11 +25,13 @@ def save_pyfunc(
     with tempfile.TemporaryDirectory() as scratch, warnings.catch_warnings():
         # The signature is written by hand: an input example would load the backbone here.
         warnings.filterwarnings("ignore", message=".*[Ii]nput example.*")
+        # MLflow keeps the folder's own name; download and format rely on `artifacts/adapter`.
+        adapter = shutil.copytree(adapter_folder, Path(scratch) / "adapter")
         mlflow.pyfunc.save_model(
             path=str(folder),
             mlflow_model=Model(artifact_path=artifact_location, run_id=run_id, model_id=model_id),
             python_model=str(PYFUNC_FILE),
-            artifacts={"adapter": str(adapter_folder)},
+            artifacts={"adapter": str(adapter)},
             code_paths=[str(_copy_code(Path(scratch)))],
             pip_requirements=pip_requirements(adapter_folder),
             signature=signature(),
