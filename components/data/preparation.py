@@ -32,7 +32,7 @@ from components.data.prepared import (
 )
 from components.data.sources import source_of
 from components.data.tokenization import encode, has_tokens
-from components.data.validation import check_between_rows, label_order, resolve, text_key
+from components.data.validation import check_between_rows, label_order, resolve, telling, text_key
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -78,7 +78,8 @@ def _make(config: DataConfig, tokenizer: "PreTrainedTokenizerBase", tokenizer_id
             full_lengths: list[int] = []
             write_split(unfinished, split, _tokenized(documents, labels, tokenizer, config.max_tokens, full_lengths))
             reports[str(split)] = _split_report(documents, labels, full_lengths, config.max_tokens)
-        report = DataReport(reports, dict(dropped), tuple(str(each) for each in loaded.problems[:NAMED_DROPPED]), seconds=0.0, cached=False)
+        first_dropped = tuple(str(problem) for problem in telling(loaded.problems)[:NAMED_DROPPED])
+        report = DataReport(reports, dict(dropped), first_dropped, seconds=0.0, cached=False)
         write_description(unfinished, labels, _fingerprint(splits, labels, tokenizer_id, config.max_tokens), report)
 
 

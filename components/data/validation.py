@@ -200,8 +200,19 @@ def resolve(loaded: Loaded, on_invalid: Literal["fail", "drop"]) -> Counter[str]
     return counts
 
 
+def telling(problems: Sequence[Problem]) -> list[Problem]:
+    """The first problem of every reason, then the second of every reason, and so on."""
+    seen: Counter[Reason] = Counter()
+    turns = []
+    for problem in problems:
+        turns.append(seen[problem.reason])
+        seen[problem.reason] += 1
+    return [problem for _, problem in sorted(zip(turns, problems, strict=True), key=lambda pair: pair[0])]
+
+
 def _summary(problems: Sequence[Problem], counts: Counter[str]) -> str:
-    named = " | ".join(str(problem) for problem in problems[:NAMED_PROBLEMS])
+    shown = max(NAMED_PROBLEMS, len(counts))
+    named = " | ".join(str(problem) for problem in telling(problems)[:shown])
     rows = "1 invalid row" if len(problems) == 1 else f"{len(problems)} invalid rows"
     reasons = ", ".join(f"{count} {reason}" for reason, count in sorted(counts.items()))
-    return f"{rows} ({reasons}): {named}{' | ...' if len(problems) > NAMED_PROBLEMS else ''}. Mend the data, or drop such rows with --set data.on_invalid=drop"
+    return f"{rows} ({reasons}): {named}{' | ...' if len(problems) > shown else ''}. Mend the data, or drop such rows with --set data.on_invalid=drop"

@@ -10,7 +10,7 @@ from components.data.documents import Problem, Row
 from components.data.files import read_rows
 from components.errors import DataError
 
-ROWS = [{"id": "1", "text": 'one, "two"\nthree', "label": "x"}, {"id": "2", "text": "four é", "label": "y"}]
+ROWS = [{"id": "1", "text": 'one, "two"\nthree', "label": "x"}, {"id": "2", "text": "four \u00e9", "label": "y"}]
 
 
 def write(path, rows):

@@ -2,7 +2,7 @@ import pytest
 
 from components.config.schema import ColumnsConfig
 from components.data.documents import Document, Row
-from components.data.validation import Loaded, check_between_rows, documents_of, label_order, resolve
+from components.data.validation import Loaded, check_between_rows, documents_of, label_order, resolve, telling
 from components.errors import DataError
 
 
@@ -112,6 +112,14 @@ def test_fail_names_the_first_rows_and_drop_counts_them():
     with pytest.raises(DataError, match=r"5 invalid rows \(5 empty_text\): a\.jsonl row 1: .*delete the row.*row 3.*data\.on_invalid=drop"):
         resolve(loaded, "fail")
     assert resolve(loaded, "drop") == {"empty_text": 5}
+
+
+def test_every_reason_is_shown_before_a_reason_is_shown_twice():
+    rows = [Row("a.jsonl", number, {"text": "", "label": "x"}) for number in range(1, 4)] + [
+        Row("a.jsonl", 9, {"text": "t", "label": None})
+    ]
+    _, problems = documents_of(rows, ColumnsConfig())
+    assert [problem.row for problem in telling(problems)] == [1, 9, 2, 3]
 
 
 def test_one_label_or_an_empty_split_always_stops():
