@@ -31,7 +31,7 @@ class ExamplePlan:
     global_rows: Tensor
     """Indices of the global rows, ascending."""
     silent_rows: Tensor
-    """Rows without a local result: padding and global rows."""
+    """Rows without a local result: global rows, and padding before the last real row."""
 
 
 @dataclass(frozen=True)
@@ -93,7 +93,7 @@ def _plan_example(masked_S: Tensor, global_S: Tensor, *, biases: "_Biases") -> E
         if counts[key_end] > counts[key_start]:
             bias_QK = bias_QK.masked_fill(silent_S[None, key_start:key_end], float("-inf"))
         blocks.append(Block(start, end, key_start, key_end, bias_QK))
-    return ExamplePlan(blocks=tuple(blocks), global_rows=global_S.nonzero()[:, 0], silent_rows=silent_S.nonzero()[:, 0])
+    return ExamplePlan(blocks=tuple(blocks), global_rows=global_S.nonzero()[:, 0], silent_rows=silent_S[:length].nonzero()[:, 0])
 
 
 class _Biases:
