@@ -1,0 +1,19 @@
+"""What an experiment will take, and whether it can work at all, from its configuration and the backbone's config.json alone. No torch is imported."""
+
+from components.planning.backbone_shape import BackboneShape, backbone_shape
+from components.planning.feasibility import check_feasible, check_resources
+from components.planning.memory import WorkerMemory, worker_memory
+from components.planning.plan import Plan, PointPlan, Resources, make_plan
+
+__all__ = [
+    "BackboneShape",
+    "Plan",
+    "PointPlan",
+    "Resources",
+    "WorkerMemory",
+    "backbone_shape",
+    "check_feasible",
+    "check_resources",
+    "make_plan",
+    "worker_memory",
+]

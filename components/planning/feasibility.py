@@ -1,0 +1,59 @@
+"""What can be known to fail before anything starts, each with the config path and the fix."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from components.backbones import family_named
+from components.config.schema import ExperimentConfig, TrainConfig
+from components.config.space import corner_values, trial_config
+from components.errors import BackboneError, ConfigError
+
+
+def check_feasible(config: ExperimentConfig, backbone_json: Mapping[str, Any]) -> None:
+    """Check the experiment's own values and every bounding value of its space against the backbone's config.json.
+
+    Raises ConfigError: text and prefix need more positions than there are, or the pooled row of a causal decoder cannot see the document.
+    """
+    for where, point in named_points(config):
+        try:
+            family_named(config.backbone.family).check_positions(
+                backbone_json, max_tokens=point.data.max_tokens, prefix_length=point.adapter.prefix_length
+            )
+        except BackboneError as error:
+            raise ConfigError(f"{where}{error}") from error
+        _check_pooling(where, point)
+
+
+def _check_pooling(where: str, point: TrainConfig) -> None:
+    if point.backbone.family == "decoder" and point.head.pooling in {"prefix", "cls"}:
+        raise ConfigError(
+            f"{where}head.pooling is '{point.head.pooling}', but in a causal decoder that row comes before the document and cannot see it. Use last or mean."
+        )
+
+
+def named_points(config: ExperimentConfig) -> Iterator[tuple[str, TrainConfig]]:
+    """The corners of the space, each with the words that an error about it starts with.
+
+    The experiment's own value of a path that is searched is left out: no trial ever has it.
+    """
+    space = config.search.space
+    first = {path: corner_values(domain)[0] for path, domain in space.items()}
+    yield "", trial_config(config, first)
+    for path, domain in space.items():
+        for value in corner_values(domain):
+            yield f"search.space.{path} = {value!r}: ", trial_config(config, first | {path: value})
+
+
+def check_resources(config: ExperimentConfig, *, cpus: float, gpus: float) -> None:
+    """Raise ConfigError where a cluster of this size can never place the slots."""
+    slots, workers = config.search.concurrent_slots, config.cluster.num_workers
+    for name, each, have, path in (
+        ("CPU", config.cluster.cpus_per_worker, cpus, "cpus_per_worker"),
+        ("GPU", config.cluster.gpus_per_worker, gpus, "gpus_per_worker"),
+    ):
+        needed = slots * workers * each
+        if needed > have:
+            raise ConfigError(
+                f"cluster.{path}: {slots} slot(s) x {workers} worker(s) x {each:g} {name} = {needed:g}, but the cluster has {have:g}. "
+                f"Lower cluster.num_workers, cluster.{path} or search.concurrent_slots."
+            )

@@ -1,0 +1,91 @@
+"""What a plan counts, and what it refuses."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from components.config import ExperimentConfig, validate
+from components.errors import ConfigError
+from components.planning import Resources, check_feasible, check_resources, make_plan
+from components.planning.plan import number_of_trials
+
+
+@pytest.fixture
+def longformer_json(tiny_longformer: Callable[..., Any]) -> dict[str, Any]:
+    values: dict[str, Any] = tiny_longformer().config.to_dict()
+    return values
+
+
+def experiment(**sections: Any) -> ExperimentConfig:
+    values: dict[str, Any] = {
+        "name": "x",
+        "backbone": {"name_or_path": "x", "family": "longformer"},
+        "data": {"files": {"train": "x.jsonl"}, "max_tokens": 100},
+        "search": {"space": {"adapter.prefix_length": {"choice": [4, 8]}, "optimizer.learning_rate": {"log_uniform": [1e-4, 1e-2]}}},
+    }
+    return validate(ExperimentConfig, values | sections)
+
+
+def test_the_last_usable_position_is_usable_and_the_next_is_not(longformer_json: dict[str, Any]) -> None:
+    usable = longformer_json["max_position_embeddings"] - longformer_json["pad_token_id"] - 1
+    check_feasible(experiment(data={"files": {"train": "x"}, "max_tokens": usable - 8}), longformer_json)
+    with pytest.raises(ConfigError, match=r"^search\.space\.adapter\.prefix_length = 8: data\.max_tokens"):
+        check_feasible(experiment(data={"files": {"train": "x"}, "max_tokens": usable - 7}), longformer_json)
+
+
+def test_a_decoder_must_pool_a_row_that_sees_the_document(tiny_decoder: Callable[..., Any]) -> None:
+    values = tiny_decoder().config.to_dict()
+    decoder = {"name_or_path": "x", "family": "decoder"}
+    check_feasible(experiment(backbone=decoder, head={"pooling": "last"}), values)
+    with pytest.raises(ConfigError, match=r"head\.pooling is 'prefix'.*Use last or mean"):
+        check_feasible(experiment(backbone=decoder), values)
+
+
+def test_slots_that_can_never_be_placed_are_refused() -> None:
+    config = experiment(cluster={"num_workers": 2, "cpus_per_worker": 2.0})
+    check_resources(config, cpus=4, gpus=0)
+    with pytest.raises(ConfigError, match=r"^cluster\.cpus_per_worker: 1 slot\(s\) x 2 worker\(s\) x 2 CPU = 4, but the cluster has 3"):
+        check_resources(config, cpus=3, gpus=0)
+
+
+@pytest.mark.parametrize(
+    ("search", "trials"),
+    [
+        ({"space": {"seed": {"choice": [1, 2]}}, "num_trials": 5}, 5),
+        ({"space": {"seed": {"grid": [1, 2]}, "optimizer.eps": {"uniform": [0.1, 0.2]}}, "num_trials": 5}, 10),
+        ({"space": {"seed": {"choice": [1, 2]}, "adapter.prefix_length": {"integer": [1, 3]}}, "searcher": "grid", "num_trials": 5}, 6),
+    ],
+)
+def test_trials_are_counted_as_the_searcher_makes_them(search: dict[str, Any], trials: int) -> None:
+    assert number_of_trials(experiment(search=search)) == trials
+
+
+def test_values_that_change_no_size_share_one_point(longformer_json: dict[str, Any]) -> None:
+    plan = make_plan(experiment(), longformer_json)
+    assert [point.prefix_length for point in plan.points] == [4, 8]
+    assert plan.num_labels is None
+    assert plan.steps_per_trial is None
+
+
+def test_classes_and_an_upper_bound_of_steps_are_known_for_installed_source(longformer_json: dict[str, Any]) -> None:
+    data = {"installed_source": {"libraries": ["a", "b", "c"], "documents_per_library": 10}, "max_tokens": 100}
+    plan = make_plan(experiment(data=data, training={"epochs": 2, "micro_batch_size": 4}), longformer_json)
+    assert plan.num_labels == 3
+    assert (plan.steps_per_trial, plan.steps_are_exact) == (2 * 6, False)  # 30 documents x .85 x .85 = 21.7 -> 22 -> 6 steps of 4
+
+
+def test_stage_3_is_advised_against_where_the_backbone_fits(longformer_json: dict[str, Any]) -> None:
+    room = Resources(source="test", cpus=4, gpus=0, memory_bytes=64 * 1024**3)
+    assert any("zero.stage 3" in line for line in make_plan(experiment(zero={"stage": 3}), longformer_json, room).advice)
+    assert not make_plan(experiment(zero={"stage": 2}), longformer_json, room).advice
+
+
+def test_too_little_memory_is_said_with_what_helps(longformer_json: dict[str, Any]) -> None:
+    advice = make_plan(experiment(), longformer_json, Resources(source="test", cpus=4, gpus=0, memory_bytes=1024)).advice
+    assert any("gradient_checkpointing" in line for line in advice)
+
+
+def test_asha_that_cannot_stop_anything_is_said(longformer_json: dict[str, Any]) -> None:
+    advice = make_plan(experiment(training={"epochs": 1}), longformer_json).advice
+    assert any("ASHA will never stop" in line for line in advice)
