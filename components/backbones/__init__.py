@@ -12,6 +12,7 @@ from components.backbones.sources import (
     load_tokenizer,
     read_backbone_config,
     tokenizer_files,
+    tokenizer_id,
 )
 from components.errors import BackboneError
 
@@ -52,4 +53,5 @@ __all__ = [
     "load_tokenizer",
     "read_backbone_config",
     "tokenizer_files",
+    "tokenizer_id",
 ]

@@ -41,6 +41,9 @@ INSTALLED_MODELS = {
 }
 
 
+TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "vocab.txt", "vocab.json", "merges.txt", "tokenizer.model", "spiece.model")
+
+
 def checkpoint_folder(config: BackboneConfig) -> Path:
     """Local folder of the configuration's checkpoint files; a hub model is downloaded (or found in the hub's cache) first.
 
@@ -100,9 +103,20 @@ def read_backbone_config(config: BackboneConfig) -> dict[str, Any]:
 def tokenizer_files(config: BackboneConfig) -> Path:
     """Folder that holds the tokenizer's files."""
     if config.source == "hub":
-        for name in ("tokenizer.json", "tokenizer_config.json"):
-            _hub_file(config, name)
+        from huggingface_hub import snapshot_download
+
+        _hub_file(config, "config.json")
+        return Path(snapshot_download(config.name_or_path, revision=config.revision, allow_patterns=list(TOKENIZER_FILES)))
     return checkpoint_folder(config)
+
+
+def tokenizer_id(config: BackboneConfig) -> str:
+    """Hash of the tokenizer's files: equal ids tokenise equally."""
+    digest = hashlib.sha256()
+    for path in sorted(tokenizer_files(config).iterdir()):
+        if path.name in TOKENIZER_FILES:
+            digest.update(path.name.encode() + b"\0" + path.read_bytes())
+    return digest.hexdigest()
 
 
 def load_tokenizer(config: BackboneConfig) -> "PreTrainedTokenizerBase":

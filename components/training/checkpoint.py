@@ -4,6 +4,7 @@ Folder: `state.json` (numbers a person can read), `trainable.safetensors` (train
 No random state is stored: data order and dropout are functions of (seed, epoch, step, rank).
 """
 
+import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
@@ -15,6 +16,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from components.atomic_folder import atomic_folder
+from components.config import TrainConfig, resolved
 from components.errors import ArtifactError
 
 FORMAT = 1
@@ -38,10 +40,25 @@ class Checkpoint:
     """Everything that a trial resumes from."""
 
     progress: Progress
-    config_sha256: str
+    resume_key: str
     parameters: Mapping[str, Tensor]
     moments: Mapping[str, Tensor]
     best: Mapping[str, Tensor]
+
+
+def resume_key(config: TrainConfig, *, world_size: int) -> str:
+    """Hash of what decides a trial's outcome.
+
+    Left out is what does not: ZeRO, how a step is cut into micro-batches and ranks (only its number of documents counts), gradient checkpointing and the attention's implementation.
+    """
+    values = resolved(config)
+    training = values["training"]
+    micro, accumulate = training.pop("micro_batch_size"), training.pop("gradient_accumulation_steps")
+    for section, name in (("training", "tokens_per_batch"), ("training", "gradient_checkpointing"), ("backbone", "attention")):
+        values[section].pop(name)
+    values.pop("zero")
+    values["train_batch_size"] = micro * accumulate * world_size
+    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
 
 
 def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> None:
@@ -49,14 +66,14 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> None:
     for name, tensor in {**checkpoint.parameters, **checkpoint.moments}.items():
         assert tensor.numel() > 0 and bool(torch.isfinite(tensor).all()), f"{name} is empty or not finite; the last good checkpoint stays"
     with atomic_folder(folder) as temporary:
-        state = {"format": FORMAT, "config_sha256": checkpoint.config_sha256, **asdict(checkpoint.progress)}
+        state = {"format": FORMAT, "resume_key": checkpoint.resume_key, **asdict(checkpoint.progress)}
         (temporary / "state.json").write_text(json.dumps(state, indent=2) + "\n", encoding="utf-8")
         save_file(dict(checkpoint.parameters), temporary / "trainable.safetensors")
         save_file(dict(checkpoint.moments), temporary / "optimizer.safetensors")
         save_file(dict(checkpoint.best), temporary / "best.safetensors")
 
 
-def load_checkpoint(folder: Path, *, config_sha256: str) -> Checkpoint:
+def load_checkpoint(folder: Path, *, resume_key: str) -> Checkpoint:
     """Read a checkpoint folder. Raises ArtifactError where it is missing, of another format or of another configuration."""
     path = Path(folder) / "state.json"
     try:
@@ -65,13 +82,13 @@ def load_checkpoint(folder: Path, *, config_sha256: str) -> Checkpoint:
         raise ArtifactError(f"'{folder}' is no checkpoint: {error}") from error
     if state.pop("format", None) != FORMAT:
         raise ArtifactError(f"{path} has another format than {FORMAT}; it was written by another version.")
-    stored = state.pop("config_sha256")
-    if stored != config_sha256:
-        raise ArtifactError(f"'{folder}' belongs to another configuration ({stored[:12]}, this one is {config_sha256[:12]}). Start afresh in a new folder.")
+    stored = state.pop("resume_key")
+    if stored != resume_key:
+        raise ArtifactError(f"'{folder}' belongs to another configuration ({stored[:12]}, this one is {resume_key[:12]}). Start afresh in a new folder.")
     state["history"] = tuple(state["history"])
     return Checkpoint(
         progress=Progress(**state),
-        config_sha256=stored,
+        resume_key=stored,
         parameters=load_file(folder / "trainable.safetensors"),
         moments=load_file(folder / "optimizer.safetensors"),
         best=load_file(folder / "best.safetensors"),

@@ -145,10 +145,26 @@ def set_moments(engine: Engine, moments: Mapping[str, Tensor], *, step: int) -> 
             value = moments[f"{name}.{moment}"]
             if engine.stage == 0:
                 engine.optimizer.state[parameter][moment].copy_(value)
+            elif engine.stage == 3:
+                _set_shard(parameter, value, moment)
             else:
                 from deepspeed.utils import safe_set_full_optimizer_state
 
                 safe_set_full_optimizer_state(parameter, value.to(parameter.device), moment)
+
+
+def _set_shard(parameter: nn.Parameter, value: Tensor, moment: str) -> None:
+    """Write this rank's part of a whole value into its ZeRO-3 shard.
+
+    DeepSpeed's own safe_set_full_optimizer_state cuts past the end where the size is no multiple of the number of ranks (0.19.8). Use it again once it pads.
+    """
+    from deepspeed.utils import safe_get_local_optimizer_state, safe_set_local_optimizer_state
+
+    shard = safe_get_local_optimizer_state(parameter, moment)
+    rank, size = torch.distributed.get_rank(), torch.distributed.get_world_size()
+    padded = torch.zeros(shard.numel() * size, dtype=shard.dtype)
+    padded[: value.numel()] = value.flatten()
+    safe_set_local_optimizer_state(parameter, padded.view(size, -1)[rank].to(shard.device), moment)
 
 
 def gathered(parameters: list[nn.Parameter], *, write: bool = False) -> AbstractContextManager[Any]:

@@ -53,11 +53,10 @@ class Session:
             _set_parameters(model, parameters)
         engine = build_engine(model, config, self.world)
         model.train()
-        try:
-            yield model, engine
-        finally:
-            engine.close()
-            self._set_backbone(self.trained_weights)
+        yield model, engine
+        # Only after an orderly end: an error on one rank alone must surface there, not wait in a collective for ranks that went on.
+        engine.close()
+        self._set_backbone(self.trained_weights)
 
     def _new_model(self, config: TrainConfig, labels: tuple[str, ...]) -> AdaptedModel:
         head = ClassificationHeadConfig(pooling=config.head.pooling, dropout=config.head.dropout, num_labels=len(labels), labels=labels)
@@ -92,7 +91,7 @@ def open_session(config: TrainConfig, world: World, *, cache_path: Path) -> Sess
     if config.zero.stage < 3:
         backbone.to(world.device)
     if config.training.gradient_checkpointing:
-        backbone.activation_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+        backbone.activation_checkpointing_enable(activation_checkpointing_kwargs={"use_reentrant": False})
     parameters = {name: backbone.get_parameter(name) for name in family_of(backbone).trained_with_prefix}
     with gathered(list(parameters.values())):
         weights = {name: parameter.detach().to("cpu", torch.float32).clone() for name, parameter in parameters.items()}

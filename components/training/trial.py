@@ -14,10 +14,10 @@ from typing import Any, Literal
 import numpy as np
 import torch
 
-from components.config import TrainConfig, config_sha256
+from components.config import TrainConfig
 from components.data.batching import collate, epoch_steps, split_step, stratified_subset
 from components.data.prepared import PreparedData
-from components.training.checkpoint import Checkpoint, Progress, load_checkpoint, save_checkpoint
+from components.training.checkpoint import Checkpoint, Progress, load_checkpoint, resume_key, save_checkpoint
 from components.training.engine import Engine, set_moments, whole_moments, whole_parameters
 from components.training.evaluation import metrics_of, split_logits
 from components.training.lr_schedule import lr_factor
@@ -89,14 +89,14 @@ def run_trial(
 ) -> TrialResult:
     """Train one adapter from its start, or from its checkpoint with `resume`. Called by every rank of the session's world together.
 
-    `report` is called on rank 0 after each evaluation and must not wait; `should_stop` is asked on rank 0 between steps. A loss that is not finite ends the trial as `diverged`; the session serves
+    `report` is called on rank 0 after each evaluation (with `resume` first for those that the checkpoint remembers) and must not wait; `should_stop` is asked on rank 0 between steps. A loss that is not finite ends the trial as `diverged`; the session serves
     the next one. Raises ArtifactError where the checkpoint to resume is broken or belongs to another configuration.
     """
-    start = load_checkpoint(checkpoint_folder, config_sha256=config_sha256(config)) if resume else None
+    start = load_checkpoint(checkpoint_folder, resume_key=resume_key(config, world_size=session.world.size)) if resume else None
     with session.engine(config, data.labels, parameters=start.parameters if start else None) as (model, engine):
         trial = _Trial(session, data, config, model, engine, checkpoint_folder)
         if start is not None:
-            trial.restore(start)
+            trial.restore(start, report)
         try:
             outcome, reason = trial.train(report, should_stop)
         except Diverged as error:
@@ -122,11 +122,16 @@ class _Trial:
         self.evaluation_steps = evaluation_steps(config, **sizes)
         self.loss_sum, self.loss_documents = torch.zeros((), dtype=torch.float64, device=session.world.device), 0
 
-    def restore(self, checkpoint: Checkpoint) -> None:
+    def restore(self, checkpoint: Checkpoint, report: Callable[[Report], None]) -> None:
         """Continue where the checkpoint stands: parameters are in place already, here come moments, counters and the best adapter so far."""
         self.progress, self.best = checkpoint.progress, dict(checkpoint.best)
-        self._materialise_optimizer_state()
-        set_moments(self.engine, checkpoint.moments, step=checkpoint.progress.step)
+        if self.session.world.is_main:
+            for index, metrics in enumerate(self.progress.history, start=1):
+                done = int(metrics["step"]) == self.total_steps
+                report(Report(index, int(metrics["step"]), metrics, is_best=index == self.progress.best_evaluation, done=done))
+        if self.progress.step < self.total_steps:
+            self._materialise_optimizer_state()
+            set_moments(self.engine, checkpoint.moments, step=checkpoint.progress.step)
 
     def _materialise_optimizer_state(self) -> None:
         """One step with zero gradients and learning rate 0: AdamW's state exists afterwards and no parameter has moved."""
@@ -211,6 +216,7 @@ class _Trial:
             "train/loss": loss_sum / documents,
             "train/learning_rate": self.engine.optimizer.param_groups[0]["lr"],
             **metrics_of(logits, validation.label_ids[self.validation_rows], prefix="validation"),
+            "step": float(self.progress.step),
             "epoch": self.progress.step / steps_per_epoch(self.config, num_documents=len(self.train_split), world_size=session.world.size),
             "tokens": float(self.progress.tokens),
             "seconds": seconds,
@@ -238,7 +244,7 @@ class _Trial:
     def _save(self, parameters: Mapping[str, torch.Tensor]) -> None:
         moments = whole_moments(self.engine)
         if self.session.world.is_main:
-            checkpoint = Checkpoint(self.progress, config_sha256(self.config), parameters, moments, self.best)
+            checkpoint = Checkpoint(self.progress, resume_key(self.config, world_size=self.session.world.size), parameters, moments, self.best)
             save_checkpoint(self.folder, checkpoint)
 
 

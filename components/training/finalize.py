@@ -1,0 +1,77 @@
+"""From a trial's best evaluation to an adapter artifact with test metrics and calibration. Run once per search, by the ranks that still hold the backbone."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from components.adapters import write_artifact
+from components.adapters.artifact import CALIBRATION_FILE, describe_backbone
+from components.config import TrainConfig, config_sha256, resolved
+from components.config.loading import set_path, validate
+from components.data.prepared import PreparedData
+from components.evaluation import calibration_report
+from components.training.checkpoint import load_checkpoint, resume_key
+from components.training.evaluation import metrics_of, split_logits
+from components.training.session import Session
+
+
+@dataclass(frozen=True)
+class Finalized:
+    """The artifact folder, metrics on the whole validation and test splits, and the shape of the adapter."""
+
+    folder: Path
+    metrics: Mapping[str, float]
+    calibration: Mapping[str, Any]
+    trainable_parameters: int
+
+
+def finalize(
+    session: Session, data: PreparedData, config: TrainConfig, *, checkpoint_folder: Path, artifact_folder: Path, code_version: str
+) -> Finalized:
+    """Evaluate the best adapter of a checkpoint on all validation and test documents and write it as artifact format 1. Called by every rank together.
+
+    The temperature is fitted on validation data only.
+    """
+    best = load_checkpoint(checkpoint_folder, resume_key=resume_key(config, world_size=session.world.size)).best
+    with session.engine(_with_plain_prefix(config), data.labels, parameters=best) as (model, engine):
+        logits = {}
+        for name in ("validation", "test"):
+            split = data.splits[name]
+            rows = np.arange(len(split))
+            logits[name] = split_logits(
+                engine.deepspeed, split, rows, config=config.training, world=session.world, pad_token_id=session.pad_token_id
+            )
+        head_config, trainable_parameters = model.head_config, model.num_trainable_parameters()
+    metrics = {key: value for name in logits for key, value in metrics_of(logits[name], data.splits[name].label_ids, prefix=name).items()}
+    calibration = calibration_report(logits["validation"], data.splits["validation"].label_ids)
+    if session.world.is_main:
+        identity = {"name_or_path": config.backbone.name_or_path, "revision": config.backbone.revision, "load": resolved(config.backbone)}
+        training = {
+            "config_sha256": config_sha256(config),
+            "data_fingerprint": data.fingerprint,
+            "code_version": code_version,
+            "max_tokens": config.data.max_tokens,
+        }
+        write_artifact(
+            artifact_folder,
+            best,
+            adapter_config=config.adapter,
+            head_config=head_config,
+            backbone_info=describe_backbone(session.backbone, identity),
+            training=training,
+        )
+        session.tokenizer.save_pretrained(artifact_folder / "tokenizer")
+        (artifact_folder / CALIBRATION_FILE).write_text(json.dumps(calibration, indent=2) + "\n", encoding="utf-8")
+    session.world.barrier()
+    return Finalized(artifact_folder, metrics, calibration, trainable_parameters)
+
+
+def _with_plain_prefix(config: TrainConfig) -> TrainConfig:
+    """Stored prefixes are materialised: evaluate them without the reparametrisation."""
+    values = resolved(config)
+    set_path(values, "adapter.reparametrization", "none")
+    return validate(TrainConfig, values)

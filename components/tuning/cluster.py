@@ -1,0 +1,36 @@
+"""Joining the Ray cluster on which a search runs."""
+
+import logging
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import ray
+
+from components.errors import ClusterError
+
+PACKAGES = Path(__file__).resolve().parents[2]
+INSIDE_A_JOB = "RAY_JOB_CONFIG_JSON_ENV_VAR"
+
+
+@contextmanager
+def joined_cluster(address: str | None) -> Iterator[None]:
+    """Connect to the cluster at `address` (None: start one in this process, for this block) and leave it afterwards.
+
+    A submitted job brings its working directory to the workers; otherwise this code is sent along, so that driver and workers run the same. Raises ClusterError.
+    """
+    # The dashboard stays on: without it Ray cannot free the placement groups of ended worker groups.
+    os.environ.setdefault("RAY_AUTH_MODE", "disabled")
+    options = {"address": address} if address else {"address": "local", "include_dashboard": True, "dashboard_host": "127.0.0.1"}
+    code = {} if INSIDE_A_JOB in os.environ else {"py_modules": [str(PACKAGES / "components"), str(PACKAGES / "pipelines")]}
+    try:
+        ray.init(**options, runtime_env=code, log_to_driver=False, logging_level=logging.ERROR, configure_logging=True)
+    except (ConnectionError, RuntimeError, ValueError) as error:
+        raise ClusterError(f"Ray cluster at '{address or 'local'}' cannot be joined: {' '.join(str(error).split())} Check RAY_ADDRESS, or run: prefixprop up") from error
+    for name in ("ray.tune", "ray.train", "ray.air"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        ray.shutdown()

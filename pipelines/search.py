@@ -1,0 +1,261 @@
+"""The main workflow: from one experiment to a registered adapter.
+
+data -> slots load the backbone meanwhile -> Ray Tune runs the trials -> the best one is evaluated on test data -> registered version, alias, and where to look.
+"""
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from components.backbones import read_backbone_config, tokenizer_id
+from components.config import ExperimentConfig, config_sha256, resolved, trial_config
+from components.planning import check_feasible
+from components.registry import TolerantTracker, Tracker, code_version, environment, open_tracker, run_tags
+from pipelines.reports import SearchReport
+
+Announce = Callable[[str], None]
+
+
+def search(
+    config: ExperimentConfig,
+    *,
+    tracking_uri: str,
+    ray_address: str | None = None,
+    resume: bool = False,
+    announce: Announce = print,
+    on_trial: Callable[[Any], None] | None = None,
+) -> SearchReport:
+    """Run an experiment's search and register its best adapter.
+
+    `resume` continues the latest unfinished search of this experiment: trials keep their runs and go on from their checkpoints, finished ones are not run again.
+    `announce` gets one line per stage, `on_trial` a TrialSummary whenever a trial changed. Raises UserError before anything is started where the input is wrong; KeyboardInterrupt leaves a resumable state.
+    """
+    from components.tuning.cluster import joined_cluster
+
+    started = time.monotonic()
+    check_feasible(config, read_backbone_config(config.backbone))
+    tracker = open_tracker(config.registry.kind, tracking_uri)
+    tracker.check()
+    with joined_cluster(ray_address):
+        return _Search(config, tracker, announce, on_trial).run(resume=resume, started=started)
+
+
+class _Search:
+    """One run of the workflow; its methods are its stages, in order."""
+
+    def __init__(self, config: ExperimentConfig, tracker: Tracker, announce: Announce, on_trial: Callable[[Any], None] | None) -> None:
+        self.config, self.tracker, self.announce = config, tracker, announce
+        self.on_trial = on_trial or (lambda _: None)
+        self.storage = Path(config.cluster.storage_path).resolve()
+        self.cache = Path(config.cluster.cache_path).resolve()
+
+    def run(self, *, resume: bool, started: float) -> SearchReport:
+        from components.tuning.run_search import check_cluster_fits
+
+        check_cluster_fits(self.config)
+        self.folder = self._open_folder(resume)
+        slots = self._start_slots()
+        data = self._prepare_data()
+        search_run_id = self._start_run(data)
+        try:
+            log = self._run_trials(slots, data, search_run_id)
+            best = log.best()
+            if best is None:
+                reason = "; ".join(sorted({f"{s.outcome}: {s.reason}" for s in log.summaries.values()})) or "no trial ran"
+                self.tracker.finish(search_run_id, "failed", reason)
+                raise RuntimeError(f"No trial of '{self.config.name}' gave an adapter. {reason}")
+            final = self._finalize(best)
+            registered = self._register(best, final, search_run_id)
+        except KeyboardInterrupt:
+            self.folder.ended("interrupted").save()
+            self.tracker.finish(search_run_id, "interrupted", "interrupted; the same command with --resume continues")
+            raise
+        self.tracker.finish(
+            search_run_id,
+            "completed",
+            f"{len(log.summaries)} trials; best {best.name}; registered {registered.name} version {registered.version}",
+        )
+        self.folder.ended("done").save()
+        self._close_slots()
+        return self._report(log, best, final, registered, search_run_id, data, time.monotonic() - started)
+
+    def _open_folder(self, resume: bool) -> Any:
+        from components.tuning.search_folder import new_search, unfinished_search
+
+        sha256 = config_sha256(self.config)
+        return (unfinished_search if resume else new_search)(self.storage, self.config.name, sha256)
+
+    def _start_slots(self) -> tuple[Any, ...]:
+        """Slots load torch, DeepSpeed and the backbone while the data are prepared here."""
+        from components.tuning.assignments import SlotSettings
+        from components.tuning.slot import start_slot
+
+        count = self.config.search.concurrent_slots
+        self.announce(f"starting {count} trial slot(s) of {self.config.cluster.num_workers} worker(s); the backbone loads meanwhile")
+        settings = SlotSettings(
+            config=self.config.train_config(),
+            cluster=self.config.cluster,
+            cache_path=str(self.cache),
+            storage_path=self.folder.path,
+            code_version=code_version(),
+        )
+        self.slots = tuple(start_slot(settings) for _ in range(count))
+        return self.slots
+
+    def _prepare_data(self) -> Any:
+        from components.backbones import load_tokenizer
+        from components.data import prepare
+
+        self.announce("preparing data")
+        backbone = self.config.backbone
+        data = prepare(self.config.data, load_tokenizer(backbone), tokenizer_id=tokenizer_id(backbone), cache_path=self.cache)
+        self.announce(data.report.summary())
+        return data
+
+    def _start_run(self, data: Any) -> str:
+        self.tracker.ensure_experiment(self.config.name, self.config.description)
+        tags = run_tags(config_sha256=config_sha256(self.config), data_fingerprint=data.fingerprint, search_id=self.folder.search_id)
+        if self.folder.search_run_id is not None:
+            run_id = str(self.folder.search_run_id)
+            self.tracker.set_tags(run_id, tags | {"resumed": "true"})
+        else:
+            run_id = self.tracker.start_search(
+                self.config.name,
+                run_name=f"search-{self.folder.search_id}",
+                config=resolved(self.config),
+                params=key_params(self.config),
+                tags=tags,
+            )
+            self.tracker.log_dict(run_id, environment(), "environment.json")
+            self.tracker.log_dict(run_id, asdict(data.report), "data.json")
+        self.folder = self.folder.with_run(run_id)
+        self.folder.save()
+        self.announce(f"search run: {self.tracker.run_url(run_id) or run_id}")
+        return run_id
+
+    def _run_trials(self, slots: tuple[Any, ...], data: Any, search_run_id: str) -> Any:
+        from components.training.trial import evaluation_steps
+        from components.tuning.run_search import run_trials
+        from components.tuning.trial_log import TrialLog
+        from components.tuning.tune_trial import SearchContext
+
+        self.context = SearchContext(config=self.config, slots=slots, data_folder=str(data.folder), folder=self.folder.path)
+        log = TrialLog(
+            self.config,
+            search_run_id=search_run_id,
+            search_folder=self.folder.path,
+            tracker=TolerantTracker(self.tracker),
+            tags={"data_fingerprint": data.fingerprint, "search_id": self.folder.search_id},
+            params=key_params(self.config) | truncation_params(data),
+            listener=self.on_trial,
+        )
+        count = len(
+            evaluation_steps(
+                self.config.train_config(), num_documents=len(data.splits["train"]), world_size=self.config.cluster.num_workers
+            )
+        )
+        try:
+            run_trials(self.context, log, max_evaluations=count)
+        except BaseException:
+            log.interrupt()
+            raise
+        return log
+
+    def _finalize(self, best: Any) -> dict[str, Any]:
+        from components.tuning.run_search import finalize_best
+
+        self.announce(f"evaluating the best adapter ({best.name}: {describe_point(best.point)}) on all validation and test documents")
+        return finalize_best(self.context, Path(best.folder), trial_config(self.config, best.point), Path(self.folder.path) / "adapter")
+
+    def _register(self, best: Any, final: dict[str, Any], search_run_id: str) -> Any:
+        metrics = {name: value for name, value in final["metrics"].items() if name.startswith(("test/", "validation/"))}
+        point = trial_config(self.config, best.point)
+        params = {
+            "prefix_length": point.adapter.prefix_length,
+            "learning_rate": point.optimizer.learning_rate,
+            "trainable_parameters": final["trainable_parameters"],
+            "backbone": self.config.backbone.name_or_path,
+            "max_tokens": self.config.data.max_tokens,
+        }
+        self.tracker.log_metrics(best.run_id, metrics, step=best.step)
+        self.tracker.log_metrics(search_run_id, metrics, step=best.step)
+        self.tracker.set_tags(search_run_id, {"best_trial": best.name, "best_run_id": best.run_id})
+        registered = self.tracker.register_adapter(
+            best.run_id,
+            adapter_folder=Path(final["folder"]),
+            model_name=self.config.model_name,
+            metrics=metrics,
+            params=params,
+            description=self.config.description,
+            tags=run_tags(config_sha256=best.config_sha256, search_id=self.folder.search_id),
+        )
+        self.announce(f"registered {registered.name} version {registered.version} as {registered.alias}")
+        return registered
+
+    def _close_slots(self) -> None:
+        from components.tuning.slot import close_slots
+
+        close_slots(self.slots)
+
+    def _report(
+        self, log: Any, best: Any, final: dict[str, Any], registered: Any, search_run_id: str, data: Any, seconds: float
+    ) -> SearchReport:
+        tracker = self.tracker
+        return SearchReport(
+            experiment=self.config.name,
+            search_id=self.folder.search_id,
+            search_run_id=search_run_id,
+            metric=self.config.training.metric,
+            mode=self.config.training.mode,
+            trials=tuple(asdict(summary) for summary in log.summaries.values()),
+            best_trial=best.name,
+            metrics=final["metrics"],
+            calibration=final["calibration"],
+            trainable_parameters=final["trainable_parameters"],
+            data_fingerprint=data.fingerprint,
+            model_name=registered.name,
+            model_version=registered.version,
+            model_alias=registered.alias,
+            model_uri=registered.model_uri,
+            adapter_folder=final["folder"],
+            urls={
+                "search": tracker.run_url(search_run_id),
+                "best trial": tracker.run_url(best.run_id),
+                "registered adapter": tracker.model_url(registered.name, registered.version),
+                "experiment": tracker.experiment_url(self.config.name),
+            },
+            seconds=seconds,
+        )
+
+
+def key_params(config: ExperimentConfig) -> dict[str, Any]:
+    """The settings that people filter and compare runs by; copied to every trial because MLflow's children do not inherit them."""
+    return {
+        "backbone": config.backbone.name_or_path,
+        "method": config.adapter.method,
+        "adapter.prefix_length": config.adapter.prefix_length,
+        "optimizer.learning_rate": config.optimizer.learning_rate,
+        "pooling": config.head.pooling,
+        "max_tokens": config.data.max_tokens,
+        "epochs": config.training.epochs,
+        "train_batch_size": config.train_batch_size,
+        "precision": config.training.precision,
+        "zero_stage": config.zero.stage,
+        "num_workers": config.cluster.num_workers,
+        "seed": config.seed,
+    }
+
+
+def truncation_params(data: Any) -> dict[str, Any]:
+    train = data.report.splits["train"]
+    return {"train_documents": train.documents, "train_truncated_documents": train.truncated}
+
+
+def describe_point(point: Mapping[str, Any]) -> str:
+    """A point of the space in one short line."""
+    return ", ".join(
+        f"{path.rpartition('.')[2]}={value:.4g}" if isinstance(value, float) else f"{path.rpartition('.')[2]}={value}"
+        for path, value in point.items()
+    )
