@@ -14,7 +14,29 @@ from typing import Any
 
 import pytest
 
-WORDS = "the a of long text document about space sports politics one two three people wrote every day in town and then".split()
+WORDS = [
+    "the",
+    "a",
+    "of",
+    "long",
+    "text",
+    "document",
+    "about",
+    "space",
+    "sports",
+    "politics",
+    "one",
+    "two",
+    "three",
+    "people",
+    "wrote",
+    "every",
+    "day",
+    "in",
+    "town",
+    "and",
+    "then",
+]
 LABELS = ("politics", "space", "sports")
 
 
@@ -120,8 +142,12 @@ def tiny_adapter(
         head = ClassificationHeadConfig(num_labels=3, labels=LABELS, pooling="last" if family == "decoder" else "prefix")
         model = adapt(backbone, PrefixPropagationConfig(prefix_length=4), head).eval()
         with torch.no_grad():
-            # As drawn, the classes are nearly tied.
-            model.head.out_proj.weight.mul_(200)
+            # As drawn, one class answers everything: centre the logits on the sample and spread them.
+            batch = tokenizer(sample_texts(20), padding=True, truncation=True, max_length=96, return_tensors="pt")
+            logits = model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"]).logits
+            scale = 2 / logits.std(dim=0).mean()
+            model.head.out_proj.weight.mul_(scale)
+            model.head.out_proj.bias.copy_(-scale * logits.mean(dim=0))
         folder = save_adapter(model, tmp_path / f"{family}-adapter", training={"max_tokens": 96}, backbone_id={"load": resolved(source)})
         tokenizer.save_pretrained(folder / "tokenizer")
         (folder / "calibration.json").write_text(json.dumps({"temperature": 1.7}))

@@ -124,7 +124,7 @@ def _ensure_model(client: "MlflowClient", model_name: str, config: Mapping[str, 
 def download(client: "MlflowClient", model_uri: str, folder: Path) -> Path:
     """The artifact folder of models:/name@alias, models:/name/3 or runs:/<run id> (the model that the run registered), as `folder`/adapter."""
     if model_uri.startswith("runs:/"):
-        location = client.get_logged_model(_model_of_run(client, model_uri)).artifact_location
+        location = _location_of_run(client, model_uri)
     else:
         version = resolve(client, model_uri)
         location = client.get_model_version_download_uri(version.name, str(version.version))
@@ -145,7 +145,7 @@ def download(client: "MlflowClient", model_uri: str, folder: Path) -> Path:
     return target
 
 
-def _model_of_run(client: "MlflowClient", model_uri: str) -> str:
+def _location_of_run(client: "MlflowClient", model_uri: str) -> str:
     from mlflow.exceptions import MlflowException
 
     run_id = model_uri.removeprefix("runs:/").split("/")[0]
@@ -158,7 +158,10 @@ def _model_of_run(client: "MlflowClient", model_uri: str) -> str:
     models = outputs.model_outputs if outputs is not None else []
     if not models:
         raise RegistryError(f"model: the run {run_id} made no model. Give the run that registered one, or models:/<name>@champion.")
-    return str(models[-1].model_id)
+    # In no order of their own; a run that was resumed after it registered may have two.
+    return str(
+        max((client.get_logged_model(model.model_id) for model in models), key=lambda model: model.creation_timestamp).artifact_location
+    )
 
 
 def resolve(client: "MlflowClient", model_uri: str) -> RegisteredVersion:

@@ -33,12 +33,16 @@ STATUS: dict[Outcome, str] = {
 # Without this part the UI opens an experiment in its GenAI view, where a training run is not to be seen.
 VIEW = "?workflowType=machine_learning"
 CONFIG_FILE = "config.json"
-# Set unless the user set them. A server that is down would hold every call for about four minutes with MLflow's own 7 attempts; its progress bars would write into ours; nobody asked
-# for usage reports to the outside.
+# Set unless the user set them.
 CLIENT_DEFAULTS = {
+    # With MLflow's own 7 attempts of up to 120 seconds, a server that is down holds every call for minutes.
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "3",
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "30",
+    # stdout and the progress display belong to the command line; the link printed when a run ends opens the wrong view.
     "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
+    # Usage reports to the outside are for the user to switch on.
+    "MLFLOW_DISABLE_TELEMETRY": "true",
 }
 
 
