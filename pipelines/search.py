@@ -111,7 +111,7 @@ class _Search:
         self.announce("preparing data")
         backbone = self.config.backbone
         data = prepare(self.config.data, load_tokenizer(backbone), tokenizer_id=tokenizer_id(backbone), cache_path=self.cache)
-        self.announce(data.report.summary())
+        self.announce(describe_data(data))
         return data
 
     def _start_run(self, data: Any) -> str:
@@ -246,6 +246,18 @@ def key_params(config: ExperimentConfig) -> dict[str, Any]:
         "num_workers": config.cluster.num_workers,
         "seed": config.seed,
     }
+
+
+def describe_data(data: Any) -> str:
+    """The prepared documents in one line."""
+    report, train = data.report, data.report.splits["train"]
+    sizes = " + ".join(f"{part.documents:,} {name}" for name, part in report.splits.items())
+    dropped = f", {sum(report.dropped.values()):,} rows dropped" if report.dropped else ""
+    found = "found ready in the cache" if report.cached else f"tokenised in {report.seconds:.1f} s"
+    return (
+        f"data: {sizes} documents, {len(data.labels)} classes, median {train.median_tokens:,} tokens, {train.truncated:,} training documents cut at the limit"
+        f" ({train.share_of_tokens_cut:.0%} of their tokens){dropped}; {found}"
+    )
 
 
 def truncation_params(data: Any) -> dict[str, Any]:

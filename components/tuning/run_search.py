@@ -15,6 +15,8 @@ from components.tuning.trial_log import TrialLog
 from components.tuning.trial_schedulers import TRIAL_SCHEDULERS
 from components.tuning.tune_trial import SearchContext, TuneTrial
 
+HOLDS_NO_CPU = {"memory": 1}  # bytes; Tune insists on some resource, and a trial only passes messages: the slot's workers hold the CPUs and GPUs
+
 
 def check_cluster_fits(config: ExperimentConfig) -> None:
     """Raise ConfigError where the connected cluster can never place the slots: Tune would wait for ever."""
@@ -37,7 +39,7 @@ def run_trials(context: SearchContext, log: TrialLog, *, max_evaluations: int) -
     space, draws = SEARCHERS[config.search.searcher](config)
     with _quiet_tune():
         tuner = tune.Tuner(
-            tune.with_resources(tune.with_parameters(TuneTrial, context=context), {"CPU": 0}),
+            tune.with_resources(tune.with_parameters(TuneTrial, context=context), HOLDS_NO_CPU),
             param_space=space,
             tune_config=tune.TuneConfig(
                 metric=config.training.metric,
