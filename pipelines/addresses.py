@@ -65,8 +65,8 @@ def _local_state(state_folder: Path) -> dict[str, Any]:
     return state
 
 
-def check_ray(ray_address: str | None) -> str:
-    """The Ray address, once something listens there; raises ClusterError within seconds where nothing does."""
+def check_ray(ray_address: str | None, environ: Mapping[str, str]) -> str:
+    """The Ray address, once a cluster has answered there and accepted the token; raises ClusterError within seconds otherwise."""
     if ray_address is None:
         raise ClusterError("No Ray cluster is known. Run: prefixprop up (a local one), or set RAY_ADDRESS=host:port.")
     if ray_address in {"auto", "local"}:
@@ -78,15 +78,37 @@ def check_ray(ray_address: str | None) -> str:
         raise ClusterError(
             f"Ray cluster {ray_address} cannot be reached ({_reason(error)}). Start it (prefixprop up) or correct RAY_ADDRESS."
         ) from error
+    if "://" not in ray_address:
+        _check_gcs(ray_address, environ)
     return ray_address
+
+
+def _check_gcs(ray_address: str, environ: Mapping[str, str]) -> None:
+    """Ask the cluster's control service whether it lives. ray itself would try a wrong token for 20 seconds before it gives up."""
+    import grpc
+
+    token = auth_headers(environ).get("Authorization")
+    with grpc.insecure_channel(ray_address) as channel:
+        try:
+            call = channel.unary_unary("/ray.rpc.NodeInfoGcsService/CheckAlive")
+            call(b"", timeout=TIMEOUT_SECONDS, metadata=[("authorization", token)] if token else None)
+        except grpc.RpcError as error:
+            if error.code() == grpc.StatusCode.UNAUTHENTICATED:
+                raise ClusterError(_refused(f"Ray cluster {ray_address}")) from error
+            raise ClusterError(
+                f"{ray_address} takes connections but is no Ray cluster that answers ({error.code().name.lower()}). Correct RAY_ADDRESS: it is the port of the head, usually 6379."
+            ) from error
+
+
+def _refused(what: str) -> str:
+    return f"{what} refuses the token. Set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN (or RAY_AUTH_TOKEN_PATH) to the cluster's own."
 
 
 def check_jobs(jobs_address: str | None, environ: Mapping[str, str]) -> str:
     """The job server's address, once it has answered and accepted the token; raises ClusterError within seconds otherwise."""
     if jobs_address is None:
         raise ClusterError("No Ray job server is known. Run: prefixprop up (a local one), or set RAY_ADDRESS=http://host:8265.")
-    token = environ.get("RAY_AUTH_TOKEN") or _token_file(environ)
-    headers = {"Authorization": f"Bearer {token}"} if token and environ.get("RAY_AUTH_MODE") == "token" else {}
+    headers = auth_headers(environ)
     url = f"{jobs_address.rstrip('/')}/api/version"
     status = _get(url, what=f"Ray job server {jobs_address}", mend="Start it (prefixprop up) or correct RAY_ADDRESS.", headers=headers)
     if status == 200:
@@ -97,12 +119,16 @@ def check_jobs(jobs_address: str | None, environ: Mapping[str, str]) -> str:
             headers=headers,
         )
     if status in {401, 403}:
-        raise ClusterError(
-            f"Ray job server {jobs_address} refuses the token (HTTP {status}). Set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN (or RAY_AUTH_TOKEN_PATH) to the cluster's own."
-        )
+        raise ClusterError(_refused(f"Ray job server {jobs_address}"))
     if status != 200:
         raise ClusterError(f"{jobs_address} answers HTTP {status} and is no Ray job server. Correct RAY_ADDRESS.")
     return jobs_address
+
+
+def auth_headers(environ: Mapping[str, str]) -> dict[str, str]:
+    """Headers that a Ray cluster wants: the token, where RAY_AUTH_MODE is `token`."""
+    token = environ.get("RAY_AUTH_TOKEN") or _token_file(environ)
+    return {"Authorization": f"Bearer {token}"} if token and environ.get("RAY_AUTH_MODE") == "token" else {}
 
 
 def _host_and_port(address: str) -> tuple[str, int]:

@@ -23,8 +23,8 @@ PLAIN_WIDTH = 160
 class Terminal:
     """Where one command writes: `say` for people, `report` for its result."""
 
-    def __init__(self, *, as_json: bool, stdout: TextIO) -> None:
-        self.as_json = as_json
+    def __init__(self, *, as_json: bool, quiet: bool, stdout: TextIO) -> None:
+        self.as_json, self.quiet = as_json, quiet
         self._stdout = stdout
 
     @property
@@ -37,24 +37,33 @@ class Terminal:
 
     def say(self, line: str) -> None:
         """One line for people."""
-        print(line, file=sys.stderr if self.as_json else self._stdout, flush=True)  # noqa: T201
+        self.write(line + "\n")
+
+    def write(self, text: str) -> None:
+        """Text for people, as it comes."""
+        if not self.quiet:
+            stream = sys.stderr if self.as_json else self._stdout
+            stream.write(text)
+            stream.flush()
 
     def report(self, report: Any, show: "Callable[[Console], None]") -> None:
         """The command's result: as JSON, or shown by `show`."""
+        if self.quiet:
+            return
         if self.as_json:
-            print(json.dumps(jsonable(report), indent=2, allow_nan=False), file=self._stdout, flush=True)  # noqa: T201
+            print(json.dumps(jsonable(report), indent=2, allow_nan=False), file=self._stdout, flush=True)
         else:
             show(self.console)
 
 
 @contextmanager
-def command(*, as_json: bool, resume: str | None = None) -> Iterator[Terminal]:
+def command(*, as_json: bool, resume: str | None = None, quiet: bool = False) -> Iterator[Terminal]:
     """Run a command's body: errors become exit codes and one clear line; with `as_json` libraries cannot write to stdout.
 
-    `resume`: the command line that continues after an interruption.
+    `resume`: the command line that continues after an interruption. `quiet`: say and report nothing (every rank but the first).
     """
     with _stdout_kept(as_json) as stdout:
-        terminal = Terminal(as_json=as_json, stdout=stdout)
+        terminal = Terminal(as_json=as_json, quiet=quiet, stdout=stdout)
         try:
             with _terminated_is_interrupted():
                 yield terminal
@@ -77,7 +86,7 @@ def exit_code(error: Exception) -> int:
 def _leave(code: int, line: str) -> NoReturn:
     import typer
 
-    print(" ".join(line.split("\n")), file=sys.stderr, flush=True)  # noqa: T201
+    sys.stderr.write(" ".join(line.split()) + "\n")
     raise typer.Exit(code)
 
 

@@ -1,0 +1,361 @@
+"""The command line. It parses and validates first; torch, ray, deepspeed and mlflow are imported by the workflow, after that.
+
+Addresses and secrets are read from the environment here and nowhere else. Every command is a few lines: load, call the workflow, show its report.
+"""
+
+import os
+import shlex
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from pipelines.terminal import Terminal, command
+
+if TYPE_CHECKING:
+    from components.config import ExperimentConfig
+    from pipelines.addresses import Addresses
+
+app = typer.Typer(
+    name="prefixprop",
+    help="Adapt long-context models with prefix-propagation: search, register, predict.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+Experiment = Annotated[str, typer.Argument(help="A checked-in experiment's name (pipelines/experiments) or the path of a YAML file.")]
+Overrides = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="PATH=VALUE", help="Override a setting, e.g. --set adapter.prefix_length=16. Repeatable."),
+]
+Json = Annotated[bool, typer.Option("--json", help="A machine-readable report on stdout, and nothing else there.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Check everything and say what would happen; start nothing.")]
+Model = Annotated[str, typer.Argument(help="models:/<name>@champion, models:/<name>/<version>, or an adapter folder.")]
+StateFolder = Annotated[Path, typer.Option("--state", help="Folder of the local cluster's state.")]
+STATE = Path(".prefixprop")
+
+
+@app.command()
+def search(
+    experiment: Experiment,
+    overrides: Overrides = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Continue the latest unfinished search of this experiment.")] = False,
+    dry_run: DryRun = False,
+    as_json: Json = False,
+) -> None:
+    """Search, evaluate the best adapter on test data and register it."""
+    again = _again("search", experiment, "--resume", overrides)
+    with command(as_json=as_json, resume=again) as terminal:
+        config = _load(experiment, overrides)
+        if dry_run:
+            return _plan(config, terminal)
+        _check(config)
+        addresses = _connect(config)
+        from components.planning.plan import number_of_trials
+        from pipelines.leaderboard import Leaderboard
+        from pipelines.search import search as run
+        from pipelines.show import show_search
+
+        training = config.training
+        board = Leaderboard(
+            terminal.console,
+            metric=training.metric,
+            mode=training.mode,
+            trials=number_of_trials(config),
+            evaluations_per_trial=training.epochs * training.evaluations_per_epoch,
+        )
+        with board:
+            report = run(
+                config,
+                tracking_uri=addresses.tracking_uri or "",
+                ray_address=addresses.ray_address,
+                resume=resume,
+                announce=board.announce,
+                on_trial=board.update,
+            )
+        terminal.report(report, lambda console: show_search(console, report))
+
+
+@app.command()
+def train(
+    experiment: Experiment,
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder for checkpoint and adapter.")],
+    overrides: Overrides = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Continue from the folder's checkpoint.")] = False,
+    dry_run: DryRun = False,
+    as_json: Json = False,
+) -> None:
+    """Train one adapter without Ray: alone, or on several ranks under torchrun."""
+    again = _again("train", experiment, f"--output {shlex.quote(str(output))} --resume", overrides)
+    with command(as_json=as_json, resume=again, quiet=os.environ.get("RANK", "0") != "0") as terminal:
+        config = _load(experiment, overrides)
+        if dry_run:
+            return _plan(config, terminal)
+        from pipelines.show import show_train
+        from pipelines.train import train as run
+
+        report = run(config, output=output, resume=resume, announce=terminal.say)
+        terminal.report(report, lambda console: show_train(console, report))
+
+
+@app.command()
+def plan(experiment: Experiment, overrides: Overrides = None, as_json: Json = False) -> None:
+    """Parameters, memory, placement and feasibility of every point of the space, before anything starts."""
+    with command(as_json=as_json) as terminal:
+        _plan(_load(experiment, overrides), terminal)
+
+
+@app.command()
+def submit(
+    workflow: Annotated[Literal["search"], typer.Argument(help="What to run on the cluster.")],
+    experiment: Experiment,
+    overrides: Overrides = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Continue the latest unfinished search of this experiment.")] = False,
+    wait: Annotated[bool, typer.Option("--wait/--no-wait", help="Follow the job's log until it ends.")] = True,
+    dry_run: DryRun = False,
+    as_json: Json = False,
+) -> None:
+    """Run a search on the Ray cluster as a job: the same program, by `ray job submit`."""
+    again = _again(f"submit {workflow}", experiment, "", overrides)
+    with command(as_json=as_json, resume=f"{again} (follows the job, which still runs; end it with: ray job stop)") as terminal:
+        config = _load(experiment, overrides)
+        if dry_run:
+            return _plan(config, terminal)
+        _check(config)
+        from pipelines.addresses import check_jobs
+
+        addresses = _addresses()
+        jobs_address = check_jobs(addresses.jobs_address, os.environ)
+        from pipelines.show import show_submission
+        from pipelines.submit import submit as run
+
+        arguments = [workflow, experiment, *[part for override in overrides or [] for part in ("--set", override)], *["--resume"] * resume]
+        submission = run(
+            arguments,
+            name=config.name,
+            jobs_address=jobs_address,
+            environ=os.environ,
+            working_dir=Path.cwd(),
+            wait=wait,
+            write=terminal.write,
+            say=terminal.say,
+        )
+        terminal.report(submission, lambda console: show_submission(console, submission))
+        if wait and submission.status != "SUCCEEDED":
+            raise typer.Exit(submission.exit_code or 1)
+
+
+@app.command()
+def predict(
+    model: Annotated[str, typer.Option("--model", "-m", help="models:/<name>@champion, models:/<name>/<version>, or an adapter folder.")],
+    input_: Annotated[Path, typer.Option("--input", "-i", help="Documents: .jsonl, .csv (also .gz) or .parquet.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Answers: .jsonl or .jsonl.gz.")],
+    text_column: Annotated[str, typer.Option(help="Column of the document.")] = "text",
+    id_column: Annotated[str, typer.Option(help="Column of the id; made from file and row where absent.")] = "id",
+    batch_size: Annotated[int, typer.Option(min=1, help="Documents at a time.")] = 8,
+    as_json: Json = False,
+) -> None:
+    """Label documents with a registered adapter or an adapter folder."""
+    with command(as_json=as_json) as terminal:
+        tracking_uri = _addresses().tracking_uri
+        from pipelines.predict import predict as run
+        from pipelines.show import show_prediction
+
+        report = run(
+            model,
+            input=input_,
+            output=output,
+            tracking_uri=tracking_uri,
+            text_column=text_column,
+            id_column=id_column,
+            batch_size=batch_size,
+            on_progress=lambda count: terminal.say(f"{count} documents answered"),
+        )
+        terminal.report(report, lambda console: show_prediction(console, report))
+
+
+@app.command()
+def evaluate(
+    model: Model,
+    split: Annotated[Literal["train", "validation", "test"], typer.Option(help="Which documents.")] = "test",
+    experiment: Annotated[
+        str | None, typer.Option(help="Take this experiment's data instead of those the adapter was trained with.")
+    ] = None,
+    overrides: Overrides = None,
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="Folder for evaluation.json and reliability.png.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Measure an adapter on one split, calibration included."""
+    with command(as_json=as_json) as terminal:
+        tracking_uri = _addresses().tracking_uri
+        from pipelines.evaluate import evaluate as run
+        from pipelines.show import show_evaluation
+
+        report = run(model, tracking_uri=tracking_uri, split=split, experiment=experiment, overrides=overrides or (), output=output)
+        terminal.report(report, lambda console: show_evaluation(console, report))
+
+
+@app.command()
+def promote(
+    model_name: Annotated[str, typer.Argument(help="Name of the registered adapter.")],
+    version: Annotated[int | None, typer.Option(min=1, help="Version; without it the challenger.")] = None,
+    dry_run: DryRun = False,
+    as_json: Json = False,
+) -> None:
+    """Give a registered version the alias champion."""
+    with command(as_json=as_json) as terminal:
+        tracking_uri = _addresses().tracking_uri
+        from pipelines.promote import promote as run
+        from pipelines.show import show_promotion
+
+        report = run(model_name, version=version, tracking_uri=tracking_uri, dry_run=dry_run)
+        terminal.report(report, lambda console: show_promotion(console, report))
+
+
+@app.command()
+def rollback(model_name: Annotated[str, typer.Argument(help="Name of the registered adapter.")], as_json: Json = False) -> None:
+    """Give the alias champion back to the version that had it before."""
+    with command(as_json=as_json) as terminal:
+        tracking_uri = _addresses().tracking_uri
+        from pipelines.promote import rollback as run
+        from pipelines.show import show_promotion
+
+        report = run(model_name, tracking_uri=tracking_uri)
+        terminal.report(report, lambda console: show_promotion(console, report))
+
+
+@app.command()
+def export(
+    model: Model,
+    output: Annotated[Path, typer.Option("--output", "-o", help="New folder.")],
+    form: Annotated[Literal["adapter", "pyfunc"], typer.Option(help="Plain safetensors and JSON, or a complete MLflow model.")] = "adapter",
+    as_json: Json = False,
+) -> None:
+    """Write an adapter out of the registry into a folder."""
+    with command(as_json=as_json) as terminal:
+        tracking_uri = _addresses().tracking_uri
+        from pipelines.export import export as run
+        from pipelines.show import show_export
+
+        report = run(model, output=output, tracking_uri=tracking_uri, form=form)
+        terminal.report(report, lambda console: show_export(console, report))
+
+
+@app.command()
+def up(state: StateFolder = STATE, as_json: Json = False) -> None:
+    """Start a Ray head and an MLflow server on this machine; a second call changes nothing."""
+    with command(as_json=as_json) as terminal:
+        from pipelines.local import up as run
+        from pipelines.show import show_cluster
+
+        cluster = run(state, say=terminal.say)
+        terminal.report(cluster, lambda console: show_cluster(console, cluster))
+
+
+@app.command()
+def down(state: StateFolder = STATE, as_json: Json = False) -> None:
+    """End what `up` started, and nothing else. Runs and models stay."""
+    with command(as_json=as_json) as terminal:
+        from pipelines.local import down as run
+
+        ended = run(state)
+        line = f"Ended {ended} processes" if ended else "Nothing was running"
+        terminal.report({"processes_ended": ended}, lambda console: console.print(line))
+
+
+@app.command()
+def status(state: StateFolder = STATE, as_json: Json = False) -> None:
+    """What of the local cluster runs (exit code 1 where not all of it does)."""
+    with command(as_json=as_json) as terminal:
+        from pipelines.local import status as run
+        from pipelines.show import show_status
+
+        found = run(state)
+        terminal.report(found, lambda console: show_status(console, found))
+        if not found.running:
+            raise typer.Exit(1)
+
+
+@app.command()
+def doctor(as_json: Json = False) -> None:
+    """What this machine lacks, and how to mend it (exit code 1 where something will fail)."""
+    with command(as_json=as_json) as terminal:
+        from pipelines.doctor import doctor as run
+        from pipelines.show import show_findings
+
+        findings = run()
+        terminal.report(findings, lambda console: show_findings(console, findings))
+        if any(finding.level == "problem" for finding in findings):
+            raise typer.Exit(1)
+
+
+def _load(experiment: str, overrides: Sequence[str] | None) -> "ExperimentConfig":
+    """The validated experiment, relative paths in it read against the folder that the user works in.
+
+    A job runs in an uploaded copy of that folder; the local cluster tells it where the folder is.
+    """
+    from components.config import load_experiment
+    from pipelines.local import HOME
+
+    config = load_experiment(experiment, overrides or ())
+    if home := os.environ.get(HOME):
+        os.chdir(home)
+    if config.backbone.source == "local":
+        folder = str(Path(config.backbone.name_or_path).resolve())
+        config = config.model_copy(update={"backbone": config.backbone.model_copy(update={"name_or_path": folder})})
+    return config
+
+
+def _check(config: "ExperimentConfig") -> None:
+    """Refuse what cannot work before any address is tried."""
+    from components.backbones import read_backbone_config
+    from components.planning import check_feasible
+
+    check_feasible(config, read_backbone_config(config.backbone))
+
+
+def _addresses() -> "Addresses":
+    """Addresses from the environment or the local cluster; what ray needs to connect to them is put into the environment."""
+    from pipelines.addresses import connection_environment, find_addresses
+
+    addresses = find_addresses(os.environ)
+    os.environ.update(connection_environment(addresses, os.environ))
+    return addresses
+
+
+def _connect(config: "ExperimentConfig") -> "Addresses":
+    """Addresses that a search can use. Raises ClusterError, within seconds, where they are missing or do not answer."""
+    from components.errors import ClusterError
+    from pipelines.addresses import check_ray
+
+    addresses = _addresses()
+    check_ray(addresses.ray_address, os.environ)
+    if config.registry.kind == "mlflow" and addresses.tracking_uri is None:
+        raise ClusterError("No MLflow server is known. Start a local one with: prefixprop up, or set MLFLOW_TRACKING_URI.")
+    return addresses
+
+
+def _plan(config: "ExperimentConfig", terminal: Terminal) -> None:
+    from pipelines.plan import plan as run
+    from pipelines.show import show_plan
+
+    report = run(config, _addresses(), os.environ)
+    terminal.report(report, lambda console: show_plan(console, report))
+
+
+def _again(verb: str, experiment: str, options: str, overrides: Sequence[str] | None) -> str:
+    """The command line that continues."""
+    sets = [f"--set {shlex.quote(override)}" for override in overrides or []]
+    return " ".join(part for part in ("prefixprop", verb, shlex.quote(experiment), options, *sets) if part)
+
+
+def main() -> None:
+    """Entry point of the console script."""
+    app()
+
+
+if __name__ == "__main__":
+    main()

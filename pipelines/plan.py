@@ -1,0 +1,85 @@
+"""Plan an experiment against what there is to run it on. Starts nothing, downloads no weights, imports no torch."""
+
+import json
+import subprocess
+import urllib.request
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from components.backbones import read_backbone_config
+from components.config import ExperimentConfig
+from components.planning import Plan, Resources, make_plan
+from pipelines.addresses import Addresses, auth_headers
+
+TIMEOUT_SECONDS = 3.0
+
+
+def plan(config: ExperimentConfig, addresses: Addresses, environ: Mapping[str, str]) -> Plan:
+    """The plan against the Ray cluster that is known, else against this machine. Raises UserError where the experiment cannot work."""
+    return make_plan(config, read_backbone_config(config.backbone), find_resources(addresses, environ))
+
+
+def find_resources(addresses: Addresses, environ: Mapping[str, str]) -> Resources:
+    """Ask the cluster's dashboard; where none answers, look at this machine."""
+    nodes = _cluster_nodes(addresses.jobs_address, environ) if addresses.jobs_address else None
+    if nodes is None:
+        return this_machine()
+    totals = [node.get("resources_total", {}) for node in nodes]
+    gpus = sum(total.get("GPU", 0.0) for total in totals)
+    return Resources(
+        source=f"cluster at {addresses.jobs_address}",
+        cpus=sum(total.get("CPU", 0.0) for total in totals),
+        gpus=gpus,
+        memory_bytes=int(sum(total.get("memory", 0.0) for total in totals)),
+        gpu_memory_bytes=None,
+    )
+
+
+def this_machine() -> Resources:
+    """CPU cores that this process may use, available main memory, and GPUs as nvidia-smi tells them."""
+    memory = gpu_memory()
+    return Resources(
+        source="this machine",
+        cpus=float(len(psutil.Process().cpu_affinity()) if hasattr(psutil.Process, "cpu_affinity") else psutil.cpu_count() or 1),
+        gpus=float(len(memory)),
+        memory_bytes=available_memory(),
+        gpu_memory_bytes=min(memory) if memory else None,
+    )
+
+
+def available_memory() -> int:
+    """Main memory in bytes that can still be taken, the control group's limit (a container's) included."""
+    available = int(psutil.virtual_memory().available)
+    limit, used = Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory.current")
+    try:
+        return min(available, int(limit.read_text()) - int(used.read_text()))
+    except (OSError, ValueError):
+        return available  # no control groups, or no limit ("max")
+
+
+def gpu_memory() -> tuple[int, ...]:
+    """Bytes of each NVIDIA GPU; empty where there is no driver."""
+    try:
+        answer = subprocess.run(
+            ["nvidia-smi", "--query-gpu=memory.total", "--format=csv,noheader,nounits"],
+            capture_output=True,
+            text=True,
+            timeout=10,
+            check=True,
+        )
+        return tuple(int(line) * 1024**2 for line in answer.stdout.split())
+    except (OSError, ValueError, subprocess.SubprocessError):
+        return ()
+
+
+def _cluster_nodes(jobs_address: str, environ: Mapping[str, str]) -> list[dict[str, Any]] | None:
+    request = urllib.request.Request(f"{jobs_address.rstrip('/')}/api/v0/nodes?detail=1&limit=1000", headers=auth_headers(environ))
+    try:
+        with urllib.request.urlopen(request, timeout=TIMEOUT_SECONDS) as answer:
+            nodes: list[dict[str, Any]] = json.load(answer)["data"]["result"]["result"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None  # a plan is also wanted where no cluster runs
+    return [node for node in nodes if node.get("state") == "ALIVE"]

@@ -1,0 +1,196 @@
+"""Reports as people read them on a terminal. Nothing is computed here that is not in the report."""
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+from rich.table import Table
+
+from pipelines.leaderboard import duration, number, trial_table
+
+if TYPE_CHECKING:
+    from components.planning import Plan
+    from pipelines.doctor import Finding
+    from pipelines.local import ClusterStatus, LocalCluster
+    from pipelines.reports import EvaluationReport, ExportReport, PredictionReport, PromotionReport, SearchReport, TrainReport
+    from pipelines.submit import Submission
+
+
+def pairs(console: Console, rows: Mapping[str, Any]) -> None:
+    """One aligned line per entry; long values are not wrapped, so that they can be copied."""
+    width = max(len(name) for name in rows) + 2
+    for name, value in rows.items():
+        console.print(f"{name:<{width}}{value}", markup=False, soft_wrap=True)
+
+
+def show_plan(console: Console, plan: "Plan") -> None:
+    classes = "unknown before the data are read; counted for 2" if plan.num_labels is None else str(plan.num_labels)
+    steps = (
+        "unknown before the data are read"
+        if plan.steps_per_trial is None
+        else f"{'' if plan.steps_are_exact else 'at most '}{plan.steps_per_trial:,}"
+    )
+    resources = plan.resources
+    have = [
+        f"{resources.cpus:g} CPU" if resources.cpus is not None else "",
+        f"{resources.gpus:g} GPU" if resources.gpus is not None else "",
+    ]
+    have.append(gib(resources.memory_bytes) if resources.memory_bytes is not None else "")
+    pairs(
+        console,
+        {
+            "experiment": plan.experiment,
+            "backbone": f"{plan.backbone}, {plan.backbone_parameters:,} parameters (frozen), {plan.backbone_positions:,} positions",
+            "classes": classes,
+            "trials": f"{plan.trials}, {plan.evaluations_per_trial} evaluations each unless stopped",
+            "steps per trial": f"{steps} (of {plan.train_batch_size} sequences)",
+            "placement": f"{plan.slots} slot(s) x {plan.workers_per_slot} worker(s): {plan.cpus_needed:g} CPU, {plan.gpus_needed:g} GPU, about {gib(plan.memory_needed_bytes)} of main memory",
+            resources.source: ", ".join(part for part in have if part) or "not known",
+        },
+    )
+    table = Table(box=None, pad_edge=False, header_style="bold", title_justify="left")
+    for column in ("prefix_length", "trained parameters", "positions", "weights", "trained", "activations", "per worker"):
+        table.add_column(column, justify="right", no_wrap=True)
+    for point in plan.points:
+        memory = point.memory
+        sizes = (memory.weights, memory.trained, memory.activations, memory.total)
+        table.add_row(str(point.prefix_length), f"{point.trainable_parameters:,}", f"{point.positions:,}", *(mib(size) for size in sizes))
+    console.print(table)
+    for line in plan.advice:
+        console.print(f"Advice: {line}", markup=False, soft_wrap=True)
+
+
+def show_search(console: Console, report: "SearchReport") -> None:
+    sign = -1.0 if report.mode == "max" else 1.0
+    ranked = sorted(report.trials, key=lambda trial: sign * trial["best_metrics"].get(report.metric, -sign * float("inf")))
+    console.print()
+    console.print(trial_table(list(ranked), metric=report.metric))
+    console.print()
+    rows = {
+        "best trial": report.best_trial,
+        "registered": f"{report.model_name} version {report.model_version} ({report.model_alias})",
+        **{
+            name: f"{report.metrics[name]:.4f}"
+            for name in ("test/accuracy", "test/majority_accuracy", "test/macro_f1", "test/ece")
+            if name in report.metrics
+        },
+        "trained": f"{report.trainable_parameters:,} parameters",
+        "time": duration(report.seconds),
+        **report.urls,
+        "predict": f"prefixprop predict --model {report.model_uri} --input docs.jsonl --output out.jsonl",
+    }
+    pairs(console, rows)
+
+
+def show_train(console: Console, report: "TrainReport") -> None:
+    rows = {
+        "outcome": f"{report.outcome} {report.reason}".strip(),
+        "ranks": f"{report.world_size}, ZeRO stage {report.zero_stage}",
+        "steps": f"{report.steps:,}, {report.tokens_per_second:,.0f} tokens per second",
+        "trained": f"{report.trainable_parameters:,} parameters",
+        **{name: f"{value:.4f}" for name, value in report.metrics.items() if name.endswith(("/accuracy", "/macro_f1", "/ece"))},
+        "adapter": report.adapter_folder,
+        "time": duration(report.seconds),
+    }
+    pairs(console, rows)
+
+
+def show_evaluation(console: Console, report: "EvaluationReport") -> None:
+    same = {
+        True: "the data it was trained with",
+        False: "other data than it was trained with",
+        None: "unknown whether it was trained with these data",
+    }
+    rows = {
+        "model": report.model,
+        "data": f"{report.split}, {report.documents} documents, {report.truncated_documents} truncated; {same[report.same_data_as_training]}",
+        **{name: number(float(value)) for name, value in report.metrics.items()},
+        "temperature": number(report.temperature),
+        "time": duration(report.seconds),
+    }
+    pairs(console, rows | ({"written to": report.output} if report.output else {}))
+
+
+def show_prediction(console: Console, report: "PredictionReport") -> None:
+    labels = ", ".join(f"{label}: {count}" for label, count in report.labels.items())
+    pairs(
+        console,
+        {
+            "model": report.model,
+            "documents": report.documents,
+            "answers": labels,
+            "written to": report.output,
+            "time": duration(report.seconds),
+        },
+    )
+
+
+def show_promotion(console: Console, report: "PromotionReport") -> None:
+    before = "none" if report.previous is None else f"version {report.previous}"
+    pairs(
+        console,
+        {
+            "champion": f"{report.model_name} version {report.version}",
+            "before": before,
+            "description": report.description,
+            "page": report.url,
+        },
+    )
+
+
+def show_export(console: Console, report: "ExportReport") -> None:
+    pairs(
+        console, {"model": report.model, "folder": report.folder, **{f"  {name}": f"{size:,} bytes" for name, size in report.files.items()}}
+    )
+
+
+def show_submission(console: Console, submission: "Submission") -> None:
+    pairs(
+        console,
+        {"job": submission.submission_id, "status": submission.status} | ({"message": submission.message} if submission.message else {}),
+    )
+
+
+def show_cluster(console: Console, cluster: "LocalCluster") -> None:
+    pairs(
+        console,
+        {
+            "Ray dashboard": cluster.dashboard_url,
+            "MLflow": f"{cluster.tracking_uri}/#/experiments?workflowType=machine_learning",
+            "submit": f"ray job submit --address {cluster.jobs_address} --working-dir . -- python -m pipelines.cli search demo",
+            "stop": "prefixprop down",
+        },
+    )
+
+
+def show_status(console: Console, status: "ClusterStatus") -> None:
+    if status.cluster is None:
+        console.print("No local cluster runs here. Start one with: prefixprop up", markup=False)
+        return
+    pairs(
+        console,
+        {
+            "Ray": f"{'answers' if status.ray else 'DOES NOT ANSWER'} at {status.cluster.ray_address}, dashboard {status.cluster.dashboard_url}",
+            "MLflow": f"{'answers' if status.mlflow else 'DOES NOT ANSWER'} at {status.cluster.tracking_uri}",
+            "processes": f"{status.processes}, {gib(status.memory_bytes)} resident",
+        },
+    )
+    if not status.running:
+        console.print("Start what is missing with: prefixprop up", markup=False)
+
+
+def show_findings(console: Console, findings: "tuple[Finding, ...]") -> None:
+    for finding in findings:
+        style = {"ok": "green", "note": "yellow", "problem": "red"}[finding.level]
+        console.print(f"[{style}]{finding.level:<8}[/{style}]{finding.what:<20}", end="")
+        console.print(finding.found, markup=False, soft_wrap=True)
+        if finding.mend:
+            console.print(f"{'':<28}-> {finding.mend}", markup=False, soft_wrap=True)
+
+
+def gib(number_of_bytes: float) -> str:
+    return f"{number_of_bytes / 1024**3:.1f} GiB"
+
+
+def mib(number_of_bytes: float) -> str:
+    return f"{number_of_bytes / 1024**2:,.0f} MiB"

@@ -1,0 +1,110 @@
+"""Submit a search as a Ray job: the same program, run by the cluster.
+
+`prefixprop submit search <experiment>` does what `ray job submit --working-dir . -- python -m pipelines.cli search <experiment>` does. The fact a newcomer gets wrong: Ray never
+retries a submitted job, and takes each submission id once. Ids here follow from the experiment, so that submitting what already runs follows it instead of starting it twice.
+"""
+
+import asyncio
+import shlex
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from components.errors import ClusterError, ConfigError
+
+if TYPE_CHECKING:
+    from ray.job_submission import JobSubmissionClient
+
+# Only what is no secret: a job's runtime environment is readable on the dashboard. Tokens belong into the environment of the cluster's own processes.
+PASSED_ON = ("MLFLOW_TRACKING_URI", "HF_HUB_OFFLINE")
+
+
+@dataclass(frozen=True)
+class Submission:
+    """One job. `status` is Ray's: SUCCEEDED, FAILED, STOPPED, or RUNNING where it was not waited for."""
+
+    submission_id: str
+    entrypoint: str
+    jobs_address: str
+    status: str
+    message: str
+    attached: bool
+    """Whether the job ran already and was followed only."""
+    exit_code: int | None
+
+
+def submit(
+    arguments: Sequence[str],
+    *,
+    name: str,
+    jobs_address: str,
+    environ: Mapping[str, str],
+    working_dir: Path,
+    wait: bool = True,
+    write: Callable[[str], Any] = print,
+    say: Callable[[str], None] = lambda line: None,
+) -> Submission:
+    """Run `python -m pipelines.cli <arguments>` on the cluster and follow its log until it ends.
+
+    `name` and the arguments decide the submission id: a job of the same id that still runs is followed, an ended one gets a further attempt. `write` takes pieces of the log, `say`
+    lines about the submission. Raises ConfigError where `working_dir` is not this project, ClusterError where the job server refuses the job.
+    """
+    from ray.job_submission import JobSubmissionClient
+
+    if not (working_dir / "pipelines" / "cli.py").is_file():
+        raise ConfigError(
+            f"'{working_dir}' does not hold pipelines/cli.py. Submit from the project's own folder: its code is what the job runs."
+        )
+    client = JobSubmissionClient(jobs_address)
+    entrypoint = shlex.join(["python", "-m", "pipelines.cli", *arguments])
+    base = submission_base(name, arguments)
+    running, attempt = _earlier(client, base)
+    submission_id = running or f"{base}-{attempt}"
+    if running:
+        say(f"The job {running} runs already; following it")
+    else:
+        variables = {key: environ[key] for key in PASSED_ON if environ.get(key)}
+        try:
+            client.submit_job(
+                entrypoint=entrypoint,
+                submission_id=submission_id,
+                runtime_env={"working_dir": str(working_dir), "env_vars": variables},
+                metadata={"experiment": name},
+            )
+        except (RuntimeError, ValueError) as error:
+            reason = str(error).strip().splitlines()[-1:] or ["no reason given"]
+            raise ClusterError(f"The job server {jobs_address} refused the job: {reason[0]}") from error
+        say(f"Submitted {submission_id}: {entrypoint}")
+        say(f"Follow it elsewhere with: ray job logs --address {jobs_address} --follow {submission_id}")
+    if wait:
+        asyncio.run(_follow(client, submission_id, write))
+    info = client.get_job_info(submission_id)
+    return Submission(
+        submission_id=submission_id,
+        entrypoint=entrypoint,
+        jobs_address=jobs_address,
+        status=str(info.status.value if hasattr(info.status, "value") else info.status),
+        message=info.message or "",
+        attached=bool(running),
+        exit_code=info.driver_exit_code,
+    )
+
+
+def submission_base(name: str, arguments: Sequence[str]) -> str:
+    """The part of the submission id that the same command always has."""
+    return f"{name}-{sha256(shlex.join(arguments).encode()).hexdigest()[:8]}"
+
+
+def _earlier(client: "JobSubmissionClient", base: str) -> tuple[str | None, int]:
+    """The id of a running job of this base, and the number of the next attempt."""
+    jobs = {job.submission_id: job for job in client.list_jobs() if (job.submission_id or "").rpartition("-")[0] == base}
+    running = next((submission_id for submission_id, job in jobs.items() if not job.status.is_terminal()), None)
+    attempts = [int(submission_id.rpartition("-")[2]) for submission_id in jobs]
+    return running, max(attempts, default=0) + 1
+
+
+async def _follow(client: "JobSubmissionClient", submission_id: str, write: Callable[[str], Any]) -> None:
+    async for piece in client.tail_job_logs(submission_id):
+        write(piece)
