@@ -5,17 +5,16 @@ Addresses and secrets are read from the environment here and nowhere else. Every
 
 import os
 import shlex
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from pipelines import invocation
 from pipelines.terminal import Terminal, command
 
 if TYPE_CHECKING:
     from components.config import ExperimentConfig
-    from pipelines.addresses import Addresses
 
 app = typer.Typer(
     name="prefixprop",
@@ -47,13 +46,13 @@ def search(
     as_json: Json = False,
 ) -> None:
     """Search, evaluate the best adapter on test data and register it."""
-    again = _again("search", experiment, "--resume", overrides)
+    again = invocation.again("search", experiment, "--resume", overrides)
     with command(as_json=as_json, resume=again) as terminal:
-        config = _load(experiment, overrides)
+        config = invocation.load(experiment, overrides)
         if dry_run:
             return _plan(config, terminal)
-        _check(config)
-        addresses = _connect(config)
+        invocation.check(config)
+        addresses = invocation.connect(config)
         from components.planning.plan import number_of_trials
         from pipelines.leaderboard import Leaderboard
         from pipelines.search import search as run
@@ -89,9 +88,9 @@ def train(
     as_json: Json = False,
 ) -> None:
     """Train one adapter without Ray: alone, or on several ranks under torchrun."""
-    again = _again("train", experiment, f"--output {shlex.quote(str(output))} --resume", overrides)
+    again = invocation.again("train", experiment, f"--output {shlex.quote(str(output))} --resume", overrides)
     with command(as_json=as_json, resume=again, quiet=os.environ.get("RANK", "0") != "0") as terminal:
-        config = _load(experiment, overrides)
+        config = invocation.load(experiment, overrides)
         if dry_run:
             return _plan(config, terminal)
         from pipelines.show import show_train
@@ -105,7 +104,7 @@ def train(
 def plan(experiment: Experiment, overrides: Overrides = None, as_json: Json = False) -> None:
     """Parameters, memory, placement and feasibility of every point of the space, before anything starts."""
     with command(as_json=as_json) as terminal:
-        _plan(_load(experiment, overrides), terminal)
+        _plan(invocation.load(experiment, overrides), terminal)
 
 
 @app.command()
@@ -119,15 +118,15 @@ def submit(
     as_json: Json = False,
 ) -> None:
     """Run a search on the Ray cluster as a job: the same program, by `ray job submit`."""
-    again = _again(f"submit {workflow}", experiment, "", overrides)
+    again = invocation.again(f"submit {workflow}", experiment, "", overrides)
     with command(as_json=as_json, resume=f"{again} (follows the job, which still runs; end it with: ray job stop)") as terminal:
-        config = _load(experiment, overrides)
+        config = invocation.load(experiment, overrides)
         if dry_run:
             return _plan(config, terminal)
-        _check(config)
+        invocation.check(config)
         from pipelines.addresses import check_jobs
 
-        addresses = _addresses()
+        addresses = invocation.addresses()
         jobs_address = check_jobs(addresses.jobs_address, os.environ)
         from pipelines.show import show_submission
         from pipelines.submit import submit as run
@@ -160,7 +159,7 @@ def predict(
 ) -> None:
     """Label documents with a registered adapter or an adapter folder."""
     with command(as_json=as_json) as terminal:
-        tracking_uri = _addresses().tracking_uri
+        tracking_uri = invocation.addresses().tracking_uri
         from pipelines.predict import predict as run
         from pipelines.show import show_prediction
 
@@ -190,7 +189,7 @@ def evaluate(
 ) -> None:
     """Measure an adapter on one split, calibration included."""
     with command(as_json=as_json) as terminal:
-        tracking_uri = _addresses().tracking_uri
+        tracking_uri = invocation.addresses().tracking_uri
         from pipelines.evaluate import evaluate as run
         from pipelines.show import show_evaluation
 
@@ -207,7 +206,7 @@ def promote(
 ) -> None:
     """Give a registered version the alias champion."""
     with command(as_json=as_json) as terminal:
-        tracking_uri = _addresses().tracking_uri
+        tracking_uri = invocation.addresses().tracking_uri
         from pipelines.promote import promote as run
         from pipelines.show import show_promotion
 
@@ -219,7 +218,7 @@ def promote(
 def rollback(model_name: Annotated[str, typer.Argument(help="Name of the registered adapter.")], as_json: Json = False) -> None:
     """Give the alias champion back to the version that had it before."""
     with command(as_json=as_json) as terminal:
-        tracking_uri = _addresses().tracking_uri
+        tracking_uri = invocation.addresses().tracking_uri
         from pipelines.promote import rollback as run
         from pipelines.show import show_promotion
 
@@ -236,7 +235,7 @@ def export(
 ) -> None:
     """Write an adapter out of the registry into a folder."""
     with command(as_json=as_json) as terminal:
-        tracking_uri = _addresses().tracking_uri
+        tracking_uri = invocation.addresses().tracking_uri
         from pipelines.export import export as run
         from pipelines.show import show_export
 
@@ -292,64 +291,12 @@ def doctor(as_json: Json = False) -> None:
             raise typer.Exit(1)
 
 
-def _load(experiment: str, overrides: Sequence[str] | None) -> "ExperimentConfig":
-    """The validated experiment, relative paths in it read against the folder that the user works in.
-
-    A job runs in an uploaded copy of that folder; the local cluster tells it where the folder is.
-    """
-    from components.config import load_experiment
-    from pipelines.local import HOME
-
-    config = load_experiment(experiment, overrides or ())
-    if home := os.environ.get(HOME):
-        os.chdir(home)
-    if config.backbone.source == "local":
-        folder = str(Path(config.backbone.name_or_path).resolve())
-        config = config.model_copy(update={"backbone": config.backbone.model_copy(update={"name_or_path": folder})})
-    return config
-
-
-def _check(config: "ExperimentConfig") -> None:
-    """Refuse what cannot work before any address is tried."""
-    from components.backbones import read_backbone_config
-    from components.planning import check_feasible
-
-    check_feasible(config, read_backbone_config(config.backbone))
-
-
-def _addresses() -> "Addresses":
-    """Addresses from the environment or the local cluster; what ray needs to connect to them is put into the environment."""
-    from pipelines.addresses import connection_environment, find_addresses
-
-    addresses = find_addresses(os.environ)
-    os.environ.update(connection_environment(addresses, os.environ))
-    return addresses
-
-
-def _connect(config: "ExperimentConfig") -> "Addresses":
-    """Addresses that a search can use. Raises ClusterError, within seconds, where they are missing or do not answer."""
-    from components.errors import ClusterError
-    from pipelines.addresses import check_ray
-
-    addresses = _addresses()
-    check_ray(addresses.ray_address, os.environ)
-    if config.registry.kind == "mlflow" and addresses.tracking_uri is None:
-        raise ClusterError("No MLflow server is known. Start a local one with: prefixprop up, or set MLFLOW_TRACKING_URI.")
-    return addresses
-
-
 def _plan(config: "ExperimentConfig", terminal: Terminal) -> None:
     from pipelines.plan import plan as run
     from pipelines.show import show_plan
 
-    report = run(config, _addresses(), os.environ)
+    report = run(config, invocation.addresses(), os.environ)
     terminal.report(report, lambda console: show_plan(console, report))
-
-
-def _again(verb: str, experiment: str, options: str, overrides: Sequence[str] | None) -> str:
-    """The command line that continues."""
-    sets = [f"--set {shlex.quote(override)}" for override in overrides or []]
-    return " ".join(part for part in ("prefixprop", verb, shlex.quote(experiment), options, *sets) if part)
 
 
 def main() -> None:

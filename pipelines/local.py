@@ -22,7 +22,7 @@ from filelock import FileLock
 
 from components.errors import ClusterError
 from pipelines import marked_processes
-from pipelines.addresses import STATE_FOLDER
+from pipelines.addresses import STATE_FOLDER, cluster_nodes
 
 HOME = "PREFIXPROP_HOME"
 START_TIMEOUT_SECONDS = 120.0
@@ -99,8 +99,8 @@ def status(state_folder: Path = STATE_FOLDER) -> ClusterStatus:
     alive = {process.pid for process in members}
     return ClusterStatus(
         cluster,
-        ray=cluster.pids["ray"] in alive and _answers(_ray_health(cluster)),
-        mlflow=cluster.pids["mlflow"] in alive and _answers(_mlflow_health(cluster)),
+        ray=cluster.pids["ray"] in alive and _ray_answers(cluster),
+        mlflow=cluster.pids["mlflow"] in alive and _mlflow_answers(cluster),
         processes=len(members),
         memory_bytes=marked_processes.memory_bytes(members),
     )
@@ -200,8 +200,8 @@ def _ray_folder(state_folder: Path) -> Path:
 
 def _wait(cluster: LocalCluster, state_folder: Path) -> None:
     deadline = time.monotonic() + START_TIMEOUT_SECONDS
-    for name, url in (("ray", _ray_health(cluster)), ("mlflow", _mlflow_health(cluster))):
-        while not _answers(url):
+    for name, answers in (("ray", _ray_answers), ("mlflow", _mlflow_answers)):
+        while not answers(cluster):
             alive = _leaders_alive(cluster)
             if not alive or time.monotonic() > deadline:
                 what = f"did not answer within {START_TIMEOUT_SECONDS:.0f} s" if alive else "ended"
@@ -219,12 +219,17 @@ def _stop(cluster: LocalCluster) -> int:
     return marked_processes.stop(cluster.mark, leaders=tuple(cluster.pids.values()))
 
 
-def _ray_health(cluster: LocalCluster) -> str:
-    return f"{cluster.jobs_address}/api/version"
+def _ray_answers(cluster: LocalCluster) -> bool:
+    """Whether the cluster has its node: the dashboard answers seconds before that, and what is submitted then sees no CPU."""
+    return bool(cluster_nodes(cluster.jobs_address, os.environ | cluster.environment))
 
 
-def _mlflow_health(cluster: LocalCluster) -> str:
-    return f"{cluster.tracking_uri}/health"
+def _mlflow_answers(cluster: LocalCluster) -> bool:
+    try:
+        with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(f"{cluster.tracking_uri}/health", timeout=2.0) as answer:
+            return bool(answer.status == 200)
+    except OSError:
+        return False
 
 
 def _log(state_folder: Path, name: str) -> Path:
@@ -262,12 +267,3 @@ def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
-
-
-def _answers(url: str) -> bool:
-    """Whether an HTTP server answers; one that asks for a token answers too."""
-    try:
-        with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(url, timeout=2.0) as answer:
-            return bool(answer.status == 200)
-    except OSError as error:
-        return getattr(error, "code", None) in {401, 403}

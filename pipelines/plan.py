@@ -1,20 +1,15 @@
 """Plan an experiment against what there is to run it on. Starts nothing, downloads no weights, imports no torch."""
 
-import json
 import subprocess
-import urllib.request
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import psutil
 
 from components.backbones import read_backbone_config
 from components.config import ExperimentConfig
 from components.planning import Plan, Resources, make_plan
-from pipelines.addresses import Addresses, auth_headers
-
-TIMEOUT_SECONDS = 3.0
+from pipelines.addresses import Addresses, cluster_nodes
 
 
 def plan(config: ExperimentConfig, addresses: Addresses, environ: Mapping[str, str]) -> Plan:
@@ -24,9 +19,9 @@ def plan(config: ExperimentConfig, addresses: Addresses, environ: Mapping[str, s
 
 def find_resources(addresses: Addresses, environ: Mapping[str, str]) -> Resources:
     """Ask the cluster's dashboard; where none answers, look at this machine."""
-    nodes = _cluster_nodes(addresses.jobs_address, environ) if addresses.jobs_address else None
-    if nodes is None:
-        return this_machine()
+    nodes = cluster_nodes(addresses.jobs_address, environ) if addresses.jobs_address else ()
+    if not nodes:
+        return this_machine()  # a plan is also wanted where no cluster runs
     totals = [node.get("resources_total", {}) for node in nodes]
     gpus = sum(total.get("GPU", 0.0) for total in totals)
     return Resources(
@@ -73,13 +68,3 @@ def gpu_memory() -> tuple[int, ...]:
         return tuple(int(line) * 1024**2 for line in answer.stdout.split())
     except (OSError, ValueError, subprocess.SubprocessError):
         return ()
-
-
-def _cluster_nodes(jobs_address: str, environ: Mapping[str, str]) -> list[dict[str, Any]] | None:
-    request = urllib.request.Request(f"{jobs_address.rstrip('/')}/api/v0/nodes?detail=1&limit=1000", headers=auth_headers(environ))
-    try:
-        with urllib.request.urlopen(request, timeout=TIMEOUT_SECONDS) as answer:
-            nodes: list[dict[str, Any]] = json.load(answer)["data"]["result"]["result"]
-    except (OSError, ValueError, KeyError, TypeError):
-        return None  # a plan is also wanted where no cluster runs
-    return [node for node in nodes if node.get("state") == "ALIVE"]

@@ -1,0 +1,62 @@
+"""From what was typed and the environment to what a workflow takes: the validated experiment, and addresses that answer."""
+
+import os
+import shlex
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from components.config import ExperimentConfig
+    from pipelines.addresses import Addresses
+
+
+def load(experiment: str, overrides: Sequence[str] | None) -> "ExperimentConfig":
+    """The validated experiment, relative paths in it read against the folder that the user works in.
+
+    A job runs in an uploaded copy of that folder; the local cluster tells it where the folder itself is.
+    """
+    from components.config import load_experiment
+    from pipelines.local import HOME
+
+    config = load_experiment(experiment, overrides or ())
+    if home := os.environ.get(HOME):
+        os.chdir(home)
+    if config.backbone.source == "local":
+        folder = str(Path(config.backbone.name_or_path).resolve())
+        config = config.model_copy(update={"backbone": config.backbone.model_copy(update={"name_or_path": folder})})
+    return config
+
+
+def check(config: "ExperimentConfig") -> None:
+    """Refuse what cannot work before any address is tried. Raises UserError."""
+    from components.backbones import read_backbone_config
+    from components.planning import check_feasible
+
+    check_feasible(config, read_backbone_config(config.backbone))
+
+
+def addresses() -> "Addresses":
+    """Addresses from the environment or the local cluster; what ray needs to connect to them is put into the environment."""
+    from pipelines.addresses import connection_environment, find_addresses
+
+    found = find_addresses(os.environ)
+    os.environ.update(connection_environment(found, os.environ))
+    return found
+
+
+def connect(config: "ExperimentConfig") -> "Addresses":
+    """Addresses that a search can use. Raises ClusterError, within seconds, where one is missing, does not answer or refuses the token."""
+    from components.registry import open_tracker
+    from pipelines.addresses import check_ray
+
+    found = addresses()
+    check_ray(found.ray_address, os.environ)
+    open_tracker(config.registry.kind, found.tracking_uri or "").check()
+    return found
+
+
+def again(verb: str, experiment: str, options: str, overrides: Sequence[str] | None) -> str:
+    """The command line that continues what was interrupted."""
+    sets = [f"--set {shlex.quote(override)}" for override in overrides or []]
+    return " ".join(part for part in ("prefixprop", verb, shlex.quote(experiment), options, *sets) if part)
