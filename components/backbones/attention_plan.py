@@ -4,7 +4,10 @@ Shapes: B batch, S rows of the sequence, G global rows (largest count in the bat
 The fact a newcomer gets wrong: a global key inside a row's window is counted once, as a global key; so the window's bias hides it.
 """
 
+import math
 from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -34,66 +37,67 @@ class ExamplePlan:
     """Rows without a local result: global rows, and padding before the last real row."""
 
 
-@dataclass(frozen=True)
 class AttentionPlan:
-    """The whole batch."""
+    """The whole batch. What a machine does not ask for is not built: block lists serve CPUs, the FlexAttention mask GPUs.
 
-    examples: tuple[ExamplePlan, ...]
-    global_rows_BG: Tensor
-    """Indices of the global rows, filled up with 0 where an example has fewer than the most."""
-    is_global_BG: Tensor
-    """False where `global_rows_BG` is only filled up."""
-    padding_bias_BS: Tensor
-    """0 for real keys, the dtype's least number for padding (finite: a row that sees nothing stays finite)."""
-
-    global_places: tuple[Tensor, Tensor]
-    """Example and row of each of the N global rows: an index into (B, S)."""
-
-
-def plan_attention(
-    is_masked_BS: Tensor, is_global_BS: Tensor, *, one_sided_window: int, block_size: int, dtype: torch.dtype
-) -> AttentionPlan:
-    """Build the plan from the two masks that LongformerEncoder hands to its layers.
-
-    `one_sided_window`: keys seen on each side, in tokens; `block_size`: query rows computed together; `dtype`: of the biases.
+    `attention_mask_BS`: as LongformerEncoder gets it, below 0 for padding, above 0 for global rows; `one_sided_window`: keys seen on each side, in tokens;
+    `block_size`: query rows computed together; `dtype`: of softmax.
     """
-    biases = _Biases(one_sided_window, block_size, dtype=dtype, device=is_masked_BS.device)
-    examples = tuple(
-        _plan_example(masked_S, global_S, biases=biases) for masked_S, global_S in zip(is_masked_BS, is_global_BS, strict=True)
-    )
-    largest = max(len(example.global_rows) for example in examples)
-    rows_BG = is_global_BS.new_zeros(len(examples), largest, dtype=torch.long)
-    real_BG = is_global_BS.new_zeros(len(examples), largest, dtype=torch.bool)
-    for index, example in enumerate(examples):
-        rows_BG[index, : len(example.global_rows)] = example.global_rows
-        real_BG[index, : len(example.global_rows)] = True
-    padding_bias_BS = torch.zeros(is_masked_BS.shape, dtype=dtype, device=is_masked_BS.device).masked_fill_(
-        is_masked_BS, torch.finfo(dtype).min
-    )
-    places = is_global_BS.nonzero(as_tuple=True)
-    return AttentionPlan(
-        examples=examples,
-        global_rows_BG=rows_BG,
-        is_global_BG=real_BG,
-        padding_bias_BS=padding_bias_BS,
-        global_places=(places[0], places[1]),
-    )
+
+    def __init__(self, attention_mask_BS: Tensor, *, one_sided_window: int, block_size: int, dtype: torch.dtype) -> None:
+        self.is_padding_BS, self.is_global_BS = attention_mask_BS < 0, attention_mask_BS > 0
+        self.one_sided_window, self.block_size, self.dtype = one_sided_window, block_size, dtype
+        self.kernel_state: dict[str, Any] = {}
+        """What a kernel keeps between the layers of one pass."""
+
+    @cached_property
+    def padding_bias_BS(self) -> Tensor:
+        """0 for real keys, the dtype's least number for padding (finite: a row that sees nothing stays finite)."""
+        return torch.zeros_like(self.is_padding_BS, dtype=self.dtype).masked_fill_(self.is_padding_BS, torch.finfo(self.dtype).min)
+
+    @cached_property
+    def global_places(self) -> tuple[Tensor, Tensor]:
+        """Example and row of each of the N global rows, in order: an index into (B, S)."""
+        examples_N, rows_N = self.is_global_BS.nonzero(as_tuple=True)
+        return examples_N, rows_N
+
+    @cached_property
+    def global_rows_BG(self) -> Tensor:
+        """Rows of the global rows, ascending, filled up with row 0 where an example has fewer than the most."""
+        return self._order_BG.where(self.is_real_BG, 0)
+
+    @cached_property
+    def is_real_BG(self) -> Tensor:
+        """False where `global_rows_BG` is only filled up."""
+        return self.is_global_BS.gather(1, self._order_BG)
+
+    @cached_property
+    def _order_BG(self) -> Tensor:
+        most = int(self.is_global_BS.sum(1).max())
+        return self.is_global_BS.to(torch.int8).argsort(dim=1, descending=True, stable=True)[:, :most]
+
+    @cached_property
+    def examples(self) -> tuple[ExamplePlan, ...]:
+        """Query blocks with their keys and biases, example by example."""
+        biases = _Biases(self.one_sided_window, self.block_size, dtype=self.dtype, device=self.is_padding_BS.device)
+        pairs = zip(self.is_padding_BS, self.is_global_BS, strict=True)
+        return tuple(_plan_example(padding_S, global_S, biases=biases) for padding_S, global_S in pairs)
 
 
-def _plan_example(masked_S: Tensor, global_S: Tensor, *, biases: "_Biases") -> ExamplePlan:
-    real_rows = (~masked_S).nonzero()
+def _plan_example(padding_S: Tensor, global_S: Tensor, *, biases: "_Biases") -> ExamplePlan:
+    real_rows = (~padding_S).nonzero()
     length = int(real_rows[-1]) + 1 if len(real_rows) else 0
-    silent_S = masked_S | global_S
-    counts = [0, *silent_S.cumsum(0).tolist()]
+    hidden_S = padding_S | global_S
+    counts = [0, *hidden_S.cumsum(0).tolist()]
     blocks = []
     for start in range(0, length, biases.block_size):
         end = min(start + biases.block_size, length)
         key_start, key_end = max(0, start - biases.window), min(length, end + biases.window)
         bias_QK = biases.band(start, end, key_start, key_end)
         if counts[key_end] > counts[key_start]:
-            bias_QK = bias_QK.masked_fill(silent_S[None, key_start:key_end], float("-inf"))
+            bias_QK = bias_QK.masked_fill(hidden_S[None, key_start:key_end], -math.inf)
         blocks.append(Block(start, end, key_start, key_end, bias_QK))
-    return ExamplePlan(blocks=tuple(blocks), global_rows=global_S.nonzero()[:, 0], silent_rows=silent_S[:length].nonzero()[:, 0])
+    return ExamplePlan(blocks=tuple(blocks), global_rows=global_S.nonzero()[:, 0], silent_rows=hidden_S[:length].nonzero()[:, 0])
 
 
 class _Biases:
@@ -109,5 +113,5 @@ class _Biases:
             rows = torch.arange(shape[0], device=self.device)[:, None]
             keys = torch.arange(shape[1], device=self.device)[None] + shape[2]
             bias = torch.zeros(shape[:2], dtype=self.dtype, device=self.device)
-            self._by_shape[shape] = bias.masked_fill((keys - rows).abs() > self.window, float("-inf"))
+            self._by_shape[shape] = bias.masked_fill((keys - rows).abs() > self.window, -math.inf)
         return self._by_shape[shape]

@@ -1,111 +1,175 @@
 """Longformer's self-attention, exact and fast, put into a stock LongformerModel by replacing methods of its instances: no forked modelling file, undone by `uninstall_fast_attention`.
 
-On a CPU the local rows go block by block through components/backbones/banded_attention.py; on a GPU through a compiled FlexAttention with a block mask. Outputs and gradients equal the
-stock implementation's at every real row. A padding row of the last layer holds something else than in the stock model and never reaches a real row.
-The model no longer pads documents to a multiple of the window.
+On a CPU the local rows go block by block through banded_attention.py; on a GPU through a compiled FlexAttention (flex_attention.py). Outputs and gradients equal the stock
+implementation's at every real row. A padding row's hidden state may differ from the stock model's, stays finite, and never reaches a real row.
+The model no longer pads documents to a multiple of the window, and no longer builds a mask of S x S.
 
 Every projection is called as the module that it is: ZeRO-3 gathers a module's weights only around its own call.
-Shapes: B batch, S rows, D hidden = H heads x E, G global rows (largest count in the batch), N global rows of all examples.
+Shapes: B batch, S rows, D hidden, G global rows (largest count in the batch), N global rows of all examples, R rows asked for.
 """
 
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.utils.weak import WeakIdKeyDictionary
 
-from components.backbones.attention_plan import AttentionPlan, plan_attention
+from components.backbones.attention_plan import AttentionPlan
 from components.backbones.banded_attention import banded_attention, softmax_dtype
+from components.backbones.flex_attention import flex_local_attention
+from components.backbones.global_attention import global_attention
 
 BLOCK_SIZE = 128
 """Query rows computed together: 64 to 256 differ by a few percent (pipelines/benchmark/README.md)."""
 
 
 def fast_attention_available(backbone: nn.Module) -> bool:
-    """Whether `install_fast_attention` can speed this model up: a Longformer."""
-    return bool(_attention_modules(backbone))
+    """Whether `install_fast_attention` can speed this model up: whether there is a LongformerModel in it."""
+    return bool(_modules(backbone, "LongformerModel"))
 
 
 def install_fast_attention(backbone: nn.Module) -> None:
-    """Make every self-attention of a stock LongformerModel fast, in place; a second call changes nothing. Attention weights cannot be returned then (output_attentions)."""
-    plans = _Plans()
-    for module in _attention_modules(backbone):
-        module.forward = _fast_forward(module, plans)
-    if hasattr(backbone, "_pad_to_window_size"):
-        backbone._pad_to_window_size = _no_padding
+    """Make every LongformerModel in `backbone` fast, in place; a second call changes nothing.
+
+    Attention weights cannot be returned then (output_attentions). The model's forward takes one more argument, `output_rows` (B, R) int64: the rows of `last_hidden_state` that will be
+    read. The last layer then computes only what these need, and every other row of `last_hidden_state` is zero.
+    """
+    for model in _modules(backbone, "LongformerModel"):
+        passes = _Passes()
+        model.forward = _model_forward(model, passes)
+        for module in _modules(model, "LongformerSelfAttention"):
+            module.forward = _attention_forward(module, passes)
+        last = model.encoder.layer[-1]
+        last.forward = _last_layer_forward(last, passes)
 
 
 def uninstall_fast_attention(backbone: nn.Module) -> None:
     """Give the model its stock methods back."""
-    for module in _attention_modules(backbone):
-        module.__dict__.pop("forward", None)
-    backbone.__dict__.pop("_pad_to_window_size", None)
+    for model in _modules(backbone, "LongformerModel"):
+        for module in (model, model.encoder.layer[-1], *_modules(model, "LongformerSelfAttention")):
+            module.__dict__.pop("forward", None)
 
 
-def _attention_modules(backbone: nn.Module) -> list[Any]:
-    from transformers.models.longformer.modeling_longformer import LongformerSelfAttention
-
-    return [module for module in backbone.modules() if isinstance(module, LongformerSelfAttention)]
-
-
-def _no_padding(
-    *, input_ids: Any, attention_mask: Any, token_type_ids: Any, position_ids: Any, inputs_embeds: Any, pad_token_id: int
-) -> tuple[Any, ...]:
-    """Stands for LongformerModel._pad_to_window_size: no row is added."""
-    return 0, input_ids, attention_mask, token_type_ids, position_ids, inputs_embeds
+def takes_output_rows(backbone: nn.Module) -> bool:
+    """Whether the model's forward takes `output_rows`: whether fast attention is installed in it."""
+    return any("forward" in model.__dict__ for model in _modules(backbone, "LongformerModel"))
 
 
-class _Plans:
-    """Plans of the forward passes that are still alive, by the mask tensor that all layers of one pass share (also when a layer is recomputed)."""
+def _modules(backbone: nn.Module, class_name: str) -> list[Any]:
+    from transformers.models.longformer import modeling_longformer
+
+    return [module for module in backbone.modules() if isinstance(module, getattr(modeling_longformer, class_name))]
+
+
+@dataclass
+class _Pass:
+    """What the layers of one forward pass share."""
+
+    output_rows_BR: Tensor | None = None
+    plans: dict[tuple[int, torch.dtype], AttentionPlan] = field(default_factory=dict)
+
+
+class _Passes:
+    """The forward passes that are still alive, by the mask tensor that all layers of a pass are given, also when one is recomputed in the backward pass."""
 
     def __init__(self) -> None:
         self._by_mask: Any = WeakIdKeyDictionary()
 
-    def get(self, is_masked_BS: Tensor, is_global_BS: Tensor, *, one_sided_window: int, dtype: torch.dtype) -> AttentionPlan:
-        plans: dict[tuple[int, torch.dtype], AttentionPlan] = self._by_mask.setdefault(is_masked_BS, {})
-        key = (one_sided_window, dtype)
-        if key not in plans:
-            plans[key] = plan_attention(is_masked_BS, is_global_BS, one_sided_window=one_sided_window, block_size=BLOCK_SIZE, dtype=dtype)
-        return plans[key]
+    def of(self, attention_mask_BS: Tensor) -> _Pass:
+        found: _Pass = self._by_mask.setdefault(attention_mask_BS, _Pass())
+        return found
+
+    def plan(self, module: Any, attention_mask_BS: Tensor, dtype: torch.dtype) -> AttentionPlan:
+        plans, window = self.of(attention_mask_BS).plans, module.one_sided_attn_window_size
+        if (window, dtype) not in plans:
+            plans[window, dtype] = AttentionPlan(attention_mask_BS, one_sided_window=window, block_size=BLOCK_SIZE, dtype=dtype)
+        return plans[window, dtype]
 
 
-def _fast_forward(module: Any, plans: _Plans) -> Callable[..., tuple[Tensor]]:
+def _model_forward(model: Any, passes: _Passes) -> Callable[..., Any]:
+    """LongformerModel.forward without padding to the window and without a mask of S x S."""
+    from transformers.models.longformer.modeling_longformer import LongformerBaseModelOutputWithPooling
+
     def forward(
-        hidden_states: Tensor,
+        input_ids: Tensor | None = None,
         attention_mask: Tensor | None = None,
-        is_index_masked: Tensor | None = None,
-        is_index_global_attn: Tensor | None = None,
-        is_global_attn: bool | None = None,
-        output_attentions: bool = False,
-    ) -> tuple[Tensor]:
-        if output_attentions:
+        global_attention_mask: Tensor | None = None,
+        token_type_ids: Tensor | None = None,
+        position_ids: Tensor | None = None,
+        inputs_embeds: Tensor | None = None,
+        output_hidden_states: bool | None = None,
+        return_dict: bool | None = None,
+        *,
+        output_attentions: bool | None = None,
+        output_rows: Tensor | None = None,
+    ) -> Any:
+        if output_attentions or (output_attentions is None and model.config.output_attentions):
             raise ValueError(
-                "The fast attention does not return attention weights: load the backbone with backbone.attention=stock, or call uninstall_fast_attention(backbone)."
+                "The fast attention keeps no attention weights: set backbone.attention=stock, or call uninstall_fast_attention(backbone)."
             )
-        assert is_index_masked is not None and is_index_global_attn is not None, "LongformerEncoder hands both masks to every layer"
-        query_BSD, key_BSD, value_BSD = module.query(hidden_states), module.key(hidden_states), module.value(hidden_states)
-        plan = plans.get(
-            is_index_masked, is_index_global_attn, one_sided_window=module.one_sided_attn_window_size, dtype=softmax_dtype(query_BSD.dtype)
+        embedded_BSD = model.embeddings(
+            input_ids=input_ids, position_ids=position_ids, token_type_ids=token_type_ids, inputs_embeds=inputs_embeds
         )
-        dropout = module.dropout if module.training else 0.0
-        global_ND = _global_rows(module, hidden_states, plan, dropout=dropout).to(query_BSD.dtype)
-        return (banded_attention(query_BSD, key_BSD, value_BSD, global_ND, plan=plan, num_heads=module.num_heads, dropout=dropout),)
+        mask_BS = _encoder_mask(embedded_BSD, attention_mask, global_attention_mask)
+        passes.of(mask_BS).output_rows_BR = output_rows
+        wants_all = model.config.output_hidden_states if output_hidden_states is None else output_hidden_states
+        encoded = model.encoder(embedded_BSD, attention_mask=mask_BS, output_hidden_states=wants_all, return_dict=True)
+        hidden_BSD = encoded.last_hidden_state
+        output = LongformerBaseModelOutputWithPooling(
+            last_hidden_state=hidden_BSD,
+            pooler_output=None if model.pooler is None else model.pooler(hidden_BSD),
+            hidden_states=encoded.hidden_states,
+        )
+        as_dict = model.config.return_dict if return_dict is None else return_dict
+        return output if as_dict else (hidden_BSD, output.pooler_output, *output.to_tuple()[2:])
 
     return forward
 
 
-def _global_rows(module: Any, hidden_BSD: Tensor, plan: AttentionPlan, *, dropout: float) -> Tensor:
-    """Attention output (N, D) of the global rows: their own projections, every real row as key."""
-    batch, rows, width = hidden_BSD.shape
-    if plan.global_rows_BG.shape[1] == 0:
-        return hidden_BSD.new_zeros(0, width)
-    chosen_BGD = hidden_BSD.gather(1, plan.global_rows_BG[..., None].expand(-1, -1, width))
-    heads = (module.num_heads, module.head_dim)
-    query_BHGE = module.query_global(chosen_BGD).unflatten(-1, heads).transpose(1, 2)
-    key_BHSE, value_BHSE = (
-        projection(hidden_BSD).unflatten(-1, heads).transpose(1, 2) for projection in (module.key_global, module.value_global)
-    )
-    bias_B11S = plan.padding_bias_BS[:, None, None].to(query_BHGE.dtype)
-    output_BHGE = nn.functional.scaled_dot_product_attention(query_BHGE, key_BHSE, value_BHSE, attn_mask=bias_B11S, dropout_p=dropout)
-    return output_BHGE.transpose(1, 2).flatten(2)[plan.is_global_BG]
+def _encoder_mask(embedded_BSD: Tensor, attention_mask_BS: Tensor | None, global_mask_BS: Tensor | None) -> Tensor:
+    """What LongformerEncoder expects: below 0 for padding, above 0 for global rows, 0 for local rows."""
+    mask_BS = embedded_BSD.new_ones(embedded_BSD.shape[:2]) if attention_mask_BS is None else attention_mask_BS
+    if global_mask_BS is not None:
+        mask_BS = mask_BS * (global_mask_BS + 1)
+    return mask_BS.to(torch.float32) - 1.0
+
+
+def _attention_forward(module: Any, passes: _Passes) -> Callable[..., tuple[Tensor]]:
+    def forward(hidden_states: Tensor, attention_mask: Tensor, output_attentions: bool = False, **_: Any) -> tuple[Tensor]:
+        assert not output_attentions, "refused by the model's forward"
+        query_BSD, key_BSD, value_BSD = module.query(hidden_states), module.key(hidden_states), module.value(hidden_states)
+        plan = passes.plan(module, attention_mask, softmax_dtype(query_BSD.dtype))
+        dropout = module.dropout if module.training else 0.0
+        if plan.global_rows_BG.shape[1]:
+            global_BGD = global_attention(module, hidden_states, plan.global_rows_BG, plan.padding_bias_BS, dropout=dropout)
+            global_ND = global_BGD[plan.is_real_BG].to(query_BSD.dtype)
+        else:
+            global_ND = query_BSD.new_zeros(0, query_BSD.shape[-1])
+        local = flex_local_attention if query_BSD.is_cuda and dropout == 0.0 else banded_attention
+        return (local(query_BSD, key_BSD, value_BSD, global_ND, plan=plan, num_heads=module.num_heads, dropout=dropout),)
+
+    return forward
+
+
+def _last_layer_forward(layer: Any, passes: _Passes) -> Callable[..., tuple[Tensor]]:
+    """LongformerLayer.forward that computes only the rows asked for."""
+
+    def forward(hidden_states: Tensor, attention_mask: Tensor, **others: Any) -> tuple[Tensor]:
+        rows_BR = passes.of(attention_mask).output_rows_BR
+        if rows_BR is None:
+            stock: tuple[Tensor] = type(layer).forward(layer, hidden_states, attention_mask=attention_mask, **others)
+            return stock
+        index_BRD = rows_BR[..., None].expand(-1, -1, hidden_states.shape[-1])
+        attention = layer.attention.self
+        if bool((attention_mask > 0).gather(1, rows_BR).all()):
+            plan = passes.plan(attention, attention_mask, softmax_dtype(hidden_states.dtype))
+            dropout = attention.dropout if attention.training else 0.0
+            attended_BRD = global_attention(attention, hidden_states, rows_BR, plan.padding_bias_BS, dropout=dropout)
+        else:
+            attended_BRD = attention(hidden_states, attention_mask=attention_mask)[0].gather(1, index_BRD)
+        result_BRD = layer.ff_chunk(layer.attention.output(attended_BRD, hidden_states.gather(1, index_BRD)))
+        return (torch.zeros_like(hidden_states, dtype=result_BRD.dtype).scatter(1, index_BRD, result_BRD),)
+
+    return forward

@@ -12,24 +12,33 @@ import torch
 from torch import Tensor
 from transformers import LongformerConfig, LongformerModel
 
-from components.backbones.longformer_attention import fast_attention_available, install_fast_attention, uninstall_fast_attention
+from components.backbones.attention_plan import AttentionPlan
+from components.backbones.banded_attention import banded_attention
+from components.backbones.flex_attention import FLEX_BLOCK_SIZE, block_mask, flex_local_attention
+from components.backbones.longformer_attention import (
+    fast_attention_available,
+    install_fast_attention,
+    takes_output_rows,
+    uninstall_fast_attention,
+)
 
 WINDOW = 8
 
 
 def longformer(**changes: object) -> LongformerModel:
     torch.manual_seed(0)
-    settings: dict[str, object] = dict(
-        vocab_size=50,
-        hidden_size=24,
-        num_hidden_layers=3,
-        num_attention_heads=3,
-        intermediate_size=32,
-        attention_window=[WINDOW] * 3,
-        max_position_embeddings=400,
-        pad_token_id=1,
-    )
-    settings |= dict(hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0, initializer_range=0.5)
+    settings: dict[str, object] = {
+        "vocab_size": 50,
+        "hidden_size": 24,
+        "num_hidden_layers": 3,
+        "num_attention_heads": 3,
+        "intermediate_size": 32,
+        "attention_window": [WINDOW] * 3,
+        "max_position_embeddings": 400,
+        "pad_token_id": 1,
+        "hidden_dropout_prob": 0.0,
+        "attention_probs_dropout_prob": 0.0,
+    }
     model = LongformerModel(LongformerConfig(**(settings | changes)), add_pooling_layer=False).eval()
     for parameter in model.parameters():
         torch.nn.init.normal_(parameter, std=0.3)
@@ -133,6 +142,43 @@ def test_padding_does_not_reach_real_rows_and_gradients_stay_finite() -> None:
     assert all(tensor.isfinite().all() for result in results for tensor in result)
 
 
+@pytest.mark.parametrize("checkpointing", [False, True])
+@pytest.mark.parametrize("rows", [((0,), (0,)), ((3, 0), (0, 2)), ((39,), (20,))], ids=["prefix", "global-rows", "local-rows"])
+def test_rows_asked_for_equal_the_whole_and_nothing_else_is_computed(rows: tuple[tuple[int, ...], ...], checkpointing: bool) -> None:
+    stock = longformer().train()
+    fast = fast_twin(stock)
+    if checkpointing:
+        fast.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+    attention_BS, global_BS = masks(2, 40, padding=(0, 9), global_rows=((0, 1, 2, 3), (0, 1, 2, 3)))
+    rows_BR = torch.tensor(rows)
+    results = []
+    for model, extra in ((stock, {}), (fast, {"output_rows": rows_BR})):
+        given_BSD = embeddings(2, 40).requires_grad_(True)
+        hidden_BSD = model(inputs_embeds=given_BSD, attention_mask=attention_BS, global_attention_mask=global_BS, **extra).last_hidden_state
+        asked_BRD = hidden_BSD[torch.arange(2)[:, None], rows_BR]
+        asked_BRD.square().sum().backward()
+        results.append((asked_BRD.detach(), given_BSD.grad))
+    for left, right in zip(*results, strict=True):
+        torch.testing.assert_close(right, left, atol=2e-5, rtol=1e-5)  # squares double the gradient, and its error
+    assert int((hidden_BSD.abs().sum(-1) > 0).sum()) == rows_BR.numel()
+
+
+def test_flex_attention_equals_banded_attention() -> None:
+    generator = torch.Generator().manual_seed(9)
+    query, key, value = (torch.randn(2, 300, 32, generator=generator) for _ in range(3))
+    attention_BS, global_BS = masks(2, 300, padding=(0, 130), global_rows=((0, 1, 290), (0,)))
+    plan = AttentionPlan(attention_BS * (global_BS + 1.0) - 1, one_sided_window=20, block_size=64, dtype=torch.float32)
+    global_ND = torch.randn(4, 32, generator=generator)
+    banded, flex = (
+        attend(query, key, value, global_ND, plan=plan, num_heads=2, dropout=0.0) for attend in (banded_attention, flex_local_attention)
+    )
+    torch.testing.assert_close(flex, banded, atol=1e-5, rtol=1e-5)
+    mask = block_mask(plan)
+    seen = torch.stack([mask.mask_mod(index, None, torch.arange(300)[:, None], torch.arange(300)[None]) for index in range(2)])
+    index, row, key = seen.nonzero(as_tuple=True)
+    assert mask.to_dense()[index, 0, row // FLEX_BLOCK_SIZE, key // FLEX_BLOCK_SIZE].all(), "every block that holds a seen key is visited"
+
+
 def test_gradient_checkpointing_changes_nothing() -> None:
     plain = fast_twin(longformer(attention_probs_dropout_prob=0.2)).train()
     recomputed = fast_twin(longformer(attention_probs_dropout_prob=0.2)).train()
@@ -207,6 +253,7 @@ def test_uninstall_gives_the_stock_model_back_and_plans_do_not_pile_up() -> None
         model(inputs_embeds=embeddings(1, 20), attention_mask=attention_BS, global_attention_mask=global_BS)
     gc.collect()
     assert sum(type(found).__name__ == "AttentionPlan" for found in gc.get_objects()) == 0
+    assert takes_output_rows(model)
     uninstall_fast_attention(model)
+    assert not takes_output_rows(model)
     assert {name: module.forward for name, module in model.named_modules()} == methods
-    assert "_pad_to_window_size" not in model.__dict__
