@@ -51,3 +51,12 @@ def model_description(model_name: str, labels: tuple[str, ...], backbone: str | 
         f"    prefixprop predict --model models:/{model_name}@champion --input documents.jsonl --output answers.jsonl\n\n"
         "The plain tensors (safetensors and JSON, no code) lie under `artifacts/adapter` of each version."
     )
+
+
+def experiment_description(description: str) -> str:
+    """Description of the experiment: what it is about, then how to read its runs."""
+    guide = (
+        "Each parent run is one search, its children are the trials: open the parent with + or filter by `tags.kind = 'trial'`. The tags `outcome` and `outcome_reason` say how a "
+        "trial ended; `config.json` and `environment.json` hold everything needed to repeat it. Curves over training cost: plot a metric against the metric `tokens`."
+    )
+    return "\n\n".join(part for part in (description, guide) if part)

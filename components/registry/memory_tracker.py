@@ -8,7 +8,7 @@ import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from components.errors import RegistryError
 from components.registry.champions import Champions, promoted, rolled_back
@@ -135,6 +135,9 @@ class MemoryTracker:
         return ""
 
     def experiment_url(self, experiment_name: str) -> str:
+        return ""
+
+    def trials_url(self, search_run_id: str, *, metric: str, mode: Literal["max", "min"]) -> str:
         return ""
 
     def model_url(self, model_name: str, version: int) -> str:

@@ -57,6 +57,7 @@ def register(
         source=location,
         run_id=run_id,
         model_id=model_id,
+        await_creation_for=0,
         # MLflow on a database does not keep model_id with the version.
         tags={**all_tags, "model_id": model_id},
         description="\n\n".join(part for part in (headline(metrics, params), description) if part),

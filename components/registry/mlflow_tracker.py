@@ -10,11 +10,12 @@ import time
 from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
-from urllib.parse import quote, urlsplit
+from typing import TYPE_CHECKING, Any, Literal
+from urllib.parse import quote, urlencode, urlsplit
 
 from components.errors import ConfigError, RegistryError
 from components.registry import mlflow_models
+from components.registry.describe import experiment_description
 from components.registry.mlflow_check import check_store
 from components.registry.tracking import Outcome, RegisteredAdapter, RegisteredVersion, param_text
 
@@ -73,13 +74,12 @@ class MlflowTracker:
     def ensure_experiment(self, name: str, description: str) -> str:
         from mlflow.exceptions import MlflowException
 
+        note = experiment_description(description)
         experiment = self.client.get_experiment_by_name(name)
         if experiment is None:
             try:
                 return str(
-                    self.client.create_experiment(
-                        name, artifact_location=self._artifact_location(name), tags={"mlflow.note.content": description}
-                    )
+                    self.client.create_experiment(name, artifact_location=self._artifact_location(name), tags={"mlflow.note.content": note})
                 )
             except MlflowException as error:
                 if error.error_code != "RESOURCE_ALREADY_EXISTS":
@@ -90,8 +90,8 @@ class MlflowTracker:
             raise ConfigError(
                 f"name: the MLflow experiment '{name}' was deleted. Restore it (`mlflow experiments restore -x {experiment.experiment_id}`) or take another name."
             )
-        if experiment.tags.get("mlflow.note.content") != description:
-            self.client.set_experiment_tag(experiment.experiment_id, "mlflow.note.content", description)
+        if experiment.tags.get("mlflow.note.content") != note:
+            self.client.set_experiment_tag(experiment.experiment_id, "mlflow.note.content", note)
         return str(experiment.experiment_id)
 
     def _artifact_location(self, experiment_name: str) -> str | None:
@@ -178,6 +178,18 @@ class MlflowTracker:
 
     def experiment_url(self, experiment_name: str) -> str:
         return self._url(f"experiments/{self._experiment_id(experiment_name)}/runs") if self._has_page else ""
+
+    def trials_url(self, search_run_id: str, *, metric: str, mode: Literal["max", "min"]) -> str:
+        if not self._has_page:
+            return ""
+        query = {
+            "searchFilter": f"tags.`mlflow.parentRunId` = '{search_run_id}'",
+            "orderByKey": f"metrics.`{metric}`",
+            "orderByAsc": str(mode == "min").lower(),
+        }
+        return (
+            self._url(f"experiments/{self._run(search_run_id).info.experiment_id}/runs") + "&" + urlencode(query, quote_via=quote, safe="/")
+        )
 
     def model_url(self, model_name: str, version: int) -> str:
         return self._url(f"models/{quote(model_name, safe='')}/versions/{version}") if self._has_page else ""

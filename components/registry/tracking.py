@@ -113,6 +113,10 @@ class Tracker(RunLog, Protocol):
 
     def experiment_url(self, experiment_name: str) -> str: ...
 
+    def trials_url(self, search_run_id: str, *, metric: str, mode: Literal["max", "min"]) -> str:
+        """Page of a search's trials alone, the best first by their latest value of `metric`."""
+        ...
+
     def model_url(self, model_name: str, version: int) -> str: ...
 
     def register_adapter(
