@@ -30,8 +30,9 @@ def pool(hidden_BSD: Tensor, attention_mask_BT: Tensor, *, prefix_length: int, p
     if pooling == "prefix":
         return hidden_BSD[:, 0]
     if pooling == "mean":
-        weights_BT = attention_mask_BT.to(hidden_BSD.dtype)
-        sums_BD = torch.einsum("btd,bt->bd", hidden_BSD[:, prefix_length:], weights_BT)
+        # In float32: bf16 cannot count above 256 rows.
+        weights_BT = attention_mask_BT.float()
+        sums_BD = torch.einsum("btd,bt->bd", hidden_BSD[:, prefix_length:].float(), weights_BT)
         return sums_BD / weights_BT.sum(dim=1, keepdim=True).clamp(min=1)
     length = attention_mask_BT.shape[1]
     if pooling == "cls":

@@ -1,0 +1,79 @@
+"""A causal decoder of the Llama form with every adapter method, naively: float64, one row and one head at a time, only real tokens.
+
+Shapes: P prefix, S rows of one document, D hidden, L layers, H query heads, E head size. RoPE in the rotate-half form.
+"""
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn.functional import silu
+
+from tests.components.adapters.dense_longformer import Parts, kernel
+
+
+def dense_decoder(state: dict[str, Tensor], config: Any, ids: list[int], parts: Parts) -> Tensor:
+    """Last hidden states (S, D) of one document: prefix rows (where the method has any), then text rows."""
+    rows = 0 if parts.prefix_LPD is None and parts.prompt_PD is None else parts.offset
+    width = config.hidden_size
+    words = [torch.zeros(width, dtype=torch.float64) if parts.prompt_PD is None else parts.prompt_PD[row] for row in range(rows)]
+    hidden_SD = torch.stack(words + [state["embed_tokens.weight"][token] for token in ids])
+    positions = list(range(rows)) + [parts.offset + index for index in range(len(ids))]
+    for layer in range(config.num_hidden_layers):
+        if parts.prefix_LPD is not None:
+            hidden_SD = torch.cat([hidden_SD[:rows] + parts.prefix_LPD[layer], hidden_SD[rows:]])
+        name = f"layers.{layer}."
+        normed_SD = _rms(hidden_SD, state[name + "input_layernorm.weight"], config)
+        mixed_SD = _attention(state, name + "self_attn.", config, normed_SD, positions, layer, parts)
+        hidden_SD = hidden_SD + mixed_SD @ state[name + "self_attn.o_proj.weight"].T
+        normed_SD = _rms(hidden_SD, state[name + "post_attention_layernorm.weight"], config)
+        gate_SI, up_SI = normed_SD @ state[name + "mlp.gate_proj.weight"].T, normed_SD @ state[name + "mlp.up_proj.weight"].T
+        hidden_SD = hidden_SD + (silu(gate_SI) * up_SI) @ state[name + "mlp.down_proj.weight"].T
+    return _rms(hidden_SD, state["norm.weight"], config)
+
+
+def _attention(
+    state: dict[str, Tensor], name: str, config: Any, hidden_SD: Tensor, positions: list[int], layer: int, parts: Parts
+) -> Tensor:
+    heads, key_heads = config.num_attention_heads, config.num_key_value_heads
+    size = getattr(config, "head_dim", None) or config.hidden_size // heads
+    query = (hidden_SD @ state[name + "q_proj.weight"].T).view(-1, heads, size)
+    key = (hidden_SD @ state[name + "k_proj.weight"].T).view(-1, key_heads, size)
+    value = (hidden_SD @ state[name + "v_proj.weight"].T).view(-1, key_heads, size)
+    if name + "q_norm.weight" in state:
+        query, key = _rms(query, state[name + "q_norm.weight"], config), _rms(key, state[name + "k_norm.weight"], config)
+    theta = config.rope_parameters["rope_theta"]
+    mixed = []
+    for row in range(len(hidden_SD)):
+        for head in range(heads):
+            shared = head // (heads // key_heads)
+            own = slice(shared * size, (shared + 1) * size)
+            query_E = _rotate(query[row, head], positions[row], theta)
+            keys = [_rotate(key[other, shared], positions[other], theta) for other in range(row + 1)]
+            values = [value[other, shared] for other in range(row + 1)]
+            extra_E: Any = 0.0
+            if parts.key_LPD is not None and parts.value_LPD is not None:
+                prefix_keys, prefix_values = list(parts.key_LPD[layer, :, own]), list(parts.value_LPD[layer, :, own])
+                if parts.kernel is None:
+                    keys, values = prefix_keys + keys, prefix_values + values
+                else:
+                    assert parts.alpha_L is not None
+                    weights = [kernel(parts.kernel, query[row, head], key_E, parts.lengthscale) for key_E in prefix_keys]
+                    extra_E = parts.alpha_L[layer] * sum(w * v for w, v in zip(weights, prefix_values, strict=True)) / sum(weights)
+            if parts.memory_LHEE is not None:
+                extra_E = (torch.nn.functional.elu(query[row, head]) + 1) @ parts.memory_LHEE[layer, head]
+            scores = torch.stack([query_E @ key_E / math.sqrt(size) for key_E in keys])
+            mixed.append(torch.softmax(scores, 0) @ torch.stack(values) + extra_E)
+    return torch.stack(mixed).view(len(hidden_SD), heads * size)
+
+
+def _rotate(x_E: Tensor, position: int, theta: float) -> Tensor:
+    half = len(x_E) // 2
+    angles = torch.tensor([position * theta ** (-2 * index / len(x_E)) for index in range(half)], dtype=torch.float64)
+    first, second = x_E[:half], x_E[half:]
+    return torch.cat([first * angles.cos() - second * angles.sin(), second * angles.cos() + first * angles.sin()])
+
+
+def _rms(x: Tensor, weight: Tensor, config: Any) -> Tensor:
+    return x / torch.sqrt((x * x).mean(-1, keepdim=True) + config.rms_norm_eps) * weight

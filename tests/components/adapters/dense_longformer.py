@@ -1,0 +1,115 @@
+"""Longformer with every adapter method, as naively as it can be written: float64, one row and one head at a time, no padding (only real tokens exist), O(S^2).
+
+Shares nothing with the project's code: it reads a state dict, token ids and plain tensors. Shapes: P prefix, S rows of one document, D hidden, L layers, H heads, E head size.
+"""
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn.functional import gelu, layer_norm
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What a method adds; None leaves it out. `offset`: positions that the text is moved by."""
+
+    offset: int = 0
+    prefix_LPD: Tensor | None = None
+    prompt_PD: Tensor | None = None
+    key_LPD: Tensor | None = None
+    value_LPD: Tensor | None = None
+    released_rows: int = 0
+    """Text rows after the first that take the global path as queries (the release's indexing)."""
+    kernel: str | None = None
+    alpha_L: Tensor | None = None
+    lengthscale: float = 1.0
+    memory_LHEE: Tensor | None = None
+
+
+def dense_longformer(state: dict[str, Tensor], config: Any, ids: list[int], parts: Parts) -> Tensor:
+    """Last hidden states (S, D) of one document: prefix rows (where the method has any), then text rows."""
+    rows = 0 if parts.prefix_LPD is None and parts.prompt_PD is None else parts.offset
+    pad, width = config.pad_token_id, config.hidden_size
+    words_SD = [torch.zeros(width, dtype=torch.float64) if parts.prompt_PD is None else parts.prompt_PD[row] for row in range(rows)]
+    words_SD += [state["embeddings.word_embeddings.weight"][token] for token in ids]
+    positions = list(range(rows)) + [parts.offset + pad + 1 + index for index in range(len(ids))]
+    hidden_SD = (
+        torch.stack(words_SD)
+        + state["embeddings.position_embeddings.weight"][positions]
+        + state["embeddings.token_type_embeddings.weight"][0]
+    )
+    hidden_SD = _norm(state, "embeddings.LayerNorm", hidden_SD, config)
+    for layer in range(config.num_hidden_layers):
+        if parts.prefix_LPD is not None:
+            hidden_SD = torch.cat([hidden_SD[:rows] + parts.prefix_LPD[layer], hidden_SD[rows:]])
+        name = f"encoder.layer.{layer}."
+        mixed_SD = _attention(state, name + "attention.self.", config, hidden_SD, layer, rows, parts)
+        hidden_SD = _norm(
+            state, name + "attention.output.LayerNorm", _linear(state, name + "attention.output.dense", mixed_SD) + hidden_SD, config
+        )
+        wide_SI = gelu(_linear(state, name + "intermediate.dense", hidden_SD))
+        hidden_SD = _norm(state, name + "output.LayerNorm", _linear(state, name + "output.dense", wide_SI) + hidden_SD, config)
+    return hidden_SD
+
+
+def _attention(state: dict[str, Tensor], name: str, config: Any, hidden_SD: Tensor, layer: int, rows: int, parts: Parts) -> Tensor:
+    heads, reach = config.num_attention_heads, config.attention_window[layer] // 2
+    size, count = config.hidden_size // heads, len(hidden_SD)
+    global_keys = set(range(rows + 1))
+    global_queries = global_keys | set(range(rows, min(count, rows + 1 + parts.released_rows)))
+    projected = {
+        kind: _linear(state, name + kind, hidden_SD).view(count, heads, size)
+        for kind in ("query", "key", "value", "query_global", "key_global", "value_global")
+    }
+    mixed = []
+    for row in range(count):
+        twin = "_global" if row in global_queries else ""
+        seen = [other for other in range(count) if twin or other in global_keys or abs(row - other) <= reach]
+        for head in range(heads):
+            query_E = projected["query" + twin][row, head]
+            keys = [projected["key" + twin][other, head] for other in seen]
+            values = [projected["value" + twin][other, head] for other in seen]
+            own = slice(head * size, (head + 1) * size)
+            extra_E: Any = 0.0
+            if parts.key_LPD is not None and parts.value_LPD is not None:
+                prefix_keys, prefix_values = list(parts.key_LPD[layer, :, own]), list(parts.value_LPD[layer, :, own])
+                if parts.kernel is None:
+                    keys, values = prefix_keys + keys, prefix_values + values
+                else:
+                    assert parts.alpha_L is not None
+                    weights = [kernel(parts.kernel, query_E, key_E, parts.lengthscale) for key_E in prefix_keys]
+                    extra_E = parts.alpha_L[layer] * sum(w * v for w, v in zip(weights, prefix_values, strict=True)) / sum(weights)
+            if parts.memory_LHEE is not None:
+                extra_E = (torch.nn.functional.elu(query_E) + 1) @ parts.memory_LHEE[layer, head]
+            scores = torch.stack([query_E @ key_E / math.sqrt(size) for key_E in keys])
+            mixed.append(torch.softmax(scores, 0) @ torch.stack(values) + extra_E)
+    return torch.stack(mixed).view(count, heads * size)
+
+
+def kernel(kind: str, query_E: Tensor, key_E: Tensor, lengthscale: float) -> Tensor:
+    """K'(q, k), unnormalised."""
+    if kind == "exp":
+        return torch.exp(query_E @ key_E / math.sqrt(len(key_E)))
+    if kind == "rbf":
+        return torch.exp(-((query_E - key_E) ** 2).sum() / (2 * lengthscale**2))
+    assert kind == "polynomial"
+    return (query_E @ key_E / math.sqrt(len(key_E))) ** 2
+
+
+def dense_head(head: dict[str, Tensor], pooled_D: Tensor) -> Tensor:
+    """out_proj(tanh(dense(h)))."""
+    return (
+        torch.tanh(pooled_D @ head["head.dense.weight"].T + head["head.dense.bias"]) @ head["head.out_proj.weight"].T
+        + head["head.out_proj.bias"]
+    )
+
+
+def _linear(state: dict[str, Tensor], name: str, x: Tensor) -> Tensor:
+    return x @ state[name + ".weight"].T + state[name + ".bias"]
+
+
+def _norm(state: dict[str, Tensor], name: str, x: Tensor, config: Any) -> Tensor:
+    return layer_norm(x, (x.shape[-1],), state[name + ".weight"], state[name + ".bias"], config.layer_norm_eps)

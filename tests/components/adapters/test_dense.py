@@ -1,0 +1,102 @@
+"""Prefix-propagation against a naive dense float64 reference that shares no code with the project: logits and the gradient of every trained tensor.
+
+A clone without ../shared proves the maths with this file. Tolerance 1e-5: float32 against float64 over two layers.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from components.adapters import AdaptedModel, ClassificationHeadConfig, PrefixPropagationConfig, adapt
+from tests.components.adapters.dense_decoder import dense_decoder
+from tests.components.adapters.dense_longformer import Parts, dense_head, dense_longformer
+from tests.conftest import build_tiny_decoder, build_tiny_longformer
+
+TOLERANCE = 1e-5
+LENGTHS = (23, 9)
+
+
+def build(kind: str, **changes: Any) -> Any:
+    """A tiny backbone whose weights are large enough for attention to look somewhere: with the usual 0.02 every softmax is nearly uniform."""
+    changes = {"initializer_range": 0.2} | changes
+    return build_tiny_longformer(**changes) if kind == "longformer" else build_tiny_decoder(kind, **changes)
+
+
+def documents(pad: int, lengths: tuple[int, ...] = LENGTHS) -> tuple[list[list[int]], Tensor, Tensor]:
+    """Token lists, and the same right-padded with their mask."""
+    draw = torch.Generator().manual_seed(3)
+    texts = [torch.randint(4, 100, (length,), generator=draw).tolist() for length in lengths]
+    width = max(lengths)
+    ids = torch.tensor([text + [pad] * (width - len(text)) for text in texts])
+    mask = torch.tensor([[1] * len(text) + [0] * (width - len(text)) for text in texts])
+    return texts, ids, mask
+
+
+def randomise(model: AdaptedModel) -> None:
+    """Large values, so that nothing agrees because it is near zero."""
+    draw = torch.Generator().manual_seed(5)
+    with torch.no_grad():
+        for parameter in model.trainable_parameters().values():
+            parameter.copy_(torch.randn(parameter.shape, generator=draw) * 0.3)
+
+
+def dense_logits(
+    model: AdaptedModel, texts: list[list[int]], parts_of: Callable[[dict[str, Tensor]], Parts]
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """Logits (B, C) float64 of the naive reference, and the leaves that its gradients arrive in, by artifact name."""
+    leaves = {name: parameter.detach().double().requires_grad_() for name, parameter in model.trainable_parameters().items()}
+    state = {name: tensor.detach().double() for name, tensor in model.backbone.state_dict().items()}
+    state |= {name.removeprefix("backbone."): leaf for name, leaf in leaves.items() if name.startswith("backbone.")}
+    parts, config = parts_of(leaves), model.backbone.config
+    dense = dense_longformer if config.model_type == "longformer" else dense_decoder
+    rows = 0 if parts.prefix_LPD is None and parts.prompt_PD is None else parts.offset
+    pooled = []
+    for text in texts:
+        hidden_SD = dense(state, config, text, parts)
+        pooled.append(
+            {"prefix": hidden_SD[0], "cls": hidden_SD[rows], "last": hidden_SD[-1], "mean": hidden_SD[rows:].mean(0)}[
+                model.head_config.pooling
+            ]
+        )
+    return dense_head(leaves, torch.stack(pooled)), leaves
+
+
+def check_against_dense(model: AdaptedModel, parts_of: Callable[[dict[str, Tensor]], Parts], *, lengths: tuple[int, ...] = LENGTHS) -> None:
+    """Logits and every gradient of a random weighting of the logits agree."""
+    texts, ids, mask = documents(model.backbone.config.pad_token_id, lengths)
+    expected, leaves = dense_logits(model, texts, parts_of)
+    found = model(ids, mask).logits
+    torch.testing.assert_close(found.double(), expected, atol=TOLERANCE, rtol=0)
+    weights = torch.randn(found.shape, generator=torch.Generator().manual_seed(7))
+    (found * weights).sum().backward()
+    (expected * weights).sum().backward()
+    for name, parameter in model.trainable_parameters().items():
+        assert parameter.grad is not None and leaves[name].grad is not None, name
+        scale = max(1.0, float(leaves[name].grad.abs().max()))  # gradients of a few tens: the tolerance is relative to the largest
+        torch.testing.assert_close(parameter.grad.double() / scale, leaves[name].grad / scale, atol=TOLERANCE, rtol=0, msg=name)
+
+
+@pytest.mark.parametrize("attention", ["stock", "fast"])
+@pytest.mark.parametrize(("prefix_length", "pooling"), [(4, "prefix"), (13, "mean"), (3, "cls"), (2, "last")])
+def test_longformer(prefix_length: int, pooling: Any, attention: str) -> None:
+    """Windows of 8: a prefix of 13 is longer than the window, and 23 tokens see past it; the second document is padded."""
+    model = propagation(build("longformer"), prefix_length, pooling)
+    if attention == "fast":
+        model.family.accelerate(model.backbone)
+    check_against_dense(model, lambda leaves: Parts(offset=prefix_length, prefix_LPD=leaves["adapter.prefix"]))
+
+
+@pytest.mark.parametrize("kind", ["llama", "qwen3"])
+@pytest.mark.parametrize("pooling", ["mean", "last"])
+def test_decoder_with_grouped_query_attention(kind: str, pooling: Any) -> None:
+    model = propagation(build(kind), 3, pooling)
+    check_against_dense(model, lambda leaves: Parts(offset=3, prefix_LPD=leaves["adapter.prefix"]))
+
+
+def propagation(backbone: Any, prefix_length: int, pooling: Any) -> AdaptedModel:
+    model = adapt(backbone, PrefixPropagationConfig(prefix_length=prefix_length), ClassificationHeadConfig(num_labels=3, pooling=pooling))
+    randomise(model)
+    return model
