@@ -55,6 +55,10 @@ class TrialLog(Callback):
         self.tracker, self.tags, self.params, self.listener = tracker, tags, params, listener
         self.summaries: dict[str, TrialSummary] = {}
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Nothing: Tune pickles its callbacks to disk, where no search is ever restored from, and a tracker or listener may hold what cannot be pickled."""
+        return {}
+
     def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         if trial.trial_id in self.summaries:  # a trial that is started again keeps its run
             return
