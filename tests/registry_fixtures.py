@@ -9,7 +9,6 @@ import sys
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -38,19 +37,17 @@ WORDS = [
     "and",
     "then",
 ]
+FOLDERS: dict[str, Path] = {}
 LABELS = ("politics", "space", "sports")
 
 
 @pytest.fixture(scope="session")
 def mlflow_uri(tmp_path_factory: pytest.TempPathFactory) -> str:
     """A database of its own for the session: the first migration of a fresh one takes seconds, so tests share it and take names of their own."""
-    return _database(tmp_path_factory)
-
-
-@cache
-def _database(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """One for all folders of tests: pytest counts a fixture that two conftest files import as two."""
-    return f"sqlite:///{tmp_path_factory.mktemp('mlflow')}/mlflow.db"
+    # pytest counts a fixture that two conftest files import as two; the folder is one.
+    if "mlflow" not in FOLDERS:
+        FOLDERS["mlflow"] = tmp_path_factory.mktemp("mlflow")
+    return f"sqlite:///{FOLDERS['mlflow']}/mlflow.db"
 
 
 @pytest.fixture(scope="session")
