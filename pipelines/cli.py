@@ -144,7 +144,7 @@ def submit(
         )
         terminal.report(submission, lambda console: show_submission(console, submission))
         if wait and submission.status != "SUCCEEDED":
-            raise typer.Exit(submission.exit_code or 1)
+            raise SystemExit(submission.exit_code or 1)
 
 
 @app.command()
@@ -275,7 +275,7 @@ def status(state: StateFolder = STATE, as_json: Json = False) -> None:
         found = run(state)
         terminal.report(found, lambda console: show_status(console, found))
         if not found.running:
-            raise typer.Exit(1)
+            raise SystemExit(1)
 
 
 @app.command()
@@ -288,7 +288,7 @@ def doctor(as_json: Json = False) -> None:
         findings = run()
         terminal.report(findings, lambda console: show_findings(console, findings))
         if any(finding.level == "problem" for finding in findings):
-            raise typer.Exit(1)
+            raise SystemExit(1)
 
 
 def _plan(config: "ExperimentConfig", terminal: Terminal) -> None:

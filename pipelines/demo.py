@@ -5,8 +5,6 @@ The search itself is nothing special: `pipelines/experiments/demo.yaml`, run by 
 
 import json
 import os
-import shlex
-import subprocess
 import sys
 from collections.abc import Iterator
 from importlib.util import find_spec
@@ -15,6 +13,7 @@ from pathlib import Path
 from components.config import ExperimentConfig, load_experiment
 from components.errors import ClusterError
 from pipelines import invocation
+from pipelines.submit import submit
 from pipelines.terminal import Terminal, command
 
 EXPERIMENT = "demo"
@@ -22,36 +21,23 @@ FOLDER = Path(".prefixprop/demo")
 
 
 def main() -> None:
-    """Run the demo against the local cluster."""
-    with command(as_json=False) as terminal:
+    """Run the demo against the local cluster; run again while its search runs, follow that one."""
+    with command(as_json=False, resume="make demo (the search goes on meanwhile; prefixprop down ends it)") as terminal:
         addresses = invocation.addresses()
         if addresses.jobs_address is None or addresses.tracking_uri is None:
             raise ClusterError("The local cluster does not run. Start it with: prefixprop up")
-        code = _submit(addresses.jobs_address, terminal)
-        if code != 0:
-            sys.exit(code)
+        submission = submit(
+            ["search", EXPERIMENT],
+            name=EXPERIMENT,
+            jobs_address=addresses.jobs_address,
+            environ=os.environ,
+            working_dir=Path.cwd(),
+            write=terminal.write,
+            say=terminal.say,
+        )
+        if submission.status != "SUCCEEDED":
+            sys.exit(submission.exit_code or 1)
         _ask(load_experiment(EXPERIMENT), addresses.tracking_uri, terminal)
-
-
-def _submit(jobs_address: str, terminal: Terminal) -> int:
-    job = [
-        "ray",
-        "job",
-        "submit",
-        "--address",
-        jobs_address,
-        "--working-dir",
-        ".",
-        "--",
-        "python",
-        "-m",
-        "pipelines.cli",
-        "search",
-        EXPERIMENT,
-    ]
-    terminal.say(f"$ {shlex.join(job)}")
-    environ = os.environ | {"PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])}
-    return subprocess.run(job, env=environ, check=False).returncode
 
 
 def _ask(config: ExperimentConfig, tracking_uri: str, terminal: Terminal) -> None:

@@ -56,10 +56,6 @@ class Leaderboard:
         if self._live is not None:
             self._live.stop()
 
-    def __getstate__(self) -> dict[str, Any]:
-        """Tune pickles what it calls back into its own state, which is never read again here; a terminal cannot be pickled."""
-        return {}
-
     def announce(self, line: str) -> None:
         """One line about a stage of the search."""
         self.console.print(line, markup=False, soft_wrap=True)

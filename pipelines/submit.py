@@ -76,8 +76,9 @@ def submit(
         except (RuntimeError, ValueError) as error:
             reason = str(error).strip().splitlines()[-1:] or ["no reason given"]
             raise ClusterError(f"The job server {jobs_address} refused the job: {reason[0]}") from error
-        say(f"Submitted {submission_id}: {entrypoint}")
-        say(f"Follow it elsewhere with: ray job logs --address {jobs_address} --follow {submission_id}")
+        say(
+            f"Submitted, as this does: ray job submit --address {jobs_address} --submission-id {submission_id} --working-dir . -- {entrypoint}"
+        )
     if wait:
         asyncio.run(_follow(client, submission_id, write))
     info = client.get_job_info(submission_id)

@@ -84,10 +84,8 @@ def exit_code(error: Exception) -> int:
 
 
 def _leave(code: int, line: str) -> NoReturn:
-    import typer
-
     sys.stderr.write(" ".join(line.split()) + "\n")
-    raise typer.Exit(code)
+    raise SystemExit(code)
 
 
 @contextmanager
