@@ -26,6 +26,8 @@ from pipelines.addresses import STATE_FOLDER, cluster_nodes
 
 HOME = "PREFIXPROP_HOME"
 START_TIMEOUT_SECONDS = 120.0
+JOB_STOP_GRACE_SECONDS = 30
+"""A stopped job may take this long to end its runs; Ray's own 3 seconds are too few on a busy machine."""
 OBJECT_STORE_BYTES = 512 * 1024**2
 # A Unix socket path holds 107 bytes; below its folder Ray makes /session_<date>_<time>_<pid>/sockets/<name>.
 LONGEST_RAY_FOLDER_BYTES = 107 - len("/session_2000-01-01_00-00-00_000000_1234567/sockets/dash_ReportHead")
@@ -130,6 +132,7 @@ def _start(state_folder: Path, environ: dict[str, str], say: Callable[[str], Non
         "MLFLOW_TRACKING_URI": tracking_uri,
         "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
         "RAY_USAGE_STATS_ENABLED": "0",
+        "RAY_JOB_STOP_WAIT_TIME_S": str(JOB_STOP_GRACE_SECONDS),
         "PYTHONUNBUFFERED": "1",
     }
     say(f"Starting the MLflow server on {tracking_uri} and the Ray head on 127.0.0.1:{ray_port}")
