@@ -3,6 +3,7 @@
 data -> slots load the backbone meanwhile -> Ray Tune runs the trials -> the best one is evaluated on test data -> registered version, alias, and where to look.
 """
 
+import json
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
@@ -119,13 +120,13 @@ class _Search:
         tags = run_tags(config_sha256=config_sha256(self.config), data_fingerprint=data.fingerprint, search_id=self.folder.search_id)
         if self.folder.search_run_id is not None:
             run_id = str(self.folder.search_run_id)
-            self.tracker.set_tags(run_id, tags | {"resumed": "true"})
+            self.tracker.resume_search(run_id, tags | {"resumed": "true"})
         else:
             run_id = self.tracker.start_search(
                 self.config.name,
                 run_name=f"search-{self.folder.search_id}",
                 config=resolved(self.config),
-                params=key_params(self.config),
+                params=key_params(self.config) | searched_params(self.config),
                 tags=tags,
             )
             self.tracker.log_dict(run_id, environment(), "environment.json")
@@ -170,9 +171,10 @@ class _Search:
         return finalize_best(self.context, Path(best.folder), trial_config(self.config, best.point), Path(self.folder.path) / "adapter")
 
     def _register(self, best: Any, final: dict[str, Any], search_run_id: str) -> Any:
-        metrics = {name: value for name, value in final["metrics"].items() if name.startswith(("test/", "validation/"))}
+        metrics = {name: value for name, value in final["metrics"].items() if name.startswith(("test", "validation/"))}
         point = trial_config(self.config, best.point)
         params = {
+            "method": point.adapter.method,
             "prefix_length": point.adapter.prefix_length,
             "learning_rate": point.optimizer.learning_rate,
             "trainable_parameters": final["trainable_parameters"],
@@ -182,6 +184,7 @@ class _Search:
         self.tracker.log_metrics(best.run_id, metrics, step=best.step)
         self.tracker.log_metrics(search_run_id, metrics, step=best.step)
         self.tracker.set_tags(search_run_id, {"best_trial": best.name, "best_run_id": best.run_id})
+        self._log_reliability(best, final)
         registered = self.tracker.register_adapter(
             best.run_id,
             adapter_folder=Path(final["folder"]),
@@ -193,6 +196,12 @@ class _Search:
         )
         self.announce(f"registered {registered.name} version {registered.version} as {registered.alias}")
         return registered
+
+    def _log_reliability(self, best: Any, final: dict[str, Any]) -> None:
+        from components.evaluation import ReliabilityDiagram, plot_reliability
+
+        figure = plot_reliability(ReliabilityDiagram(**final["reliability"]), title=f"{self.config.name}: test answers, calibrated")
+        self.tracker.log_figure(best.run_id, figure, "reliability.png")
 
     def _close_slots(self) -> None:
         from components.tuning.slot import close_slots
@@ -222,6 +231,7 @@ class _Search:
             adapter_folder=final["folder"],
             urls={
                 "search": tracker.run_url(search_run_id),
+                "trials, best first": tracker.trials_url(search_run_id, metric=self.config.training.metric, mode=self.config.training.mode),
                 "best trial": tracker.run_url(best.run_id),
                 "registered adapter": tracker.model_url(registered.name, registered.version),
                 "experiment": tracker.experiment_url(self.config.name),
@@ -258,6 +268,11 @@ def describe_data(data: Any) -> str:
         f"data: {sizes} documents, {len(data.labels)} classes, median {train.median_tokens:,} tokens, {train.truncated:,} training documents cut at the limit"
         f" ({train.share_of_tokens_cut:.0%} of their tokens){dropped}; {found}"
     )
+
+
+def searched_params(config: ExperimentConfig) -> dict[str, str]:
+    """For the search's own run: what is searched, in place of the value that only its trials have."""
+    return {path: json.dumps(domain.model_dump(mode="json")) for path, domain in config.search.space.items()}
 
 
 def truncation_params(data: Any) -> dict[str, Any]:

@@ -73,6 +73,10 @@ class MemoryTracker:
         self.log_dict(run_id, config, "config.json")
         return run_id
 
+    def resume_search(self, run_id: str, tags: Mapping[str, str]) -> None:
+        self._run(run_id).status = "RUNNING"
+        self.set_tags(run_id, tags)
+
     def start_trial(self, search_run_id: str, *, trial_name: str, params: Mapping[str, Any], tags: Mapping[str, str]) -> str:
         parent = self._run(search_run_id)
         all_tags = {"kind": "trial", "trial": trial_name, **tags}

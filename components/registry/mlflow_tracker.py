@@ -108,6 +108,10 @@ class MlflowTracker:
         self.log_dict(run.info.run_id, config, CONFIG_FILE)
         return str(run.info.run_id)
 
+    def resume_search(self, run_id: str, tags: Mapping[str, str]) -> None:
+        self.client.update_run(run_id, status="RUNNING")
+        self.set_tags(run_id, tags)
+
     def start_trial(self, search_run_id: str, *, trial_name: str, params: Mapping[str, Any], tags: Mapping[str, str]) -> str:
         parent = self.client.get_run(search_run_id)
         tags = {"kind": "trial", "trial": trial_name, "mlflow.parentRunId": search_run_id, **tags}

@@ -97,6 +97,10 @@ class Tracker(RunLog, Protocol):
         """Run id of a new parent run; `config` (the resolved configuration) is stored as config.json, `params` are copied down to every trial."""
         ...
 
+    def resume_search(self, run_id: str, tags: Mapping[str, str]) -> None:
+        """Set an interrupted search's run to running again."""
+        ...
+
     def find_run(self, experiment_name: str, tags: Mapping[str, str]) -> str | None:
         """The latest run of the experiment that carries all these tags; None where there is none."""
         ...

@@ -8,7 +8,7 @@ import torch
 from components.config.schema import TrainingConfig
 from components.data.batching import collate, evaluation_batches
 from components.data.prepared import TokenizedSplit
-from components.evaluation import classification_metrics
+from components.evaluation import classification_metrics, softmax
 from components.training.world import World
 
 Array = np.ndarray[Any, Any]
@@ -41,6 +41,4 @@ def split_logits(model: Any, split: TokenizedSplit, rows: Array, *, config: Trai
 
 def metrics_of(logits: Array, label_ids: Array, *, prefix: str) -> dict[str, float]:
     """All classification metrics of the logits, each named `<prefix>/<metric>`."""
-    shifted = logits.astype(np.float64) - logits.max(axis=1, keepdims=True)
-    probabilities = np.exp(shifted) / np.exp(shifted).sum(axis=1, keepdims=True)
-    return {f"{prefix}/{name}": value for name, value in classification_metrics(probabilities, label_ids).items()}
+    return {f"{prefix}/{name}": value for name, value in classification_metrics(softmax(logits), label_ids).items()}

@@ -13,7 +13,7 @@ from components.adapters.artifact import CALIBRATION_FILE, describe_backbone
 from components.config import TrainConfig, config_sha256, resolved
 from components.config.loading import set_path, validate
 from components.data.prepared import PreparedData
-from components.evaluation import calibration_report
+from components.evaluation import ReliabilityDiagram, calibration_report, reliability_diagram, softmax
 from components.training.checkpoint import load_checkpoint, resume_key
 from components.training.evaluation import metrics_of, split_logits
 from components.training.session import Session
@@ -21,11 +21,15 @@ from components.training.session import Session
 
 @dataclass(frozen=True)
 class Finalized:
-    """The artifact folder, metrics on the whole validation and test splits, and the shape of the adapter."""
+    """The artifact folder, metrics on the whole validation and test splits, and the size of the adapter.
+
+    `metrics`: validation/... and test/... at temperature 1, test_calibrated/... at the fitted temperature, which is what `predict` answers; `reliability`: of the calibrated test answers.
+    """
 
     folder: Path
     metrics: Mapping[str, float]
     calibration: Mapping[str, Any]
+    reliability: ReliabilityDiagram
     trainable_parameters: int
 
 
@@ -48,6 +52,10 @@ def finalize(
         head_config, trainable_parameters = model.head_config, model.num_trainable_parameters()
     metrics = {key: value for name in logits for key, value in metrics_of(logits[name], data.splits[name].label_ids, prefix=name).items()}
     calibration = calibration_report(logits["validation"], data.splits["validation"].label_ids)
+    calibrated, test_labels = logits["test"] / calibration["temperature"], data.splits["test"].label_ids
+    for name, value in metrics_of(calibrated, test_labels, prefix="test_calibrated").items():
+        if name.rpartition("/")[2] in ("nll", "brier", "ece", "mce", "adaptive_ece", "ece_upper_edge_10"):
+            metrics[name] = value
     if session.world.is_main:
         identity = {"name_or_path": config.backbone.name_or_path, "revision": config.backbone.revision, "load": resolved(config.backbone)}
         training = {
@@ -67,7 +75,7 @@ def finalize(
         session.tokenizer.save_pretrained(artifact_folder / "tokenizer")
         (artifact_folder / CALIBRATION_FILE).write_text(json.dumps(calibration, indent=2) + "\n", encoding="utf-8")
     session.world.barrier()
-    return Finalized(artifact_folder, metrics, calibration, trainable_parameters)
+    return Finalized(artifact_folder, metrics, calibration, reliability_diagram(softmax(calibrated), test_labels), trainable_parameters)
 
 
 def _with_plain_prefix(config: TrainConfig) -> TrainConfig:
