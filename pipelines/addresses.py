@@ -32,15 +32,14 @@ class Addresses:
 
 
 def find_addresses(environ: Mapping[str, str], *, state_folder: Path = STATE_FOLDER) -> Addresses:
-    """Addresses from the environment, else from the local cluster that `prefixprop up` started."""
+    """Addresses from the environment, else from the local cluster that `prefixprop up` started; never one from each for the same cluster."""
     local = _local_state(state_folder)
-    address = environ.get("RAY_ADDRESS") or None
-    over_http = address is not None and address.startswith(("http://", "https://"))
-    return Addresses(
-        ray_address=local.get("ray_address") if address is None or over_http else address,
-        jobs_address=environ.get("RAY_API_SERVER_ADDRESS") or (address if over_http else local.get("jobs_address")),
-        tracking_uri=environ.get("MLFLOW_TRACKING_URI") or local.get("tracking_uri"),
-    )
+    ray, jobs = environ.get("RAY_ADDRESS") or None, environ.get("RAY_API_SERVER_ADDRESS") or None
+    if ray is not None and ray.startswith(("http://", "https://")):  # the form that `ray job submit` reads
+        jobs = jobs or ray
+    if ray in {None, local.get("ray_address"), local.get("jobs_address")}:
+        ray, jobs = local.get("ray_address"), jobs or local.get("jobs_address")
+    return Addresses(ray_address=ray, jobs_address=jobs, tracking_uri=environ.get("MLFLOW_TRACKING_URI") or local.get("tracking_uri"))
 
 
 def connection_environment(addresses: Addresses, environ: Mapping[str, str], *, state_folder: Path = STATE_FOLDER) -> dict[str, str]:
@@ -68,7 +67,9 @@ def _local_state(state_folder: Path) -> dict[str, Any]:
 def check_ray(ray_address: str | None, environ: Mapping[str, str]) -> str:
     """The Ray address, once a cluster has answered there and accepted the token; raises ClusterError within seconds otherwise."""
     if ray_address is None:
-        raise ClusterError("No Ray cluster is known. Run: prefixprop up (a local one), or set RAY_ADDRESS=host:port.")
+        raise ClusterError(
+            "No Ray cluster is known. Run: prefixprop up (a local one), set RAY_ADDRESS=host:port, or RAY_ADDRESS=local to start one for this command alone."
+        )
     if ray_address in {"auto", "local"}:
         return ray_address
     host, port = _host_and_port(ray_address)

@@ -93,6 +93,7 @@ def train(
         config = invocation.load(experiment, overrides)
         if dry_run:
             return _plan(config, terminal)
+        invocation.check(config)
         from pipelines.show import show_train
         from pipelines.train import train as run
 
@@ -123,7 +124,7 @@ def submit(
         config = invocation.load(experiment, overrides)
         if dry_run:
             return _plan(config, terminal)
-        invocation.check(config)
+        invocation.check(config, data=False)
         from pipelines.addresses import check_jobs
 
         addresses = invocation.addresses()

@@ -28,12 +28,18 @@ def load(experiment: str, overrides: Sequence[str] | None) -> "ExperimentConfig"
     return config
 
 
-def check(config: "ExperimentConfig") -> None:
-    """Refuse what cannot work before any address is tried. Raises UserError."""
+def check(config: "ExperimentConfig", *, data: bool = True) -> None:
+    """Refuse what cannot work before any address is tried or weight is read. Raises UserError.
+
+    `data`: also look for the files or libraries that the documents come from; left out where another machine will read them.
+    """
     from components.backbones import read_backbone_config
+    from components.data.sources import source_of
     from components.planning import check_feasible
 
     check_feasible(config, read_backbone_config(config.backbone))
+    if data:
+        source_of(config.data).state(config.data)
 
 
 def addresses() -> "Addresses":

