@@ -26,19 +26,28 @@ class ClassificationHead(nn.Module):
 
 
 def pool(hidden_BSD: Tensor, attention_mask_BT: Tensor, *, prefix_length: int, pooling: str) -> Tensor:
-    """One row per document: first prefix position, first text token, last text token, or the mean over text tokens (padding and prefix left out)."""
-    if pooling == "prefix":
+    """One row per document: first prefix position, first text token, last text token, or the mean over text tokens (padding and prefix left out).
+
+    Where there are no prefix rows, `prefix` is the first text token: the row that stands first, as in the paper's release.
+    """
+    if pooling == "prefix" and prefix_length:
         return hidden_BSD[:, 0]
     if pooling == "mean":
         # In float32: bf16 cannot count above 256 rows.
         weights_BT = attention_mask_BT.float()
         sums_BD = torch.einsum("btd,bt->bd", hidden_BSD[:, prefix_length:].float(), weights_BT)
         return sums_BD / weights_BT.sum(dim=1, keepdim=True).clamp(min=1)
-    length = attention_mask_BT.shape[1]
-    if pooling == "cls":
-        row_B = attention_mask_BT.argmax(dim=1)
-    elif pooling == "last":
-        row_B = length - 1 - attention_mask_BT.flip(1).argmax(dim=1)
-    else:
-        raise AssertionError(pooling)
-    return hidden_BSD[torch.arange(hidden_BSD.shape[0], device=hidden_BSD.device), prefix_length + row_B]
+    row_B = pooled_row(attention_mask_BT, prefix_length=prefix_length, pooling=pooling)
+    assert row_B is not None, pooling
+    return hidden_BSD[torch.arange(hidden_BSD.shape[0], device=hidden_BSD.device), row_B]
+
+
+def pooled_row(attention_mask_BT: Tensor, *, prefix_length: int, pooling: str) -> Tensor | None:
+    """The row (B,) of the hidden states that is classified; None where it takes more than one. A backbone that knows it need not compute the others in its last layer."""
+    if pooling == "prefix":
+        return attention_mask_BT.new_zeros(attention_mask_BT.shape[0], dtype=torch.long)
+    if pooling in ("cls", "prefix"):
+        return prefix_length + attention_mask_BT.argmax(dim=1)
+    if pooling == "last":
+        return prefix_length + attention_mask_BT.shape[1] - 1 - attention_mask_BT.flip(1).argmax(dim=1)
+    return None

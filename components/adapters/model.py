@@ -1,24 +1,51 @@
 """A frozen backbone with an adapter and a head: what is trained, saved and asked for predictions.
 
-Hooks are set only while the forward pass runs, so that several adapted models can share one backbone, and a trial slot can go from one trial to the next without a trace of the last.
-Shapes: B batch, P prefix, T text tokens, S = P + T, D hidden, L layers, C classes.
+Hooks are set only while the forward pass runs (and around each layer that is recomputed), so that several adapted models can share one backbone, and a trial slot can go from one trial
+to the next without a trace of the last.
+Shapes: B batch, P prefix, T text tokens, S all rows, D hidden, C classes.
 """
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from components.adapters import (
+    adaptive_prefix_propagation,
+    adaptive_prefix_tuning,
+    full_fine_tuning,
+    head_only,
+    kernel_prefix,
+    lora,
+    prefix_memory,
+    prefix_propagation,
+    prefix_tuning,
+    prompt_tuning,
+    propagation_and_prefix_tuning,
+)
 from components.adapters.head import ClassificationHead, pool
-from components.adapters.prefix_propagation import PREFIX_TENSOR, PrefixPropagation
+from components.adapters.method import Contribution
 from components.backbones import family_of
-from components.config.schema import ClassificationHeadConfig, PrefixPropagationConfig
+from components.config.schema import AdapterConfig, ClassificationHeadConfig
 from components.errors import ConfigError
 
-ADAPTERS = {"prefix_propagation": PrefixPropagation}
+ADAPTERS: dict[str, Callable[[Any, nn.Module, float], Any]] = {
+    "prefix_propagation": prefix_propagation.build,
+    "prefix_tuning": prefix_tuning.build,
+    "prompt_tuning": prompt_tuning.build,
+    "propagation_and_prefix_tuning": propagation_and_prefix_tuning.build,
+    "head_only": head_only.build,
+    "full_fine_tuning": full_fine_tuning.build,
+    "lora": lora.build,
+    "adaptive_prefix_propagation": adaptive_prefix_propagation.build,
+    "adaptive_prefix_tuning": adaptive_prefix_tuning.build,
+    "prefix_memory": prefix_memory.build,
+    "kernel_prefix": kernel_prefix.build,
+}
+"""Method -> what builds its module (components/adapters/method.py) from (its settings, the backbone, the backbone's own dropout)."""
 
 
 @dataclass(frozen=True)
@@ -32,7 +59,15 @@ class AdaptedOutput:
 class AdaptedModel(nn.Module):
     """The backbone (frozen but for the few parameters that the method trains), the adapter and the head. Built by `adapt`."""
 
-    def __init__(self, backbone: nn.Module, adapter: PrefixPropagation, head: ClassificationHead, *, adapter_config: PrefixPropagationConfig, head_config: ClassificationHeadConfig) -> None:
+    def __init__(
+        self,
+        backbone: nn.Module,
+        adapter: Any,
+        head: ClassificationHead,
+        *,
+        adapter_config: AdapterConfig,
+        head_config: ClassificationHeadConfig,
+    ) -> None:
         super().__init__()
         self.backbone, self.adapter, self.head = backbone, adapter, head
         self.adapter_config, self.head_config = adapter_config, head_config
@@ -41,37 +76,28 @@ class AdaptedModel(nn.Module):
     def forward(self, input_ids: Tensor, attention_mask: Tensor | None = None, labels: Tensor | None = None) -> AdaptedOutput:
         """Classify documents.
 
-        input_ids (B, T) int64; attention_mask (B, T), 1 for real tokens (left out: all are); labels (B,) int64. The prefix is added inside: T counts text tokens only.
+        input_ids (B, T) int64; attention_mask (B, T), 1 for real tokens (left out: all are); labels (B,) int64. A prefix is added inside: T counts text tokens only.
         """
         mask_BT = torch.ones_like(input_ids) if attention_mask is None else attention_mask
-        length = self.adapter_config.prefix_length
-        prefix_LPD = self.adapter()
-        inputs = self.family.prefixed_inputs(self.backbone, input_ids, mask_BT, length)
-        with self._prefix_before_each_layer(prefix_LPD):
-            hidden_BSD = self.backbone(**inputs).last_hidden_state
-        logits_BC = self.head(pool(hidden_BSD, mask_BT, prefix_length=length, pooling=self.head_config.pooling))
+        rows = self.adapter.rows
+        contribution = self.adapter.contribute(self.adapter(), batch_size=input_ids.shape[0])
+        inputs = self.family.prefixed_inputs(self.backbone, input_ids, mask_BT, rows, prompt_BPD=contribution.prompt_BPD)
+        with self._contributed(contribution):
+            hidden_BSD = self.backbone(**inputs).last_hidden_state[:, rows.key_value :]
+        logits_BC = self.head(pool(hidden_BSD, mask_BT, prefix_length=rows.prefix, pooling=self.head_config.pooling))
         loss = None if labels is None else nn.functional.cross_entropy(logits_BC, labels)
         return AdaptedOutput(logits=logits_BC, loss=loss)
 
     @contextmanager
-    def _prefix_before_each_layer(self, prefix_LPD: Tensor) -> Iterator[None]:
-        layers = self.family.layers(self.backbone)
-        handles = [
-            layer.register_forward_pre_hook(self._hook(prefix_PD), with_kwargs=True) for layer, prefix_PD in zip(layers, prefix_LPD, strict=True)
-        ]
-        try:
+    def _contributed(self, contribution: Contribution) -> Iterator[None]:
+        before, inside = contribution.before_layer, contribution.inside_layer
+        with ExitStack() as stack:
+            for index, layer in enumerate(self.family.layers(self.backbone)):
+                if before is not None:
+                    stack.callback(layer.register_forward_pre_hook(_before(before, index), with_kwargs=True).remove)
+                if inside is not None:
+                    stack.enter_context(_inside(inside, index, layer))
             yield
-        finally:
-            for handle in handles:
-                handle.remove()
-
-    def _hook(self, prefix_PD: Tensor) -> Any:
-        def add_prefix(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
-            if args:
-                return (self.adapter.add_to(args[0], prefix_PD), *args[1:]), kwargs
-            return args, {**kwargs, "hidden_states": self.adapter.add_to(kwargs["hidden_states"], prefix_PD)}
-
-        return add_prefix
 
     def trainable_parameters(self) -> dict[str, nn.Parameter]:
         """Name -> parameter for everything that is trained: adapter, head, and the backbone's few."""
@@ -88,24 +114,54 @@ class AdaptedModel(nn.Module):
         """
         values = {name: tensor.detach().to("cpu", torch.float32) for name, tensor in (gathered or self.trainable_parameters()).items()}
         own = {name.removeprefix("adapter."): tensor for name, tensor in values.items() if name.startswith("adapter.")}
-        whole = _new_adapter(self.backbone, self.adapter_config)
-        whole.load_state_dict(own)
-        with torch.no_grad():
-            tensors = {PREFIX_TENSOR: whole()} | {name: tensor for name, tensor in values.items() if not name.startswith("adapter.")}
+        tensors = {f"adapter.{name}": tensor for name, tensor in self.adapter.stored(own).items()}
+        tensors |= {name: tensor for name, tensor in values.items() if not name.startswith("adapter.")}
         return {name: tensor.contiguous().clone() for name, tensor in tensors.items()}
 
 
-def adapt(backbone: nn.Module, adapter: PrefixPropagationConfig, head: ClassificationHeadConfig) -> AdaptedModel:
+def _before(change: Callable[[int, Tensor], Tensor], index: int) -> Any:
+    def hook(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        if args:
+            return (change(index, args[0]), *args[1:]), kwargs
+        return args, {**kwargs, "hidden_states": change(index, kwargs["hidden_states"])}
+
+    return hook
+
+
+@contextmanager
+def _inside(context: Callable[[int, nn.Module], AbstractContextManager[Any]], index: int, layer: Any) -> Iterator[None]:
+    """The method's context around every run of the layer: this forward pass, and the recomputation in the backward pass where the layer is checkpointed."""
+    if not (getattr(layer, "gradient_checkpointing", False) and layer.training):
+        with context(index, layer):
+            yield
+        return
+    checkpoint = layer._gradient_checkpointing_func
+
+    def checkpoint_with_context(run: Callable[..., Any], *args: Any) -> Any:
+        def run_in_context(*args: Any) -> Any:
+            with context(index, layer):
+                return run(*args)
+
+        return checkpoint(run_in_context, *args)
+
+    layer._gradient_checkpointing_func = checkpoint_with_context
+    try:
+        yield
+    finally:
+        layer._gradient_checkpointing_func = checkpoint
+
+
+def adapt(backbone: nn.Module, adapter: AdapterConfig, head: ClassificationHeadConfig) -> AdaptedModel:
     """Put a fresh adapter and head around a stock transformers base model.
 
-    The backbone's parameters are frozen in place, but for those that the method trains with the family (Longformer: the token type embedding).
+    The backbone's parameters are frozen in place, but for those that the method trains (see its file; prefix methods on Longformer: the token type embedding).
     New parameters are drawn from torch's global generator. Raises ConfigError or BackboneError where the two do not fit.
     """
     family = family_of(backbone)
     if adapter.method not in ADAPTERS:
         raise ConfigError(f"adapter.method '{adapter.method}' is unknown. Known: {', '.join(ADAPTERS)}.")
     family.check_positions(_config(backbone).to_dict(), max_tokens=1, prefix_length=adapter.prefix_length)
-    prefix = _new_adapter(backbone, adapter)
+    module = ADAPTERS[adapter.method](adapter, backbone, _own_dropout(backbone))
     classifier = ClassificationHead(
         hidden_size=_config(backbone).hidden_size,
         num_labels=head.num_labels,
@@ -113,21 +169,10 @@ def adapt(backbone: nn.Module, adapter: PrefixPropagationConfig, head: Classific
         init_std=float(getattr(_config(backbone), "initializer_range", 0.02)),
     )
     backbone.requires_grad_(False)
-    for name in family.trained_with_prefix:
+    for name in module.trained_in_backbone:
         train_in_float32(backbone, name)
     device = next(backbone.parameters()).device
-    return AdaptedModel(backbone, prefix.to(device), classifier.to(device), adapter_config=adapter, head_config=head)
-
-
-def _new_adapter(backbone: nn.Module, adapter: PrefixPropagationConfig) -> PrefixPropagation:
-    return PrefixPropagation(
-        num_layers=len(family_of(backbone).layers(backbone)),
-        prefix_length=adapter.prefix_length,
-        hidden_size=_config(backbone).hidden_size,
-        init_std=adapter.init_std,
-        dropout=_own_dropout(backbone) if adapter.dropout is None else adapter.dropout,
-        reparametrization_hidden=adapter.reparametrization_hidden if adapter.reparametrization == "mlp" else None,
-    )
+    return AdaptedModel(backbone, module.to(device), classifier.to(device), adapter_config=adapter, head_config=head)
 
 
 def _config(backbone: nn.Module) -> Any:

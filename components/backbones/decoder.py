@@ -4,9 +4,11 @@ The fact a newcomer gets wrong: under a causal mask the prefix rows do not depen
 states and not to keys and values. Right and left padding give the same result: positions follow the real tokens.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, cast
 
+from components.backbones.family import AttentionSizes, Rows
 from components.errors import BackboneError
 
 if TYPE_CHECKING:
@@ -19,23 +21,73 @@ class Decoder:
     name = "decoder"
     model_types = ("llama", "qwen2", "qwen3", "mistral")
     trained_with_prefix = ()
+    lora_targets = ("q_proj", "v_proj")
 
     def layers(self, backbone: "nn.Module") -> "Sequence[nn.Module]":
         return cast("Sequence[nn.Module]", backbone.layers)
 
-    def prefixed_inputs(self, backbone: "nn.Module", input_ids_BT: "Tensor", attention_mask_BT: "Tensor", prefix_length: int) -> dict[str, Any]:
+    def attention_sizes(self, backbone: "nn.Module") -> AttentionSizes:
+        config: Any = backbone.config
+        heads = config.num_attention_heads
+        size = getattr(config, "head_dim", None) or config.hidden_size // heads
+        return AttentionSizes(heads, getattr(config, "num_key_value_heads", None) or heads, size)
+
+    def prefixed_inputs(
+        self, backbone: "nn.Module", input_ids_BT: "Tensor", attention_mask_BT: "Tensor", rows: Rows, *, prompt_BPD: "Tensor | None" = None
+    ) -> dict[str, Any]:
         import torch
 
-        batch = input_ids_BT.shape[0]
+        batch, before = input_ids_BT.shape[0], rows.key_value + rows.prefix
         embeddings_BTD = backbone.get_input_embeddings()(input_ids_BT)  # type: ignore[operator]
-        zeros_BPD = embeddings_BTD.new_zeros(batch, prefix_length, embeddings_BTD.shape[-1])
-        mask_BS = torch.cat([attention_mask_BT.new_ones(batch, prefix_length), attention_mask_BT], dim=1)
+        before_BPD = (
+            embeddings_BTD.new_zeros(batch, before, embeddings_BTD.shape[-1]) if prompt_BPD is None else prompt_BPD.to(embeddings_BTD.dtype)
+        )
+        # Key/value rows stand at position 0, where the rotary rotation is the identity.
+        places = torch.cat([torch.zeros(rows.key_value, dtype=torch.long), torch.arange(rows.prefix)]).to(input_ids_BT.device)
+        text_BT = (attention_mask_BT.long().cumsum(dim=1) - 1).clamp(min=0) + rows.offset
         return {
-            "inputs_embeds": torch.cat([zeros_BPD, embeddings_BTD], dim=1),
-            "attention_mask": mask_BS,
-            "position_ids": (mask_BS.long().cumsum(dim=1) - 1).clamp(min=0),
+            "inputs_embeds": torch.cat([before_BPD, embeddings_BTD], dim=1),
+            "attention_mask": torch.cat([attention_mask_BT.new_ones(batch, before), attention_mask_BT], dim=1),
+            "position_ids": torch.cat([places.expand(batch, -1), text_BT], dim=1),
             "use_cache": False,
         }
+
+    @contextmanager
+    def replaced_keys_and_values(self, layer: "nn.Module", key_BPK: "Tensor", value_BPK: "Tensor") -> Iterator[None]:
+        attention: Any = layer.self_attn
+        places = [(getattr(attention, "k_norm", attention.k_proj), key_BPK), (attention.v_proj, value_BPK)]
+        handles = [module.register_forward_hook(_replace_first_rows(prefix_BPK)) for module, prefix_BPK in places]
+        try:
+            yield
+        finally:
+            for handle in handles:
+                handle.remove()
+
+    def released_indexing(self, layer: "nn.Module", count: int) -> Any:
+        raise BackboneError(
+            "adapter.released_indexing repeats an error of the paper's Longformer code; a decoder has nothing like it. Remove it."
+        )
+
+    @contextmanager
+    def added_to_attention(self, layer: "nn.Module", extra: "Callable[[Tensor], Tensor]") -> Iterator[None]:
+        attention: Any = layer.self_attn
+        queries: list[Tensor] = []
+
+        def remember(_module: Any, _inputs: Any, output: "Tensor") -> None:
+            queries[:] = [output.view(*output.shape[:2], -1, attention.head_dim)]
+
+        def add(_module: Any, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
+            return (inputs[0] + extra(queries.pop()).flatten(2).to(inputs[0].dtype),)
+
+        handles = [
+            getattr(attention, "q_norm", attention.q_proj).register_forward_hook(remember),
+            attention.o_proj.register_forward_pre_hook(add),
+        ]
+        try:
+            yield
+        finally:
+            for handle in handles:
+                handle.remove()
 
     def check_positions(self, config: Mapping[str, Any], *, max_tokens: int, prefix_length: int) -> None:
         usable = config["max_position_embeddings"]
@@ -56,6 +108,17 @@ class Decoder:
 
     def accelerate(self, backbone: "nn.Module") -> None:
         """Nothing to do: transformers runs decoders on SDPA by default."""
+
+
+def _replace_first_rows(prefix_BPK: "Tensor") -> Any:
+    """Hook on a projection (B, S, K) or a norm per head (B, S, H, E)."""
+    import torch
+
+    def hook(_module: Any, _inputs: Any, output: "Tensor") -> "Tensor":
+        prefix = prefix_BPK.to(output.dtype).view(*prefix_BPK.shape[:2], *output.shape[2:])
+        return torch.cat([prefix, output[:, prefix_BPK.shape[1] :]], dim=1)
+
+    return hook
 
 
 DECODER = Decoder()
