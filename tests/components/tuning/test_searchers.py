@@ -1,0 +1,84 @@
+"""Searchers and trial schedulers: the tables agree with the schema, draws stay inside their domains."""
+
+import typing
+from typing import Any
+
+from components.config import ExperimentConfig, validate
+from components.config.schema import SearchConfig
+from components.tuning.searchers import SEARCHERS
+from components.tuning.trial_schedulers import TIME_ATTRIBUTE, TRIAL_SCHEDULERS
+
+
+def experiment(**search: Any) -> ExperimentConfig:
+    values = {
+        "name": "toy",
+        "backbone": {"source": "local", "name_or_path": "none", "family": "longformer"},
+        "data": {"files": {"train": "none.jsonl"}},
+        "search": search,
+    }
+    return validate(ExperimentConfig, values)
+
+
+def drawn(config: ExperimentConfig) -> list[dict[str, Any]]:
+    """The points that Tune makes of a searcher's space."""
+    import numpy as np
+    from ray.tune.search.variant_generator import generate_variants
+
+    space, count = SEARCHERS[config.search.searcher](config)
+    generator = np.random.default_rng(config.seed)
+    return [point for _ in range(count) for _, point in generate_variants(space, random_state=generator)]
+
+
+def literal(name: str) -> set[str]:
+    return set(typing.get_args(SearchConfig.model_fields[name].annotation))
+
+
+def test_tables_agree_with_the_schema() -> None:
+    assert set(SEARCHERS) == literal("searcher")
+    assert set(TRIAL_SCHEDULERS) == literal("trial_scheduler")
+
+
+def test_grid_is_every_combination_once() -> None:
+    space = {
+        "adapter.prefix_length": {"integer": [2, 4]},
+        "optimizer.learning_rate": {"choice": [1e-3, 1e-2]},
+        "optimizer.weight_decay": {"grid": [0.0, 0.1]},
+    }
+    points = drawn(experiment(searcher="grid", space=space))
+    assert len(points) == len({tuple(point.values()) for point in points}) == 3 * 2 * 2
+
+
+def test_random_draws_stay_inside_their_domains() -> None:
+    space = {
+        "adapter.prefix_length": {"integer": [2, 4]},
+        "optimizer.learning_rate": {"log_uniform": [1e-4, 1e-2]},
+        "optimizer.weight_decay": {"uniform": [0.0, 0.1]},
+        "head.pooling": {"choice": ["mean", "prefix"]},
+    }
+    points = drawn(experiment(num_trials=60, space=space))
+    assert len(points) == 60
+    assert {point["adapter.prefix_length"] for point in points} == {2, 3, 4}  # both ends included
+    assert all(1e-4 <= point["optimizer.learning_rate"] <= 1e-2 and 0.0 <= point["optimizer.weight_decay"] <= 0.1 for point in points)
+    assert sum(point["optimizer.learning_rate"] < 1e-3 for point in points) > 15  # half of them in expectation: uniform in the logarithm
+    assert {point["head.pooling"] for point in points} == {"mean", "prefix"}
+
+
+def test_draws_are_repeated_for_every_value_of_a_grid() -> None:
+    space = {"adapter.prefix_length": {"grid": [4, 8]}, "optimizer.learning_rate": {"uniform": [1e-3, 1e-2]}}
+    points = drawn(experiment(num_trials=3, space=space))
+    assert sorted(point["adapter.prefix_length"] for point in points) == [4, 4, 4, 8, 8, 8]
+
+
+def test_the_seed_decides_the_draws() -> None:
+    space = {"optimizer.learning_rate": {"log_uniform": [1e-4, 1e-2]}}
+    assert drawn(experiment(num_trials=5, space=space)) == drawn(experiment(num_trials=5, space=space))
+
+
+def test_every_trial_scheduler_can_be_built_for_short_trials() -> None:
+    for build in TRIAL_SCHEDULERS.values():
+        assert build(experiment(asha={"grace_evaluations": 5}), 1) is not None
+
+
+def test_asha_counts_in_evaluations() -> None:
+    scheduler = TRIAL_SCHEDULERS["asha"](experiment(), 9)
+    assert scheduler._time_attr == TIME_ATTRIBUTE and scheduler._max_t == 9
