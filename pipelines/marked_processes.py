@@ -12,7 +12,8 @@ from pathlib import Path
 import psutil
 
 MARK = "PREFIXPROP_CLUSTER"
-STOP_GRACE_SECONDS = 15.0
+LEADERS_SECONDS = 15.0
+REST_SECONDS = 2.0
 
 
 def spawn(command: Sequence[str], environ: Mapping[str, str], log: Path) -> int:
@@ -39,15 +40,18 @@ def members(mark: str) -> list[psutil.Process]:
 
 
 def stop(mark: str, *, leaders: Sequence[int]) -> int:
-    """End every process with the mark and return how many there were: first the leaders, which end their own children in order, after a grace period whatever is left."""
+    """End every process with the mark and return how many there were: first the leaders, which end their own children in order; then whatever is left, in the end by force."""
     found = members(mark)
-    for process in [process for process in found if process.pid in leaders] or found:
+    leading = [process for process in found if process.pid in leaders]
+    for process in leading:
         _unless_gone(process.terminate)
-    psutil.wait_procs(found, timeout=STOP_GRACE_SECONDS)
-    left = members(mark)
-    for process in left:
-        _unless_gone(process.kill)
-    psutil.wait_procs(left, timeout=STOP_GRACE_SECONDS)
+    psutil.wait_procs(leading, timeout=LEADERS_SECONDS)
+    psutil.wait_procs(found, timeout=REST_SECONDS)
+    for send in ("terminate", "kill"):
+        left = members(mark)
+        for process in left:
+            _unless_gone(getattr(process, send))
+        psutil.wait_procs(left, timeout=REST_SECONDS)
     return len(found)
 
 

@@ -5,6 +5,7 @@ retries a submitted job, and takes each submission id once. Ids here follow from
 """
 
 import asyncio
+import logging
 import shlex
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -57,6 +58,7 @@ def submit(
         raise ConfigError(
             f"'{working_dir}' does not hold pipelines/cli.py. Submit from the project's own folder: its code is what the job runs."
         )
+    logging.getLogger("ray").setLevel(logging.WARNING)
     client = JobSubmissionClient(jobs_address)
     entrypoint = shlex.join(["python", "-m", "pipelines.cli", *arguments])
     base = submission_base(name, arguments)
