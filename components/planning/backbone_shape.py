@@ -1,14 +1,12 @@
 """The sizes of a backbone that decide parameters and memory, read from its config.json.
 
 The fact a newcomer gets wrong: Longformer has two sets of query, key and value projections per layer, one for local and one for global rows.
-Shapes: D hidden, L layers, V vocabulary, I feed-forward width, P prefix, C classes.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from components.config.schema import PrefixPropagationConfig
 from components.errors import BackboneError
 
 
@@ -47,16 +45,6 @@ def backbone_shape(values: Mapping[str, Any]) -> BackboneShape:
     raise BackboneError(
         f"No plan can be made for '{kind}' models: their sizes are not known. Known: longformer, llama, mistral, qwen2, qwen3."
     )
-
-
-def trainable_parameters(shape: BackboneShape, adapter: PrefixPropagationConfig, *, num_labels: int) -> int:
-    """Trained scalars: prefix L*P*D (or what its reparametrisation trains) + head D*D + D + D*C + C + the backbone's few."""
-    flat, hidden = shape.layers * shape.hidden, shape.hidden
-    prefix = flat * adapter.prefix_length
-    if adapter.reparametrization == "mlp":
-        width = adapter.reparametrization_hidden
-        prefix = adapter.prefix_length * hidden + (hidden + 1) * width + (width + 1) * flat
-    return prefix + (hidden + 1) * hidden + (hidden + 1) * num_labels + shape.trained_with_prefix
 
 
 def _longformer(values: Mapping[str, Any]) -> BackboneShape:

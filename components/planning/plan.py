@@ -7,9 +7,10 @@ from typing import Any
 
 from components.config.schema import ExperimentConfig, Grid, TrainConfig
 from components.config.space import corner_values
-from components.planning.backbone_shape import BackboneShape, backbone_shape, trainable_parameters
+from components.planning.backbone_shape import BackboneShape, backbone_shape
 from components.planning.feasibility import check_feasible, check_resources, named_points
 from components.planning.memory import WorkerMemory, weights_bytes, worker_memory
+from components.planning.trained_parameters import trainable_parameters
 
 
 @dataclass(frozen=True)

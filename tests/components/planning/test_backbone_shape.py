@@ -6,7 +6,9 @@ from typing import Any
 import pytest
 
 from components.adapters import ClassificationHeadConfig, PrefixPropagationConfig, adapt
-from components.planning.backbone_shape import backbone_shape, trainable_parameters
+from components.config import schema
+from components.planning.backbone_shape import backbone_shape
+from components.planning.trained_parameters import trainable_parameters
 
 
 def parameters(model: Any) -> int:
@@ -46,3 +48,17 @@ def test_a_decoder_trains_prefix_and_head_alone(tiny_decoder: Callable[..., Any]
     adapter = PrefixPropagationConfig(prefix_length=4)
     model = adapt(tiny_decoder(), adapter, ClassificationHeadConfig(num_labels=2, pooling="last"))
     assert trainable_parameters(backbone_shape(model.backbone.config.to_dict()), adapter, num_labels=2) == model.num_trainable_parameters()
+
+
+METHODS = getattr(schema, "ADAPTER_CONFIGS", {"prefix_propagation": PrefixPropagationConfig})
+
+
+@pytest.mark.parametrize("family", ["longformer", "decoder"])
+@pytest.mark.parametrize("method", METHODS)
+def test_every_method_is_counted_as_it_is_built(
+    tiny_longformer: Callable[..., Any], tiny_decoder: Callable[..., Any], method: str, family: str
+) -> None:
+    backbone = tiny_longformer() if family == "longformer" else tiny_decoder()
+    shape, adapter = backbone_shape(backbone.config.to_dict()), METHODS[method]()
+    model = adapt(backbone, adapter, ClassificationHeadConfig(num_labels=3, pooling="last"))
+    assert trainable_parameters(shape, adapter, num_labels=3) == model.num_trainable_parameters()
