@@ -54,7 +54,7 @@ def _ask(config: ExperimentConfig, tracking_uri: str, terminal: Terminal) -> Non
     model = f"models:/{config.model_name}/{newest}"
     terminal.say("")
     terminal.say(f"$ prefixprop predict --model {model} --input {documents} --output {answers}")
-    predict(model, input=documents, output=answers, tracking_uri=tracking_uri)
+    predict(model, input=documents, output=answers, tracking_uri=tracking_uri, cache_path=Path(config.cluster.cache_path))
     for line in answers.read_text(encoding="utf-8").splitlines():
         answer = json.loads(line)
         terminal.say(

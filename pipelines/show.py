@@ -67,7 +67,7 @@ def show_search(console: Console, report: "SearchReport") -> None:
     console.print(trial_table(list(ranked), metric=report.metric))
     console.print()
     rows = {
-        "best trial": report.best_trial,
+        "best": report.best_trial,
         "registered": f"{report.model_name} version {report.model_version} ({report.model_alias})",
         **{
             name: f"{report.metrics[name]:.4f}"

@@ -58,7 +58,7 @@ def submit(
         raise ConfigError(
             f"'{working_dir}' does not hold pipelines/cli.py. Submit from the project's own folder: its code is what the job runs."
         )
-    logging.getLogger("ray").setLevel(logging.WARNING)
+    logging.getLogger("ray").setLevel(logging.ERROR)  # or it lists what it leaves out of the upload, several times
     client = JobSubmissionClient(jobs_address)
     entrypoint = shlex.join(["python", "-m", "pipelines.cli", *arguments])
     base = submission_base(name, arguments)
