@@ -21,8 +21,16 @@ def global_attention(module: Any, hidden_BSD: Tensor, rows_BG: Tensor, padding_b
     chosen_BGD = hidden_BSD.gather(1, rows_BG[..., None].expand(-1, -1, width))
     query_BGHE = module.query_global(chosen_BGD).unflatten(-1, (module.num_heads, module.head_dim))
     moving_pays = 2 * rows_BG.shape[1] <= module.head_dim and batch * rows >= width
-    attend = _moved_to_queries if moving_pays else _projected
+    attend = _moved_to_queries if moving_pays and _projects_plainly(module) else _projected
     return attend(module, hidden_BSD.to(query_BGHE.dtype), query_BGHE, padding_bias_BS, dropout=dropout)
+
+
+def _projects_plainly(module: Any) -> bool:
+    """Whether keys and values are W h + b with frozen W, b and nothing else: no low-rank update in the projection's place, no hook that replaces rows of its output or (ZeRO-3) brings W."""
+    projections = (module.key_global, module.value_global)
+    heard = any(linear._forward_hooks or linear._forward_pre_hooks for linear in projections)
+    trained = any(parameter.requires_grad for linear in projections for parameter in linear.parameters())
+    return all(type(linear) is nn.Linear for linear in projections) and not heard and not trained
 
 
 def _projected(module: Any, hidden_BSD: Tensor, query_BGHE: Tensor, padding_bias_BS: Tensor, *, dropout: float) -> Tensor:
@@ -39,7 +47,7 @@ def _projected(module: Any, hidden_BSD: Tensor, query_BGHE: Tensor, padding_bias
 
 def _moved_to_queries(module: Any, hidden_BSD: Tensor, query_BGHE: Tensor, padding_bias_BS: Tensor, *, dropout: float) -> Tensor:
     chosen, num_heads, head_dim = query_BGHE.shape[1:]
-    key_weight_HED = _weight_DD(module.key_global, hidden_BSD).unflatten(0, (num_heads, head_dim))
+    key_weight_HED = module.key_global.weight.to(query_BGHE.dtype).unflatten(0, (num_heads, head_dim))
     moved_BGHD = torch.einsum("bghe,hed->bghd", query_BGHE * head_dim**-0.5, key_weight_HED)
     scores_BMS = torch.bmm(moved_BGHD.flatten(1, 2), hidden_BSD.mT).to(padding_bias_BS.dtype) + padding_bias_BS[:, None]
     weights_BMS = nn.functional.dropout(torch.softmax(scores_BMS, dim=-1), p=dropout, training=dropout > 0)
@@ -51,15 +59,3 @@ def _moved_to_queries(module: Any, hidden_BSD: Tensor, query_BGHE: Tensor, paddi
         excess_BGH = weights_BMS.sum(-1).unflatten(1, (chosen, num_heads)) - 1.0
         output_BGHE = output_BGHE + excess_BGH[..., None].to(bias_HE.dtype) * bias_HE
     return output_BGHE.flatten(2).to(query_BGHE.dtype)
-
-
-PROBE = 1024.0
-"""Size of the unit vectors that read a weight: large against any bias, so that taking the bias off again costs no digits; a power of two, so that scaling is exact."""
-
-
-def _weight_DD(linear: nn.Module, like_BSD: Tensor) -> Tensor:
-    """The weight (outputs, inputs) of a Linear, read by calling it: under ZeRO-3 it is whole only inside its own call."""
-    width = like_BSD.shape[-1]
-    probes = torch.cat([torch.eye(width, dtype=like_BSD.dtype, device=like_BSD.device) * PROBE, like_BSD.new_zeros(1, width)])
-    answers = linear(probes)
-    return ((answers[:-1] - answers[-1]) / PROBE).mT

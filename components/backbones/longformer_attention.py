@@ -4,7 +4,7 @@ On a CPU the local rows go block by block through banded_attention.py; on a GPU 
 implementation's at every real row. A padding row's hidden state may differ from the stock model's, stays finite, and never reaches a real row.
 The model no longer pads documents to a multiple of the window, and no longer builds a mask of S x S.
 
-Every projection is called as the module that it is: ZeRO-3 gathers a module's weights only around its own call.
+Every projection that has hooks is called as the module that it is: ZeRO-3 gathers a module's weights only around its own call.
 Shapes: B batch, S rows, D hidden, G global rows (largest count in the batch), N global rows of all examples, R rows asked for.
 """
 
@@ -163,7 +163,7 @@ def _last_layer_forward(layer: Any, passes: _Passes) -> Callable[..., tuple[Tens
             return stock
         index_BRD = rows_BR[..., None].expand(-1, -1, hidden_states.shape[-1])
         attention = layer.attention.self
-        if bool((attention_mask > 0).gather(1, rows_BR).all()):
+        if not attention._forward_hooks and bool((attention_mask > 0).gather(1, rows_BR).all()):  # a hook wants to see every row
             plan = passes.plan(attention, attention_mask, softmax_dtype(hidden_states.dtype))
             dropout = attention.dropout if attention.training else 0.0
             attended_BRD = global_attention(attention, hidden_states, rows_BR, plan.padding_bias_BS, dropout=dropout)

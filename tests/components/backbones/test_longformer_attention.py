@@ -42,7 +42,7 @@ def longformer(**changes: object) -> LongformerModel:
     model = LongformerModel(LongformerConfig(**(settings | changes)), add_pooling_layer=False).eval()
     for parameter in model.parameters():
         torch.nn.init.normal_(parameter, std=0.3)
-    return model
+    return model.requires_grad_(False)
 
 
 def fast_twin(model: LongformerModel) -> LongformerModel:
@@ -115,7 +115,7 @@ def test_holes_in_the_attention_mask_equal_stock() -> None:
 
 
 def test_gradients_of_weights_equal_stock() -> None:
-    stock = longformer()
+    stock = longformer().requires_grad_(True)
     fast = fast_twin(stock)
     attention_BS, global_BS = masks(2, 40, padding=(0, 9), global_rows=((0, 1, 9), (0,)))
     for model in (stock, fast):
@@ -128,6 +128,21 @@ def test_gradients_of_weights_equal_stock() -> None:
         torch.testing.assert_close(
             found[name] / scale, gradient / scale, atol=1e-5, rtol=1e-5, msg=lambda text, name=name: f"{name}: {text}"
         )
+
+
+def test_a_hook_on_a_projection_sees_the_whole_sequence() -> None:
+    stock = longformer()
+    attention_BS, global_BS = masks(2, 40, padding=(0, 9), global_rows=((0, 1), (0, 1)))
+    plain, _ = outputs_and_gradient(stock, embeddings(2, 40), attention_BS, global_BS)
+    results = []
+    for model, rows_axis in ((stock, 0), (fast_twin(stock), 1)):  # the stock attention projects (S, B, D)
+        for layer in model.encoder.layer:
+            for projection in (layer.attention.self.key_global, layer.attention.self.value_global):
+                projection.register_forward_hook(lambda _module, _inputs, output, axis=rows_axis: output.roll(1, dims=axis))
+        results.append(outputs_and_gradient(model, embeddings(2, 40), attention_BS, global_BS))
+    for left, right in zip(*results, strict=True):
+        torch.testing.assert_close(right, left, atol=1e-5, rtol=1e-5)
+    assert not torch.allclose(results[0][0], plain)
 
 
 def test_padding_does_not_reach_real_rows_and_gradients_stay_finite() -> None:
