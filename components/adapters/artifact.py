@@ -1,13 +1,13 @@
 """Artifact format 1: a folder with JSON and safetensors that any tool can read; no pickle, no code.
 
-The fact a newcomer gets wrong: `adapter.prefix` is stored materialised, so a reparametrised adapter loads as a plain one.
+The fact a newcomer gets wrong: a reparametrised prefix is stored materialised and loads as a plain one; a folder that holds the reparametrisation's own tensors loads reparametrised.
 """
 
 import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from safetensors import SafetensorError
@@ -19,7 +19,7 @@ from components.adapters.model import AdaptedModel, adapt, train_in_float32
 from components.atomic_folder import atomic_folder
 from components.backbones import family_of
 from components.config import validate
-from components.config.schema import ClassificationHeadConfig, PrefixPropagationConfig
+from components.config.schema import ADAPTER_CONFIGS, AdapterConfig, ClassificationHeadConfig
 from components.errors import ArtifactError, ConfigError
 
 FORMAT = 1
@@ -56,19 +56,22 @@ def write_artifact(
     folder: str | Path,
     tensors: Mapping[str, Tensor],
     *,
-    adapter_config: PrefixPropagationConfig,
+    adapter_config: AdapterConfig,
     head_config: ClassificationHeadConfig,
     backbone_info: Mapping[str, Any],
     training: Mapping[str, Any] | None = None,
 ) -> Path:
     """Write gathered tensors (see AdaptedModel.artifact_tensors) as format 1, atomically; an earlier artifact in the same place is replaced."""
     folder = Path(folder)
+    if folder.is_file():
+        raise ArtifactError(f"'{folder}' is a file. Give a new folder: nothing was written.")
     if folder.exists() and any(folder.iterdir()) and not (folder / CONFIG_FILE).is_file():
         raise ArtifactError(f"'{folder}' is not empty and holds no adapter. Give a new folder: nothing was written.")
     for name, tensor in tensors.items():
         _check_finite(name, tensor)
     config = {
         "format": FORMAT,
+        "method": adapter_config.method,
         **json.loads(adapter_config.model_dump_json(exclude={"reparametrization", "reparametrization_hidden"})),
         "backbone": dict(backbone_info),
         "head": {"task": "classification", **json.loads(head_config.model_dump_json())},
@@ -113,6 +116,8 @@ def read_adapter_config(folder: str | Path) -> dict[str, Any]:
         raise ArtifactError(f"'{folder}' holds no {CONFIG_FILE}. Give a folder written by save_adapter.") from error
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise ArtifactError(f"{path} is not readable as JSON: {error}") from error
+    if not isinstance(config, dict):
+        raise ArtifactError(f"{path} holds {type(config).__name__}, expected a JSON object. Give a folder written by save_adapter.")
     if config.get("format") != FORMAT:
         raise ArtifactError(f"{path} has format {config.get('format')!r}; this version reads format {FORMAT}. Use a newer prefixprop.")
     return config
@@ -135,16 +140,33 @@ def load_adapter(backbone: nn.Module, folder: str | Path) -> AdaptedModel:
     return model.eval()
 
 
-def _configs(config: Mapping[str, Any], tensors: Mapping[str, Tensor], folder: str | Path) -> tuple[PrefixPropagationConfig, ClassificationHeadConfig]:
-    own = {name: config[name] for name in PrefixPropagationConfig.model_fields if name in config}
-    own.setdefault("prefix_length", tensors["adapter.prefix"].shape[1] if "adapter.prefix" in tensors else 1)
+def _configs(
+    config: Mapping[str, Any], tensors: Mapping[str, Tensor], folder: str | Path
+) -> tuple[AdapterConfig, ClassificationHeadConfig]:
+    method = config.get("method", "prefix_propagation")
+    model = ADAPTER_CONFIGS.get(method)
+    if model is None:
+        raise ArtifactError(
+            f"'{folder}' has method {method!r}, which this version does not know. Known: {', '.join(ADAPTER_CONFIGS)}. Use a newer prefixprop."
+        )
+    own = {name: config[name] for name in model.model_fields if name in config} | {"method": method}
+    if "prefix_length" in model.model_fields and "prefix_length" not in own:
+        lengths = [tensors[f"adapter.{name}"].shape[-2] for name in ("prefix", "prefix_key", "prompt") if f"adapter.{name}" in tensors]
+        own |= {"prefix_length": lengths[0]} if lengths else {}
+    if "reparametrization" in model.model_fields:
+        # A prefix is stored materialised, so it loads as a plain one, unless the folder holds the network that produces it.
+        networks = [
+            tensor for name, tensor in tensors.items() if name.startswith("adapter.") and name.endswith("reparametrization.down.bias")
+        ]
+        own["reparametrization"] = "mlp" if networks else "none"
+        if networks:
+            own["reparametrization_hidden"] = networks[0].numel()
     head = config.get("head") or {}
     if head.get("task", "classification") != "classification":
         raise ArtifactError(f"'{folder}' has task '{head['task']}'; this version reads classification.")
     fields = {name: head[name] for name in ClassificationHeadConfig.model_fields if name in head}
     try:
-        # A stored prefix is materialised, so it loads as a plain one.
-        return validate(PrefixPropagationConfig, own | {"reparametrization": "none"}), validate(ClassificationHeadConfig, fields)
+        return cast("AdapterConfig", validate(model, own)), validate(ClassificationHeadConfig, fields)
     except ConfigError as error:
         raise ArtifactError(f"{Path(folder) / CONFIG_FILE}: {error}") from error
 
@@ -166,9 +188,13 @@ def _check_backbone(stored: Mapping[str, Any], backbone: nn.Module) -> None:
     if stored.get("config_sha256") in (None, structure_sha256(structure)):
         return
     known = stored.get("structure") or {}
-    differing = [f"{name}: {known.get(name)} then, {structure.get(name)} here" for name in STRUCTURE if known.get(name) != structure.get(name)]
+    differing = [
+        f"{name}: {known.get(name)} then, {structure.get(name)} here" for name in STRUCTURE if known.get(name) != structure.get(name)
+    ]
     raise ArtifactError(
-        f"The adapter was trained on another backbone ({stored.get('name_or_path')}): " + ("; ".join(differing) or "its config hash differs") + ". Load the backbone it names."
+        f"The adapter was trained on another backbone ({stored.get('name_or_path')}): "
+        + ("; ".join(differing) or "its config hash differs")
+        + ". Load the backbone it names."
     )
 
 
@@ -177,10 +203,14 @@ def _copy_into(model: AdaptedModel, tensors: Mapping[str, Tensor]) -> None:
     missing = sorted(name for name in expected if name not in tensors and not name.startswith("backbone."))
     unknown = sorted(set(tensors) - set(expected))
     if missing or unknown:
-        raise ArtifactError(f"{TENSOR_FILE} does not fit: missing {', '.join(missing) or 'nothing'}; unknown {', '.join(unknown) or 'nothing'}.")
+        raise ArtifactError(
+            f"{TENSOR_FILE} does not fit: missing {', '.join(missing) or 'nothing'}; unknown {', '.join(unknown) or 'nothing'}."
+        )
     for name, tensor in tensors.items():
         if tensor.shape != expected[name].shape:
-            raise ArtifactError(f"{name} has shape {tuple(tensor.shape)}; this backbone and adapter_config.json need {tuple(expected[name].shape)}.")
+            raise ArtifactError(
+                f"{name} has shape {tuple(tensor.shape)}; this backbone and adapter_config.json need {tuple(expected[name].shape)}."
+            )
         _check_finite(name, tensor)
     with torch.no_grad():
         for name, tensor in tensors.items():

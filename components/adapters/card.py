@@ -12,7 +12,8 @@ def card(config: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> str:
     count = sum(tensor.numel() for tensor in tensors.values())
     labels = ", ".join(f"`{label}`" for label in head.get("labels") or ()) or "not named"
     rows = "\n".join(f"| `{name}` | {tuple(tensor.shape)} | {tensor.numel():,} |" for name, tensor in tensors.items())
-    return f"""# {config["method"]} adapter, prefix length {config["prefix_length"]}
+    length = f", prefix length {config['prefix_length']}" if config.get("prefix_length") else ""
+    return f"""# {config["method"]} adapter{length}
 
 | | |
 |---|---|

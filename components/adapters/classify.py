@@ -13,7 +13,13 @@ if TYPE_CHECKING:
 
 
 def classify(
-    model: AdaptedModel, tokenizer: "PreTrainedTokenizerBase", texts: Sequence[str], *, max_tokens: int, batch_size: int = 8, temperature: float = 1.0
+    model: AdaptedModel,
+    tokenizer: "PreTrainedTokenizerBase",
+    texts: Sequence[str],
+    *,
+    max_tokens: int,
+    batch_size: int = 8,
+    temperature: float = 1.0,
 ) -> "np.ndarray[Any, np.dtype[np.float32]]":
     """Probabilities (N, C), float32, in the order of `texts`.
 

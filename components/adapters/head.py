@@ -44,7 +44,7 @@ def pool(hidden_BSD: Tensor, attention_mask_BT: Tensor, *, prefix_length: int, p
 
 def pooled_row(attention_mask_BT: Tensor, *, prefix_length: int, pooling: str) -> Tensor | None:
     """The row (B,) of the hidden states that is classified; None where it takes more than one. A backbone that knows it need not compute the others in its last layer."""
-    if pooling == "prefix":
+    if pooling == "prefix" and prefix_length:
         return attention_mask_BT.new_zeros(attention_mask_BT.shape[0], dtype=torch.long)
     if pooling in ("cls", "prefix"):
         return prefix_length + attention_mask_BT.argmax(dim=1)

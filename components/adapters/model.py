@@ -26,7 +26,7 @@ from components.adapters import (
     prompt_tuning,
     propagation_and_prefix_tuning,
 )
-from components.adapters.head import ClassificationHead, pool
+from components.adapters.head import ClassificationHead, pool, pooled_row
 from components.adapters.method import Contribution
 from components.backbones import family_of
 from components.config.schema import AdapterConfig, ClassificationHeadConfig
@@ -82,6 +82,9 @@ class AdaptedModel(nn.Module):
         rows = self.adapter.rows
         contribution = self.adapter.contribute(self.adapter(), batch_size=input_ids.shape[0])
         inputs = self.family.prefixed_inputs(self.backbone, input_ids, mask_BT, rows, prompt_BPD=contribution.prompt_BPD)
+        pooled_B = pooled_row(mask_BT, prefix_length=rows.prefix, pooling=self.head_config.pooling)
+        if pooled_B is not None and not contribution.changes_attention:
+            inputs |= self.family.only_rows(self.backbone, rows.key_value + pooled_B[:, None])
         with self._contributed(contribution):
             hidden_BSD = self.backbone(**inputs).last_hidden_state[:, rows.key_value :]
         logits_BC = self.head(pool(hidden_BSD, mask_BT, prefix_length=rows.prefix, pooling=self.head_config.pooling))

@@ -89,6 +89,9 @@ class Decoder:
             for handle in handles:
                 handle.remove()
 
+    def only_rows(self, backbone: "nn.Module", row_BR: "Tensor") -> dict[str, Any]:
+        return {}
+
     def check_positions(self, config: Mapping[str, Any], *, max_tokens: int, prefix_length: int) -> None:
         usable = config["max_position_embeddings"]
         if max_tokens + prefix_length > usable:

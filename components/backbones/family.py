@@ -1,13 +1,37 @@
 """What every backbone family answers, so that adapters, data checks and the planner need not know the model class.
 
-Shapes: B batch, P prefix, T text tokens, S = P + T, D hidden. The prefix always fills rows 0..P-1 of the hidden states, whatever the padding side of the text.
+Shapes: B batch, P prefix, T text tokens, S all rows, D hidden, H heads, E head size, K key/value width.
+Rows stand in this order whatever the padding side of the text: [key/value rows | prefix rows | text].
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Rows that a method puts before the text, and the positions it moves the text by."""
+
+    prefix: int = 0
+    """Rows of a prefix: mask 1, in Longformer global; position 0, 1, ...; read by pooling `prefix`."""
+    key_value: int = 0
+    """Rows whose keys and values are replaced in every layer; every row sees them, nobody reads their states."""
+    offset: int = 0
+    """Positions between 0 and the text's first, reserved for the prefix."""
+
+
+@dataclass(frozen=True)
+class AttentionSizes:
+    """`key_value_heads` is smaller than `heads` with grouped-query attention."""
+
+    heads: int
+    key_value_heads: int
+    head_size: int
 
 
 class BackboneFamily(Protocol):
@@ -17,13 +41,32 @@ class BackboneFamily(Protocol):
     model_types: tuple[str, ...]
     """`config.model_type` values that this family reads."""
     trained_with_prefix: tuple[str, ...]
-    """Backbone parameters that the method trains beside prefix and head."""
+    """Backbone parameters that the paper's prefix methods train beside prefix and head."""
+    lora_targets: tuple[str, ...]
+    """Linear modules that LoRA updates unless told otherwise: query and value projections."""
 
     def layers(self, backbone: "nn.Module") -> "Sequence[nn.Module]":
-        """The layers before each of which the prefix is added, in order; each takes the hidden states as its first argument."""
+        """The layers before each of which a prefix is added, in order; each takes the hidden states as its first argument."""
 
-    def prefixed_inputs(self, backbone: "nn.Module", input_ids_BT: "Tensor", attention_mask_BT: "Tensor", prefix_length: int) -> dict[str, Any]:
-        """Keyword arguments of the backbone's forward for P prefix rows (zero embeddings) before the text."""
+    def attention_sizes(self, backbone: "nn.Module") -> AttentionSizes:
+        """Heads and their size."""
+
+    def prefixed_inputs(
+        self, backbone: "nn.Module", input_ids_BT: "Tensor", attention_mask_BT: "Tensor", rows: Rows, *, prompt_BPD: "Tensor | None" = None
+    ) -> dict[str, Any]:
+        """Keyword arguments of the backbone's forward, with `rows` before the text; `prompt_BPD`: embeddings of the prefix rows (zeros without it)."""
+
+    def replaced_keys_and_values(self, layer: "nn.Module", key_BPK: "Tensor", value_BPK: "Tensor") -> AbstractContextManager[None]:
+        """Context in which the first P rows of this layer have these keys and values, local and global; keys are taken as they are, no rotary rotation moves them."""
+
+    def released_indexing(self, layer: "nn.Module", count: int) -> AbstractContextManager[None]:
+        """Context in which the text rows 1..count take the global path as queries: the paper's released prefix-tuning. Raises BackboneError where the family has none."""
+
+    def added_to_attention(self, layer: "nn.Module", extra: "Callable[[Tensor], Tensor]") -> AbstractContextManager[None]:
+        """Context in which extra(query (B, S, H, E)) is added to the mixed values before the output projection; queries are projected, neither scaled nor rotated."""
+
+    def only_rows(self, backbone: "nn.Module", row_BR: "Tensor") -> dict[str, Any]:
+        """Further keyword arguments that let the backbone compute only these rows in its last layer; empty where it cannot."""
 
     def check_positions(self, config: Mapping[str, Any], *, max_tokens: int, prefix_length: int) -> None:
         """Raise BackboneError where text and prefix together need more positions than the backbone has."""

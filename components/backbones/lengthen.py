@@ -21,11 +21,23 @@ def longformer_config(config: Mapping[str, Any], *, positions: int, attention_wi
     """
     kind = config.get("model_type")
     if kind not in LENGTHENED_TYPES:
-        raise BackboneError(f"backbone.lengthen_to works on {', '.join(LENGTHENED_TYPES)} checkpoints; this one is '{kind}'. Remove backbone.lengthen_to.")
+        raise BackboneError(
+            f"backbone.lengthen_to works on {', '.join(LENGTHENED_TYPES)} checkpoints; this one is '{kind}'. Remove backbone.lengthen_to."
+        )
     if config.get("position_embedding_type", "absolute") != "absolute":
-        raise BackboneError(f"backbone.lengthen_to needs absolute learnt positions; this checkpoint has {config['position_embedding_type']}.")
+        raise BackboneError(
+            f"backbone.lengthen_to needs absolute learnt positions; this checkpoint has {config['position_embedding_type']}."
+        )
     pad = config["pad_token_id"]
-    kept = ("vocab_size", "hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size", "hidden_act", "hidden_dropout_prob")
+    kept = (
+        "vocab_size",
+        "hidden_size",
+        "num_hidden_layers",
+        "num_attention_heads",
+        "intermediate_size",
+        "hidden_act",
+        "hidden_dropout_prob",
+    )
     kept += ("attention_probs_dropout_prob", "initializer_range", "layer_norm_eps")
     return {
         "model_type": "longformer",
@@ -83,7 +95,7 @@ def main() -> None:
     parser.add_argument("--positions", type=int, default=4096, help="usable positions in tokens")
     parser.add_argument("--attention-window", type=int, default=256, help="local window in tokens, both sides together")
     given = parser.parse_args()
-    print(lengthen(given.source, given.target, positions=given.positions, attention_window=given.attention_window))
+    print(lengthen(given.source, given.target, positions=given.positions, attention_window=given.attention_window))  # noqa: T201
 
 
 if __name__ == "__main__":

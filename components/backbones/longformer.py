@@ -64,9 +64,11 @@ class Longformer:
             (attention.value_global, value_BPK),
         ]
         handles = [module.register_forward_hook(_replace_first_rows(prefix_BPK, rows_first)) for module, prefix_BPK in places]
+        attention.replaces_projected_rows = True  # the fast attention asks: it may otherwise leave out projecting the sequence
         try:
             yield
         finally:
+            del attention.replaces_projected_rows
             for handle in handles:
                 handle.remove()
 
@@ -84,7 +86,7 @@ class Longformer:
         attention = layer.attention.self  # type: ignore[union-attr]
 
         def add(module: Any, args: tuple[Any, ...], kwargs: dict[str, Any], output: tuple[Any, ...]) -> tuple[Any, ...]:
-            query_BSD = _queries(module, args[0], kwargs["is_index_global_attn"])
+            query_BSD = _queries(module, args[0], kwargs["attention_mask"] > 0)
             extra_BSHE = extra(query_BSD.unflatten(-1, (module.num_heads, module.head_dim)))
             return (output[0] + extra_BSHE.flatten(2).to(output[0].dtype), *output[1:])
 
@@ -93,6 +95,11 @@ class Longformer:
             yield
         finally:
             handle.remove()
+
+    def only_rows(self, backbone: "nn.Module", row_BR: "Tensor") -> dict[str, Any]:
+        from components.backbones.longformer_attention import takes_output_rows
+
+        return {"output_rows": row_BR} if takes_output_rows(backbone) else {}
 
     def check_positions(self, config: Mapping[str, Any], *, max_tokens: int, prefix_length: int) -> None:
         usable = config["max_position_embeddings"] - config["pad_token_id"] - 1
@@ -111,7 +118,7 @@ class Longformer:
         install_fast_attention(backbone)
 
 
-def _positions_BS(input_ids_BT: "Tensor", rows: Rows, pad: int) -> "Tensor":  # noqa: N802  (shape suffix)
+def _positions_BS(input_ids_BT: "Tensor", rows: Rows, pad: int) -> "Tensor":
     """Position ids: 0 for key/value rows (no matter which), 0..P-1, then (cumsum(ids != pad) + offset) * (ids != pad) + pad."""
     import torch
 
@@ -147,8 +154,8 @@ def _released_indexing(count: int) -> Any:
 
     def hook(module: Any, args: tuple[Any, ...], kwargs: dict[str, Any], output: tuple[Any, ...]) -> tuple[Any, ...]:
         hidden_BSD = args[0]
-        is_global_BS, is_masked_BS = kwargs["is_index_global_attn"], kwargs["is_index_masked"]
-        batch, length, width = hidden_BSD.shape
+        is_global_BS, is_masked_BS = kwargs["attention_mask"] > 0, kwargs["attention_mask"] < 0
+        length, width = hidden_BSD.shape[1:]
         first_text_B = length - 1 - is_global_BS.flip(1).long().argmax(dim=1)
         rows_BR = (first_text_B[:, None] + torch.arange(1, count + 1, device=hidden_BSD.device)).clamp(max=length - 1)
         index_BRD = rows_BR[..., None].expand(-1, -1, width)

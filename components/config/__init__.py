@@ -2,6 +2,8 @@
 
 from components.config.loading import config_sha256, load_experiment, resolved, validate
 from components.config.schema import (
+    ADAPTER_CONFIGS,
+    AdapterConfig,
     BackboneConfig,
     ClassificationHeadConfig,
     DataConfig,
@@ -13,6 +15,8 @@ from components.config.schema import (
 from components.config.space import trial_config
 
 __all__ = [
+    "ADAPTER_CONFIGS",
+    "AdapterConfig",
     "BackboneConfig",
     "ClassificationHeadConfig",
     "DataConfig",

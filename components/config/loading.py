@@ -16,7 +16,7 @@ from typing import Annotated, Any, TypeVar, Union, get_args, get_origin
 import yaml
 from pydantic import BaseModel, ValidationError
 
-from components.config.schema import ExperimentConfig
+from components.config.schema import ADAPTER_CONFIGS, DOMAIN_KINDS, ExperimentConfig
 from components.errors import ConfigError
 
 Model = TypeVar("Model", bound=BaseModel)
@@ -150,9 +150,15 @@ def validate(model: type[Model], values: Mapping[str, Any]) -> Model:
 
 
 def _explain(model: type[BaseModel], item: Any) -> str:
-    path = ".".join(str(part) for part in item["loc"] if part not in ("choice", "log_uniform", "uniform", "integer", "grid"))
+    # Locations inside a union carry the chosen member's tag, which is no part of the dotted path.
+    tags = [part for part in item["loc"] if part in DOMAIN_KINDS or part in ADAPTER_CONFIGS]
+    path = ".".join(str(part) for part in item["loc"] if part not in tags)
     given = item["input"]
+    if item["type"] == "adapter_method":
+        return f"adapter.method {json.dumps(given.get('method') if isinstance(given, dict) else given, default=str)} is unknown. Known: {', '.join(ADAPTER_CONFIGS)}."
     if item["type"] == "extra_forbidden":
+        if tags and path in config_paths(model):
+            return f"{path} is no setting of '{tags[0]}'. Remove it or choose another method."
         return f"Unknown config path '{path}'.{_did_you_mean(path, config_paths(model))}"
     if item["type"] == "missing":
         return f"{path} is required and missing. Add it to the experiment file or give --set {path}=..."

@@ -41,30 +41,164 @@ class BackboneConfig(Config):
     """Dropout probability on attention weights while training; null keeps the checkpoint's own."""
 
 
-class PrefixPropagationConfig(Config):
-    """Prefix-propagation (Li et al., ACL 2023): trainable vectors added to the first P hidden states before every layer."""
+class _NoPrefix(Config):
+    """A method without prefix positions."""
 
-    method: Literal["prefix_propagation"] = "prefix_propagation"
+    @property
+    def prefix_length(self) -> int:
+        """Positions beside the text: none."""
+        return 0
+
+
+class _Prefix(Config):
+    """What every trained prefix has."""
+
     prefix_length: PositiveInt = 8
     """Prefix length P in positions."""
     dropout: Fraction | None = None
     """Dropout probability on the prefix, drawn per example; null takes the backbone's hidden dropout."""
     init_std: Annotated[float, Field(gt=0.0)] = 0.02
     """Standard deviation of the normal initialisation."""
+
+
+class _ReparametrizedPrefix(_Prefix):
+    """A prefix that a small network may produce while it is trained."""
+
     reparametrization: Literal["none", "mlp"] = "none"
-    """`mlp`: Embedding(P, D) -> Linear(D, hidden) -> Tanh -> Linear(hidden, L*D), stored materialised."""
+    """`mlp`: Embedding(P, D) -> Linear(D, hidden) -> Tanh -> Linear(hidden, ...), stored materialised."""
     reparametrization_hidden: PositiveInt = 512
     """Hidden width of the reparametrisation. Only read with `mlp`."""
 
 
-AdapterConfig = PrefixPropagationConfig
+class PrefixPropagationConfig(_ReparametrizedPrefix):
+    """Prefix-propagation (Li et al., ACL 2023): trainable vectors added to the first P hidden states before every layer."""
+
+    method: Literal["prefix_propagation"] = "prefix_propagation"
+
+
+class PrefixTuningConfig(_ReparametrizedPrefix):
+    """Prefix-tuning (P-tuning v2): trainable keys and values that every position of every layer sees."""
+
+    method: Literal["prefix_tuning"] = "prefix_tuning"
+    released_indexing: bool = False
+    """Only for comparison with the paper's release: its index error, by which text rows 1..P take the global path, on Longformer."""
+
+
+class PropagationAndPrefixTuningConfig(_ReparametrizedPrefix):
+    """Prefix-propagation and prefix-tuning together, each with its own P positions."""
+
+    method: Literal["propagation_and_prefix_tuning"] = "propagation_and_prefix_tuning"
+    released_indexing: bool = False
+    """Only for comparison with the paper's release: see prefix_tuning."""
+
+
+class PromptTuningConfig(_Prefix):
+    """Prompt-tuning: trainable embeddings of P positions before the text, at the first layer only."""
+
+    method: Literal["prompt_tuning"] = "prompt_tuning"
+
+
+class AdaptivePrefixPropagationConfig(_Prefix):
+    """Prefix-propagation with a trained gate per layer and prefix position."""
+
+    method: Literal["adaptive_prefix_propagation"] = "adaptive_prefix_propagation"
+
+
+class AdaptivePrefixTuningConfig(_Prefix):
+    """Prefix-tuning with a trained gate per layer and prefix position on its keys and values."""
+
+    method: Literal["adaptive_prefix_tuning"] = "adaptive_prefix_tuning"
+
+
+class KernelPrefixConfig(_Prefix):
+    """Prefix-tuning outside the softmax: a kernel smoother over the prefix, added with a trained factor alpha per layer."""
+
+    method: Literal["kernel_prefix"] = "kernel_prefix"
+    kernel: Literal["exp", "rbf", "polynomial"] = "exp"
+    """K'(q, k): exp(q.k/sqrt(E)), exp(-|q-k|^2 / (2 lengthscale^2)), or (q.k/sqrt(E) + 1)^2, E the head size."""
+    lengthscale: Annotated[float, Field(gt=0.0)] = 64.0
+    """Width of the RBF kernel. Only read with `rbf`."""
+    alpha_init: float = 0.005
+    """Starting value of alpha in every layer."""
+
+
+class PrefixMemoryConfig(_NoPrefix):
+    """Prefix memory ("Prefix-Tuning+"): a trained matrix per layer and head, phi(q) M added to the attention's output. It has no prefix length."""
+
+    method: Literal["prefix_memory"] = "prefix_memory"
+
+
+class LoraConfig(_NoPrefix):
+    """LoRA, by the peft library: a trained low-rank update of chosen matrices."""
+
+    method: Literal["lora"] = "lora"
+    rank: PositiveInt = 8
+    """Rank r: r * (in + out) trained parameters per matrix."""
+    alpha: Annotated[float, Field(gt=0.0)] = 16.0
+    """Scale: the update is multiplied by alpha / rank."""
+    dropout: Fraction = 0.0
+    """Dropout probability on the update's input."""
+    targets: Annotated[tuple[str, ...], Field(min_length=1)] | None = None
+    """Names of linear modules inside each layer; null takes the family's query and value projections."""
+
+
+class FullFineTuningConfig(_NoPrefix):
+    """All weights of the backbone are trained."""
+
+    method: Literal["full_fine_tuning"] = "full_fine_tuning"
+
+
+class HeadOnlyConfig(_NoPrefix):
+    """Only the classification head is trained: the control."""
+
+    method: Literal["head_only"] = "head_only"
+
+
+ADAPTER_CONFIGS: dict[str, type[Config]] = {
+    "prefix_propagation": PrefixPropagationConfig,
+    "prefix_tuning": PrefixTuningConfig,
+    "prompt_tuning": PromptTuningConfig,
+    "propagation_and_prefix_tuning": PropagationAndPrefixTuningConfig,
+    "head_only": HeadOnlyConfig,
+    "full_fine_tuning": FullFineTuningConfig,
+    "lora": LoraConfig,
+    "adaptive_prefix_propagation": AdaptivePrefixPropagationConfig,
+    "adaptive_prefix_tuning": AdaptivePrefixTuningConfig,
+    "prefix_memory": PrefixMemoryConfig,
+    "kernel_prefix": KernelPrefixConfig,
+}
+"""Every value of adapter.method with its settings; components/adapters implements each."""
+
+
+def _adapter_method(value: Any) -> Any:
+    return value.get("method", "prefix_propagation") if isinstance(value, dict) else getattr(value, "method", None)
+
+
+AdapterConfig = Annotated[
+    Annotated[PrefixPropagationConfig, Tag("prefix_propagation")]
+    | Annotated[PrefixTuningConfig, Tag("prefix_tuning")]
+    | Annotated[PromptTuningConfig, Tag("prompt_tuning")]
+    | Annotated[PropagationAndPrefixTuningConfig, Tag("propagation_and_prefix_tuning")]
+    | Annotated[HeadOnlyConfig, Tag("head_only")]
+    | Annotated[FullFineTuningConfig, Tag("full_fine_tuning")]
+    | Annotated[LoraConfig, Tag("lora")]
+    | Annotated[AdaptivePrefixPropagationConfig, Tag("adaptive_prefix_propagation")]
+    | Annotated[AdaptivePrefixTuningConfig, Tag("adaptive_prefix_tuning")]
+    | Annotated[PrefixMemoryConfig, Tag("prefix_memory")]
+    | Annotated[KernelPrefixConfig, Tag("kernel_prefix")],
+    Discriminator(
+        _adapter_method,
+        custom_error_type="adapter_method",
+        custom_error_message="adapter.method is unknown. Known: " + ", ".join(ADAPTER_CONFIGS),
+    ),
+]
 
 
 class HeadConfig(Config):
     """The trained classification head. The labels come from the data."""
 
     pooling: Literal["prefix", "cls", "mean", "last"] = "prefix"
-    """Which row is classified: first prefix position, first text token, mean over text tokens, or last text token."""
+    """Which row is classified: first prefix position (of a method without prefix rows: first text token), first text token, mean over text tokens, or last text token."""
     dropout: Fraction | None = None
     """Dropout probability in the head; null takes the backbone's hidden dropout."""
 
@@ -329,6 +463,8 @@ class SearchConfig(Config):
     asha: AshaConfig = AshaConfig()
     concurrent_slots: PositiveInt = 1
     """Trial slots that run at the same time; each holds one worker group with the backbone loaded."""
+    reuse_trials: bool = True
+    """Take over a trial of an earlier search of this experiment where configuration, documents and code are the same, instead of training it again."""
     max_failures: Annotated[int, Field(ge=0)] = 1
     """How often a trial whose worker died is started again from its last checkpoint."""
 

@@ -24,7 +24,9 @@ def check_space(config: ExperimentConfig) -> None:
             raise ConfigError(f"{where}: {error}") from error
         fixed = next((prefix for prefix in FIXED_IN_A_SLOT if path == prefix or path.startswith(prefix + ".")), None)
         if fixed is not None:
-            raise ConfigError(f"{where}: '{fixed}' stays the same within one search, because trials share the loaded backbone and data. Run one search per value.")
+            raise ConfigError(
+                f"{where}: '{fixed}' stays the same within one search, because trials share the loaded backbone and data. Run one search per value."
+            )
         if config.search.searcher == "grid" and isinstance(domain, LogUniform | Uniform):
             raise ConfigError(f"{where}: the grid searcher needs values to enumerate. Use {{choice: [...]}} or search.searcher=random.")
         for value in corner_values(domain):

@@ -40,7 +40,7 @@ def finalize(
 
     The temperature is fitted on validation data only.
     """
-    best = load_checkpoint(checkpoint_folder, resume_key=resume_key(config, world_size=session.world.size)).best
+    best = load_checkpoint(checkpoint_folder, resume_key=resume_key(config, data.fingerprint, world_size=session.world.size)).best
     with session.engine(_with_plain_prefix(config), data.labels, parameters=best) as (model, engine):
         logits = {}
         for name in ("validation", "test"):
@@ -81,5 +81,6 @@ def finalize(
 def _with_plain_prefix(config: TrainConfig) -> TrainConfig:
     """Stored prefixes are materialised: evaluate them without the reparametrisation."""
     values = resolved(config)
-    set_path(values, "adapter.reparametrization", "none")
+    if "reparametrization" in values["adapter"]:
+        set_path(values, "adapter.reparametrization", "none")
     return validate(TrainConfig, values)

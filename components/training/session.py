@@ -1,9 +1,9 @@
 """What a worker keeps between trials: the loaded backbone and its tokenizer.
 
-Loading costs seconds to minutes, a further trial only its own steps. A trial leaves nothing behind: its engine's hooks are removed and the few backbone parameters it trained are put back.
+Loading costs seconds to minutes, a further trial only its own steps. A trial leaves nothing behind: its engine's hooks are removed and the backbone parameters it trained are put back.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,13 +25,16 @@ DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
 @dataclass(frozen=True)
 class Session:
-    """One worker's share of a trial slot. `trained_weights`: starting values of the backbone parameters that the method trains."""
+    """One worker's share of a trial slot.
+
+    `starting_weights`: float32 values on the CPU, as loaded, of the backbone parameters that any trial so far has trained. It grows before a method trains further ones (full fine-tuning: all).
+    """
 
     config: TrainConfig
     world: World
     backbone: Any
     tokenizer: Any
-    trained_weights: Mapping[str, Tensor]
+    starting_weights: dict[str, Tensor]
 
     @property
     def pad_token_id(self) -> int:
@@ -46,9 +49,12 @@ class Session:
         `parameters`: starting values by name (a checkpoint's); without them the adapter is initialised from config.seed. Raises ConfigError where `config` needs another session.
         """
         if _loaded_for(config) != _loaded_for(self.config):
-            raise ConfigError("backbone, zero, training.precision and training.gradient_checkpointing stay the same within a session; start another one.")
-        self._set_backbone(self.trained_weights)
+            raise ConfigError(
+                "backbone, zero, training.precision and training.gradient_checkpointing stay the same within a session; start another one."
+            )
+        self._put_starting_weights_back()
         model = self._new_model(config, labels)
+        self._keep_starting_weights(model.adapter.trained_in_backbone)
         if parameters is not None:
             _set_parameters(model, parameters)
         engine = build_engine(model, config, self.world)
@@ -56,19 +62,29 @@ class Session:
         yield model, engine
         # Only after an orderly end: an error on one rank alone must surface there, not wait in a collective for ranks that went on.
         engine.close()
-        self._set_backbone(self.trained_weights)
+        self._put_starting_weights_back()
 
     def _new_model(self, config: TrainConfig, labels: tuple[str, ...]) -> AdaptedModel:
         head = ClassificationHeadConfig(pooling=config.head.pooling, dropout=config.head.dropout, num_labels=len(labels), labels=labels)
         torch.manual_seed(config.seed)
         return adapt(self.backbone, config.adapter, head)
 
-    def _set_backbone(self, values: Mapping[str, Tensor]) -> None:
-        named = {name: self.backbone.get_parameter(name) for name in values}
-        with torch.no_grad(), gathered(list(named.values()), write=True):
-            for name, parameter in named.items():
+    def _keep_starting_weights(self, names: Iterable[str]) -> None:
+        for name in names:
+            if name not in self.starting_weights:
+                self.starting_weights[name] = _whole(self.backbone.get_parameter(name))
+
+    def _put_starting_weights_back(self) -> None:
+        for name, value in self.starting_weights.items():
+            parameter = self.backbone.get_parameter(name)
+            with torch.no_grad(), gathered([parameter], write=True):
                 if parameter.numel():
-                    parameter.copy_(values[name])
+                    parameter.copy_(value)
+
+
+def _whole(parameter: torch.nn.Parameter) -> Tensor:
+    with gathered([parameter]):
+        return parameter.detach().to("cpu", torch.float32).clone()
 
 
 def _set_parameters(model: AdaptedModel, values: Mapping[str, Tensor]) -> None:
@@ -92,9 +108,7 @@ def open_session(config: TrainConfig, world: World, *, cache_path: Path) -> Sess
         backbone.to(world.device)
     if config.training.gradient_checkpointing:
         backbone.activation_checkpointing_enable(activation_checkpointing_kwargs={"use_reentrant": False})
-    parameters = {name: backbone.get_parameter(name) for name in family_of(backbone).trained_with_prefix}
-    with gathered(list(parameters.values())):
-        weights = {name: parameter.detach().to("cpu", torch.float32).clone() for name, parameter in parameters.items()}
+    weights = {name: _whole(backbone.get_parameter(name)) for name in family_of(backbone).trained_with_prefix}
     for name, weight in weights.items():
         train_in_float32(backbone, name, weight)
-    return Session(config=config, world=world, backbone=backbone, tokenizer=load_tokenizer(config.backbone), trained_weights=weights)
+    return Session(config=config, world=world, backbone=backbone, tokenizer=load_tokenizer(config.backbone), starting_weights=weights)

@@ -96,7 +96,7 @@ def kernel(kind: str, query_E: Tensor, key_E: Tensor, lengthscale: float) -> Ten
     if kind == "rbf":
         return torch.exp(-((query_E - key_E) ** 2).sum() / (2 * lengthscale**2))
     assert kind == "polynomial"
-    return (query_E @ key_E / math.sqrt(len(key_E))) ** 2
+    return (query_E @ key_E / math.sqrt(len(key_E)) + 1) ** 2
 
 
 def dense_head(head: dict[str, Tensor], pooled_D: Tensor) -> Tensor:

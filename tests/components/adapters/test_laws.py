@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from transformers import BertConfig, BertModel
 
 from components.adapters import AdaptedModel, ClassificationHeadConfig, PrefixPropagationConfig, adapt, classify
 from components.adapters.head import pool
@@ -159,11 +160,6 @@ def test_too_long_a_prefix_and_an_unknown_backbone_are_refused() -> None:
     head = ClassificationHeadConfig(num_labels=2)
     with pytest.raises(BackboneError, match=r"adapter\.prefix_length 138"):
         adapt(build_tiny_longformer(), PrefixPropagationConfig(prefix_length=138), head)
+    bert = BertModel(BertConfig(hidden_size=8, num_hidden_layers=1, num_attention_heads=1, intermediate_size=8, vocab_size=9))
     with pytest.raises(BackboneError, match=r"No backbone family reads 'bert' models. Known model types: longformer, llama"):
-        from transformers import BertConfig, BertModel
-
-        adapt(
-            BertModel(BertConfig(hidden_size=8, num_hidden_layers=1, num_attention_heads=1, intermediate_size=8, vocab_size=9)),
-            PrefixPropagationConfig(),
-            head,
-        )
+        adapt(bert, PrefixPropagationConfig(), head)

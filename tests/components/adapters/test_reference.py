@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import save_file
 from transformers import LongformerConfig, LongformerModel
 
-from components.adapters import AdaptedModel, ClassificationHeadConfig, PrefixPropagationConfig, adapt, load_adapter
+from components.adapters import AdaptedModel, ClassificationHeadConfig, PrefixPropagationConfig, PrefixTuningConfig, adapt, load_adapter
 
 REFERENCE = Path(__file__).resolve().parents[4] / "shared" / "reference"
 TOLERANCE = 1e-5
@@ -31,12 +31,17 @@ def backbone_of(reference: dict[str, Any]) -> LongformerModel:
 
 
 def ours(reference: dict[str, Any], tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """Released names -> artifact names; the released table is (P, L*D)."""
+    """Released names -> artifact names; the released tables are (P, L*D), and (P, L*2*D) with a layer's key before its value."""
     renamed = {}
     for name, tensor in tensors.items():
         if name == "propagated_prefix_encoder.embedding.weight":
             layers = reference["config"]["num_hidden_layers"]
             renamed["adapter.prefix"] = tensor.unflatten(1, (layers, -1)).transpose(0, 1).contiguous()
+            continue
+        if name == "prefix_encoder.embedding.weight":
+            layers = reference["config"]["num_hidden_layers"]
+            both = tensor.unflatten(1, (layers, 2, -1)).permute(1, 2, 0, 3)
+            renamed |= {"adapter.prefix_key": both[:, 0].contiguous(), "adapter.prefix_value": both[:, 1].contiguous()}
             continue
         for old, new in NAMES.items():
             name = name.replace(old, new, 1) if name.startswith(old) else name
@@ -48,9 +53,21 @@ def trained_tensors(reference: dict[str, Any]) -> dict[str, torch.Tensor]:
     return ours(reference, {name: reference["state_dict"][name] for name, _ in reference["trainable"]})
 
 
+def pooling_of(reference: dict[str, Any]) -> Any:
+    """The release classifies row 0: the first prefix row, or the first text row where prefix-tuning adds none."""
+    return "cls" if reference["config"]["use_offset_pool_tok"] or reference["config"]["propagate_prefix"] == "none" else "prefix"
+
+
+def adapter_of(reference: dict[str, Any]) -> dict[str, Any]:
+    if reference["config"]["propagate_prefix"] == "none":
+        return {"method": "prefix_tuning", "prefix_length": 4, "released_indexing": True}
+    return {"method": "prefix_propagation", "prefix_length": 4}
+
+
 def by_surface(reference: dict[str, Any], folder: Path) -> AdaptedModel:
-    pooling = "cls" if reference["config"]["use_offset_pool_tok"] else "prefix"
-    model = adapt(backbone_of(reference), PrefixPropagationConfig(prefix_length=4), ClassificationHeadConfig(num_labels=5, pooling=pooling))
+    settings = adapter_of(reference)
+    config = (PrefixTuningConfig if settings["method"] == "prefix_tuning" else PrefixPropagationConfig).model_validate(settings)
+    model = adapt(backbone_of(reference), config, ClassificationHeadConfig(num_labels=5, pooling=pooling_of(reference)))
     with torch.no_grad():
         for name, parameter in model.trainable_parameters().items():
             parameter.copy_(trained_tensors(reference)[name])
@@ -58,13 +75,11 @@ def by_surface(reference: dict[str, Any], folder: Path) -> AdaptedModel:
 
 
 def by_folder(reference: dict[str, Any], folder: Path) -> AdaptedModel:
-    pooling = "cls" if reference["config"]["use_offset_pool_tok"] else "prefix"
     config = {
         "format": 1,
-        "method": "prefix_propagation",
-        "prefix_length": 4,
+        **adapter_of(reference),
         "backbone": {"name_or_path": "toy", "family": "longformer"},
-        "head": {"task": "classification", "num_labels": 5, "pooling": pooling},
+        "head": {"task": "classification", "num_labels": 5, "pooling": pooling_of(reference)},
     }
     (folder / "adapter_config.json").write_text(json.dumps(config))
     save_file(trained_tensors(reference), folder / "adapter_model.safetensors")
@@ -74,7 +89,7 @@ def by_folder(reference: dict[str, Any], folder: Path) -> AdaptedModel:
 @needs_reference
 @pytest.mark.parametrize("build", [by_surface, by_folder])
 @pytest.mark.parametrize("attention", ["stock", "auto"])
-@pytest.mark.parametrize("name", ["prop_full", "prop_padded", "prop_offset_pool"])
+@pytest.mark.parametrize("name", ["prop_full", "prop_padded", "prop_offset_pool", "prefix_full"])
 def test_released_logits_and_gradients(name: str, attention: str, build: Any, tmp_path: Path) -> None:
     reference = read(name)
     model = build(reference, tmp_path)
