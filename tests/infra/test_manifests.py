@@ -1,0 +1,66 @@
+"""The manifests parse, and say what the code relies on. Not covered: a real cluster taking them."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from typer.testing import CliRunner
+
+from components.config import load_experiment
+from pipelines.cli import app
+
+PROJECT = Path(__file__).resolve().parents[2]
+MANIFESTS = sorted((PROJECT / "infra").rglob("*.yaml"))
+
+
+def pinned(name: str) -> str:
+    found = re.search(rf"^{name}==(\S+)$", (PROJECT / "constraints.txt").read_text(encoding="utf-8"), re.MULTILINE)
+    assert found is not None
+    return found[1]
+
+
+def read(name: str) -> Any:
+    return yaml.safe_load((PROJECT / "infra" / name).read_text(encoding="utf-8"))
+
+
+@pytest.mark.parametrize("path", MANIFESTS, ids=lambda path: path.name)
+def test_a_manifest_is_one_yaml_document(path: Path) -> None:
+    assert isinstance(yaml.safe_load(path.read_text(encoding="utf-8")), dict)
+
+
+def overrides(words: list[str]) -> list[str]:
+    return [words[i + 1] for i, word in enumerate(words) if word == "--set"]
+
+
+def test_the_ray_job_runs_a_command_that_exists_on_the_pinned_ray() -> None:
+    spec = read("kuberay/rayjob.yaml")["spec"]
+    words = spec["entrypoint"].split()
+    assert words[:4] == ["python", "-m", "pipelines.cli", "search"]
+    load_experiment(words[4], overrides(words))
+    assert spec["rayClusterSpec"]["rayVersion"] == pinned("ray")
+
+
+def test_the_ray_job_has_room_for_its_slots() -> None:
+    spec = read("kuberay/rayjob.yaml")["spec"]
+    words = spec["entrypoint"].split()
+    config = load_experiment(words[4], overrides(words))
+    group = spec["rayClusterSpec"]["workerGroupSpecs"][0]
+    cpus = group["replicas"] * float(group["template"]["spec"]["containers"][0]["resources"]["limits"]["cpu"])
+    assert config.search.concurrent_slots * config.cluster.num_workers * config.cluster.cpus_per_worker <= cpus
+
+
+def test_the_cron_job_never_runs_twice_at_once_and_its_command_exists() -> None:
+    spec = read("kuberay/cronjob.yaml")["spec"]
+    assert spec["concurrencyPolicy"] == "Forbid"
+    container = spec["jobTemplate"]["spec"]["template"]["spec"]["containers"][0]
+    assert container["command"][0] == "prefixprop"
+    answer = CliRunner().invoke(app, [*container["command"][1:], *container["args"], "--dry-run"])
+    assert answer.exit_code == 0, answer.output
+
+
+def test_the_team_server_is_the_pinned_mlflow() -> None:
+    command = " ".join(read("mlflow/compose.yaml")["services"]["mlflow"]["command"])
+    assert f"mlflow=={pinned('mlflow')}" in command
+    assert "--allowed-hosts" in command
