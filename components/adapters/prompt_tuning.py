@@ -17,9 +17,7 @@ from components.config.schema import PromptTuningConfig
 class PromptTuning(nn.Module):
     """The trained embeddings."""
 
-    def __init__(
-        self, *, prefix_length: int, hidden_size: int, init_std: float, dropout: float, trained_in_backbone: tuple[str, ...]
-    ) -> None:
+    def __init__(self, *, prefix_length: int, hidden_size: int, init_std: float, dropout: float) -> None:
         super().__init__()
         self.rows = Rows(prefix=prefix_length, offset=prefix_length)
         self.trained_in_backbone: tuple[str, ...] = ()

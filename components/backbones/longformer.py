@@ -64,11 +64,9 @@ class Longformer:
             (attention.value_global, value_BPK),
         ]
         handles = [module.register_forward_hook(_replace_first_rows(prefix_BPK, rows_first)) for module, prefix_BPK in places]
-        attention.replaces_projected_rows = True  # the fast attention asks: it may otherwise leave out projecting the sequence
         try:
             yield
         finally:
-            del attention.replaces_projected_rows
             for handle in handles:
                 handle.remove()
 
