@@ -13,7 +13,7 @@ from typing import Any
 from components.backbones import read_backbone_config, tokenizer_id
 from components.config import ExperimentConfig, config_sha256, resolved, trial_config
 from components.planning import check_feasible
-from components.registry import TolerantTracker, Tracker, code_version, environment, open_tracker, run_tags
+from components.registry import TolerantTracker, Tracker, code_fingerprint, code_version, environment, open_tracker, run_tags
 from pipelines.reports import SearchReport
 
 Announce = Callable[[str], None]
@@ -101,6 +101,7 @@ class _Search:
             cache_path=str(self.cache),
             storage_path=self.folder.path,
             code_version=code_version(),
+            code_fingerprint=code_fingerprint(),
         )
         self.slots = tuple(start_slot(settings) for _ in range(count))
         return self.slots
@@ -142,7 +143,14 @@ class _Search:
         from components.tuning.trial_log import TrialLog
         from components.tuning.tune_trial import SearchContext
 
-        self.context = SearchContext(config=self.config, slots=slots, data_folder=str(data.folder), folder=self.folder.path)
+        self.context = SearchContext(
+            config=self.config,
+            slots=slots,
+            data_folder=str(data.folder),
+            data_fingerprint=data.fingerprint,
+            code_fingerprint=code_fingerprint(),
+            folder=self.folder.path,
+        )
         log = TrialLog(
             self.config,
             search_run_id=search_run_id,

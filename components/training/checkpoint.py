@@ -46,8 +46,8 @@ class Checkpoint:
     best: Mapping[str, Tensor]
 
 
-def resume_key(config: TrainConfig, *, world_size: int) -> str:
-    """Hash of what decides a trial's outcome.
+def resume_key(config: TrainConfig, data_fingerprint: str, *, world_size: int) -> str:
+    """Hash of what decides a trial's outcome, the documents included.
 
     Left out is what does not: ZeRO, how a step is cut into micro-batches and ranks (only its number of documents counts), gradient checkpointing and the attention's implementation.
     """
@@ -57,6 +57,7 @@ def resume_key(config: TrainConfig, *, world_size: int) -> str:
     for section, name in (("training", "tokens_per_batch"), ("training", "gradient_checkpointing"), ("backbone", "attention")):
         values[section].pop(name)
     values.pop("zero")
+    values["data_fingerprint"] = data_fingerprint
     values["train_batch_size"] = micro * accumulate * world_size
     return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
 

@@ -36,6 +36,7 @@ class Report:
     metrics: Mapping[str, float]
     is_best: bool
     done: bool
+    trainable_parameters: int
 
 
 @dataclass(frozen=True)
@@ -92,7 +93,7 @@ def run_trial(
     `report` is called on rank 0 after each evaluation (with `resume` first for those that the checkpoint remembers) and must not wait; `should_stop` is asked on rank 0 between steps. A loss that is not finite ends the trial as `diverged`; the session serves
     the next one. Raises ArtifactError where the checkpoint to resume is broken or belongs to another configuration.
     """
-    start = load_checkpoint(checkpoint_folder, resume_key=resume_key(config, world_size=session.world.size)) if resume else None
+    start = load_checkpoint(checkpoint_folder, resume_key=resume_key(config, data.fingerprint, world_size=session.world.size)) if resume else None
     with session.engine(config, data.labels, parameters=start.parameters if start else None) as (model, engine):
         trial = _Trial(session, data, config, model, engine, checkpoint_folder)
         if start is not None:
@@ -102,7 +103,7 @@ def run_trial(
         except Diverged as error:
             outcome, reason = "diverged", str(error)
         return TrialResult(
-            outcome=outcome, reason=reason, progress=trial.progress, best=trial.best, trainable_parameters=model.num_trainable_parameters()
+            outcome=outcome, reason=reason, progress=trial.progress, best=trial.best, trainable_parameters=trial.trainable_parameters
         )
 
 
@@ -112,6 +113,7 @@ class _Trial:
     def __init__(self, session: Session, data: PreparedData, config: TrainConfig, model: Any, engine: Engine, checkpoint_folder: Path) -> None:
         self.session, self.data, self.config, self.model, self.engine = session, data, config, model, engine
         self.folder = checkpoint_folder
+        self.trainable_parameters = model.num_trainable_parameters()
         self.progress = Progress()
         self.best: dict[str, torch.Tensor] = {}
         self.train_split, validation = data.splits["train"], data.splits["validation"]
@@ -128,7 +130,7 @@ class _Trial:
         if self.session.world.is_main:
             for index, metrics in enumerate(self.progress.history, start=1):
                 done = int(metrics["step"]) == self.total_steps
-                report(Report(index, int(metrics["step"]), metrics, is_best=index == self.progress.best_evaluation, done=done))
+                report(Report(index, int(metrics["step"]), metrics, is_best=index == self.progress.best_evaluation, done=done, trainable_parameters=self.trainable_parameters))
         if self.progress.step < self.total_steps:
             self._materialise_optimizer_state()
             set_moments(self.engine, checkpoint.moments, step=checkpoint.progress.step)
@@ -231,7 +233,7 @@ class _Trial:
         self.progress = replace(self.progress, evaluations=evaluation, seconds=seconds, history=(*self.progress.history, metrics))
         self._save(parameters)
         if session.world.is_main:
-            report(Report(evaluation, self.progress.step, metrics, is_best, done=self.progress.step == self.total_steps))
+            report(Report(evaluation, self.progress.step, metrics, is_best, self.progress.step == self.total_steps, self.trainable_parameters))
 
     def _is_best(self, metrics: Mapping[str, float]) -> bool:
         name, best = self.config.training.metric, self.progress.best_metrics
@@ -244,7 +246,7 @@ class _Trial:
     def _save(self, parameters: Mapping[str, torch.Tensor]) -> None:
         moments = whole_moments(self.engine)
         if self.session.world.is_main:
-            checkpoint = Checkpoint(self.progress, resume_key(self.config, world_size=self.session.world.size), parameters, moments, self.best)
+            checkpoint = Checkpoint(self.progress, resume_key(self.config, self.data.fingerprint, world_size=self.session.world.size), parameters, moments, self.best)
             save_checkpoint(self.folder, checkpoint)
 
 

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from components.config.schema import BackboneConfig, ClusterConfig, TrainConfig, TrainingConfig, ZeroConfig
+from components.config.schema import ClusterConfig, TrainConfig
 
 
 @dataclass(frozen=True)
@@ -16,10 +16,7 @@ class SlotSettings:
     cache_path: str
     storage_path: str
     code_version: str
-
-    @property
-    def shared(self) -> tuple[BackboneConfig, ZeroConfig, TrainingConfig]:
-        return self.config.backbone, self.config.zero, self.config.training
+    code_fingerprint: str
 
 
 @dataclass(frozen=True)

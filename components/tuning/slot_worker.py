@@ -23,6 +23,7 @@ def serve(config: dict[str, Any]) -> None:
     from components.training.session import open_session
     from components.training.world import join_world
 
+    _check_code(settings.code_fingerprint)
     torch.set_num_threads(max(1, int(settings.cluster.cpus_per_worker)))
     world = join_world(ray.train.torch.get_device())
     session = open_session(settings.config, world, cache_path=Path(settings.cache_path))
@@ -39,6 +40,17 @@ def serve(config: dict[str, Any]) -> None:
         if world.is_main:
             ray.get(slot.tell.remote(sequence, message))
         done = sequence
+
+
+def _check_code(expected: str) -> None:
+    """Raise ClusterError where this worker runs other code than the driver: results would belong to neither."""
+    from components.errors import ClusterError
+    from components.registry import code_fingerprint
+
+    if code_fingerprint() != expected:
+        raise ClusterError(
+            f"A worker runs code {code_fingerprint()}, the driver {expected}. Submit with --working-dir (or install the same version on every node), so that both run the same."
+        )
 
 
 def _run(session: "Session", assignment: Assignment, settings: SlotSettings, slot: Any, sequence: int) -> Message:

@@ -6,15 +6,15 @@ All tracking happens in the driver's process, so that trials never wait for it; 
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 from ray.tune import Callback
 
 from components.config import ExperimentConfig, config_sha256, trial_config
-from components.registry import Outcome, RunLog, run_tags
+from components.registry import Outcome, RunLog, code_fingerprint, run_tags
+from components.tuning.reuse import TrialRecord, record
 from components.tuning.tune_trial import trial_folder
-
-OWN_KEYS = ("is_best", "evaluation", "step", "outcome", "reason", "trainable_parameters", "done")
 
 
 @dataclass(frozen=True)
@@ -82,10 +82,15 @@ class TrialLog(Callback):
             summary = replace(
                 summary, evaluations=evaluation, step=int(result["step"]), metrics=metrics, rungs=(*summary.rungs, (evaluation, int(result["step"]), metric))
             )
+            if summary.trainable_parameters is None:
+                summary = replace(summary, trainable_parameters=int(result["trainable_parameters"]))
+                self.tracker.log_params(summary.run_id, {"trainable_parameters": summary.trainable_parameters})
+                if result["reused_run_id"]:
+                    self.tracker.set_tags(summary.run_id, {"reused_from_run": result["reused_run_id"]})
             if result["is_best"]:
                 summary = replace(summary, best_evaluation=evaluation, best_metrics=metrics)
         if "outcome" in result:
-            summary = replace(summary, outcome=result["outcome"], reason=result["reason"], trainable_parameters=result["trainable_parameters"])
+            summary = replace(summary, outcome=result["outcome"], reason=result["reason"])
         self._update(trial, summary)
 
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
@@ -123,8 +128,8 @@ class TrialLog(Callback):
             {"rungs": [{"evaluation": e, "step": s, self.config.training.metric: m} for e, s, m in summary.rungs], "best_evaluation": summary.best_evaluation},
             "rungs.json",
         )
-        if summary.trainable_parameters is not None:
-            self.tracker.log_params(summary.run_id, {"trainable_parameters": summary.trainable_parameters})
+        ended = TrialRecord(summary.run_id, summary.outcome, data_fingerprint=self.tags["data_fingerprint"], code_fingerprint=code_fingerprint())
+        record(Path(summary.folder), ended)
         outcomes: dict[str, Outcome] = {name: name for name in ("completed", "stopped", "diverged", "infeasible", "failed")}
         self.tracker.finish(summary.run_id, outcomes[summary.outcome], summary.reason)
         self._update(trial, summary)

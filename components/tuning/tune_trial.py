@@ -17,6 +17,7 @@ from ray import tune
 from components.config import ExperimentConfig, config_sha256, trial_config
 from components.errors import ClusterError
 from components.tuning.assignments import Assignment, Message
+from components.tuning.reuse import take_over
 
 
 @dataclass(frozen=True)
@@ -26,6 +27,8 @@ class SearchContext:
     config: ExperimentConfig
     slots: tuple[Any, ...]
     data_folder: str
+    data_fingerprint: str
+    code_fingerprint: str
     folder: str
 
 
@@ -55,6 +58,9 @@ class TuneTrial(tune.Trainable):
     def _begin(self, point: dict[str, Any]) -> None:
         config = trial_config(self.context.config, point)
         folder = trial_folder(self.context.folder, config_sha256(config))
+        self.reused_run_id: str | None = None
+        if self.context.config.search.reuse_trials:
+            self.reused_run_id = take_over(folder, data_fingerprint=self.context.data_fingerprint, code_fingerprint=self.context.code_fingerprint)
         assignment = Assignment("train", config, self.context.data_folder, str(folder))
         self.sequence = ray.get(self.slot.assign.remote(assignment))
         self.pending: list[Message] = []
@@ -67,10 +73,11 @@ class TuneTrial(tune.Trainable):
             raise (ClusterError if message.values["user"] else RuntimeError)(message.values["error"])
         if message.kind == "report":
             report = dict(message.values)
-            self.last = {"evaluation": report["evaluation"], "step": report["step"], **report["metrics"], "is_best": report["is_best"]}
+            own = {name: report[name] for name in ("evaluation", "step", "is_best", "trainable_parameters")}
+            self.last = {**report["metrics"], **own, "reused_run_id": self.reused_run_id}
             # The last report waits for the outcome, so that Tune's last result of a trial holds both.
             return self.last | {"done": False} if not report["done"] else self.step()
-        outcome = {name: message.values[name] for name in ("outcome", "reason", "trainable_parameters")}
+        outcome = {name: message.values[name] for name in ("outcome", "reason")}
         return self._worst() | self.last | outcome | {"done": True}
 
     def _worst(self) -> dict[str, Any]:
