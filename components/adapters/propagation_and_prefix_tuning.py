@@ -25,7 +25,7 @@ class PropagationAndPrefixTuning(nn.Module):
         self.trained_in_backbone = propagation.trained_in_backbone
         tuning.dropout = propagation.dropout
         # In a tuple torch does not see the two as children: their parameters are this module's own.
-        self.parts = (propagation, tuning)
+        self.parts: tuple[PrefixPropagation | PrefixTuning, ...] = (propagation, tuning)
         for part in self.parts:
             for name, parameter in part.named_parameters(recurse=False):
                 self.register_parameter(name, parameter)

@@ -29,16 +29,8 @@ def longformer_config(config: Mapping[str, Any], *, positions: int, attention_wi
             f"backbone.lengthen_to needs absolute learnt positions; this checkpoint has {config['position_embedding_type']}."
         )
     pad = config["pad_token_id"]
-    kept = (
-        "vocab_size",
-        "hidden_size",
-        "num_hidden_layers",
-        "num_attention_heads",
-        "intermediate_size",
-        "hidden_act",
-        "hidden_dropout_prob",
-    )
-    kept += ("attention_probs_dropout_prob", "initializer_range", "layer_norm_eps")
+    kept = """vocab_size hidden_size num_hidden_layers num_attention_heads intermediate_size hidden_act hidden_dropout_prob
+        attention_probs_dropout_prob initializer_range layer_norm_eps""".split()
     return {
         "model_type": "longformer",
         **{name: config[name] for name in kept},
@@ -52,15 +44,17 @@ def longformer_config(config: Mapping[str, Any], *, positions: int, attention_wi
 
 def lengthen(source: Path, target: Path, *, positions: int, attention_window: int = 256) -> Path:
     """Write the lengthened LongformerModel of the checkpoint folder `source` to the new folder `target`, atomically; returns `target`."""
-    from transformers import AutoConfig, AutoModel, LongformerConfig, LongformerModel
-
     from components.atomic_folder import atomic_folder
+    from components.backbones.quiet import quiet_loading
 
-    old = AutoModel.from_pretrained(source, add_pooling_layer=False)
+    with quiet_loading():
+        from transformers import AutoConfig, AutoModel, LongformerConfig, LongformerModel
+
+        old = AutoModel.from_pretrained(source, add_pooling_layer=False)
     new_config = longformer_config(AutoConfig.from_pretrained(source).to_dict(), positions=positions, attention_window=attention_window)
     new = LongformerModel(LongformerConfig(**new_config), add_pooling_layer=False)
     new.load_state_dict(longformer_state(old.state_dict(), config=old.config.to_dict(), positions=positions), strict=True)
-    with atomic_folder(target) as folder:
+    with atomic_folder(target) as folder, quiet_loading():
         new.save_pretrained(folder)
     return target
 

