@@ -25,6 +25,9 @@ from pipelines.benchmark.workload import BackboneName, backbone_values, write_do
 
 MAX_TOKENS = 256
 SAME_LOSS = 1e-4  # float32 sums in another order
+ENVIRONMENT = {
+    "RAY_worker_niceness": "0"
+}  # Ray's workers give way to every other process of the machine (15): a busy neighbour would be measured
 Announce = Callable[[str], None]
 
 
@@ -85,7 +88,8 @@ def grid() -> tuple[dict[str, Any], ...]:
 
 def spread_over(points: Sequence[Mapping[str, Any]], count: int) -> tuple[Mapping[str, Any], ...]:
     """`count` of the points, evenly spaced."""
-    return tuple(points[index * len(points) // count] for index in range(min(count, len(points))))
+    count = min(count, len(points))
+    return tuple(points[index * len(points) // count] for index in range(count))
 
 
 def experiment_values(backbone: BackboneName, folder: Path, *, steps: int) -> dict[str, Any]:
@@ -120,7 +124,10 @@ def run_side(settings: SideSettings) -> SideResult:
     started = time.monotonic()
     with (folder / "log").open("w", encoding="utf-8") as log:
         side = subprocess.Popen(
-            [sys.executable, "-m", "pipelines.benchmark.search_side", str(folder)], stdout=log, stderr=subprocess.STDOUT
+            [sys.executable, "-m", "pipelines.benchmark.search_side", str(folder)],
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            env=os.environ | ENVIRONMENT,
         )
         try:
             with TreeSampler(side.pid) as tree:

@@ -28,6 +28,7 @@ def cluster() -> Iterator[str]:
     import ray
 
     os.environ.setdefault("RAY_AUTH_MODE", "disabled")
+    os.environ.setdefault("RAY_worker_niceness", "0")  # else Ray's workers wait for every other process of a busy machine
     context = ray.init(
         address="local", num_cpus=2, include_dashboard=True, dashboard_host="127.0.0.1", log_to_driver=False, logging_level="ERROR"
     )
