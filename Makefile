@@ -23,7 +23,7 @@ $(STAMP): pyproject.toml constraints.txt
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@echo "Installing into $(VENV) (some minutes the first time)"
 	@$(BIN)/python -m pip install -qq --disable-pip-version-check -c constraints.txt "$$(grep '^torch==' constraints.txt)"
-	@$(BIN)/python -m pip install -qq --disable-pip-version-check -c constraints.txt --editable ".[offline,dev,bench]"
+	@$(BIN)/python -m pip install -qq --disable-pip-version-check -c constraints.txt --editable ".[offline,dev]"
 	@touch $(STAMP)
 
 demo: $(STAMP)

@@ -161,9 +161,9 @@ def load_backbone(
     """
     import torch
     from safetensors import SafetensorError
-    from transformers import AutoModel
 
     from components.backbones import family_named
+    from components.backbones.quiet import quiet_loading
 
     values = read_backbone_config(config)
     folder = backbone_folder(config, cache_path=cache_path)
@@ -173,7 +173,9 @@ def load_backbone(
     if config.attention_dropout is not None:
         options["attention_probs_dropout_prob" if values["model_type"] == "longformer" else "attention_dropout"] = config.attention_dropout
     try:
-        with partition or nullcontext():
+        with quiet_loading(), partition or nullcontext():
+            from transformers import AutoModel
+
             backbone: PreTrainedModel
             backbone, report = AutoModel.from_pretrained(
                 folder, dtype=dtype or torch.float32, trust_remote_code=False, output_loading_info=True, **options
