@@ -155,7 +155,10 @@ def largest_difference(ours: Sequence[TrialRecord], theirs: Sequence[TrialRecord
 
 @dataclass(frozen=True)
 class Case:
-    """One comparison. The machine's cores are divided among the trials that run at the same time, on either side; `slots` and `peer_concurrent` are what was best for each."""
+    """One comparison. A trial has one worker of one core on either side; `slots` and `peer_concurrent` are what was best for each on two cores.
+
+    One core each, because two torch threads of one worker wait for each other by spinning: on a machine with neighbours a step then takes ten times as long.
+    """
 
     name: str
     backbone: BackboneName
@@ -168,8 +171,8 @@ class Case:
 CASES = (
     Case("tiny", "tiny", 4, slots=1, peer_concurrent=2, peer_loop="deepspeed"),
     Case("tiny_plain_peer", "tiny", 4, slots=1, peer_concurrent=2, peer_loop="plain"),
-    Case("minilm", "minilm", 4, slots=1, peer_concurrent=2, peer_loop="deepspeed"),
-    Case("minilm_plain_peer", "minilm", 4, slots=1, peer_concurrent=2, peer_loop="plain"),
+    Case("minilm", "minilm", 4, slots=2, peer_concurrent=2, peer_loop="deepspeed"),
+    Case("minilm_plain_peer", "minilm", 4, slots=2, peer_concurrent=2, peer_loop="plain"),
 )
 
 
@@ -187,14 +190,19 @@ def measure_case(case: Case, *, peer_trials: int, announce: Announce) -> dict[st
         experiment = experiment_values(case.backbone, folder, steps=case.steps)
         _prepare_backbone(experiment)
         announce(f"{case.name}: {len(points)} trials on {case.slots} slot(s)")
-        ours = run_side(SideSettings("slots", str(folder / "ours"), _divided(experiment, case.slots), points, case.slots))
+        ours = run_side(SideSettings("slots", str(folder / "ours"), _on_slots(experiment, case.slots), points, case.slots))
         announce(
             f"{case.name}: {ours.wall_seconds:.0f} s; now {peer_trials} trial(s) of the peer, {case.peer_concurrent} at a time ({case.peer_loop} loop)"
         )
         chosen = spread_over(points, peer_trials)
         theirs = run_side(
             SideSettings(
-                "trainers", str(folder / "theirs"), _divided(experiment, case.peer_concurrent), chosen, case.peer_concurrent, case.peer_loop
+                "trainers",
+                str(folder / "theirs"),
+                _on_slots(experiment, case.peer_concurrent),
+                chosen,
+                case.peer_concurrent,
+                case.peer_loop,
             )
         )
     difference = largest_difference(ours.trials, theirs.trials)
@@ -216,11 +224,9 @@ def measure_case(case: Case, *, peer_trials: int, announce: Announce) -> dict[st
     }
 
 
-def _divided(experiment: Mapping[str, Any], concurrent: int) -> dict[str, Any]:
-    """The experiment with the machine's cores divided among that many trials at a time."""
-    cores = max(1, len(os.sched_getaffinity(0)) // concurrent)
-    search = {**experiment["search"], "concurrent_slots": concurrent}
-    return {**experiment, "search": search, "cluster": {**experiment["cluster"], "cpus_per_worker": float(cores)}}
+def _on_slots(experiment: Mapping[str, Any], concurrent: int) -> dict[str, Any]:
+    """The experiment with that many trials at a time, each on one core."""
+    return {**experiment, "search": {**experiment["search"], "concurrent_slots": concurrent}}
 
 
 def _prepare_backbone(experiment: Mapping[str, Any]) -> None:
