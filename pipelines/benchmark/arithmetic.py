@@ -16,7 +16,8 @@ def linear_parameters(config: Mapping[str, Any]) -> int:
     hidden, wide = config["hidden_size"], config["intermediate_size"]
     assert config.get("num_key_value_heads", 0) in (0, config.get("num_attention_heads", 0)), "grouped queries have smaller projections"
     feed_forward = 2 if "attention_window" in config else 3
-    return config["num_hidden_layers"] * (4 * hidden * hidden + feed_forward * hidden * wide)
+    parameters: int = config["num_hidden_layers"] * (4 * hidden * hidden + feed_forward * hidden * wide)
+    return parameters
 
 
 def step_flops(config: Mapping[str, Any], *, batch: int, tokens: int, prefix_length: int) -> float:
@@ -27,7 +28,7 @@ def step_flops(config: Mapping[str, Any], *, batch: int, tokens: int, prefix_len
         if "attention_window" in config
         else rows * (rows + 1) // 2
     )
-    attention = FORWARD_AND_BACKWARD * 4.0 * config["hidden_size"] * pairs * config["num_hidden_layers"] * batch
+    attention: float = FORWARD_AND_BACKWARD * 4.0 * config["hidden_size"] * pairs * config["num_hidden_layers"] * batch
     return 4.0 * linear_parameters(config) * batch * tokens + attention
 
 

@@ -141,6 +141,7 @@ def largest_difference(ours: Values, theirs: Values) -> float:
 def _serve(line: Connection, function: str, settings: Mapping[str, Any]) -> None:
     module, name = function.split(":")
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
+    os.dup2(2, 1)  # what a peer prints belongs to stderr: stdout carries the report
     turns = Turns(line)
     side: Callable[[Mapping[str, Any], Turns], Values] = getattr(import_module(module), name)
     values = side(settings, turns)

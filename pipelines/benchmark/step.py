@@ -124,5 +124,5 @@ def _flops(case: Case) -> float:
     return step_flops(config, batch=case.batch, tokens=case.tokens, prefix_length=PREFIX_LENGTH)
 
 
-MINILM = {"hidden_size": 384, "intermediate_size": 1536, "num_hidden_layers": 6, "attention_window": [WINDOW] * 6}
+MINILM: dict[str, Any] = {"hidden_size": 384, "intermediate_size": 1536, "num_hidden_layers": 6, "attention_window": [WINDOW] * 6}
 """Shape of the lengthened all-MiniLM-L6-v2."""

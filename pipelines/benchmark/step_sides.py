@@ -13,7 +13,7 @@ import numpy as np
 from pipelines.benchmark.sides import Turns, Values
 
 LABELS = 2
-DECODER = {
+DECODER: dict[str, Any] = {
     "vocab_size": 8192,
     "hidden_size": 384,
     "intermediate_size": 1024,
@@ -23,7 +23,7 @@ DECODER = {
     "max_position_embeddings": 4096,
     "pad_token_id": 0,
 }
-BASE_LONGFORMER = {
+BASE_LONGFORMER: dict[str, Any] = {
     "vocab_size": 50265,
     "hidden_size": 768,
     "intermediate_size": 3072,
@@ -48,11 +48,12 @@ def adapted(settings: Mapping[str, Any], turns: Turns) -> Values:
 
     device = _device(torch)
     config = ExperimentConfig.model_validate(experiment_values(settings)).train_config()
-    backbone = _backbone(settings, device)
+    backbone = made_backbone(settings, device)
     torch.manual_seed(config.seed)
-    model = _adapted_model(backbone, settings).to(device).train()
+    model = adapted_model(backbone, settings).to(device).train()
     engine = build_engine(model, config, join_world(device))
-    batch, values = _batch(settings, torch, device), {}
+    batch = made_batch(settings, torch, device)
+    values: dict[str, np.ndarray] = {}
     while turns.wait():
         started = time.perf_counter()
         output = engine.deepspeed(**batch)
@@ -81,7 +82,7 @@ def peft_trainer(settings: Mapping[str, Any], turns: Turns) -> Values:
         peft_config: Any = LoraConfig(task_type=TaskType.SEQ_CLS, r=8, lora_alpha=16, target_modules=["q_proj", "v_proj"])
     else:
         peft_config = PrefixTuningConfig(task_type=TaskType.SEQ_CLS, num_virtual_tokens=settings["prefix_length"])
-    batch = _batch(settings, torch, torch.device("cpu"))
+    batch = made_batch(settings, torch, torch.device("cpu"))
     documents = [{name: tensor[index] for name, tensor in batch.items()} for index in range(settings["batch"])] * 1000
 
     class TakesTurns(TrainerCallback):
@@ -153,7 +154,7 @@ def backbone_values(settings: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _backbone(settings: Mapping[str, Any], device: Any) -> Any:
+def made_backbone(settings: Mapping[str, Any], device: Any) -> Any:
     import torch
     from transformers import LlamaConfig, LlamaModel, LongformerConfig, LongformerModel
 
@@ -174,15 +175,15 @@ def _backbone(settings: Mapping[str, Any], device: Any) -> Any:
     return backbone
 
 
-def _adapted_model(backbone: Any, settings: Mapping[str, Any]) -> Any:
+def adapted_model(backbone: Any, settings: Mapping[str, Any]) -> Any:
     from components.adapters import ClassificationHeadConfig, PrefixPropagationConfig, adapt
 
     adapter = PrefixPropagationConfig(prefix_length=settings["prefix_length"], dropout=0.0)
-    pooling = "last" if settings["backbone"] == "decoder" else "prefix"
-    return adapt(backbone, adapter, ClassificationHeadConfig(num_labels=LABELS, pooling=pooling, dropout=0.0))
+    head = ClassificationHeadConfig(num_labels=LABELS, pooling="last" if settings["backbone"] == "decoder" else "prefix", dropout=0.0)
+    return adapt(backbone, adapter, head)
 
 
-def _batch(settings: Mapping[str, Any], torch: Any, device: Any) -> dict[str, Any]:
+def made_batch(settings: Mapping[str, Any], torch: Any, device: Any) -> dict[str, Any]:
     generator = torch.Generator().manual_seed(1)
     input_ids = torch.randint(1000, 8000, (settings["batch"], settings["tokens"]), generator=generator)
     values = {"input_ids": input_ids, "attention_mask": torch.ones_like(input_ids), "labels": torch.arange(settings["batch"]) % LABELS}
