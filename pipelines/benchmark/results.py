@@ -11,6 +11,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from pipelines.benchmark.columns import data_columns, search_columns, startup_columns
+
 HERE = Path(__file__).parent
 FOLDER = HERE / "results"
 README = HERE / "README.md"
@@ -132,7 +134,13 @@ def _mebibytes(count: int) -> str:
     return f"{count / 2**20:,.0f}"
 
 
-COLUMNS: dict[str, Callable[[Sequence[Mapping[str, Any]]], tuple[Row, list[Row]]]] = {"step": _step_columns, "length": _length_columns}
+COLUMNS: dict[str, Callable[[Sequence[Mapping[str, Any]]], tuple[Row, list[Row]]]] = {
+    "step": _step_columns,
+    "length": _length_columns,
+    "search": search_columns,
+    "data": data_columns,
+    "startup": startup_columns,
+}
 """Columns by benchmark; one that is not listed shows the plain values of its cases."""
 
 
