@@ -56,11 +56,16 @@ class KernelPrefix(nn.Module):
         return shared_LBPHE.repeat_interleave(self.sizes.heads // self.sizes.key_value_heads, dim=3)
 
     def _smooth(self, query_BSHE: Tensor, key_BPHE: Tensor, value_BPHE: Tensor, alpha: Tensor) -> Tensor:
-        weights_BHSP = kernel_weights(query_BSHE.float(), key_BPHE, kernel=self.config.kernel, lengthscale=self.config.lengthscale)
-        return alpha * torch.einsum("bhsp,bphe->bshe", weights_BHSP, value_BPHE)
+        return alpha * smoothed(query_BSHE, key_BPHE, value_BPHE, kernel=self.config.kernel, lengthscale=self.config.lengthscale)
 
     def stored(self, parameters: Mapping[str, Tensor]) -> Values:
         return dict(parameters)
+
+
+def smoothed(query_BSHE: Tensor, key_BPHE: Tensor, value_BPHE: Tensor, *, kernel: str, lengthscale: float) -> Tensor:
+    """sum_p K'(q, k_p) v_p / sum_p K'(q, k_p), (B, S, H, E), in float32."""
+    weights_BHSP = kernel_weights(query_BSHE.float(), key_BPHE.float(), kernel=kernel, lengthscale=lengthscale)
+    return torch.einsum("bhsp,bphe->bshe", weights_BHSP, value_BPHE.float())
 
 
 def kernel_weights(query_BSHE: Tensor, key_BPHE: Tensor, *, kernel: str, lengthscale: float) -> Tensor:

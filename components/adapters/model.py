@@ -19,6 +19,7 @@ from components.adapters import (
     full_fine_tuning,
     head_only,
     kernel_prefix,
+    kernel_propagation,
     lora,
     prefix_memory,
     prefix_propagation,
@@ -44,6 +45,7 @@ ADAPTERS: dict[str, Callable[[Any, nn.Module, float], Any]] = {
     "adaptive_prefix_tuning": adaptive_prefix_tuning.build,
     "prefix_memory": prefix_memory.build,
     "kernel_prefix": kernel_prefix.build,
+    "kernel_propagation": kernel_propagation.build,
 }
 """Method -> what builds its module (components/adapters/method.py) from (its settings, the backbone, the backbone's own dropout)."""
 

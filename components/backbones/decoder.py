@@ -89,6 +89,12 @@ class Decoder:
             for handle in handles:
                 handle.remove()
 
+    def decomposed_prefix(self, layer: "nn.Module", prefix_length: int, smooth: Any) -> Any:
+        raise BackboneError(
+            "adapter.method kernel_propagation: in a causal decoder the prefix rows see no text, so their attention to the text alone is empty. "
+            "Use kernel_prefix, or a longformer backbone."
+        )
+
     def only_rows(self, backbone: "nn.Module", row_BR: "Tensor") -> dict[str, Any]:
         return {}
 

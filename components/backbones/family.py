@@ -13,6 +13,10 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
 
+Smoother = Callable[["Tensor", "Tensor", "Tensor"], "Tensor"]
+"""(query (B, S, H, E), key (B, P, H, E), value (B, P, H, E)) -> what is added to the attention's output, (B, S, H, E)."""
+
+
 @dataclass(frozen=True)
 class Rows:
     """Rows that a method puts before the text, and the positions it moves the text by."""
@@ -21,6 +25,8 @@ class Rows:
     """Rows of a prefix: mask 1, in Longformer global; position 0, 1, ...; read by pooling `prefix`."""
     key_value: int = 0
     """Rows whose keys and values are replaced in every layer; every row sees them, nobody reads their states."""
+    decomposed: bool = False
+    """Whether attention leaves the prefix rows out, because the method adds their share itself (decomposed_prefix)."""
     offset: int = 0
     """Positions between 0 and the text's first, reserved for the prefix."""
 
@@ -64,6 +70,9 @@ class BackboneFamily(Protocol):
 
     def added_to_attention(self, layer: "nn.Module", extra: "Callable[[Tensor], Tensor]") -> AbstractContextManager[None]:
         """Context in which extra(query (B, S, H, E)) is added to the mixed values before the output projection; queries are projected, neither scaled nor rotated."""
+
+    def decomposed_prefix(self, layer: "nn.Module", prefix_length: int, smooth: Smoother) -> AbstractContextManager[None]:
+        """Context in which rows attend to the text alone and get smooth(their queries, keys and values of the prefix rows) on top. Raises BackboneError where the family has none."""
 
     def only_rows(self, backbone: "nn.Module", row_BR: "Tensor") -> dict[str, Any]:
         """Further keyword arguments that let the backbone compute only these rows in its last layer; empty where it cannot."""

@@ -163,6 +163,8 @@ def _explain(model: type[BaseModel], item: Any) -> str:
     if item["type"] == "missing":
         return f"{path} is required and missing. Add it to the experiment file or give --set {path}=..."
     message = item["msg"].removeprefix("Value error, ")
+    if not path and message.partition(" ")[0] in config_paths(model):
+        return str(message)  # a rule across sections names its path itself
     shown = json.dumps(given, default=str)
     return f"{path or model.__name__}: {message}" + ("" if isinstance(given, dict) else f" (given {shown})")
 

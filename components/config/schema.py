@@ -110,16 +110,27 @@ class AdaptivePrefixTuningConfig(_Prefix):
     method: Literal["adaptive_prefix_tuning"] = "adaptive_prefix_tuning"
 
 
-class KernelPrefixConfig(_Prefix):
-    """Prefix-tuning outside the softmax: a kernel smoother over the prefix, added with a trained factor alpha per layer."""
+class _KernelPrefix(_Prefix):
+    """A prefix outside the softmax: a kernel smoother over it, added with a trained factor alpha per layer."""
 
-    method: Literal["kernel_prefix"] = "kernel_prefix"
     kernel: Literal["exp", "rbf", "polynomial"] = "exp"
     """K'(q, k): exp(q.k/sqrt(E)), exp(-|q-k|^2 / (2 lengthscale^2)), or (q.k/sqrt(E) + 1)^2, E the head size."""
     lengthscale: Annotated[float, Field(gt=0.0)] = 64.0
     """Width of the RBF kernel. Only read with `rbf`."""
     alpha_init: float = 0.005
     """Starting value of alpha in every layer."""
+
+
+class KernelPrefixConfig(_KernelPrefix):
+    """Prefix-tuning's trained keys and values, kernel-decomposed."""
+
+    method: Literal["kernel_prefix"] = "kernel_prefix"
+
+
+class KernelPropagationConfig(_KernelPrefix):
+    """Prefix-propagation's rows, kernel-decomposed. Only for longformer backbones."""
+
+    method: Literal["kernel_propagation"] = "kernel_propagation"
 
 
 class PrefixMemoryConfig(_NoPrefix):
@@ -166,6 +177,7 @@ ADAPTER_CONFIGS: dict[str, type[Config]] = {
     "adaptive_prefix_tuning": AdaptivePrefixTuningConfig,
     "prefix_memory": PrefixMemoryConfig,
     "kernel_prefix": KernelPrefixConfig,
+    "kernel_propagation": KernelPropagationConfig,
 }
 """Every value of adapter.method with its settings; components/adapters implements each."""
 
@@ -185,7 +197,8 @@ AdapterConfig = Annotated[
     | Annotated[AdaptivePrefixPropagationConfig, Tag("adaptive_prefix_propagation")]
     | Annotated[AdaptivePrefixTuningConfig, Tag("adaptive_prefix_tuning")]
     | Annotated[PrefixMemoryConfig, Tag("prefix_memory")]
-    | Annotated[KernelPrefixConfig, Tag("kernel_prefix")],
+    | Annotated[KernelPrefixConfig, Tag("kernel_prefix")]
+    | Annotated[KernelPropagationConfig, Tag("kernel_propagation")],
     Discriminator(
         _adapter_method,
         custom_error_type="adapter_method",
@@ -369,6 +382,19 @@ class TrainConfig(Config):
     optimizer: OptimizerConfig = OptimizerConfig()
     training: TrainingConfig = TrainingConfig()
     zero: ZeroConfig = ZeroConfig()
+
+    @model_validator(mode="after")
+    def _method_fits(self) -> "TrainConfig":
+        method, family = self.adapter.method, self.backbone.family
+        if method == "kernel_propagation" and family != "longformer":
+            raise ValueError(
+                f"adapter.method kernel_propagation needs prefix rows that see the text, and in a {family} they do not; use kernel_prefix or backbone.family longformer"
+            )
+        if getattr(self.adapter, "released_indexing", False) and family != "longformer":
+            raise ValueError("adapter.released_indexing repeats an error of the paper's Longformer code; remove it")
+        if method == "full_fine_tuning" and self.training.precision != "fp32":
+            raise ValueError("adapter.method full_fine_tuning needs training.precision fp32: bf16 rounds small updates away")
+        return self
 
 
 class Choice(Config):

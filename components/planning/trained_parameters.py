@@ -18,6 +18,7 @@ TRAINS_TOKEN_TYPES = frozenset(
         "adaptive_prefix_propagation",
         "adaptive_prefix_tuning",
         "kernel_prefix",
+        "kernel_propagation",
     }
 )
 """Methods of the paper's harness, which train Longformer's token type embeddings too."""
@@ -50,6 +51,8 @@ def method_parameters(shape: BackboneShape, adapter: Any) -> int:
             return layers * length * (keys_and_values + 1)
         case "kernel_prefix":
             return layers * (length * keys_and_values + 1)
+        case "kernel_propagation":
+            return int(layers * (adapter.prefix_length * hidden + 1))
         case "prompt_tuning":
             return length * hidden
         case "prefix_memory":

@@ -70,6 +70,8 @@ def _attention(state: dict[str, Tensor], name: str, config: Any, hidden_SD: Tens
         seen = [other for other in range(count) if twin or other in global_keys or abs(row - other) <= reach]
         for head in range(heads):
             query_E = projected["query" + twin][row, head]
+            decomposed = parts.kernel is not None and parts.prefix_LPD is not None
+            seen = [other for other in seen if not (decomposed and other < rows)]
             keys = [projected["key" + twin][other, head] for other in seen]
             values = [projected["value" + twin][other, head] for other in seen]
             own = slice(head * size, (head + 1) * size)
@@ -82,6 +84,11 @@ def _attention(state: dict[str, Tensor], name: str, config: Any, hidden_SD: Tens
                     assert parts.alpha_L is not None
                     weights = [kernel(parts.kernel, query_E, key_E, parts.lengthscale) for key_E in prefix_keys]
                     extra_E = parts.alpha_L[layer] * sum(w * v for w, v in zip(weights, prefix_values, strict=True)) / sum(weights)
+            if decomposed:
+                assert parts.alpha_L is not None and parts.kernel is not None
+                weights = [kernel(parts.kernel, query_E, projected["key" + twin][other, head], parts.lengthscale) for other in range(rows)]
+                prefix_values = [projected["value" + twin][other, head] for other in range(rows)]
+                extra_E = parts.alpha_L[layer] * sum(w * v for w, v in zip(weights, prefix_values, strict=True)) / sum(weights)
             if parts.memory_LHEE is not None:
                 extra_E = (torch.nn.functional.elu(query_E) + 1) @ parts.memory_LHEE[layer, head]
             scores = torch.stack([query_E @ key_E / math.sqrt(size) for key_E in keys])

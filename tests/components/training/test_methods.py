@@ -27,6 +27,7 @@ METHODS: dict[str, dict[str, Any]] = {
     "adaptive_prefix_tuning": {"prefix_length": 3},
     "prefix_memory": {},
     "kernel_prefix": {"prefix_length": 3},
+    "kernel_propagation": {"prefix_length": 3},
 }
 STAGES = (0, 1, 2, 3)
 
