@@ -1,7 +1,7 @@
 """A search of 24 trials (6 learning rates x 4 prefix lengths, the paper's grid): trial slots against one TorchTrainer per trial.
 
 Both sides run in processes of their own, one after the other, on the same prepared backbone, data, steps, evaluations and trial scheduler, and every trial's losses must agree. Times run from the start of
-the side's process to its end, imports and cluster included. A peer's trial costs half a minute, so the peer may run a part of the grid: its trials per hour are then those of a whole grid at the measured pace.
+the side's process to its end, imports and cluster included. Our side keeps every trial in MLflow (a sqlite file); the peer tracks nothing. A peer's trial costs half a minute, so the peer may run a part of the grid: its trials per hour are then those of a whole grid at the measured pace.
 """
 
 import json
@@ -28,6 +28,16 @@ SAME_LOSS = 1e-4  # float32 sums in another order
 ENVIRONMENT = {
     "RAY_worker_niceness": "0"
 }  # Ray's workers give way to every other process of the machine (15): a busy neighbour would be measured
+PREPARE = """
+import json, sys
+from pathlib import Path
+from components.backbones import load_backbone
+from components.config.schema import BackboneConfig
+from components.registry import open_tracker
+cache = Path(sys.argv[2])
+load_backbone(BackboneConfig.model_validate(json.loads(sys.argv[1])), cache_path=cache)
+open_tracker("mlflow", f"sqlite:///{cache}/mlflow.db").check()
+"""
 Announce = Callable[[str], None]
 
 
@@ -51,9 +61,10 @@ class SideResult:
 
     @property
     def beyond_training_seconds(self) -> list[float]:
-        """Per trial but the first of each slot: its time in the slot beyond its own steps and evaluations."""
+        """Per trial but the first of each slot: from the end of the trial before it to its own end, less its own steps and evaluations."""
         later = sorted(self.trials, key=lambda trial: trial.started)[self.concurrent :]
-        return [trial.ended - trial.started - trial.training_seconds for trial in later]
+        before = [max((other.ended for other in self.trials if other.ended <= trial.started), default=trial.started) for trial in later]
+        return [trial.ended - ended_before - trial.training_seconds for trial, ended_before in zip(later, before, strict=True)]
 
     def seconds_for(self, trials: int) -> float:
         """Wall time of a search of that many trials: measured where all of them ran, else the measured time plus the missing trials at the measured pace."""
@@ -112,7 +123,6 @@ def experiment_values(backbone: BackboneName, folder: Path, *, steps: int) -> di
         "zero": {"stage": 0},
         "search": {"searcher": "grid", "trial_scheduler": "none"},
         "cluster": {"storage_path": str(folder / "storage"), "cache_path": str(folder / "cache")},
-        "registry": {"kind": "memory"},
     }
 
 
@@ -188,7 +198,7 @@ def measure_case(case: Case, *, peer_trials: int, announce: Announce) -> dict[st
     with tempfile.TemporaryDirectory(prefix="prefixprop-bench-") as name:
         folder = Path(name)
         experiment = experiment_values(case.backbone, folder, steps=case.steps)
-        _prepare_backbone(experiment)
+        _prepare(experiment)
         announce(f"{case.name}: {len(points)} trials on {case.slots} slot(s)")
         ours = run_side(SideSettings("slots", str(folder / "ours"), _on_slots(experiment, case.slots), points, case.slots))
         announce(
@@ -229,10 +239,6 @@ def _on_slots(experiment: Mapping[str, Any], concurrent: int) -> dict[str, Any]:
     return {**experiment, "search": {**experiment["search"], "concurrent_slots": concurrent}}
 
 
-def _prepare_backbone(experiment: Mapping[str, Any]) -> None:
-    """Lengthen the backbone into the cache before either side runs."""
-    code = (
-        "import json, sys; from pathlib import Path; from components.backbones import load_backbone; from components.config.schema import BackboneConfig; "
-        + ("values = json.loads(sys.argv[1]); load_backbone(BackboneConfig.model_validate(values), cache_path=Path(sys.argv[2]))")
-    )
-    subprocess.run([sys.executable, "-c", code, json.dumps(experiment["backbone"]), experiment["cluster"]["cache_path"]], check=True)
+def _prepare(experiment: Mapping[str, Any]) -> None:
+    """Lengthen the backbone into the cache and make the tables of the MLflow database before either side runs."""
+    subprocess.run([sys.executable, "-c", PREPARE, json.dumps(experiment["backbone"]), experiment["cluster"]["cache_path"]], check=True)

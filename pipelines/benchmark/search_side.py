@@ -29,7 +29,7 @@ def run_slots(settings: SideSettings, config: ExperimentConfig) -> list[TrialRec
         if summary.outcome != "running" and not times[summary.name][1]:
             times[summary.name][1] = time.time()
 
-    tracker = open_tracker("memory", "memory://")
+    tracker = open_tracker("mlflow", f"sqlite:///{config.cluster.cache_path}/mlflow.db")
     tracker.ensure_experiment(config.name, "")
     with joined_cluster(None):
         slot_settings = SlotSettings(

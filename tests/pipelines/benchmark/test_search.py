@@ -52,8 +52,8 @@ def test_trials_that_end_together_do_not_count_as_instant() -> None:
 
 
 def test_time_beyond_training_leaves_the_first_trial_of_each_slot_out() -> None:
-    trials = [trial(0.0, 30.0), trial(30.0, 31.5), trial(31.5, 33.0)]
-    assert side(trials, concurrent=1, wall_seconds=33.0).beyond_training_seconds == [0.5, 0.5]
+    trials = [trial(0.0, 30.0), trial(30.0, 31.5), trial(31.75, 33.0)]
+    assert side(trials, concurrent=1, wall_seconds=33.0).beyond_training_seconds == [0.5, 0.5]  # what lies between two trials counts
 
 
 def test_difference_is_taken_between_trials_of_the_same_point() -> None:
