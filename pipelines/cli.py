@@ -245,6 +245,24 @@ def export(
 
 
 @app.command()
+def bench(
+    name: Annotated[Literal["step", "length", "search", "data", "startup"], typer.Argument(help="Which question (pipelines/benchmark).")],
+    data: Annotated[Path | None, typer.Option(help="Folder of real documents; without it they are generated.")] = None,
+    only: Annotated[list[str] | None, typer.Option(help="Name of a case; repeatable. Without it all run.")] = None,
+    quick: Annotated[bool, typer.Option("--quick", help="Fewer repeats, for a look.")] = False,
+    full: Annotated[bool, typer.Option("--full", help="Extrapolate nothing, however long it takes.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Measure this program beside its peers on this machine, on the same work in the same run."""
+    with command(as_json=as_json) as terminal:
+        from pipelines.benchmark import BenchmarkOptions, measure
+        from pipelines.show import show_benchmark
+
+        report = measure(name, BenchmarkOptions(data=data, quick=quick, full=full, only=tuple(only or ())), terminal.say)
+        terminal.report(report, lambda console: show_benchmark(console, report))
+
+
+@app.command()
 def up(state: StateFolder = STATE, as_json: Json = False) -> None:
     """Start a Ray head and an MLflow server on this machine; a second call changes nothing."""
     with command(as_json=as_json) as terminal:

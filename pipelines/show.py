@@ -194,3 +194,19 @@ def gib(number_of_bytes: float) -> str:
 
 def mib(number_of_bytes: float) -> str:
     return f"{number_of_bytes / 1024**2:,.0f} MiB"
+
+
+def show_benchmark(console: Console, report: Mapping[str, Any]) -> None:
+    """One line per case: both sides, their ratio, and whatever else the case measured as a plain number."""
+    machine = report["hardware"]
+    console.print(f"{report['benchmark']} on {machine}", markup=False, soft_wrap=True)
+    for case in report["cases"]:
+        console.print(f"{case['case']} against {case['peer']}" if case.get("peer") else str(case["case"]), style="bold", markup=False)
+        plain = {name: value for name, value in case.items() if name not in ("case", "peer") and not isinstance(value, list)}
+        pairs(console, {f"  {name}": _figures(value) for name, value in plain.items()})
+
+
+def _figures(value: Any) -> str:
+    if isinstance(value, Mapping):
+        return ", ".join(f"{name} {_figures(item)}" for name, item in value.items() if not isinstance(item, list))
+    return f"{value:.4g}" if isinstance(value, float) else str(value)

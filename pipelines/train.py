@@ -1,6 +1,6 @@
 """Train one adapter without a search and without Ray: alone, or on several ranks under torchrun.
 
-    torchrun --nproc_per_node 2 -m pipelines.cli train <experiment> --set zero.stage=3 --output adapter
+torchrun --nproc_per_node 2 -m pipelines.cli train <experiment> --set zero.stage=3 --output adapter
 """
 
 from collections.abc import Callable
@@ -24,7 +24,11 @@ def train(config: ExperimentConfig, *, output: Path, resume: bool = False, annou
     check_feasible(config, read_backbone_config(config.backbone))
     checkpoint = output / "checkpoint"
     if checkpoint.exists() != resume:
-        state = "already holds a training: give --resume to continue it, or another --output" if checkpoint.exists() else "holds no checkpoint to resume: leave --resume out"
+        state = (
+            "already holds a training: give --resume to continue it, or another --output"
+            if checkpoint.exists()
+            else "holds no checkpoint to resume: leave --resume out"
+        )
         raise ArtifactError(f"'{output}' {state}.")
     from components.training.finalize import finalize
     from components.training.session import open_session
@@ -39,7 +43,10 @@ def train(config: ExperimentConfig, *, output: Path, resume: bool = False, annou
         announce(f"training on {world.size} rank(s), ZeRO stage {config.zero.stage}, {len(data.splits['train'])} documents")
 
     def show(report: Report) -> None:
-        announce(f"step {report.step}: " + ", ".join(f"{name} {report.metrics[name]:.4g}" for name in ("train/loss", settings.training.metric, "tokens_per_second")))
+        announce(
+            f"step {report.step}: "
+            + ", ".join(f"{name} {report.metrics[name]:.4g}" for name in ("train/loss", settings.training.metric, "tokens_per_second"))
+        )
 
     result = run_trial(session, data, settings, checkpoint_folder=checkpoint, report=show, resume=resume)
     if not result.best:

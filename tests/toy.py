@@ -46,7 +46,11 @@ def make_experiment(folder: Path, backbone: Any, **changes: Any) -> dict[str, An
         make_documents(folder / f"{split}.jsonl", count, seed=seed)
     values: dict[str, Any] = {
         "name": "toy",
-        "backbone": {"source": "local", "name_or_path": str(folder / "backbone"), "family": "longformer" if "ongformer" in type(backbone).__name__ else "decoder"},
+        "backbone": {
+            "source": "local",
+            "name_or_path": str(folder / "backbone"),
+            "family": "longformer" if "ongformer" in type(backbone).__name__ else "decoder",
+        },
         "adapter": {"method": "prefix_propagation", "prefix_length": 4, "dropout": 0.0},
         "head": {"pooling": "mean", "dropout": 0.0},
         "data": {"files": {split: str(folder / f"{split}.jsonl") for split in ("train", "validation", "test")}, "max_tokens": 64},

@@ -85,7 +85,9 @@ def load_checkpoint(folder: Path, *, resume_key: str) -> Checkpoint:
         raise ArtifactError(f"{path} has another format than {FORMAT}; it was written by another version.")
     stored = state.pop("resume_key")
     if stored != resume_key:
-        raise ArtifactError(f"'{folder}' belongs to another configuration ({stored[:12]}, this one is {resume_key[:12]}). Start afresh in a new folder.")
+        raise ArtifactError(
+            f"'{folder}' belongs to another configuration ({stored[:12]}, this one is {resume_key[:12]}). Start afresh in a new folder."
+        )
     state["history"] = tuple(state["history"])
     return Checkpoint(
         progress=Progress(**state),

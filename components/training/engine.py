@@ -132,7 +132,9 @@ def _whole(engine: Engine, parameter: nn.Parameter, moment: str | None) -> Tenso
 
         value = safe_get_full_fp32_param(parameter) if moment is None else safe_get_full_optimizer_state(parameter, moment)
     expected = tuple(getattr(parameter, "ds_shape", parameter.shape))
-    assert value is not None and tuple(value.shape) == expected, f"gathering gave {None if value is None else tuple(value.shape)}, expected {expected}"
+    assert value is not None and tuple(value.shape) == expected, (
+        f"gathering gave {None if value is None else tuple(value.shape)}, expected {expected}"
+    )
     return value.detach().to("cpu", torch.float32).clone()
 
 

@@ -74,7 +74,9 @@ def evaluation_steps(config: TrainConfig, *, num_documents: int, world_size: int
     per_epoch = steps_per_epoch(config, num_documents=num_documents, world_size=world_size)
     total = total_steps(config, num_documents=num_documents, world_size=world_size)
     parts = min(config.training.evaluations_per_epoch, per_epoch)
-    marks = {epoch * per_epoch + math.ceil(part * per_epoch / parts) for epoch in range(config.training.epochs) for part in range(1, parts + 1)}
+    marks = {
+        epoch * per_epoch + math.ceil(part * per_epoch / parts) for epoch in range(config.training.epochs) for part in range(1, parts + 1)
+    }
     return sorted({mark for mark in marks if mark < total} | {total})
 
 
@@ -93,7 +95,11 @@ def run_trial(
     `report` is called on rank 0 after each evaluation (with `resume` first for those that the checkpoint remembers) and must not wait; `should_stop` is asked on rank 0 between steps. A loss that is not finite ends the trial as `diverged`; the session serves
     the next one. Raises ArtifactError where the checkpoint to resume is broken or belongs to another configuration.
     """
-    start = load_checkpoint(checkpoint_folder, resume_key=resume_key(config, data.fingerprint, world_size=session.world.size)) if resume else None
+    start = (
+        load_checkpoint(checkpoint_folder, resume_key=resume_key(config, data.fingerprint, world_size=session.world.size))
+        if resume
+        else None
+    )
     with session.engine(config, data.labels, parameters=start.parameters if start else None) as (model, engine):
         trial = _Trial(session, data, config, model, engine, checkpoint_folder)
         if start is not None:
@@ -110,7 +116,9 @@ def run_trial(
 class _Trial:
     """The state of one running trial on one rank."""
 
-    def __init__(self, session: Session, data: PreparedData, config: TrainConfig, model: Any, engine: Engine, checkpoint_folder: Path) -> None:
+    def __init__(
+        self, session: Session, data: PreparedData, config: TrainConfig, model: Any, engine: Engine, checkpoint_folder: Path
+    ) -> None:
         self.session, self.data, self.config, self.model, self.engine = session, data, config, model, engine
         self.folder = checkpoint_folder
         self.trainable_parameters = model.num_trainable_parameters()
@@ -118,7 +126,9 @@ class _Trial:
         self.best: dict[str, torch.Tensor] = {}
         self.train_split, validation = data.splits["train"], data.splits["validation"]
         count = config.training.evaluation_documents
-        self.validation_rows = np.arange(len(validation)) if count is None else stratified_subset(validation.label_ids, count, config.data.split_seed)
+        self.validation_rows = (
+            np.arange(len(validation)) if count is None else stratified_subset(validation.label_ids, count, config.data.split_seed)
+        )
         sizes = {"num_documents": len(self.train_split), "world_size": session.world.size}
         self.total_steps = total_steps(config, **sizes)
         self.evaluation_steps = evaluation_steps(config, **sizes)
@@ -130,7 +140,16 @@ class _Trial:
         if self.session.world.is_main:
             for index, metrics in enumerate(self.progress.history, start=1):
                 done = int(metrics["step"]) == self.total_steps
-                report(Report(index, int(metrics["step"]), metrics, is_best=index == self.progress.best_evaluation, done=done, trainable_parameters=self.trainable_parameters))
+                report(
+                    Report(
+                        index,
+                        int(metrics["step"]),
+                        metrics,
+                        is_best=index == self.progress.best_evaluation,
+                        done=done,
+                        trainable_parameters=self.trainable_parameters,
+                    )
+                )
         if self.progress.step < self.total_steps:
             self._materialise_optimizer_state()
             set_moments(self.engine, checkpoint.moments, step=checkpoint.progress.step)
@@ -147,9 +166,9 @@ class _Trial:
         for step, rows in self._remaining_steps():
             self._optimizer_step(step, rows)
             evaluate = self.progress.step in self.evaluation_steps
-            if evaluate or self.session.world.device.type == "cpu" or step % CHECK_EVERY_STEPS_ON_GPU == 0:
-                if self._check(step, should_stop):
-                    return "stopped", f"stopped by the trial scheduler after step {self.progress.step} of {self.total_steps}"
+            check = evaluate or self.session.world.device.type == "cpu" or step % CHECK_EVERY_STEPS_ON_GPU == 0
+            if check and self._check(step, should_stop):
+                return "stopped", f"told to stop after step {self.progress.step} of {self.total_steps}"
             if evaluate:
                 self._evaluate(report, clock, before)
         return "completed", f"all {self.total_steps} steps done"
@@ -170,13 +189,20 @@ class _Trial:
         training, world = self.config.training, self.session.world
         torch.manual_seed(dropout_seed(self.config.seed, step, world.rank))
         micro_batches = split_step(
-            rows, self.train_split.lengths, world_size=world.size, micro_batch_size=training.micro_batch_size, tokens_per_batch=training.tokens_per_batch
+            rows,
+            self.train_split.lengths,
+            world_size=world.size,
+            micro_batch_size=training.micro_batch_size,
+            tokens_per_batch=training.tokens_per_batch,
         )[world.rank]
         for chosen in micro_batches:
             # DeepSpeed averages over ranks, so a document's weight is world size / documents of the whole step. A rank without documents left takes part with weight 0.
             self._backward(chosen if len(chosen) else rows[:1], weight=world.size / len(rows) if len(chosen) else 0.0)
         factor = lr_factor(
-            step, total_steps=self.total_steps, warmup_ratio=self.config.optimizer.warmup_ratio, lr_schedule=self.config.optimizer.lr_schedule
+            step,
+            total_steps=self.total_steps,
+            warmup_ratio=self.config.optimizer.warmup_ratio,
+            lr_schedule=self.config.optimizer.lr_schedule,
         )
         self.engine.set_learning_rate(factor * self.config.optimizer.learning_rate)
         self.engine.deepspeed.step()
@@ -199,7 +225,9 @@ class _Trial:
         stop = float(should_stop()) if world.is_main else 0.0
         any_not_finite, any_stop = world.max([not_finite, stop])
         if any_not_finite:
-            raise Diverged(f"the training loss is not finite at step {step + 1} (learning rate {self.engine.optimizer.param_groups[0]['lr']:.3g}); lower optimizer.learning_rate")
+            raise Diverged(
+                f"the training loss is not finite at step {step + 1} (learning rate {self.engine.optimizer.param_groups[0]['lr']:.3g}); lower optimizer.learning_rate"
+            )
         return bool(any_stop)
 
     def _evaluate(self, report: Callable[[Report], None], clock: float, before: float) -> None:
@@ -233,7 +261,9 @@ class _Trial:
         self.progress = replace(self.progress, evaluations=evaluation, seconds=seconds, history=(*self.progress.history, metrics))
         self._save(parameters)
         if session.world.is_main:
-            report(Report(evaluation, self.progress.step, metrics, is_best, self.progress.step == self.total_steps, self.trainable_parameters))
+            report(
+                Report(evaluation, self.progress.step, metrics, is_best, self.progress.step == self.total_steps, self.trainable_parameters)
+            )
 
     def _is_best(self, metrics: Mapping[str, float]) -> bool:
         name, best = self.config.training.metric, self.progress.best_metrics
@@ -246,7 +276,13 @@ class _Trial:
     def _save(self, parameters: Mapping[str, torch.Tensor]) -> None:
         moments = whole_moments(self.engine)
         if self.session.world.is_main:
-            checkpoint = Checkpoint(self.progress, resume_key(self.config, self.data.fingerprint, world_size=self.session.world.size), parameters, moments, self.best)
+            checkpoint = Checkpoint(
+                self.progress,
+                resume_key(self.config, self.data.fingerprint, world_size=self.session.world.size),
+                parameters,
+                moments,
+                self.best,
+            )
             save_checkpoint(self.folder, checkpoint)
 
 

@@ -70,7 +70,9 @@ def join_world(device: torch.device | None = None) -> World:
         alone = size == 1 and "MASTER_ADDR" not in os.environ
         method = f"file://{tempfile.mkdtemp(prefix='prefixprop-')}/rendezvous" if alone else "env://"
         timeout = timedelta(seconds=COLLECTIVE_TIMEOUT_SECONDS)
-        dist.init_process_group("nccl" if device.type == "cuda" else "gloo", init_method=method, rank=rank, world_size=size, timeout=timeout)
+        dist.init_process_group(
+            "nccl" if device.type == "cuda" else "gloo", init_method=method, rank=rank, world_size=size, timeout=timeout
+        )
     rank, size = dist.get_rank(), dist.get_world_size()
     for name, value in (("RANK", rank), ("WORLD_SIZE", size), ("LOCAL_RANK", device.index or 0)):
         os.environ.setdefault(name, str(value))  # DeepSpeed reads them

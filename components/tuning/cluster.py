@@ -31,7 +31,9 @@ def joined_cluster(address: str | None) -> Iterator[None]:
     try:
         ray.init(**options, runtime_env=code, log_to_driver=False, logging_level=logging.ERROR, configure_logging=True)
     except (ConnectionError, RuntimeError, ValueError) as error:
-        raise ClusterError(f"Ray cluster at '{address or 'local'}' cannot be joined: {' '.join(str(error).split())} Check RAY_ADDRESS, or run: prefixprop up") from error
+        raise ClusterError(
+            f"Ray cluster at '{address or 'local'}' cannot be joined: {' '.join(str(error).split())} Check RAY_ADDRESS, or run: prefixprop up"
+        ) from error
     # ray.init makes SIGTERM end the driver at once; a stopped job shall end its runs and stay resumable, as after Ctrl-C.
     if on_sigterm is not None and threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, on_sigterm)

@@ -9,26 +9,21 @@ from typing import Any
 import ray
 
 from components.config import ExperimentConfig
-from components.errors import ConfigError
+from components.planning import check_resources
 from components.tuning.searchers import SEARCHERS
 from components.tuning.trial_log import TrialLog
 from components.tuning.trial_schedulers import TRIAL_SCHEDULERS
 from components.tuning.tune_trial import SearchContext, TuneTrial
 
-HOLDS_NO_CPU = {"memory": 1}  # bytes; Tune insists on some resource, and a trial only passes messages: the slot's workers hold the CPUs and GPUs
+HOLDS_NO_CPU = {
+    "memory": 1
+}  # bytes; Tune insists on some resource, and a trial only passes messages: the slot's workers hold the CPUs and GPUs
 
 
 def check_cluster_fits(config: ExperimentConfig) -> None:
     """Raise ConfigError where the connected cluster can never place the slots: Tune would wait for ever."""
     have = ray.cluster_resources()
-    workers = config.cluster.num_workers * config.search.concurrent_slots
-    for resource, each, path in (("CPU", config.cluster.cpus_per_worker, "cpus_per_worker"), ("GPU", config.cluster.gpus_per_worker, "gpus_per_worker")):
-        needed = workers * each
-        if needed > have.get(resource, 0.0):
-            raise ConfigError(
-                f"cluster.{path}: {config.search.concurrent_slots} slot(s) x {config.cluster.num_workers} worker(s) x {each:g} {resource} = {needed:g}, but the cluster has "
-                f"{have.get(resource, 0.0):g}. Lower cluster.num_workers, cluster.{path} or search.concurrent_slots."
-            )
+    check_resources(config, cpus=have.get("CPU", 0.0), gpus=have.get("GPU", 0.0))
 
 
 def run_trials(context: SearchContext, log: TrialLog, *, max_evaluations: int) -> None:
@@ -70,7 +65,12 @@ def _variants(config: ExperimentConfig) -> Any:
 @contextmanager
 def _quiet_tune() -> Iterator[None]:
     """Tune leaves Ctrl-C to us, prints nothing of its own, and accepts reports without the metric (trials that diverged at once)."""
-    values = {"TUNE_DISABLE_SIGINT_HANDLER": "1", "TUNE_DISABLE_STRICT_METRIC_CHECKING": "1", "RAY_AIR_NEW_OUTPUT": "0", "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1"}
+    values = {
+        "TUNE_DISABLE_SIGINT_HANDLER": "1",
+        "TUNE_DISABLE_STRICT_METRIC_CHECKING": "1",
+        "RAY_AIR_NEW_OUTPUT": "0",
+        "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
+    }
     before = {name: os.environ.get(name) for name in values}
     os.environ.update(values)
     try:

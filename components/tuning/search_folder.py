@@ -53,5 +53,7 @@ def unfinished_search(storage: Path, experiment: str, config_sha256: str) -> Sea
         raise ConfigError(f"--resume: no unfinished search of '{experiment}' below {storage}. Leave --resume out to start one.")
     latest = open_ones[-1]
     if latest.config_sha256 != config_sha256:
-        raise ConfigError(f"--resume: search {latest.search_id} was started with other settings. Give the same experiment and --set values, or leave --resume out.")
+        raise ConfigError(
+            f"--resume: search {latest.search_id} was started with other settings. Give the same experiment and --set values, or leave --resume out."
+        )
     return latest

@@ -85,5 +85,10 @@ def _run(session: "Session", assignment: Assignment, settings: SlotSettings, slo
     )
     return Message(
         "end",
-        {"outcome": result.outcome, "reason": result.reason, "trainable_parameters": result.trainable_parameters, "progress": asdict(result.progress)},
+        {
+            "outcome": result.outcome,
+            "reason": result.reason,
+            "trainable_parameters": result.trainable_parameters,
+            "progress": asdict(result.progress),
+        },
     )

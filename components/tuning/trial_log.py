@@ -67,10 +67,16 @@ class TrialLog(Callback):
         sha256 = config_sha256(config)
         name = f"trial-{len(self.summaries):03d}"
         run_id = self.tracker.start_trial(
-            self.search_run_id, trial_name=f"{name}-{sha256[:8]}", params=dict(self.params) | point, tags=dict(self.tags) | run_tags(config_sha256=sha256)
+            self.search_run_id,
+            trial_name=f"{name}-{sha256[:8]}",
+            params=dict(self.params) | point,
+            tags=dict(self.tags) | run_tags(config_sha256=sha256),
         )
         self.tracker.log_dict(run_id, config.model_dump(mode="json"), "config.json")
-        self._update(trial, TrialSummary(name=name, point=point, config_sha256=sha256, folder=str(trial_folder(self.search_folder, sha256)), run_id=run_id))
+        self._update(
+            trial,
+            TrialSummary(name=name, point=point, config_sha256=sha256, folder=str(trial_folder(self.search_folder, sha256)), run_id=run_id),
+        )
 
     def on_trial_result(self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any) -> None:
         summary = self.summaries[trial.trial_id]
@@ -80,7 +86,11 @@ class TrialLog(Callback):
             self.tracker.log_metrics(summary.run_id, metrics, step=int(result["step"]))
             metric = metrics[self.config.training.metric]
             summary = replace(
-                summary, evaluations=evaluation, step=int(result["step"]), metrics=metrics, rungs=(*summary.rungs, (evaluation, int(result["step"]), metric))
+                summary,
+                evaluations=evaluation,
+                step=int(result["step"]),
+                metrics=metrics,
+                rungs=(*summary.rungs, (evaluation, int(result["step"]), metric)),
             )
             if summary.trainable_parameters is None:
                 summary = replace(summary, trainable_parameters=int(result["trainable_parameters"]))
@@ -96,7 +106,9 @@ class TrialLog(Callback):
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         summary = self.summaries[trial.trial_id]
         if summary.outcome == "running":
-            reason = f"stopped by {self.config.search.trial_scheduler} after evaluation {summary.evaluations}: others were better at that point"
+            reason = (
+                f"stopped by {self.config.search.trial_scheduler} after evaluation {summary.evaluations}: others were better at that point"
+            )
             summary = replace(summary, outcome="stopped", reason=reason)
         self._finish(trial, summary)
 
@@ -125,10 +137,15 @@ class TrialLog(Callback):
             self.tracker.log_metrics(summary.run_id, best, step=summary.step)
         self.tracker.log_dict(
             summary.run_id,
-            {"rungs": [{"evaluation": e, "step": s, self.config.training.metric: m} for e, s, m in summary.rungs], "best_evaluation": summary.best_evaluation},
+            {
+                "rungs": [{"evaluation": e, "step": s, self.config.training.metric: m} for e, s, m in summary.rungs],
+                "best_evaluation": summary.best_evaluation,
+            },
             "rungs.json",
         )
-        ended = TrialRecord(summary.run_id, summary.outcome, data_fingerprint=self.tags["data_fingerprint"], code_fingerprint=code_fingerprint())
+        ended = TrialRecord(
+            summary.run_id, summary.outcome, data_fingerprint=self.tags["data_fingerprint"], code_fingerprint=code_fingerprint()
+        )
         record(Path(summary.folder), ended)
         outcomes: dict[str, Outcome] = {name: name for name in ("completed", "stopped", "diverged", "infeasible", "failed")}
         self.tracker.finish(summary.run_id, outcomes[summary.outcome], summary.reason)
@@ -141,12 +158,12 @@ class TrialLog(Callback):
 
 def _is_metric(name: str, value: Any) -> bool:
     """Our own numbers, not those that Tune adds (time_total_s, pid, ...)."""
-    own = "/" in name and not name.startswith("config/") or name in ("epoch", "tokens", "seconds", "tokens_per_second")
+    own = ("/" in name and not name.startswith("config/")) or name in ("epoch", "tokens", "seconds", "tokens_per_second")
     return own and isinstance(value, int | float) and not (isinstance(value, float) and math.isinf(value))
 
 
 def _last_line(trial: Any) -> str:
-    error = trial.get_ray_actor_exception() if hasattr(trial, "get_ray_actor_exception") else None
-    text = str(error) if error else (trial.error_file and open(trial.error_file, encoding="utf-8").read()) or "the trial's worker ended without a message"
-    lines = [line.strip() for line in text.strip().splitlines() if line.strip()]
-    return lines[-1] if lines else "no message"
+    """Why Tune gave a trial up, in one line."""
+    text = Path(trial.error_file).read_text(encoding="utf-8") if trial.error_file else ""
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    return lines[-1] if lines else "the trial ended without a message"

@@ -53,14 +53,18 @@ class TuneTrial(tune.Trainable):
                 if ray.get(slot.lease.remote(self.holder)):
                     return slot
             time.sleep(0.2)
-        raise ClusterError(f"No trial slot became free within cluster.placement_timeout_seconds ({self.context.config.cluster.placement_timeout_seconds} s).")
+        raise ClusterError(
+            f"No trial slot became free within cluster.placement_timeout_seconds ({self.context.config.cluster.placement_timeout_seconds} s)."
+        )
 
     def _begin(self, point: dict[str, Any]) -> None:
         config = trial_config(self.context.config, point)
         folder = trial_folder(self.context.folder, config_sha256(config))
         self.reused_run_id: str | None = None
         if self.context.config.search.reuse_trials:
-            self.reused_run_id = take_over(folder, data_fingerprint=self.context.data_fingerprint, code_fingerprint=self.context.code_fingerprint)
+            self.reused_run_id = take_over(
+                folder, data_fingerprint=self.context.data_fingerprint, code_fingerprint=self.context.code_fingerprint
+            )
         assignment = Assignment("train", config, self.context.data_folder, str(folder))
         self.sequence = ray.get(self.slot.assign.remote(assignment))
         self.pending: list[Message] = []

@@ -30,7 +30,14 @@ def run(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
         "PYTHONPATH": str(ROOT),
     }
     return subprocess.run(
-        [sys.executable, *arguments], cwd=folder, env=environment, capture_output=True, text=True, timeout=400, check=False, stdin=subprocess.DEVNULL
+        [sys.executable, *arguments],
+        cwd=folder,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=400,
+        check=False,
+        stdin=subprocess.DEVNULL,
     )
 
 
@@ -60,7 +67,9 @@ def test_search_registers_the_best_adapter_as_champion(searched: tuple[Path, dic
     outcomes = [trial["outcome"] for trial in report["trials"]]
     assert len(outcomes) == 4 and "completed" in outcomes and set(outcomes) <= {"completed", "stopped"}
     assert (report["model_name"], report["model_version"], report["model_alias"]) == ("toy-decoder", 1, "champion")
-    best = max((trial for trial in report["trials"] if trial["best_metrics"]), key=lambda trial: trial["best_metrics"]["validation/accuracy"])
+    best = max(
+        (trial for trial in report["trials"] if trial["best_metrics"]), key=lambda trial: trial["best_metrics"]["validation/accuracy"]
+    )
     assert report["metrics"]["validation/accuracy"] == best["best_metrics"]["validation/accuracy"]
 
 
@@ -92,7 +101,18 @@ for row, answer, answer_label, expected in zip(predicted, answers["probabilities
     np.testing.assert_array_equal(np.float32([given[label] for label in labels]), expected)
 print("equal", len(rows))
 """
-    predicted = run(folder, "-m", "pipelines.cli", "predict", "--model", "models:/toy-decoder@champion", "--input", "test.jsonl", "--output", "out.jsonl")
+    predicted = run(
+        folder,
+        "-m",
+        "pipelines.cli",
+        "predict",
+        "--model",
+        "models:/toy-decoder@champion",
+        "--input",
+        "test.jsonl",
+        "--output",
+        "out.jsonl",
+    )
     assert predicted.returncode == 0, predicted.stderr[-3000:]
     checked = run(folder, "-c", code, report["adapter_folder"])
     assert checked.stdout.strip().endswith("equal 9"), checked.stderr[-3000:]

@@ -64,7 +64,9 @@ def run_case(case: dict[str, Any], world: Any, sessions: dict[str, Any], folder:
 
     config = validate(ExperimentConfig, case["values"]).train_config()
     cache = Path(case["values"]["cluster"]["cache_path"])
-    key = json.dumps([config.backbone.model_dump(), config.zero.model_dump(), config.training.precision, config.training.gradient_checkpointing])
+    key = json.dumps(
+        [config.backbone.model_dump(), config.zero.model_dump(), config.training.precision, config.training.gradient_checkpointing]
+    )
     if key not in sessions:
         sessions[key] = open_session(config, world, cache_path=cache)
     data = prepare(config.data, sessions[key].tokenizer, tokenizer_id="toy", cache_path=cache)

@@ -4,8 +4,6 @@ Not covered here: GPUs and NCCL (the same code, other collectives).
 """
 
 import copy
-from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -55,11 +53,17 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     fresh = [case("fresh process", zero__stage=0)]
     halved = {"training__micro_batch_size": 2}
     two = [case(f"zero {stage}", zero__stage=stage, **halved) for stage in (0, 1, 2, 3)]
-    two += [case("zero 3 again", zero__stage=3, **halved), case("zero 3 checkpointing", zero__stage=3, training__gradient_checkpointing=True, **halved)]
+    two += [
+        case("zero 3 again", zero__stage=3, **halved),
+        case("zero 3 checkpointing", zero__stage=3, training__gradient_checkpointing=True, **halved),
+    ]
     two += [case("zero 3 interrupted", zero__stage=3, run={"folder": halves + "3", "stop_after": 1}, **halved, **dropout)]
     two += [case("zero 3 resumed", zero__stage=3, run={"folder": halves + "3", "resume": True}, **halved, **dropout)]
     two += [case("zero 3 uninterrupted", zero__stage=3, **halved, **dropout)]
-    two += [case("zero 2 bf16", zero__stage=2, training__precision="bf16", **halved), case("zero 3 bf16", zero__stage=3, training__precision="bf16", **halved)]
+    two += [
+        case("zero 2 bf16", zero__stage=2, training__precision="bf16", **halved),
+        case("zero 3 bf16", zero__stage=3, training__precision="bf16", **halved),
+    ]
     two += [case("decoder zero 3", decoder, zero__stage=3, **halved)]
     two += [case("on two ranks", zero__stage=2, run={"folder": halves + "2", "stop_after": 1}, **halved)]
     three = [case("continued on one rank", zero__stage=0, run={"folder": halves + "2", "resume": True})]
