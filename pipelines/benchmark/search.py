@@ -35,6 +35,7 @@ from components.backbones import load_backbone
 from components.config.schema import BackboneConfig
 from components.registry import open_tracker
 cache = Path(sys.argv[2])
+cache.mkdir(parents=True, exist_ok=True)
 load_backbone(BackboneConfig.model_validate(json.loads(sys.argv[1])), cache_path=cache)
 open_tracker("mlflow", f"sqlite:///{cache}/mlflow.db").check()
 """
