@@ -30,8 +30,11 @@ def run(options: BenchmarkOptions, announce: Announce) -> list[dict[str, Any]]:
         "case": "growth",
         "peer": "stock",
         "fitted_from_tokens": FITTED_FROM,
-        "exponent_ours": exponent([(case["tokens"], case["ours"]["seconds"]) for case in cases]),
-        "exponent_theirs": exponent([(case["tokens"], case["theirs"]["seconds"]) for case in cases if case["theirs"]]),
+        **{
+            f"exponent_{side}{suffix}": exponent([(case["tokens"], case[side][clock]) for case in cases if case[side]])
+            for side in ("ours", "theirs")
+            for clock, suffix in (("seconds", ""), ("cpu_seconds", "_in_cpu_time"))
+        },
     }
     announce(f"step time grows with length to the power {summary['exponent_ours']} (stock: {summary['exponent_theirs']})")
     return [*cases, summary]

@@ -72,29 +72,30 @@ def _line(cells: Row) -> str:
 
 
 def _step_columns(cases: Sequence[Mapping[str, Any]]) -> tuple[Row, list[Row]]:
+    """In parentheses: the range of seconds, or the same quotient in processor time."""
     head = (
         "case",
         "peer",
+        "threads",
         "ours, s",
         "peer, s",
         "ratio",
-        "share of matrix rate (peer)",
+        "share of matrix rate",
         "matrix rate, GFLOP/s",
-        "peak MiB",
-        "peer, MiB",
+        "peak memory, MiB",
         "largest difference",
     )
     rows: list[Row] = [
         (
             case["case"],
             case["peer"],
+            str(case["threads"]),
             _seconds(case["ours"]),
             _seconds(case["theirs"]),
-            f"{case['ratio']:.2f}",
-            f"{case['share_of_matrix_rate']:.0%} ({case['share_of_matrix_rate_theirs']:.0%})",
+            f"{case['ratio']:.2f} ({case['cpu_ratio']:.2f})",
+            f"{case['share_of_matrix_rate']:.0%} ({case['share_of_matrix_rate_in_cpu_time']:.0%})",
             f"{case['matrix_rate_gflops']:.0f}",
-            _mebibytes(case["ours"]["peak_memory_bytes"]),
-            _mebibytes(case["theirs"]["peak_memory_bytes"]),
+            f"{_mebibytes(case['ours']['peak_memory_bytes'])} / {_mebibytes(case['theirs']['peak_memory_bytes'])}",
             "other method" if case["largest_difference"] is None else f"{case['largest_difference']:.1e}",
         )
         for case in cases
@@ -103,18 +104,24 @@ def _step_columns(cases: Sequence[Mapping[str, Any]]) -> tuple[Row, list[Row]]:
 
 
 def _length_columns(cases: Sequence[Mapping[str, Any]]) -> tuple[Row, list[Row]]:
-    head = ("tokens", "ours, s", "stock, s", "ratio", "step memory, MiB", "stock, MiB")
+    """In parentheses: the range of seconds, or the exponent in processor time."""
+    head = ("tokens", "ours, s", "stock, s", "ratio", "memory of a step, MiB")
     rows: list[Row] = []
     for case in cases:
         if case["case"] == "growth":
-            ours, theirs = (f"exponent {value:.2f}" if value else "-" for value in (case["exponent_ours"], case["exponent_theirs"]))
-            rows.append((f"growth from {case['fitted_from_tokens']}", ours, theirs, "", "", ""))
+            growth = (_exponent(case, side) for side in ("ours", "theirs"))
+            rows.append((f"exponent from {case['fitted_from_tokens']}", *growth, "", ""))
             continue
         mine, other = case["ours"], case["theirs"]
         stock = (_seconds(other), f"{case['ratio']:.2f}") if other else ("-", "-")
-        memory = _mebibytes(other["step_memory_bytes"]) if other else "-"
-        rows.append((str(case["tokens"]), _seconds(mine), *stock, _mebibytes(mine["step_memory_bytes"]), memory))
+        memory = " / ".join(_mebibytes(side["step_memory_bytes"]) if side else "-" for side in (mine, other))
+        rows.append((str(case["tokens"]), _seconds(mine), *stock, memory))
     return head, rows
+
+
+def _exponent(case: Mapping[str, Any], side: str) -> str:
+    wall, cpu = case[f"exponent_{side}"], case[f"exponent_{side}_in_cpu_time"]
+    return "-" if wall is None else f"{wall:.2f} ({cpu:.2f})"
 
 
 def _any_columns(cases: Sequence[Mapping[str, Any]]) -> tuple[Row, list[Row]]:

@@ -7,6 +7,7 @@ import multiprocessing
 import os
 import resource
 import statistics
+import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -26,6 +27,7 @@ class Turns:
 
     def __init__(self, line: Connection) -> None:
         self._line = line
+        self._cpu_started = 0.0
         self.resident_bytes = 0
 
     def wait(self) -> bool:
@@ -33,18 +35,21 @@ class Turns:
         if not self.resident_bytes:
             self.resident_bytes = _restart_peak()
             self._line.send("ready")
-        return bool(self._line.recv())
+        wanted = bool(self._line.recv())
+        self._cpu_started = time.process_time()
+        return wanted
 
     def done(self, seconds: float) -> None:
         """Report a step's duration."""
-        self._line.send(seconds)
+        self._line.send((seconds, time.process_time() - self._cpu_started))
 
 
 @dataclass(frozen=True)
 class SideResult:
-    """What one side measured. `seconds`: of each step, in order; `resident_bytes`: before the first step; `peak_bytes`: while stepping."""
+    """What one side measured. `seconds` and `cpu_seconds` (of all threads): of each step, in order; `resident_bytes`: before the first step; `peak_bytes`: while stepping."""
 
     seconds: tuple[float, ...]
+    cpu_seconds: tuple[float, ...]
     resident_bytes: int
     peak_bytes: int
     values: Values
@@ -56,6 +61,7 @@ class SideResult:
             "seconds": median,
             "seconds_min": min(self.seconds),
             "seconds_max": max(self.seconds),
+            "cpu_seconds": statistics.median(self.cpu_seconds),
             "repeats": len(self.seconds),
             "tokens_per_second": tokens / median,
             "peak_memory_bytes": self.peak_bytes,
@@ -72,7 +78,7 @@ class Side:
         self._process = context.Process(target=_serve, args=(theirs, function, dict(settings)), daemon=True, name=function)
         self._process.start()
         theirs.close()
-        self._seconds: list[float] = []
+        self._times: list[tuple[float, float]] = []
 
     def __enter__(self) -> Self:
         return self
@@ -90,18 +96,18 @@ class Side:
             raise RuntimeError(f"{self._process.name}: not ready after {READY_TIMEOUT_SECONDS:.0f} s")
         self._receive()
 
-    def step(self, *, counted: bool = True) -> float:
-        """Make one step; returns its duration in seconds."""
+    def step(self, *, counted: bool = True) -> None:
+        """Make one step and note its duration."""
         self._line.send(True)
-        seconds = float(self._receive())
+        times = self._receive()
         if counted:
-            self._seconds.append(seconds)
-        return seconds
+            self._times.append(times)
 
     def finish(self) -> SideResult:
         self._line.send(False)
         resident, peak, values = self._receive()
-        return SideResult(seconds=tuple(self._seconds), resident_bytes=resident, peak_bytes=peak, values=values)
+        seconds, cpu_seconds = zip(*self._times, strict=True)
+        return SideResult(seconds=seconds, cpu_seconds=cpu_seconds, resident_bytes=resident, peak_bytes=peak, values=values)
 
     def _receive(self) -> Any:
         try:

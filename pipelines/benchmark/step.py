@@ -67,7 +67,8 @@ def measure_case(case: Case, *, repeats: int, announce: Announce) -> dict[str, A
         ]
         ours, theirs, product = take_turns(sides, repeats=repeats)
     difference = compared(ours, theirs, tolerance=SAME_VALUES[precision], name=case.name) if case.peer == "stock" else None
-    rate = 2.0 * MATRIX_SIZE[precision] ** 3 / statistics.median(product.seconds)
+    product_flops = 2.0 * MATRIX_SIZE[precision] ** 3
+    rate = product_flops / statistics.median(product.seconds)
     tokens = case.batch * case.tokens
     mine, other = ours.summary(tokens), theirs.summary(tokens)
     flops = _flops(case)
@@ -78,9 +79,12 @@ def measure_case(case: Case, *, repeats: int, announce: Announce) -> dict[str, A
         "ours": mine,
         "theirs": other,
         "ratio": mine["tokens_per_second"] / other["tokens_per_second"],
+        "cpu_ratio": other["cpu_seconds"] / mine["cpu_seconds"],
         "share_of_matrix_rate": flops / mine["seconds"] / rate,
         "share_of_matrix_rate_theirs": flops / other["seconds"] / rate,
+        "share_of_matrix_rate_in_cpu_time": flops / mine["cpu_seconds"] / product_flops * statistics.median(product.cpu_seconds),
         "matrix_rate_gflops": rate / 1e9,
+        "threads": torch.get_num_threads(),
         "largest_difference": difference,
     }
     announce(

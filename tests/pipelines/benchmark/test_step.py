@@ -58,7 +58,7 @@ def a_broken_side(settings: Mapping[str, Any], turns: Turns) -> Values:
 def test_sides_take_turns_in_processes_of_their_own(capfd: pytest.CaptureFixture[str]) -> None:
     sides = [("tests.pipelines.benchmark.test_step:a_side", {"step": step}) for step in (1.0, 5.0)]
     ours, theirs = take_turns(sides, repeats=3, warm_up=1)
-    assert len(ours.seconds) == len(theirs.seconds) == 3
+    assert len(ours.seconds) == len(theirs.seconds) == len(ours.cpu_seconds) == 3
     merged = [seconds for pair in zip(ours.seconds, theirs.seconds, strict=True) for seconds in pair]
     assert merged == sorted(merged)
     assert (ours.values["total"][0], theirs.values["total"][0]) == (4.0, 20.0)
