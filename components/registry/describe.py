@@ -23,7 +23,7 @@ def headline(metrics: Mapping[str, float], params: Mapping[str, Any]) -> str:
     parts = [f"Test accuracy {accuracy}" if accuracy else "Not evaluated on test data"]
     if "test/majority_accuracy" in metrics:
         parts.append(f"majority class {100 * metrics['test/majority_accuracy']:.1f}%")
-    if "prefix_length" in params:
+    if params.get("prefix_length") not in (None, 0, "0"):  # methods without a prefix have length 0
         parts.append(f"prefix length {params['prefix_length']}")
     if "learning_rate" in params:
         parts.append(f"learning rate {float(params['learning_rate']):g}")

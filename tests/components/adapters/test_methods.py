@@ -224,7 +224,7 @@ def test_saved_and_loaded_equals_live_bit_for_bit(method: str, kind: str, tmp_pa
     assert set(loaded.artifact_tensors()) == set(model.artifact_tensors())
 
 
-@pytest.mark.parametrize(("method", "kind"), PAIRS)
+@pytest.mark.parametrize(("method", "kind"), [pair for pair in PAIRS if pair[1] != "llama"])
 def test_gradient_checkpointing_changes_nothing(method: str, kind: str) -> None:
     """The hooks inside layers are gone when the backward pass recomputes them, and are set again for that."""
     gradients = []
@@ -241,7 +241,7 @@ def test_gradient_checkpointing_changes_nothing(method: str, kind: str) -> None:
         torch.testing.assert_close(gradients[1][name], gradient, atol=1e-7, rtol=1e-5, msg=name)
 
 
-@pytest.mark.parametrize(("method", "kind"), PAIRS)
+@pytest.mark.parametrize(("method", "kind"), [pair for pair in PAIRS if pair[1] != "llama"])
 def test_padding_changes_nothing(method: str, kind: str) -> None:
     model = large(method, kind).eval()
     texts, ids, mask = documents(model.backbone.config.pad_token_id)
@@ -314,7 +314,7 @@ def test_refusals_name_the_fix() -> None:
         )
 
 
-@pytest.mark.parametrize(("method", "kind"), [pair for pair in PAIRS if pair[0] != "full_fine_tuning"])
+@pytest.mark.parametrize(("method", "kind"), [pair for pair in PAIRS if pair[0] != "full_fine_tuning" and pair[1] != "llama"])
 def test_bf16_backbone_trains_float32_parameters(method: str, kind: str) -> None:
     model = new(method, kind, backbone=build(kind).bfloat16())
     _, ids, mask = documents(model.backbone.config.pad_token_id)
