@@ -44,6 +44,8 @@ def longformer_config(config: Mapping[str, Any], *, positions: int, attention_wi
 
 def lengthen(source: Path, target: Path, *, positions: int, attention_window: int = 256) -> Path:
     """Write the lengthened LongformerModel of the checkpoint folder `source` to the new folder `target`, atomically; returns `target`."""
+    from safetensors.torch import save_file
+
     from components.atomic_folder import atomic_folder
     from components.backbones.quiet import quiet_loading
 
@@ -54,8 +56,15 @@ def lengthen(source: Path, target: Path, *, positions: int, attention_window: in
     new_config = longformer_config(AutoConfig.from_pretrained(source).to_dict(), positions=positions, attention_window=attention_window)
     new = LongformerModel(LongformerConfig(**new_config), add_pooling_layer=False)
     new.load_state_dict(longformer_state(old.state_dict(), config=old.config.to_dict(), positions=positions), strict=True)
-    with atomic_folder(target) as folder, quiet_loading():
-        new.save_pretrained(folder)
+    new.config.architectures, new.config.dtype = ["LongformerModel"], "float32"
+    with atomic_folder(target) as folder:
+        # Not new.save_pretrained: inside a process group it writes on rank 0 alone, and any rank may be the one that lengthens.
+        new.config.save_pretrained(folder)
+        save_file(
+            {name: tensor.contiguous() for name, tensor in new.state_dict().items()},
+            folder / "model.safetensors",
+            metadata={"format": "pt"},
+        )
     return target
 
 

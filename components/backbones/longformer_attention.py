@@ -8,8 +8,8 @@ Every projection that has hooks is called as the module that it is: ZeRO-3 gathe
 Shapes: B batch, S rows, D hidden, G global rows (largest count in the batch), N global rows of all examples, R rows asked for.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
+from types import MethodType
 from typing import Any
 
 import torch
@@ -38,11 +38,11 @@ def install_fast_attention(backbone: nn.Module) -> None:
     """
     for model in _modules(backbone, "LongformerModel"):
         passes = _Passes()
-        model.forward = _model_forward(model, passes)
-        for module in _modules(model, "LongformerSelfAttention"):
-            module.forward = _attention_forward(module, passes)
-        last = model.encoder.layer[-1]
-        last.forward = _last_layer_forward(last, passes)
+        replacements = [(model, _model_forward), (model.encoder.layer[-1], _last_layer_forward)]
+        replacements += [(module, _attention_forward) for module in _modules(model, "LongformerSelfAttention")]
+        for module, forward in replacements:
+            module.forward = MethodType(forward, module)  # a bound method follows its module into a deep copy; a closure would not
+            module.fast_attention_passes = passes
 
 
 def uninstall_fast_attention(backbone: nn.Module) -> None:
@@ -50,6 +50,7 @@ def uninstall_fast_attention(backbone: nn.Module) -> None:
     for model in _modules(backbone, "LongformerModel"):
         for module in (model, model.encoder.layer[-1], *_modules(model, "LongformerSelfAttention")):
             module.__dict__.pop("forward", None)
+            module.__dict__.pop("fast_attention_passes", None)
 
 
 def takes_output_rows(backbone: nn.Module) -> bool:
@@ -77,6 +78,12 @@ class _Passes:
     def __init__(self) -> None:
         self._by_mask: Any = WeakIdKeyDictionary()
 
+    def __deepcopy__(self, memo: dict[int, Any]) -> "_Passes":
+        return _Passes()
+
+    def __reduce__(self) -> tuple[type["_Passes"], tuple[()]]:
+        return _Passes, ()
+
     def of(self, attention_mask_BS: Tensor) -> _Pass:
         found: _Pass = self._by_mask.setdefault(attention_mask_BS, _Pass())
         return found
@@ -88,44 +95,42 @@ class _Passes:
         return plans[window, dtype]
 
 
-def _model_forward(model: Any, passes: _Passes) -> Callable[..., Any]:
+def _model_forward(
+    model: Any,
+    input_ids: Tensor | None = None,
+    attention_mask: Tensor | None = None,
+    global_attention_mask: Tensor | None = None,
+    token_type_ids: Tensor | None = None,
+    position_ids: Tensor | None = None,
+    inputs_embeds: Tensor | None = None,
+    output_hidden_states: bool | None = None,
+    return_dict: bool | None = None,
+    *,
+    output_attentions: bool | None = None,
+    output_rows: Tensor | None = None,
+) -> Any:
     """LongformerModel.forward without padding to the window and without a mask of S x S."""
     from transformers.models.longformer.modeling_longformer import LongformerBaseModelOutputWithPooling
 
-    def forward(
-        input_ids: Tensor | None = None,
-        attention_mask: Tensor | None = None,
-        global_attention_mask: Tensor | None = None,
-        token_type_ids: Tensor | None = None,
-        position_ids: Tensor | None = None,
-        inputs_embeds: Tensor | None = None,
-        output_hidden_states: bool | None = None,
-        return_dict: bool | None = None,
-        *,
-        output_attentions: bool | None = None,
-        output_rows: Tensor | None = None,
-    ) -> Any:
-        if output_attentions or (output_attentions is None and model.config.output_attentions):
-            raise ValueError(
-                "The fast attention keeps no attention weights: set backbone.attention=stock, or call uninstall_fast_attention(backbone)."
-            )
-        embedded_BSD = model.embeddings(
-            input_ids=input_ids, position_ids=position_ids, token_type_ids=token_type_ids, inputs_embeds=inputs_embeds
+    if output_attentions or (output_attentions is None and model.config.output_attentions):
+        raise ValueError(
+            "The fast attention keeps no attention weights: set backbone.attention=stock, or call uninstall_fast_attention(backbone)."
         )
-        mask_BS = _encoder_mask(embedded_BSD, attention_mask, global_attention_mask)
-        passes.of(mask_BS).output_rows_BR = output_rows
-        wants_all = model.config.output_hidden_states if output_hidden_states is None else output_hidden_states
-        encoded = model.encoder(embedded_BSD, attention_mask=mask_BS, output_hidden_states=wants_all, return_dict=True)
-        hidden_BSD = encoded.last_hidden_state
-        output = LongformerBaseModelOutputWithPooling(
-            last_hidden_state=hidden_BSD,
-            pooler_output=None if model.pooler is None else model.pooler(hidden_BSD),
-            hidden_states=encoded.hidden_states,
-        )
-        as_dict = model.config.return_dict if return_dict is None else return_dict
-        return output if as_dict else (hidden_BSD, output.pooler_output, *output.to_tuple()[2:])
-
-    return forward
+    embedded_BSD = model.embeddings(
+        input_ids=input_ids, position_ids=position_ids, token_type_ids=token_type_ids, inputs_embeds=inputs_embeds
+    )
+    mask_BS = _encoder_mask(embedded_BSD, attention_mask, global_attention_mask)
+    model.fast_attention_passes.of(mask_BS).output_rows_BR = output_rows
+    wants_all = model.config.output_hidden_states if output_hidden_states is None else output_hidden_states
+    encoded = model.encoder(embedded_BSD, attention_mask=mask_BS, output_hidden_states=wants_all, return_dict=True)
+    hidden_BSD = encoded.last_hidden_state
+    output = LongformerBaseModelOutputWithPooling(
+        last_hidden_state=hidden_BSD,
+        pooler_output=None if model.pooler is None else model.pooler(hidden_BSD),
+        hidden_states=encoded.hidden_states,
+    )
+    as_dict = model.config.return_dict if return_dict is None else return_dict
+    return output if as_dict else (hidden_BSD, output.pooler_output, *([output.hidden_states] if wants_all else []))
 
 
 def _encoder_mask(embedded_BSD: Tensor, attention_mask_BS: Tensor | None, global_mask_BS: Tensor | None) -> Tensor:
@@ -136,40 +141,36 @@ def _encoder_mask(embedded_BSD: Tensor, attention_mask_BS: Tensor | None, global
     return mask_BS.to(torch.float32) - 1.0
 
 
-def _attention_forward(module: Any, passes: _Passes) -> Callable[..., tuple[Tensor]]:
-    def forward(hidden_states: Tensor, attention_mask: Tensor, output_attentions: bool = False, **_: Any) -> tuple[Tensor]:
-        assert not output_attentions, "refused by the model's forward"
-        query_BSD, key_BSD, value_BSD = module.query(hidden_states), module.key(hidden_states), module.value(hidden_states)
-        plan = passes.plan(module, attention_mask, softmax_dtype(query_BSD.dtype))
-        dropout = module.dropout if module.training else 0.0
-        if plan.global_rows_BG.shape[1]:
-            global_BGD = global_attention(module, hidden_states, plan.global_rows_BG, plan.padding_bias_BS, dropout=dropout)
-            global_ND = global_BGD[plan.is_real_BG].to(query_BSD.dtype)
-        else:
-            global_ND = query_BSD.new_zeros(0, query_BSD.shape[-1])
-        local = flex_local_attention if query_BSD.is_cuda and dropout == 0.0 else banded_attention
-        return (local(query_BSD, key_BSD, value_BSD, global_ND, plan=plan, num_heads=module.num_heads, dropout=dropout),)
+def _attention_forward(
+    module: Any, hidden_states: Tensor, attention_mask: Tensor, output_attentions: bool = False, **_: Any
+) -> tuple[Tensor]:
+    """LongformerSelfAttention.forward."""
+    assert not output_attentions, "refused by the model's forward"
+    query_BSD, key_BSD, value_BSD = module.query(hidden_states), module.key(hidden_states), module.value(hidden_states)
+    plan = module.fast_attention_passes.plan(module, attention_mask, softmax_dtype(query_BSD.dtype))
+    dropout = module.dropout if module.training else 0.0
+    if plan.global_rows_BG.shape[1]:
+        global_BGD = global_attention(module, hidden_states, plan.global_rows_BG, plan.padding_bias_BS, dropout=dropout)
+        global_ND = global_BGD[plan.is_real_BG].to(query_BSD.dtype)
+    else:
+        global_ND = query_BSD.new_zeros(0, query_BSD.shape[-1])
+    local = flex_local_attention if query_BSD.is_cuda and dropout == 0.0 else banded_attention
+    return (local(query_BSD, key_BSD, value_BSD, global_ND, plan=plan, num_heads=module.num_heads, dropout=dropout),)
 
-    return forward
 
-
-def _last_layer_forward(layer: Any, passes: _Passes) -> Callable[..., tuple[Tensor]]:
+def _last_layer_forward(layer: Any, hidden_states: Tensor, attention_mask: Tensor, **others: Any) -> tuple[Tensor]:
     """LongformerLayer.forward that computes only the rows asked for."""
-
-    def forward(hidden_states: Tensor, attention_mask: Tensor, **others: Any) -> tuple[Tensor]:
-        rows_BR = passes.of(attention_mask).output_rows_BR
-        if rows_BR is None:
-            stock: tuple[Tensor] = type(layer).forward(layer, hidden_states, attention_mask=attention_mask, **others)
-            return stock
-        index_BRD = rows_BR[..., None].expand(-1, -1, hidden_states.shape[-1])
-        attention = layer.attention.self
-        if not attention._forward_hooks and bool((attention_mask > 0).gather(1, rows_BR).all()):  # a hook wants to see every row
-            plan = passes.plan(attention, attention_mask, softmax_dtype(hidden_states.dtype))
-            dropout = attention.dropout if attention.training else 0.0
-            attended_BRD = global_attention(attention, hidden_states, rows_BR, plan.padding_bias_BS, dropout=dropout)
-        else:
-            attended_BRD = attention(hidden_states, attention_mask=attention_mask)[0].gather(1, index_BRD)
-        result_BRD = layer.ff_chunk(layer.attention.output(attended_BRD, hidden_states.gather(1, index_BRD)))
-        return (torch.zeros_like(hidden_states, dtype=result_BRD.dtype).scatter(1, index_BRD, result_BRD),)
-
-    return forward
+    passes, attention = layer.fast_attention_passes, layer.attention.self
+    rows_BR = passes.of(attention_mask).output_rows_BR
+    if rows_BR is None:
+        stock: tuple[Tensor] = type(layer).forward(layer, hidden_states, attention_mask=attention_mask, **others)
+        return stock
+    index_BRD = rows_BR[..., None].expand(-1, -1, hidden_states.shape[-1])
+    if not attention._forward_hooks and bool((attention_mask > 0).gather(1, rows_BR).all()):  # a hook wants to see every row
+        plan = passes.plan(attention, attention_mask, softmax_dtype(hidden_states.dtype))
+        dropout = attention.dropout if attention.training else 0.0
+        attended_BRD = global_attention(attention, hidden_states, rows_BR, plan.padding_bias_BS, dropout=dropout)
+    else:
+        attended_BRD = attention(hidden_states, attention_mask=attention_mask)[0].gather(1, index_BRD)
+    result_BRD = layer.ff_chunk(layer.attention.output(attended_BRD, hidden_states.gather(1, index_BRD)))
+    return (torch.zeros_like(hidden_states, dtype=result_BRD.dtype).scatter(1, index_BRD, result_BRD),)

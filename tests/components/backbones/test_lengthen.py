@@ -94,3 +94,18 @@ def test_module_runs_on_its_own(tmp_path: Path) -> None:
     done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=True, cwd=Path(__file__).parents[3])
     assert done.stdout.strip().endswith("long")
     assert json.loads((tmp_path / "long" / "config.json").read_text())["attention_window"] == [16, 16]
+
+
+def test_any_rank_can_lengthen(tmp_path: Path) -> None:
+    """The first worker to come writes the folder for all, whatever its rank."""
+    import torch.distributed as dist
+    from torch.testing._internal.distributed.fake_pg import FakeStore
+
+    original("bert", tmp_path / "original")
+    dist.init_process_group("fake", rank=1, world_size=2, store=FakeStore())
+    try:
+        long = lengthen(tmp_path / "original", tmp_path / "long", positions=80, attention_window=8)
+    finally:
+        dist.destroy_process_group()
+    assert json.loads((long / "config.json").read_text())["model_type"] == "longformer"
+    LongformerModel.from_pretrained(long, add_pooling_layer=False)

@@ -258,6 +258,34 @@ def test_gradient_under_dropout_is_that_of_the_drawn_mask() -> None:
     assert torch.autograd.gradcheck(hidden, embeddings(1, 12).double().requires_grad_(True), fast_mode=True)
 
 
+def test_a_deep_copy_is_fast_and_uses_its_own_weights() -> None:
+    first = fast_twin(longformer())
+    second = copy.deepcopy(first)
+    for parameter in second.parameters():
+        parameter.data.mul_(0.5)
+    stock = copy.deepcopy(second)
+    uninstall_fast_attention(stock)
+    attention_BS, global_BS = masks(1, 20, padding=(3,), global_rows=((0,),))
+    expected, _ = outputs_and_gradient(stock, embeddings(1, 20), attention_BS, global_BS)
+    found, _ = outputs_and_gradient(second, embeddings(1, 20), attention_BS, global_BS)
+    torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-5)
+    assert takes_output_rows(second)
+
+
+def test_outputs_besides_the_last_hidden_state_equal_stock() -> None:
+    stock = longformer()
+    given = dict(zip(("attention_mask", "global_attention_mask"), masks(1, 24, padding=(0,), global_rows=((0, 1),)), strict=True))
+    expected, found = (
+        model(input_ids=torch.arange(2, 26)[None], output_hidden_states=True, **given) for model in (stock, fast_twin(stock))
+    )
+    for left, right in zip(expected.hidden_states, found.hidden_states, strict=True):
+        torch.testing.assert_close(right, left, atol=1e-5, rtol=1e-5)
+    plain = fast_twin(stock)(input_ids=torch.arange(2, 26)[None], return_dict=False, **given)
+    torch.testing.assert_close(plain[0], expected.last_hidden_state, atol=1e-5, rtol=1e-5)
+    with pytest.raises(ValueError, match="uninstall_fast_attention"):
+        fast_twin(stock)(input_ids=torch.arange(2, 26)[None], output_attentions=True)
+
+
 def test_uninstall_gives_the_stock_model_back_and_plans_do_not_pile_up() -> None:
     model = longformer()
     methods = {name: module.forward for name, module in model.named_modules()}
