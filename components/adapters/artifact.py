@@ -26,6 +26,7 @@ FORMAT = 1
 CONFIG_FILE = "adapter_config.json"
 TENSOR_FILE = "adapter_model.safetensors"
 CALIBRATION_FILE = "calibration.json"
+_SCALAR = torch.zeros(())
 
 # What decides a backbone's function besides its weights; other keys of config.json change between transformers versions.
 STRUCTURE = (
@@ -151,7 +152,8 @@ def _configs(
         )
     own = {name: config[name] for name in model.model_fields if name in config} | {"method": method}
     if "prefix_length" in model.model_fields and "prefix_length" not in own:
-        lengths = [tensors[f"adapter.{name}"].shape[-2] for name in ("prefix", "prefix_key", "prompt") if f"adapter.{name}" in tensors]
+        shaped = ("prefix", "prefix_key", "prompt", "reparametrization.embedding", "key_value_reparametrization.embedding")
+        lengths = [tensors[f"adapter.{name}"].shape[-2] for name in shaped if tensors.get(f"adapter.{name}", _SCALAR).dim() >= 2]
         own |= {"prefix_length": lengths[0]} if lengths else {}
     if "reparametrization" in model.model_fields:
         # A prefix is stored materialised, so it loads as a plain one, unless the folder holds the network that produces it.

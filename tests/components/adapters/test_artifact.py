@@ -18,6 +18,7 @@ from components.adapters import (
     read_adapter_config,
     save_adapter,
 )
+from components.config.schema import ADAPTER_CONFIGS
 from components.errors import ArtifactError
 from tests.components.adapters.test_dense import build, documents, randomise
 
@@ -177,3 +178,38 @@ def test_failed_write_leaves_the_earlier_artifact_whole(tmp_path: Path, monkeypa
             save_adapter(live(), tmp_path / "adapter")
     assert torch.equal(answers(load_adapter(build("longformer"), tmp_path / "adapter")), before)
     assert [path.name for path in tmp_path.iterdir()] == ["adapter"]
+
+
+@pytest.mark.parametrize("method", ["prefix_propagation", "prefix_tuning", "propagation_and_prefix_tuning"])
+def test_folder_with_the_reparametrisation_itself_loads_reparametrised(method: str, tmp_path: Path) -> None:
+    """By the names and shapes of components/adapters/README.md; prefix_length and the network's width may be left out. Its gradients are the network's."""
+    config: Any = ADAPTER_CONFIGS[method].model_validate(
+        {"method": method, "prefix_length": 3, "reparametrization": "mlp", "reparametrization_hidden": 6}
+    )
+    model = adapt(build("longformer"), config, ClassificationHeadConfig(num_labels=3, pooling="mean"))
+    randomise(model)
+    tensors = {name: parameter.detach().clone() for name, parameter in model.trainable_parameters().items()}
+    networks = {"prefix_propagation": ["reparametrization"], "prefix_tuning": ["key_value_reparametrization"]}.get(
+        method, ["reparametrization", "key_value_reparametrization"]
+    )
+    width = {"reparametrization": 2 * 32, "key_value_reparametrization": 2 * 2 * 32}
+    for name in networks:
+        shapes = {"embedding": (3, 32), "down.weight": (6, 32), "down.bias": (6,), "up.weight": (width[name], 6), "up.bias": (width[name],)}
+        assert {part: tuple(tensors[f"adapter.{name}.{part}"].shape) for part in shapes} == shapes
+    values = {
+        "format": 1,
+        "method": method,
+        "backbone": {"name_or_path": "toy"},
+        "head": {"task": "classification", "num_labels": 3, "pooling": "mean"},
+    }
+    (tmp_path / "adapter_config.json").write_text(json.dumps(values))
+    save_file(tensors, tmp_path / "adapter_model.safetensors")
+    loaded = load_adapter(build("longformer"), tmp_path)
+    assert torch.equal(answers(loaded), answers(model))
+    _, ids, mask = documents(1)
+    for one in (model, loaded):
+        one.eval()(ids, mask, torch.tensor([0, 1])).loss.backward()
+    found = loaded.trainable_parameters()
+    assert all(torch.equal(found[name].grad, parameter.grad) for name, parameter in model.trainable_parameters().items())  # type: ignore[arg-type]
+    save_adapter(loaded, tmp_path / "stored")
+    assert not any("reparametrization" in name for name in load_file(tmp_path / "stored" / "adapter_model.safetensors"))
