@@ -8,6 +8,7 @@ Every projection that has hooks is called as the module that it is: ZeRO-3 gathe
 Shapes: B batch, S rows, D hidden, G global rows (largest count in the batch), N global rows of all examples, R rows asked for.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from types import MethodType
 from typing import Any
@@ -38,7 +39,7 @@ def install_fast_attention(backbone: nn.Module) -> None:
     """
     for model in _modules(backbone, "LongformerModel"):
         passes = _Passes()
-        replacements = [(model, _model_forward), (model.encoder.layer[-1], _last_layer_forward)]
+        replacements: list[tuple[Any, Callable[..., Any]]] = [(model, _model_forward), (model.encoder.layer[-1], _last_layer_forward)]
         replacements += [(module, _attention_forward) for module in _modules(model, "LongformerSelfAttention")]
         for module, forward in replacements:
             module.forward = MethodType(forward, module)  # a bound method follows its module into a deep copy; a closure would not

@@ -178,6 +178,7 @@ def test_rows_asked_for_equal_the_whole_and_nothing_else_is_computed(rows: tuple
     assert int((hidden_BSD.abs().sum(-1) > 0).sum()) == rows_BR.numel()
 
 
+@pytest.mark.filterwarnings("ignore:flex_attention called without torch.compile")
 def test_flex_attention_equals_banded_attention() -> None:
     generator = torch.Generator().manual_seed(9)
     query, key, value = (torch.randn(2, 300, 32, generator=generator) for _ in range(3))
