@@ -64,11 +64,16 @@ class AttentionPlan:
     @cached_property
     def global_rows_BG(self) -> Tensor:
         """Rows of the global rows, ascending, filled up with row 0 where an example has fewer than the most."""
-        return self._order_BG.where(self.is_real_BG, 0)
+        return self._order_BG.where(self._is_real_BG, 0)
 
     @cached_property
-    def is_real_BG(self) -> Tensor:
-        """False where `global_rows_BG` is only filled up."""
+    def real_places(self) -> tuple[Tensor, Tensor]:
+        """Where `global_rows_BG` holds the N global rows and is not only filled up: an index into (B, G), in the order of `global_places`."""
+        examples_N, columns_N = self._is_real_BG.nonzero(as_tuple=True)
+        return examples_N, columns_N
+
+    @cached_property
+    def _is_real_BG(self) -> Tensor:
         return self.is_global_BS.gather(1, self._order_BG)
 
     @cached_property

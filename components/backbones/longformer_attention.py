@@ -152,7 +152,7 @@ def _attention_forward(
     dropout = module.dropout if module.training else 0.0
     if plan.global_rows_BG.shape[1]:
         global_BGD = global_attention(module, hidden_states, plan.global_rows_BG, plan.padding_bias_BS, dropout=dropout)
-        global_ND = global_BGD[plan.is_real_BG].to(query_BSD.dtype)
+        global_ND = global_BGD[plan.real_places].to(query_BSD.dtype)
     else:
         global_ND = query_BSD.new_zeros(0, query_BSD.shape[-1])
     local = flex_local_attention if query_BSD.is_cuda and dropout == 0.0 else banded_attention
