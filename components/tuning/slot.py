@@ -16,6 +16,7 @@ import ray
 
 from components.errors import UserError
 from components.tuning.assignments import Assignment, Message, SlotSettings
+from components.tuning.in_order import InOrder
 from components.tuning.slot_worker import serve
 
 LEASE_SECONDS = 15.0
@@ -31,6 +32,7 @@ class TrialSlot:
         self.stopped = False
         self.closed = False
         self.messages: deque[Message] = deque()
+        self.arrivals = InOrder()
         self.changed = asyncio.Event()
         self.holder, self.held_until = "", 0.0
         self.ready_at: float | None = None
@@ -56,6 +58,7 @@ class TrialSlot:
         self.sequence += 1
         self.assignment, self.stopped = assignment, False
         self.messages.clear()
+        self.arrivals = InOrder()
         self._notify()
         return self.sequence
 
@@ -69,7 +72,9 @@ class TrialSlot:
         self.held_until = time.monotonic() + LEASE_SECONDS
         if not self.messages:
             await self._wait()
-        found = list(self.messages) if sequence == self.sequence else []
+        if sequence != self.sequence:
+            return []
+        found = list(self.messages)
         self.messages.clear()
         return found
 
@@ -94,7 +99,7 @@ class TrialSlot:
 
     async def next_assignment(self, after: int) -> tuple[int, Assignment | None]:
         """The newest assignment if it is newer than `after`, waiting up to a second; (-1, None) when the slot is closed."""
-        if not self.closed and self.sequence == after:
+        if not self.closed and (self.sequence == after or self.assignment is None):
             await self._wait()
         if self.closed:
             return -1, None
@@ -103,12 +108,15 @@ class TrialSlot:
     async def should_stop(self, sequence: int) -> bool:
         return self.closed or self.stopped or sequence != self.sequence
 
-    async def tell(self, sequence: int, message: Message) -> None:
-        if sequence == self.sequence:
-            self.messages.append(message)
-            if message.kind == "end":
+    async def tell(self, sequence: int, number: int, message: Message) -> None:
+        """Take the `number`-th message of an assignment."""
+        if sequence != self.sequence:
+            return
+        for due in self.arrivals.arrived(number, message):
+            self.messages.append(due)
+            if due.kind == "end":
                 self.assignment = None
-            self._notify()
+        self._notify()
 
     # -----------------------------------------------------------------------------------------------------------------------------------------------
 

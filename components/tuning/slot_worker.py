@@ -36,10 +36,28 @@ def serve(config: dict[str, Any]) -> None:
             return
         if sequence == done or assignment is None:
             continue
-        message = _run(session, assignment, settings, slot, sequence)
+        outbox = Outbox(slot, sequence)
+        message = _run(session, assignment, settings, outbox)
         if world.is_main:
-            ray.get(slot.tell.remote(sequence, message))
+            ray.get(outbox.send(message))
         done = sequence
+
+
+class Outbox:
+    """Rank 0's way to the slot during one assignment. Messages are numbered, because those that nobody waits for may overtake each other."""
+
+    def __init__(self, slot: Any, sequence: int) -> None:
+        self.slot, self.sequence, self.sent = slot, sequence, 0
+
+    def send(self, message: Message) -> Any:
+        """Returns the reference to wait for, or not."""
+        self.sent += 1
+        return self.slot.tell.remote(self.sequence, self.sent - 1, message)
+
+    def should_stop(self) -> bool:
+        import ray
+
+        return bool(ray.get(self.slot.should_stop.remote(self.sequence)))
 
 
 def _check_code(expected: str) -> None:
@@ -53,9 +71,7 @@ def _check_code(expected: str) -> None:
         )
 
 
-def _run(session: "Session", assignment: Assignment, settings: SlotSettings, slot: Any, sequence: int) -> Message:
-    import ray
-
+def _run(session: "Session", assignment: Assignment, settings: SlotSettings, outbox: Outbox) -> Message:
     from components.data import open_prepared
     from components.training.finalize import finalize
     from components.training.trial import run_trial
@@ -79,8 +95,8 @@ def _run(session: "Session", assignment: Assignment, settings: SlotSettings, slo
         data,
         assignment.config,
         checkpoint_folder=checkpoint,
-        report=lambda report: slot.tell.remote(sequence, Message("report", asdict(report))),
-        should_stop=lambda: ray.get(slot.should_stop.remote(sequence)),
+        report=lambda report: outbox.send(Message("report", asdict(report))),
+        should_stop=outbox.should_stop,
         resume=resume,
     )
     return Message(

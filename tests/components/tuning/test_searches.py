@@ -18,7 +18,7 @@ from tests.components.tuning.drive import start_driver
 from tests.toy import make_experiment
 
 pytestmark = pytest.mark.slow
-EPOCHS = 8
+EPOCHS = 16  # long enough to be interrupted in the middle on a busy machine
 LEARNING_RATES = (1e30, 1e-2, 1e-3)  # the first one diverges: trials 0 and 1 of 6, because Tune's grid varies the prefix length fastest
 
 
