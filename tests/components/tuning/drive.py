@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[3]
-TIMEOUT_SECONDS = 240
+TIMEOUT_SECONDS = 400
 
 
 @dataclass
