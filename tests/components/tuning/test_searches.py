@@ -52,10 +52,23 @@ def toy(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
 
 
 @pytest.fixture(scope="module")
-def undisturbed(cluster: str, toy: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    folder = tmp_path_factory.mktemp("undisturbed")
-    values = toy | {"registry": {"kind": "memory"}}
-    return start_driver(folder, "undisturbed", address=cluster, tracking_uri="memory://", values=values).report()
+def side_by_side(cluster: str, toy: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any]]:
+    """Reports of the undisturbed search, and of one with ASHA at the same time."""
+    folder = tmp_path_factory.mktemp("side_by_side")
+    space = {"optimizer.learning_rate": {"choice": [1e-2, 1e-5, 1e-6]}, "adapter.prefix_length": {"choice": [4, 2]}}
+    search = {"searcher": "grid", "trial_scheduler": "asha", "asha": {"reduction_factor": 2}, "space": space}
+    training = toy["training"] | {"metric": "validation/nll", "mode": "min"}
+    experiments = {"undisturbed": toy, "asha": toy | {"name": "asha", "search": search, "training": training}}
+    drivers = [
+        start_driver(folder, name, address=cluster, tracking_uri="memory://", values=values | {"registry": {"kind": "memory"}})
+        for name, values in experiments.items()
+    ]
+    return {driver.name: driver.report() for driver in drivers}
+
+
+@pytest.fixture(scope="module")
+def undisturbed(side_by_side: dict[str, dict[str, Any]]) -> dict[str, Any]:
+    return side_by_side["undisturbed"]
 
 
 @pytest.fixture(scope="module")
@@ -169,12 +182,8 @@ def test_disturbed_search_computes_what_the_undisturbed_one_does(disturbed: dict
     assert disturbed["report"]["best_trial"] == undisturbed["best_trial"]
 
 
-def test_asha_stops_trials_that_fall_behind(cluster: str, toy: dict[str, Any], tmp_path: Path) -> None:
-    space = {"optimizer.learning_rate": {"choice": [1e-2, 1e-5, 1e-6]}, "adapter.prefix_length": {"choice": [4, 2]}}
-    search = {"searcher": "grid", "trial_scheduler": "asha", "asha": {"reduction_factor": 2}, "space": space}
-    training = toy["training"] | {"metric": "validation/nll", "mode": "min"}
-    values = toy | {"name": "asha", "search": search, "training": training, "registry": {"kind": "memory"}}
-    trials = start_driver(tmp_path, "asha", address=cluster, tracking_uri="memory://", values=values).report()["trials"]
+def test_asha_stops_trials_that_fall_behind(side_by_side: dict[str, dict[str, Any]]) -> None:
+    trials = side_by_side["asha"]["trials"]
     assert trials[0]["outcome"] == "completed"
     stopped = [trial for trial in trials if trial["outcome"] == "stopped"]
     assert len(stopped) >= 2
