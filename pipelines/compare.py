@@ -74,6 +74,7 @@ class _Compare:
         self.log = TolerantTracker(tracker)
         self.root = Path(config.cluster.storage_path).resolve() / config.name
         self.cell_runs: dict[str, str] = {}
+        self.ran = 0
 
     def run(self, ray_address: str | None, *, output: Path, started: float) -> CompareReport:
         data = prepare_tasks(self.config, self.announce)
@@ -87,7 +88,7 @@ class _Compare:
         except KeyboardInterrupt:
             self.log.finish(self.run_id, "interrupted", "interrupted; the same command continues")
             raise
-        return self._report(data, output, ran=size - done, seconds=time.monotonic() - started)
+        return self._report(data, output, seconds=time.monotonic() - started)
 
     def _start_run(self, data: Mapping[str, Any]) -> str:
         """The unfinished run of the same comparison on the same documents, else a new one."""
@@ -186,13 +187,14 @@ class _Compare:
             self.log.log_metrics(run_id, record.final["metrics"], step=record.steps)
         self.log.finish(run_id, OUTCOMES[record.outcome], record.reason)
         self.schedule.ended(cell, record)
+        self.ran += 1
         done, size = self.schedule.counts()
         self.announce(f"[{done}/{size}] {cell.name}: {describe_record(cell, record)}")
         chosen = self.schedule.chosen(cell.task, cell.method)
         if not cell.final and chosen is not None:
             self.announce(f"{cell.task}, {cell.method}: chosen on validation documents: {describe_point(chosen)}")
 
-    def _report(self, data: Mapping[str, Any], output: Path, *, ran: int, seconds: float) -> CompareReport:
+    def _report(self, data: Mapping[str, Any], output: Path, *, seconds: float) -> CompareReport:
         from pipelines.comparison_report import collect, write_results
 
         self.announce("computing intervals and paired tests")
@@ -200,7 +202,7 @@ class _Compare:
         failed = tuple(f"{row.task}, {row.method}: {row.problem}" for row in comparison.rows if row.problem)
         facts = environment() | {
             "seconds_of_this_call": seconds,
-            "cells_of_this_call": ran,
+            "cells_of_this_call": self.ran,
             "training_seconds_of_all_cells": sum(record.seconds for record in self.schedule.records.values()),
             "run_id": self.run_id,
             "data_fingerprints": {task: prepared.fingerprint for task, prepared in data.items()},
@@ -217,7 +219,7 @@ class _Compare:
             pairs=comparison.pairs,
             missing=failed,
             cells=self.schedule.counts()[1],
-            cells_run=ran,
+            cells_run=self.ran,
             output=output,
             run_id=self.run_id,
             url=self.tracker.run_url(self.run_id),

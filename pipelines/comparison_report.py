@@ -39,9 +39,8 @@ def _result(schedule: Schedule, task: str, method: str) -> MethodResult:
             problems.append(f"seed {cell.seed}: {record.outcome + ', ' + record.reason if record else 'not run'}")
     if point is None:
         ended = [record for cell in schedule.search_cells(task, method) if (record := schedule.records.get(cell.key))]
-        problems.append(
-            "no point gave an adapter: " + "; ".join(f"{record.outcome}, {record.reason}" for record in ended) if ended else "not run"
-        )
+        reasons = dict.fromkeys(f"{record.outcome}, {record.reason}" for record in ended)
+        problems.append("no point gave an adapter: " + "; ".join(reasons) if reasons else "not run")
     first = finished[0][1] if finished else None
     head = None if first is None or first.final is None else int(first.final["head_parameters"])
     return MethodResult(

@@ -68,10 +68,14 @@ class Schedule:
             write_record(cell, self.root, record)
 
     def counts(self) -> tuple[int, int]:
-        """(trainings and test evaluations done, all of them)."""
-        cells = [cell for task, method in self.pairs() for cell in (*self.search_cells(task, method), *self.final_cells(task, method))]
-        size = len(self.config.methods) * len(self.config.tasks) * (self.config.search.points + len(self.config.seeds))
-        return sum(self.is_done(cell) for cell in cells), size
+        """(cells done, all cells). A method none of whose points gave an adapter has no seeds to train."""
+        done = size = 0
+        for task, method in self.pairs():
+            searches, finals = self.search_cells(task, method), self.final_cells(task, method)
+            hopeless = not finals and all(self.is_done(cell) for cell in searches)
+            size += len(searches) + (0 if hopeless else len(self.config.seeds))
+            done += sum(self.is_done(cell) for cell in (*searches, *finals))
+        return done, size
 
     def _cell(self, task: str, method: str, point: Mapping[str, Any], *, seed: int, final: bool) -> Cell:
         config = self.config.train_config(task, method, point=point, seed=seed, searching=not final)

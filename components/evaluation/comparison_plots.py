@@ -88,7 +88,8 @@ def _differences(axes: "Axes", comparison: Comparison, task: str) -> None:
     axes.tick_params(length=0)
     for spine in axes.spines.values():
         spine.set_visible(False)
-    axes.set_title(f"{task}: accuracy of row minus column, points\ncoloured: significant at {1 - comparison.level:.0%} after Holm over {len(pairs)} pairs; n.s.: not significant", fontsize=9)  # fmt: skip
+    level = f"{1 - comparison.level:.0%} level, Holm over {len(pairs)} pairs"
+    axes.set_title(f"{task}: accuracy of row minus column, points\ncoloured: significant ({level})", fontsize=9)
 
 
 def _square(x: int, y: int, color: str) -> Any:

@@ -103,7 +103,7 @@ def seed_mean(statistic: Statistic, probabilities_SNC: Sequence[Floats], labels_
 
 @dataclass(frozen=True)
 class BootstrapDifference:
-    """First method minus second. `low`, `high`: percentile interval over resampled documents; `p_value`: two-sided, that there is no difference."""
+    """First method minus second. `low`, `high`: percentile interval over resampled documents, moved to the estimate; `p_value`: two-sided, that there is no difference."""
 
     difference: float
     low: float
@@ -132,10 +132,10 @@ def paired_bootstrap(
     counts_RN, once_1N = resample(len(labels_N), resamples=resamples, seed=seed), np.ones((1, len(labels_N)))
     difference = float((seed_mean(statistic, first_SNC, labels_N, once_1N) - seed_mean(statistic, second_SNC, labels_N, once_1N))[0])
     differences_R = seed_mean(statistic, first_SNC, labels_N, counts_RN) - seed_mean(statistic, second_SNC, labels_N, counts_RN)
-    low, high = np.quantile(differences_R, [0.5 - level / 2, 0.5 + level / 2])
+    low, high = _interval(differences_R, difference, level)
     tolerance = 1e-12  # equal sums of floats may differ in their last bits
     as_large = np.abs(differences_R - differences_R.mean()) >= abs(difference) - tolerance
-    return BootstrapDifference(difference, float(low), float(high), float((as_large.sum() + 1) / (resamples + 1)))
+    return BootstrapDifference(difference, low, high, float((as_large.sum() + 1) / (resamples + 1)))
 
 
 def bootstrap_interval(
@@ -148,8 +148,14 @@ def bootstrap_interval(
     seed: int = 0,
 ) -> tuple[float, float]:
     """Percentile interval over resampled documents of one method's score, averaged over its seeds: what another test set of this size could show."""
+    once_1N = np.ones((1, len(labels_N)))
     scores_R = seed_mean(statistic, probabilities_SNC, labels_N, resample(len(labels_N), resamples=resamples, seed=seed))
-    low, high = np.quantile(scores_R, [0.5 - level / 2, 0.5 + level / 2])
+    return _interval(scores_R, float(seed_mean(statistic, probabilities_SNC, labels_N, once_1N)[0]), level)
+
+
+def _interval(values_R: Floats, estimate: float, level: float) -> tuple[float, float]:
+    """Percentiles of resampled values, moved so that their mean is the estimate: a resample repeats documents, which raises its ECE above that of the sample."""
+    low, high = np.quantile(values_R, [0.5 - level / 2, 0.5 + level / 2]) + (estimate - values_R.mean())
     return float(low), float(high)
 
 
