@@ -12,6 +12,7 @@ from typing import Any
 from components.backbones import read_backbone_config, tokenizer_id
 from components.config import TrainConfig, config_sha256, resolved
 from components.config.comparison import ComparisonConfig
+from components.errors import DataError
 from components.planning import check_feasible
 from components.registry import Outcome, TolerantTracker, Tracker, code_fingerprint, code_version, environment, open_tracker, run_tags
 from pipelines.comparison_cells import Cell, CellRecord
@@ -49,13 +50,18 @@ def prepare_tasks(config: ComparisonConfig, announce: Announce) -> dict[str, Any
     """Task -> its documents, tokenised once for all methods."""
     from components.backbones import load_tokenizer
     from components.data import prepare
+    from components.data.sources import source_of
 
     prepared = {}
     for task in config.tasks:
         settings = first_config(config, task)
-        tokenizer = load_tokenizer(settings.backbone)
         cache = Path(config.cluster.cache_path).resolve()
-        prepared[task] = prepare(settings.data, tokenizer, tokenizer_id=tokenizer_id(settings.backbone), cache_path=cache)
+        try:
+            source_of(settings.data).state(settings.data)
+            tokenizer = load_tokenizer(settings.backbone)
+            prepared[task] = prepare(settings.data, tokenizer, tokenizer_id=tokenizer_id(settings.backbone), cache_path=cache)
+        except DataError as error:
+            raise DataError(f"tasks.{task}: {error}".replace("--set data.", f"--set tasks.{task}.data.")) from error
         announce(f"{task}: {describe_data(prepared[task])}")
     return prepared
 
