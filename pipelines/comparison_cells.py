@@ -8,6 +8,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +33,7 @@ class Cell:
     data_fingerprint: str
     data_folder: str
 
-    @property
+    @cached_property
     def key(self) -> str:
         return hashlib.sha256(f"{config_sha256(self.config)} {self.data_fingerprint}".encode()).hexdigest()[:16]
 
@@ -63,7 +64,6 @@ class CellRecord:
     trainable_parameters: int | None = None
     peak_memory_bytes: int | None = None
     final: Mapping[str, Any] | None = None
-    run_id: str | None = None
 
     @property
     def trained(self) -> bool:

@@ -68,7 +68,7 @@ def _seed(cell: Cell, record: CellRecord, schedule: Schedule) -> SeedResult:
 
 
 def write_results(comparison: Comparison, config: ComparisonConfig, output: Path, *, facts: Mapping[str, Any]) -> None:
-    """Write everything into `output`: comparison.md, .html, .tex, .csv, pairs.csv, the figures, config.json and facts.json (versions, machine, wall time)."""
+    """Write everything into `output`: comparison.md, .html, .tex, .csv and .json, pairs.csv, the figures, config.json and facts.json (versions, machine, wall time)."""
     output.mkdir(parents=True, exist_ok=True)
     found = tables(comparison)
     texts = {
@@ -79,7 +79,7 @@ def write_results(comparison: Comparison, config: ComparisonConfig, output: Path
         "pairs.csv": pairs_as_csv(comparison),
         "config.json": json.dumps(resolved(config), indent=2) + "\n",
         "facts.json": json.dumps(facts, indent=2) + "\n",
-        "points.json": json.dumps([asdict(row) for row in comparison.rows], indent=2) + "\n",
+        "comparison.json": json.dumps([asdict(row) for row in comparison.rows], indent=2) + "\n",
     }
     for name, text in texts.items():
         (output / name).write_text(text, encoding="utf-8")

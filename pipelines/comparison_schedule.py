@@ -1,5 +1,6 @@
 """Which cell of a comparison comes next: every method's search on a task, then its seeds at the point that was best on validation documents."""
 
+import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ class Schedule:
         self.config, self.data, self.root = config, data, root
         self.records: dict[str, CellRecord] = {}
         self.taken: set[str] = set()
+        self.cells: dict[tuple[Any, ...], Cell] = {}
         for task, method in self.pairs():
             self._read(self.search_cells(task, method))
             self._read(self.final_cells(task, method))
@@ -78,6 +80,13 @@ class Schedule:
         return done, size
 
     def _cell(self, task: str, method: str, point: Mapping[str, Any], *, seed: int, final: bool) -> Cell:
+        """The same object for the same arguments: the driver asks for all cells every second."""
+        known = (task, method, json.dumps(point, sort_keys=True), seed, final)
+        if known not in self.cells:
+            self.cells[known] = self._new_cell(task, method, point, seed=seed, final=final)
+        return self.cells[known]
+
+    def _new_cell(self, task: str, method: str, point: Mapping[str, Any], *, seed: int, final: bool) -> Cell:
         config = self.config.train_config(task, method, point=point, seed=seed, searching=not final)
         data = self.data[task]
         return Cell(task, method, point, seed, final, config, data.fingerprint, str(data.folder))
