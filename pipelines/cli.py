@@ -199,6 +199,42 @@ def evaluate(
 
 
 @app.command()
+def compare(
+    comparison: Annotated[str, typer.Argument(help="A checked-in comparison's name (pipelines/experiments) or the path of a YAML file.")],
+    overrides: Overrides = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Folder for tables and figures; without it <storage>/<name>/results.")
+    ] = None,
+    dry_run: DryRun = False,
+    as_json: Json = False,
+) -> None:
+    """Compare methods over tasks and seeds, each after a search of the same size. The same command goes on where it stopped."""
+    options = f"--output {shlex.quote(str(output))}" if output else ""
+    with command(as_json=as_json, resume=invocation.again("compare", comparison, options, overrides)) as terminal:
+        config = invocation.load_comparison(comparison, overrides)
+        from pipelines.show import show_comparison, show_comparison_plan
+
+        if dry_run:
+            from pipelines.comparison_plan import plan_comparison
+
+            comparison_plan = plan_comparison(config, terminal.say)
+            return terminal.report(comparison_plan, lambda console: show_comparison_plan(console, comparison_plan))
+        addresses = invocation.connect(config)
+        from pipelines.compare import compare as run
+
+        report = run(
+            config,
+            output=output or Path(config.cluster.storage_path) / config.name / "results",
+            tracking_uri=addresses.tracking_uri or "",
+            ray_address=addresses.ray_address,
+            announce=terminal.say,
+        )
+        terminal.report(report, lambda console: show_comparison(console, report))
+        if report.missing:
+            raise SystemExit(1)
+
+
+@app.command()
 def promote(
     model_name: Annotated[str, typer.Argument(help="Name of the registered adapter.")],
     version: Annotated[int | None, typer.Option(min=1, help="Version; without it the challenger.")] = None,

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from components.config import ExperimentConfig
+    from components.config.comparison import ComparisonConfig
     from pipelines.addresses import Addresses
 
 
@@ -20,12 +21,30 @@ def load(experiment: str, overrides: Sequence[str] | None) -> "ExperimentConfig"
     from pipelines.local import HOME
 
     config = load_experiment(experiment, overrides or ())
-    if home := os.environ.get(HOME):
-        os.chdir(home)
+    _work_in(os.environ.get(HOME))
     if config.backbone.source == "local":
         folder = str(Path(config.backbone.name_or_path).resolve())
         config = config.model_copy(update={"backbone": config.backbone.model_copy(update={"name_or_path": folder})})
     return config
+
+
+def load_comparison(file: str, overrides: Sequence[str] | None) -> "ComparisonConfig":
+    """The validated comparison, relative paths in it read against the folder that the user works in."""
+    from components.config.comparison import load_comparison as read
+    from pipelines.local import HOME
+
+    config = read(file, overrides or ())
+    _work_in(os.environ.get(HOME))
+    backbone = config.base.get("backbone", {})
+    if backbone.get("source") == "local":
+        backbone = backbone | {"name_or_path": str(Path(backbone["name_or_path"]).resolve())}
+        config = config.model_copy(update={"base": config.base | {"backbone": backbone}})
+    return config
+
+
+def _work_in(home: str | None) -> None:
+    if home:
+        os.chdir(home)
 
 
 def check(config: "ExperimentConfig", *, data: bool = True) -> None:
@@ -51,7 +70,7 @@ def addresses() -> "Addresses":
     return found
 
 
-def connect(config: "ExperimentConfig") -> "Addresses":
+def connect(config: "ExperimentConfig | ComparisonConfig") -> "Addresses":
     """Addresses that a search can use. Raises ClusterError, within seconds, where one is missing, does not answer or refuses the token."""
     from components.registry import open_tracker
     from pipelines.addresses import check_ray

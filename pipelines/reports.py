@@ -106,3 +106,19 @@ class ExportReport:
     form: str
     folder: Path
     files: Mapping[str, int]
+
+
+@dataclass(frozen=True)
+class CompareReport:
+    """`prefixprop compare`. `rows` and `pairs` are those of components/evaluation/comparison.py; `missing` says which cells have no result and why; `seconds` and `cells_run` are of this call."""
+
+    comparison: str
+    rows: tuple[Any, ...]
+    pairs: tuple[Any, ...]
+    missing: tuple[str, ...]
+    cells: int
+    cells_run: int
+    output: Path
+    run_id: str
+    url: str
+    seconds: float

@@ -10,9 +10,18 @@ from pipelines.leaderboard import duration, number, trial_table
 
 if TYPE_CHECKING:
     from components.planning import Plan
+    from pipelines.comparison_plan import ComparisonPlan
     from pipelines.doctor import Finding
     from pipelines.local import ClusterStatus, LocalCluster
-    from pipelines.reports import EvaluationReport, ExportReport, PredictionReport, PromotionReport, SearchReport, TrainReport
+    from pipelines.reports import (
+        CompareReport,
+        EvaluationReport,
+        ExportReport,
+        PredictionReport,
+        PromotionReport,
+        SearchReport,
+        TrainReport,
+    )
     from pipelines.submit import Submission
 
 
@@ -210,3 +219,62 @@ def _figures(value: Any) -> str:
     if isinstance(value, Mapping):
         return ", ".join(f"{name} {_figures(item)}" for name, item in value.items() if not isinstance(item, list))
     return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def show_comparison_plan(console: Console, plan: "ComparisonPlan") -> None:
+    tokens = "unknown before the documents are read"
+    if plan.trained_tokens is not None and plan.evaluated_tokens is not None:
+        tokens = f"{plan.trained_tokens / 1e6:.1f} million trained on, {plan.evaluated_tokens / 1e6:.1f} million only evaluated"
+    rows = {
+        "comparison": plan.comparison,
+        "cells": f"{plan.searches} search trainings + {plan.finals} trainings with a test evaluation (equal ones are shared)",
+        "tokens": tokens,
+        **{task: ", ".join(f"{count:,} {split}" for split, count in sizes.items()) for task, sizes in plan.documents.items()},
+    }
+    pairs(console, rows)
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for column in ("task", "method"):
+        table.add_column(column, no_wrap=True)
+    for column in ("trained parameters", "tokens of a search training", "of a final one"):
+        table.add_column(column, justify="right", no_wrap=True)
+    table.add_column("points")
+    for method in plan.methods:
+        least, most = method.parameters
+        sizes = f"{least:,}" if least == most else f"{least:,} to {most:,}"
+        known = [f"{count:,}" if count is not None else "unknown" for count in (method.search_tokens, method.final_tokens)]
+        table.add_row(method.task, method.method, sizes, *known, "; ".join(method.points))
+    console.print(table)
+
+
+def show_comparison(console: Console, report: "CompareReport") -> None:
+    from components.evaluation.comparison_tables import SCORE_NAMES, describe_point, verdict
+
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for column in ("task", "method", "point"):
+        table.add_column(column, no_wrap=True)
+    for column in ("seeds", "accuracy %", "macro F1 %", "ECE %", "calibrated %", "own parameters", "tokens/s"):
+        table.add_column(column, justify="right", no_wrap=True)
+    for row in report.rows:
+        scores = [_mean_and_half(row, name) for name in ("accuracy", "macro_f1", "ece", "calibrated_ece")]
+        own = "-" if row.own_parameters is None else f"{row.own_parameters:,}"
+        speed = f"{row.costs['tokens_per_second']:,.0f}" if row.costs else "-"
+        table.add_row(row.task, row.method, describe_point(row), str(row.num_seeds), *scores, own, speed)
+    console.print()
+    console.print(table)
+    console.print()
+    for pair in report.pairs:
+        if pair.significant:
+            console.print(f"{pair.task}, {SCORE_NAMES[pair.score]}: {verdict(pair)} ({pair.first} against {pair.second})", markup=False)
+    count = sum(not pair.significant for pair in report.pairs)
+    console.print(f"{count} of {len(report.pairs)} differences between methods are not significant after correction.", markup=False)
+    for line in report.missing:
+        console.print(f"Missing: {line}", markup=False, soft_wrap=True)
+    rows = {"cells": f"{report.cells} ({report.cells_run} run now)", "time": duration(report.seconds), "written to": report.output}
+    pairs(console, rows | ({"run": report.url} if report.url else {}))
+
+
+def _mean_and_half(row: Any, name: str) -> str:
+    if name not in row.scores:
+        return "-"
+    found = row.scores[name]
+    return f"{100 * found.mean:.1f}" + ("" if found.high is None else f" ± {100 * (found.high - found.mean):.1f}")

@@ -6,7 +6,7 @@ Values travel as JSON into pydantic's strict mode, so that a list is a tuple and
 import hashlib
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from difflib import get_close_matches
 from functools import cache
 from pathlib import Path
@@ -49,13 +49,10 @@ def load_experiment(path_or_name: str, overrides: Sequence[str] = ()) -> Experim
     """
     from components.config.space import check_space
 
-    path = _find(path_or_name)
-    try:
-        values = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)  # noqa: S506  (a SafeLoader)
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path} is not readable as YAML: {' '.join(str(error).split())}") from error
-    if not isinstance(values, dict):
-        raise ConfigError(f"{path} holds {type(values).__name__}, expected a mapping of sections such as 'backbone:' and 'data:'.")
+    path = find_file(path_or_name)
+    values = read_yaml(path)
+    if "methods" in values:
+        raise ConfigError(f"{path} is a comparison of methods. Run it with: prefixprop compare {path_or_name}")
     for override in overrides:
         apply_override(values, override)
     config = validate(ExperimentConfig, values)
@@ -63,12 +60,24 @@ def load_experiment(path_or_name: str, overrides: Sequence[str] = ()) -> Experim
     return config
 
 
+def read_yaml(path: Path) -> dict[str, Any]:
+    """A YAML file's mapping. Raises ConfigError where it is none."""
+    try:
+        values = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)  # noqa: S506  (a SafeLoader)
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path} is not readable as YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(values, dict):
+        raise ConfigError(f"{path} holds {type(values).__name__}, expected a mapping of sections such as 'backbone:' and 'data:'.")
+    return values
+
+
 def experiments_folder() -> Path:
     """Folder of the checked-in experiments."""
     return Path(__file__).resolve().parents[2] / "pipelines" / "experiments"
 
 
-def _find(path_or_name: str) -> Path:
+def find_file(path_or_name: str) -> Path:
+    """The YAML file of a path, or of a checked-in name. Raises ConfigError where there is none."""
     path = Path(path_or_name)
     if path.suffix in {".yaml", ".yml"}:
         if path.is_file():
@@ -84,8 +93,11 @@ def _names() -> list[str]:
     return sorted(path.stem for path in experiments_folder().glob("*.yaml"))
 
 
-def apply_override(values: dict[str, Any], override: str) -> None:
-    """Set `a.b.c=value` (value read as YAML) in nested mappings; raises ConfigError for a malformed or unknown path."""
+def apply_override(values: dict[str, Any], override: str, check: Callable[[str], None] | None = None) -> None:
+    """Set `a.b.c=value` (value read as YAML) in nested mappings; raises ConfigError for a malformed or unknown path.
+
+    `check` raises it for an unknown path; left out, the paths are those of an experiment.
+    """
     path, equals, text = override.partition("=")
     path = path.strip()
     if not equals or not path:
@@ -97,7 +109,7 @@ def apply_override(values: dict[str, Any], override: str) -> None:
     if path.startswith("search.space."):
         values.setdefault("search", {}).setdefault("space", {})[path.removeprefix("search.space.")] = value
         return
-    check_path(path)
+    (check or check_path)(path)
     set_path(values, path, value)
 
 
@@ -163,7 +175,7 @@ def _explain(model: type[BaseModel], item: Any) -> str:
     if item["type"] == "missing":
         return f"{path} is required and missing. Add it to the experiment file or give --set {path}=..."
     message = item["msg"].removeprefix("Value error, ")
-    if not path and message.partition(" ")[0] in config_paths(model):
+    if not path and re.split(r"[ .:]", message)[0] in model.model_fields:
         return str(message)  # a rule across sections names its path itself
     shown = json.dumps(given, default=str)
     return f"{path or model.__name__}: {message}" + ("" if isinstance(given, dict) else f" (given {shown})")

@@ -296,8 +296,10 @@ class DataConfig(Config):
     """What to do with invalid rows: stop with the first ones named, or drop and report them."""
     max_tokens: PositiveInt = 1024
     """Documents are truncated to this many tokens, special tokens included, prefix excluded."""
-    validation_fraction: Annotated[float, Field(gt=0.0, lt=0.5)] = 0.15
-    """Share of train carved for validation where the source has none (stratified, deterministic)."""
+    validation_from: Literal["train", "test"] = "train"
+    """Which split validation is carved from where the source has none; `test` needs a source with test documents."""
+    validation_fraction: Annotated[float, Field(gt=0.0, le=0.5)] = 0.15
+    """Share of that split carved for validation where the source has none (stratified, deterministic)."""
     test_fraction: Annotated[float, Field(gt=0.0, lt=0.5)] = 0.15
     """Share of train carved for test where the source has none (stratified, deterministic)."""
     max_documents: PositiveInt | None = None

@@ -20,6 +20,11 @@ def complete_splits(loaded: Loaded, config: DataConfig) -> dict[SplitName, list[
     splits = dict(loaded.splits)
     fractions: dict[SplitName, float] = {"test": config.test_fraction, "validation": config.validation_fraction}
     wanted = {split: fraction for split, fraction in fractions.items() if split not in splits}
+    if config.validation_from == "test" and "validation" in wanted:
+        if "test" in wanted:
+            raise ConfigError("data.validation_from: test needs a source with test documents; give them, or set data.validation_from=train")
+        splits["test"], halves = _carve(splits["test"], {"validation": wanted.pop("validation")}, config.split_seed)
+        splits |= halves
     train, carved = _carve(splits["train"], wanted, config.split_seed)
     labels = label_order(document.label for document in train)
     if config.max_documents is not None and config.max_documents < len(labels):

@@ -18,10 +18,12 @@ from components.training.checkpoint import load_checkpoint, resume_key
 from components.training.evaluation import metrics_of, split_logits
 from components.training.session import Session
 
+PREDICTIONS_FILE = "predictions.npz"
+
 
 @dataclass(frozen=True)
 class Finalized:
-    """The artifact folder, metrics on the whole validation and test splits, and the size of the adapter.
+    """The artifact folder, metrics on the whole validation and test splits, and what was trained: all of it, and the head's part.
 
     `metrics`: validation/... and test/... at temperature 1, test_calibrated/... at the fitted temperature, which is what `predict` answers; `reliability`: of the calibrated test answers.
     """
@@ -31,6 +33,7 @@ class Finalized:
     calibration: Mapping[str, Any]
     reliability: ReliabilityDiagram
     trainable_parameters: int
+    head_parameters: int
 
 
 def finalize(
@@ -57,6 +60,7 @@ def finalize(
         if name.rpartition("/")[2] in ("nll", "brier", "ece", "mce", "adaptive_ece", "ece_upper_edge_10"):
             metrics[name] = value
     if session.world.is_main:
+        save_predictions(checkpoint_folder.parent / PREDICTIONS_FILE, data, logits, temperature=calibration["temperature"])
         identity = {"name_or_path": config.backbone.name_or_path, "revision": config.backbone.revision, "load": resolved(config.backbone)}
         training = {
             "config_sha256": config_sha256(config),
@@ -75,7 +79,21 @@ def finalize(
         session.tokenizer.save_pretrained(artifact_folder / "tokenizer")
         (artifact_folder / CALIBRATION_FILE).write_text(json.dumps(calibration, indent=2) + "\n", encoding="utf-8")
     session.world.barrier()
-    return Finalized(artifact_folder, metrics, calibration, reliability_diagram(softmax(calibrated), test_labels), trainable_parameters)
+    head_parameters = sum(tensor.numel() for name, tensor in best.items() if name.startswith("head."))
+    reliability = reliability_diagram(softmax(calibrated), test_labels)
+    return Finalized(artifact_folder, metrics, calibration, reliability, trainable_parameters, head_parameters)
+
+
+def save_predictions(file: Path, data: PreparedData, logits: Mapping[str, Any], *, temperature: float) -> None:
+    """Write what paired tests and diagrams need, as .npz: for validation and test `<split>_logits` (N, C), `_label_ids`, `_lengths` (tokens) and `_ids` (N,), and the fitted `temperature`."""
+    arrays: dict[str, Any] = {"temperature": np.float64(temperature)}
+    for name, logits_NC in logits.items():
+        split = data.splits[name]
+        arrays |= {f"{name}_logits": logits_NC, f"{name}_label_ids": split.label_ids, f"{name}_lengths": split.lengths}
+        arrays[f"{name}_ids"] = np.array(split.ids)
+    temporary = file.with_suffix(".tmp.npz")
+    np.savez_compressed(temporary, **arrays)
+    temporary.replace(file)
 
 
 def _with_plain_prefix(config: TrainConfig) -> TrainConfig:

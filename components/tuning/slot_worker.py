@@ -74,6 +74,7 @@ def _check_code(expected: str) -> None:
 def _run(session: "Session", assignment: Assignment, settings: SlotSettings, outbox: Outbox) -> Message:
     from components.data import open_prepared
     from components.training.finalize import finalize
+    from components.training.peak_memory import peak_bytes, start_peak
     from components.training.trial import run_trial
 
     data = open_prepared(Path(assignment.data_folder))
@@ -89,6 +90,7 @@ def _run(session: "Session", assignment: Assignment, settings: SlotSettings, out
             code_version=settings.code_version,
         )
         return Message("end", {**asdict(finalized), "folder": str(finalized.folder)})
+    start_peak(session.world.device)
     resume = session.world.broadcast((checkpoint / "state.json").is_file())
     result = run_trial(
         session,
@@ -99,9 +101,11 @@ def _run(session: "Session", assignment: Assignment, settings: SlotSettings, out
         should_stop=outbox.should_stop,
         resume=resume,
     )
+    (peak,) = session.world.max([float(peak_bytes(session.world.device) or 0)])
     return Message(
         "end",
         {
+            "peak_memory_bytes": int(peak) or None,
             "outcome": result.outcome,
             "reason": result.reason,
             "trainable_parameters": result.trainable_parameters,

@@ -31,6 +31,19 @@ EXPERIMENT: dict[str, Any] = {
 }
 
 
+COMPARISON: dict[str, Any] = {
+    "name": "toys",
+    "base": {"backbone": EXPERIMENT["backbone"]},
+    "tasks": {"fruit": {"data": {"files": {"train": "documents.jsonl"}, "max_tokens": 256}}},
+    "methods": {
+        "propagation": {"adapter": {"method": "prefix_propagation"}, "points": [{"adapter.prefix_length": 4}]},
+        "head": {"adapter": {"method": "head_only"}, "points": [{"optimizer.learning_rate": 0.01}]},
+    },
+    "search": {"points": 1},
+    "seeds": [1, 2],
+}
+
+
 @pytest.fixture
 def experiment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     """An experiment file in an empty working folder, with no addresses in the environment."""
@@ -39,6 +52,7 @@ def experiment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
     (tmp_path / "toy.yaml").write_text(yaml.safe_dump(EXPERIMENT))
+    (tmp_path / "toys.yaml").write_text(yaml.safe_dump(COMPARISON, sort_keys=False))
     (tmp_path / "documents.jsonl").write_text("")
     return "toy.yaml"
 
@@ -102,6 +116,7 @@ def test_an_unreachable_ray_address_ends_with_code_2(experiment: str, monkeypatc
         ["export", "models:/toy@champion", "--output", "folder"],
         ["evaluate", "models:/toy@champion"],
         ["search", "toy.yaml"],
+        ["compare", "toys.yaml"],
     ],
 )
 def test_an_unreachable_mlflow_server_ends_with_code_2(experiment: str, arguments: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -127,7 +142,42 @@ def test_a_dry_run_plans_and_starts_nothing(experiment: str) -> None:
     report = json.loads(stdout)
     assert code == 0
     assert [point["prefix_length"] for point in report["points"]] == [4, 8]
-    assert sorted(path.name for path in Path().iterdir()) == ["documents.jsonl", "toy.yaml"]
+    assert sorted(path.name for path in Path().iterdir()) == ["documents.jsonl", "toy.yaml", "toys.yaml"]
+
+
+@pytest.mark.parametrize(
+    ("overrides", "line"),
+    [
+        (["base.training.epoch=1"], "Error: Unknown config path 'training.epoch'. Did you mean 'training.epochs'?"),
+        (["search.points=2"], "Error: methods.propagation.points: 1 points, but search.points is 2"),
+        (["tasks.fruit.data.max_tokens=512"], "Error: data.max_tokens 512 + adapter.prefix_length 4 = 516 positions"),
+        (["tasks.fruit.data.files.train=missing.jsonl"], "Error: tasks.fruit: data.files.train: no file 'missing.jsonl'."),
+    ],
+)
+def test_a_wrong_comparison_ends_with_code_2_and_one_line(experiment: str, overrides: list[str], line: str) -> None:
+    code, stdout, stderr = call("compare", "toys.yaml", "--dry-run", "--json", *[part for each in overrides for part in ("--set", each)])
+    assert (code, stdout) == (2, "")
+    assert stderr.startswith(line)
+    assert stderr.count("\n") == 1
+
+
+def test_a_missing_file_of_a_comparison_is_mended_by_its_own_path(experiment: str) -> None:
+    _, _, stderr = call("compare", "toys.yaml", "--dry-run", "--set", "tasks.fruit.data.files.train=missing.jsonl")
+    assert "--set tasks.fruit.data.files.train=..." in stderr
+
+
+def test_a_dry_run_of_a_comparison_counts_cells_tokens_and_parameters(experiment: str) -> None:
+    rows = [{"id": str(row), "text": f"{'apple' if row % 2 else 'pear'} number {row}", "label": row % 2} for row in range(40)]
+    Path("documents.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    code, stdout, _ = call("compare", "toys.yaml", "--dry-run", "--json", "--set", "base.training.epochs=3")
+    plan = json.loads(stdout)
+    assert code == 0
+    assert (plan["searches"], plan["finals"]) == (2, 4)
+    assert sum(plan["documents"]["fruit"].values()) == 40
+    propagation, head = plan["methods"]
+    assert propagation["parameters"][0] > head["parameters"][0]
+    assert plan["trained_tokens"] == 2 * (1 + 2) * head["final_tokens"]
+    assert not any(Path().glob(".prefixprop/storage"))
 
 
 def test_a_plan_for_people_names_every_point(experiment: str) -> None:

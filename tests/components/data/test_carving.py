@@ -40,6 +40,15 @@ def test_only_the_missing_split_is_carved():
     assert len(splits["train"]) + len(splits["validation"]) == 40
 
 
+def test_validation_can_be_half_of_the_test_documents():
+    splits = carve(some(40), {"test": some(40, first=100)}, validation_from="test", validation_fraction=0.5)
+    assert texts(splits["train"]) == texts(some(40))
+    assert len(splits["validation"]) == len(splits["test"]) == 20
+    assert texts(splits["validation"]) | texts(splits["test"]) == texts(some(40, first=100))
+    with pytest.raises(ConfigError, match=r"data\.validation_from: test needs a source with test documents"):
+        carve(some(40), validation_from="test")
+
+
 def test_carving_ignores_the_order_of_rows():
     assert texts(carve(some(100))["test"]) == texts(carve(some(100)[::-1])["test"])
     assert texts(carve(some(100))["test"]) != texts(carve(some(100), split_seed=11)["test"])

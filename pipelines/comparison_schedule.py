@@ -1,0 +1,98 @@
+"""Which cell of a comparison comes next: every method's search on a task, then its seeds at the point that was best on validation documents."""
+
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from components.config.comparison import ComparisonConfig
+from pipelines.comparison_cells import Cell, CellRecord, read_record, write_record
+
+
+class Schedule:
+    """The cells, what is known of them, and what is left. `data`: task -> PreparedData; `root`: the comparison's folder."""
+
+    def __init__(self, config: ComparisonConfig, data: Mapping[str, Any], root: Path) -> None:
+        self.config, self.data, self.root = config, data, root
+        self.records: dict[str, CellRecord] = {}
+        self.taken: set[str] = set()
+        self.cells: dict[tuple[Any, ...], Cell] = {}
+        for task, method in self.pairs():
+            self._read(self.search_cells(task, method))
+            self._read(self.final_cells(task, method))
+
+    def pairs(self) -> Iterator[tuple[str, str]]:
+        """(task, method) in the order of the file."""
+        for task in self.config.tasks:
+            for method in self.config.methods:
+                yield task, method
+
+    def search_cells(self, task: str, method: str) -> tuple[Cell, ...]:
+        return tuple(
+            self._cell(task, method, point, seed=self.config.search.seed, final=False) for point in self.config.methods[method].points
+        )
+
+    def final_cells(self, task: str, method: str) -> tuple[Cell, ...]:
+        """The seeds at the chosen point; empty while it is not known, and where no point gave an adapter."""
+        point = self.chosen(task, method)
+        return () if point is None else tuple(self._cell(task, method, point, seed=seed, final=True) for seed in self.config.seeds)
+
+    def chosen(self, task: str, method: str) -> Mapping[str, Any] | None:
+        """The point with the best validation metric, the first of equals; None before its search has ended, or where all its points diverged or failed."""
+        found = [(cell, self.records.get(cell.key)) for cell in self.search_cells(task, method)]
+        if any(record is None for _, record in found):
+            return None
+        usable = [(cell, record) for cell, record in found if record is not None and record.outcome == "completed"]
+        training = found[0][0].config.training
+        sign = 1.0 if training.mode == "max" else -1.0
+        best = max(usable, key=lambda item: sign * item[1].best_metrics[training.metric], default=None)
+        return None if best is None else best[0].point
+
+    def next_cell(self) -> Cell | None:
+        """The first cell that has something left to do and that nobody works on; it counts as worked on from now."""
+        for task, method in self.pairs():
+            for cell in (*self.search_cells(task, method), *self.final_cells(task, method)):
+                if cell.key not in self.taken and not self.is_done(cell):
+                    self.taken.add(cell.key)
+                    return cell
+        return None
+
+    def is_done(self, cell: Cell) -> bool:
+        """Whether nothing is left to do, or this run has given the cell up."""
+        record = self.records.get(cell.key)
+        return record is not None and (record.covers(cell) or record.outcome == "failed")
+
+    def ended(self, cell: Cell, record: CellRecord) -> None:
+        """Keep what became of a cell. A failed one is told in this run and tried again by the next."""
+        self.records[cell.key] = record
+        self.taken.discard(cell.key)
+        if record.trained:
+            write_record(cell, self.root, record)
+
+    def counts(self) -> tuple[int, int]:
+        """(cells done, all cells). A method none of whose points gave an adapter has no seeds to train."""
+        done = size = 0
+        for task, method in self.pairs():
+            searches, finals = self.search_cells(task, method), self.final_cells(task, method)
+            hopeless = not finals and all(self.is_done(cell) for cell in searches)
+            size += len(searches) + (0 if hopeless else len(self.config.seeds))
+            done += sum(self.is_done(cell) for cell in (*searches, *finals))
+        return done, size
+
+    def _cell(self, task: str, method: str, point: Mapping[str, Any], *, seed: int, final: bool) -> Cell:
+        """The same object for the same arguments: the driver asks for all cells every second."""
+        known = (task, method, json.dumps(point, sort_keys=True), seed, final)
+        if known not in self.cells:
+            self.cells[known] = self._new_cell(task, method, point, seed=seed, final=final)
+        return self.cells[known]
+
+    def _new_cell(self, task: str, method: str, point: Mapping[str, Any], *, seed: int, final: bool) -> Cell:
+        config = self.config.train_config(task, method, point=point, seed=seed, searching=not final)
+        data = self.data[task]
+        return Cell(task, method, point, seed, final, config, data.fingerprint, str(data.folder))
+
+    def _read(self, cells: tuple[Cell, ...]) -> None:
+        for cell in cells:
+            record = read_record(cell, self.root)
+            if record is not None:
+                self.records[cell.key] = record
