@@ -5,12 +5,12 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 MAKEFLAGS += --no-print-directory
 
-.PHONY: help install demo test check format clean
+.PHONY: help install demo test quick-tests check lint format clean
 
 help:
 	@echo "make demo     install, start the local cluster, search, register and use an adapter"
 	@echo "make test     every test"
-	@echo "make check    formatting, lint, types, import layers and the quick tests"
+	@echo "make check    formatting, lint, types, import layers and the quick tests: a minute or two"
 	@echo "make format   format and mend what ruff can mend"
 	@echo "make install  install into $(VENV) (the others do it by themselves)"
 	@echo "make clean    stop the local cluster and remove caches and build outputs; keeps $(VENV) and .prefixprop"
@@ -30,15 +30,20 @@ demo: $(STAMP)
 	@$(BIN)/prefixprop up
 	@$(BIN)/python -m pipelines.demo
 
-test: $(STAMP)
-	@$(BIN)/python -m pytest
+# Quick tests share the cores; slow ones start clusters and workers that want every core, so they come one by one.
+test: quick-tests
+	@$(BIN)/python -m pytest -m slow
 
-check: $(STAMP)
+quick-tests: $(STAMP)
+	@$(BIN)/python -m pytest -m "not slow" -n auto --dist worksteal
+
+check: lint quick-tests
+
+lint: $(STAMP)
 	@$(BIN)/ruff format --check --quiet . || (echo "Run: make format" && exit 1)
 	@$(BIN)/ruff check .
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
-	@$(BIN)/python -m pytest -m "not slow"
 
 format: $(STAMP)
 	@$(BIN)/ruff check --fix --quiet . || true
