@@ -32,7 +32,7 @@ def classify(
     encoded = tokenizer(list(texts), truncation=True, max_length=max_tokens, return_attention_mask=False)["input_ids"]
     order = sorted(range(len(texts)), key=lambda index: (-len(encoded[index]), index))
     probabilities = np.empty((len(texts), model.head_config.num_labels), dtype=np.float32)
-    device = model.head.dense.weight.device
+    device = next(model.head.parameters()).device
     for start in range(0, len(order), batch_size):
         rows = order[start : start + batch_size]
         batch = tokenizer.pad({"input_ids": [encoded[row] for row in rows]}, return_tensors="pt")

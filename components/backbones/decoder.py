@@ -21,6 +21,7 @@ class Decoder:
     name = "decoder"
     model_types = ("llama", "qwen2", "qwen3", "mistral")
     trained_with_prefix = ()
+    rows_see_all_text = False
     lora_targets = ("q_proj", "v_proj")
 
     def layers(self, backbone: "nn.Module") -> "Sequence[nn.Module]":
@@ -33,12 +34,21 @@ class Decoder:
         return AttentionSizes(heads, getattr(config, "num_key_value_heads", None) or heads, size)
 
     def prefixed_inputs(
-        self, backbone: "nn.Module", input_ids_BT: "Tensor", attention_mask_BT: "Tensor", rows: Rows, *, prompt_BPD: "Tensor | None" = None
+        self,
+        backbone: "nn.Module",
+        input_ids_BT: "Tensor",
+        attention_mask_BT: "Tensor",
+        rows: Rows,
+        *,
+        prompt_BPD: "Tensor | None" = None,
+        embeddings_BTD: "Tensor | None" = None,
+        global_BT: "Tensor | None" = None,
     ) -> dict[str, Any]:
         import torch
 
         batch, before = input_ids_BT.shape[0], rows.key_value + rows.prefix
-        embeddings_BTD = backbone.get_input_embeddings()(input_ids_BT)  # type: ignore[operator]
+        if embeddings_BTD is None:
+            embeddings_BTD = backbone.get_input_embeddings()(input_ids_BT)  # type: ignore[operator]
         before_BPD = (
             embeddings_BTD.new_zeros(batch, before, embeddings_BTD.shape[-1]) if prompt_BPD is None else prompt_BPD.to(embeddings_BTD.dtype)
         )

@@ -48,6 +48,8 @@ class BackboneFamily(Protocol):
     """`config.model_type` values that this family reads."""
     trained_with_prefix: tuple[str, ...]
     """Backbone parameters that the paper's prefix methods train beside prefix and head."""
+    rows_see_all_text: bool
+    """Whether a row can see text that comes after it: not in causal decoders."""
     lora_targets: tuple[str, ...]
     """Linear modules that LoRA updates unless told otherwise: query and value projections."""
 
@@ -58,9 +60,21 @@ class BackboneFamily(Protocol):
         """Heads and their size."""
 
     def prefixed_inputs(
-        self, backbone: "nn.Module", input_ids_BT: "Tensor", attention_mask_BT: "Tensor", rows: Rows, *, prompt_BPD: "Tensor | None" = None
+        self,
+        backbone: "nn.Module",
+        input_ids_BT: "Tensor",
+        attention_mask_BT: "Tensor",
+        rows: Rows,
+        *,
+        prompt_BPD: "Tensor | None" = None,
+        embeddings_BTD: "Tensor | None" = None,
+        global_BT: "Tensor | None" = None,
     ) -> dict[str, Any]:
-        """Keyword arguments of the backbone's forward, with `rows` before the text; `prompt_BPD`: embeddings of the prefix rows (zeros without it)."""
+        """Keyword arguments of the backbone's forward, with `rows` before the text.
+
+        `prompt_BPD`: embeddings of the prefix rows (zeros without it); `embeddings_BTD`: of the text (the backbone's own without it; ids then only tell padding); `global_BT`: 1 for text rows
+        that see and are seen by every row, beside the first, where the family has such rows.
+        """
 
     def replaced_keys_and_values(self, layer: "nn.Module", key_BPK: "Tensor", value_BPK: "Tensor") -> AbstractContextManager[None]:
         """Context in which the first P rows of this layer have these keys and values, local and global; keys are taken as they are, no rotary rotation moves them."""

@@ -4,12 +4,13 @@ One YAML file is one `ExperimentConfig`. A trial's point of the search space tur
 given as text or a value out of range is an error that names its dotted path. No torch, ray, deepspeed or mlflow is imported here.
 """
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, model_validator
 
 PositiveInt = Annotated[int, Field(gt=0)]
 Fraction = Annotated[float, Field(ge=0.0, lt=1.0)]
+Task = Literal["classification", "multiple_choice"]
 
 
 class Config(BaseModel):
@@ -219,6 +220,7 @@ class HeadConfig(Config):
 class ClassificationHeadConfig(HeadConfig):
     """A head with its classes: what the public surface takes and the artifact stores."""
 
+    task: ClassVar[Task] = "classification"
     num_labels: Annotated[int, Field(ge=2)]
     """Number of classes C."""
     labels: tuple[str, ...] | None = None
@@ -229,6 +231,21 @@ class ClassificationHeadConfig(HeadConfig):
         if self.labels is not None and len(self.labels) != self.num_labels:
             raise ValueError(f"num_labels is {self.num_labels} but {len(self.labels)} labels are named; make them agree")
         return self
+
+
+class MultipleChoiceHeadConfig(Config):
+    """A head that scores the candidates of each question (WikiHop); their number may differ from question to question. It has no settings."""
+
+    task: ClassVar[Task] = "multiple_choice"
+
+
+AnyHeadConfig = ClassificationHeadConfig | MultipleChoiceHeadConfig
+
+HEAD_CONFIGS: dict[Task, type[ClassificationHeadConfig] | type[MultipleChoiceHeadConfig]] = {
+    "classification": ClassificationHeadConfig,
+    "multiple_choice": MultipleChoiceHeadConfig,
+}
+"""Every task with the settings of its head; components/adapters implements each head, components/data each task's documents."""
 
 
 class ColumnsConfig(Config):
@@ -281,8 +298,21 @@ class InstalledSourceConfig(Config):
     """At most this many documents per class, over all splits."""
 
 
+class QangarooConfig(Config):
+    """Multiple-choice questions with supporting documents, in the form of WikiHop's release: JSON files (.json, .json.gz) that hold one list of records."""
+
+    train: str
+    """Path of the training questions: [{"id", "query", "answer", "candidates": [...], "supports": [...]}, ...]."""
+    validation: str | None = None
+    """Path of the validation questions; null carves them from train."""
+    test: str | None = None
+    """Path of the test questions; null carves them from train."""
+    max_chunks: PositiveInt | None = None
+    """Keep at most this many chunks of max_tokens per question, and leave the rest of its supports out; null keeps all."""
+
+
 class DataConfig(Config):
-    """The documents. Exactly one of `files`, `hub` and `installed_source` is given."""
+    """The documents. Exactly one of `files`, `hub`, `installed_source` and `qangaroo` is given; the last one makes the task multiple choice."""
 
     files: FilesConfig | None = None
     """Local files."""
@@ -290,12 +320,14 @@ class DataConfig(Config):
     """A hub data set."""
     installed_source: InstalledSourceConfig | None = None
     """Offline task made from the source code of installed libraries."""
+    qangaroo: QangarooConfig | None = None
+    """Multiple-choice questions (WikiHop)."""
     columns: ColumnsConfig = ColumnsConfig()
     """Column mapping of `files` and `hub`."""
     on_invalid: Literal["fail", "drop"] = "fail"
     """What to do with invalid rows: stop with the first ones named, or drop and report them."""
     max_tokens: PositiveInt = 1024
-    """Documents are truncated to this many tokens, special tokens included, prefix excluded."""
+    """Documents are truncated to this many tokens, special tokens included, prefix excluded. A multiple-choice question is cut into chunks of at most so many."""
     validation_fraction: Annotated[float, Field(gt=0.0, lt=0.5)] = 0.15
     """Share of train carved for validation where the source has none (stratified, deterministic)."""
     test_fraction: Annotated[float, Field(gt=0.0, lt=0.5)] = 0.15
@@ -307,10 +339,16 @@ class DataConfig(Config):
 
     @model_validator(mode="after")
     def _one_source(self) -> "DataConfig":
-        given = [name for name in ("files", "hub", "installed_source") if getattr(self, name) is not None]
+        sources = ("files", "hub", "installed_source", "qangaroo")
+        given = [name for name in sources if getattr(self, name) is not None]
         if len(given) != 1:
-            raise ValueError(f"give exactly one of files, hub, installed_source; got {', '.join(given) or 'none'}")
+            raise ValueError(f"give exactly one of {', '.join(sources)}; got {', '.join(given) or 'none'}")
         return self
+
+    @property
+    def task(self) -> Task:
+        """What is learnt from these documents."""
+        return "classification" if self.qangaroo is None else "multiple_choice"
 
 
 class OptimizerConfig(Config):
@@ -394,6 +432,12 @@ class TrainConfig(Config):
             raise ValueError("adapter.released_indexing repeats an error of the paper's Longformer code; remove it")
         if method == "full_fine_tuning" and self.training.precision != "fp32":
             raise ValueError("adapter.method full_fine_tuning needs training.precision fp32: bf16 rounds small updates away")
+        if self.data.task == "multiple_choice" and family != "longformer":
+            raise ValueError(
+                f"data.qangaroo asks for scores at candidates that stand before the documents, and in a {family} they cannot see them; use backbone.family longformer"
+            )
+        if self.data.task == "multiple_choice" and getattr(self.adapter, "released_indexing", False):
+            raise ValueError("adapter.released_indexing repeats an error of the paper's classification code; remove it for data.qangaroo")
         return self
 
 
