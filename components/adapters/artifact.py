@@ -150,9 +150,18 @@ def _configs(config: Mapping[str, Any], tensors: Mapping[str, Tensor], folder: s
         )
     own = {name: config[name] for name in model.model_fields if name in config} | {"method": method}
     if "prefix_length" in model.model_fields and "prefix_length" not in own:
-        shaped = ("prefix", "prefix_key", "prompt", "reparametrization.embedding", "key_value_reparametrization.embedding")
+        shaped = (
+            "prefix",
+            "prefix_coefficients",
+            "prefix_key",
+            "prompt",
+            "reparametrization.embedding",
+            "key_value_reparametrization.embedding",
+        )
         lengths = [tensors[f"adapter.{name}"].shape[-2] for name in shaped if tensors.get(f"adapter.{name}", _SCALAR).dim() >= 2]
         own |= {"prefix_length": lengths[0]} if lengths else {}
+    if "rank" in model.model_fields and "rank" not in own and "adapter.prefix_coefficients" in tensors:
+        own["rank"] = tensors["adapter.prefix_coefficients"].shape[-1]
     if "reparametrization" in model.model_fields:
         # A prefix is stored materialised, so it loads as a plain one, unless the folder holds the network that produces it.
         networks = [
@@ -169,7 +178,7 @@ def _configs(config: Mapping[str, Any], tensors: Mapping[str, Tensor], folder: s
         )
     fields = {name: head[name] for name in head_model.model_fields if name in head}
     try:
-        return cast("AdapterConfig", validate(model, own)), cast("AnyHeadConfig", validate(head_model, fields))
+        return cast("AdapterConfig", validate(model, own)), validate(head_model, fields)
     except ConfigError as error:
         raise ArtifactError(f"{Path(folder) / CONFIG_FILE}: {error}") from error
 

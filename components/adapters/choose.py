@@ -31,6 +31,8 @@ def choose(
     `max_tokens`: of a chunk, special tokens included; `max_chunks`: of a question, None for all. At most `batch_size` questions run at a time, from most to fewest tokens.
     `temperature` divides the logits (calibration). The model is put into evaluation mode. Raises ConfigError where question and candidates leave no room for supports.
     """
+    if model.head_config.task != "multiple_choice":
+        raise ValueError("this adapter classifies texts: call classify")
     model.eval()
     chunked = [chunks_of(tokenizer, question, max_tokens=max_tokens, max_chunks=max_chunks) for question in questions]
     order = sorted(range(len(questions)), key=lambda index: (-sum(len(chunk) for chunk in chunked[index]), index))

@@ -100,12 +100,12 @@ class AdaptedModel(nn.Module):
         contribution = self.adapter.contribute(self.adapter(), batch_size=input_ids.shape[0])
         text = self.head.text(self.backbone, input_ids, mask_BT)
         inputs = self.family.prefixed_inputs(self.backbone, input_ids, mask_BT, rows, prompt_BPD=contribution.prompt_BPD, **text)
-        read_BR = self.head.read_rows(input_ids, mask_BT, prefix_length=rows.prefix)
+        read_BR = self.head.read_rows(input_ids, mask_BT, rows=rows)
         if read_BR is not None and not contribution.changes_attention:
             inputs |= self.family.only_rows(self.backbone, rows.key_value + read_BR)
         with self._contributed(contribution):
             hidden_BSD = self.backbone(**inputs).last_hidden_state[:, rows.key_value :]
-        logits_BC = self.head.logits(hidden_BSD, input_ids, mask_BT, prefix_length=rows.prefix, example_index=example_index)
+        logits_BC = self.head.logits(hidden_BSD, input_ids, mask_BT, rows=rows, example_index=example_index)
         loss = None if labels is None else nn.functional.cross_entropy(logits_BC, labels)
         return AdaptedOutput(logits=logits_BC, loss=loss)
 
@@ -182,6 +182,8 @@ def adapt(backbone: nn.Module, adapter: AdapterConfig, head: AnyHeadConfig) -> A
     if adapter.method not in ADAPTERS:
         raise ConfigError(f"adapter.method '{adapter.method}' is unknown. Known: {', '.join(ADAPTERS)}.")
     family.check_positions(_config(backbone).to_dict(), max_tokens=1, prefix_length=adapter.prefix_length)
+    if getattr(adapter, "placement", "prefix") == "suffix":
+        _check_suffix(family, head)
     if head.task == "multiple_choice":
         _check_multiple_choice(family, adapter)
     module = ADAPTERS[adapter.method](adapter, backbone, _own_dropout(backbone))
@@ -193,6 +195,18 @@ def adapt(backbone: nn.Module, adapter: AdapterConfig, head: AnyHeadConfig) -> A
         train_in_float32(backbone, name)
     device = next(backbone.parameters()).device
     return AdaptedModel(backbone, module.to(device), scorer.to(device), adapter_config=adapter, head_config=head)
+
+
+def _check_suffix(family: Any, head: AnyHeadConfig) -> None:
+    if family.rows_see_all_text:
+        raise ConfigError(
+            f"adapter.placement suffix is for causal decoders; in a {family.name} the prefix rows see the text already. Remove it."
+        )
+    pooling = getattr(head, "pooling", None)
+    if pooling not in (None, "last"):
+        raise ConfigError(
+            f"head.pooling '{pooling}' reads rows that cannot see a suffix, which would train nothing. Use last with adapter.placement suffix."
+        )
 
 
 def _check_multiple_choice(family: Any, adapter: AdapterConfig) -> None:

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from components.backbones.family import Rows
 from components.config.schema import MultipleChoiceHeadConfig
 from components.data.multiple_choice import NO_CANDIDATE, SPECIAL_TOKENS
 
@@ -44,16 +45,16 @@ class MultipleChoiceHead(nn.Module):
             "global_BT": attention_mask_BT * (before_NT & ends_NT.any(dim=1, keepdim=True)),
         }
 
-    def read_rows(self, input_ids_BT: Tensor, attention_mask_BT: Tensor, *, prefix_length: int) -> Tensor | None:
+    def read_rows(self, input_ids_BT: Tensor, attention_mask_BT: Tensor, *, rows: Rows) -> Tensor | None:
         place_NR, is_candidate_NR = self._candidates(input_ids_BT)
         # Filled up with the first token, which is nobody's candidate: a row that stood here twice would get its gradient twice.
-        return prefix_length + place_NR.where(is_candidate_NR, attention_mask_BT.argmax(dim=1, keepdim=True))
+        return rows.prefix + place_NR.where(is_candidate_NR, attention_mask_BT.argmax(dim=1, keepdim=True))
 
     def logits(
-        self, hidden_BSD: Tensor, input_ids_BT: Tensor, attention_mask_BT: Tensor, *, prefix_length: int, example_index: Tensor | None
+        self, hidden_BSD: Tensor, input_ids_BT: Tensor, attention_mask_BT: Tensor, *, rows: Rows, example_index: Tensor | None
     ) -> Tensor:
         place_NR, is_candidate_NR = self._candidates(input_ids_BT)
-        chosen_NRD = hidden_BSD.gather(1, (prefix_length + place_NR)[..., None].expand(-1, -1, hidden_BSD.shape[-1]))
+        chosen_NRD = hidden_BSD.gather(1, (rows.prefix + place_NR)[..., None].expand(-1, -1, hidden_BSD.shape[-1]))
         scores_NR = self.score(chosen_NRD.float()).squeeze(-1).masked_fill(~is_candidate_NR, 0.0)
         if example_index is None:
             return scores_NR.masked_fill(~is_candidate_NR, NO_CANDIDATE)

@@ -1,7 +1,7 @@
 """What every backbone family answers, so that adapters, data checks and the planner need not know the model class.
 
 Shapes: B batch, P prefix, T text tokens, S all rows, D hidden, H heads, E head size, K key/value width.
-Rows stand in this order whatever the padding side of the text: [key/value rows | prefix rows | text].
+Rows stand in this order whatever the padding side of the text: [key/value rows | prefix rows | text | suffix rows].
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -19,10 +19,12 @@ Smoother = Callable[["Tensor", "Tensor", "Tensor"], "Tensor"]
 
 @dataclass(frozen=True)
 class Rows:
-    """Rows that a method puts before the text, and the positions it moves the text by."""
+    """Rows that a method puts before or after the text, and the positions it moves the text by."""
 
     prefix: int = 0
     """Rows of a prefix: mask 1, in Longformer global; position 0, 1, ...; read by pooling `prefix`."""
+    suffix: int = 0
+    """Rows after the text, each at the position that follows the document's last; only in causal decoders."""
     key_value: int = 0
     """Rows whose keys and values are replaced in every layer; every row sees them, nobody reads their states."""
     decomposed: bool = False

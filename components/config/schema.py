@@ -75,6 +75,16 @@ class PrefixPropagationConfig(_ReparametrizedPrefix):
     """Prefix-propagation (Li et al., ACL 2023): trainable vectors added to the first P hidden states before every layer."""
 
     method: Literal["prefix_propagation"] = "prefix_propagation"
+    rank: PositiveInt | None = None
+    """Rank r of a low-rank prefix, P_l = U_l V with U_l (P, r) for each layer and one V (r, D): L P r + r D parameters in place of L P D. Null: a full one."""
+    placement: Literal["prefix", "suffix"] = "prefix"
+    """`suffix`, for causal decoders: P positions after the document, which see it; head.pooling last then classifies the last of them. Not for longformer."""
+
+    @model_validator(mode="after")
+    def _one_form(self) -> "PrefixPropagationConfig":
+        if self.rank is not None and self.reparametrization != "none":
+            raise ValueError("rank and reparametrization are two ways to produce a prefix; remove one")
+        return self
 
 
 class PrefixTuningConfig(_ReparametrizedPrefix):
@@ -428,6 +438,13 @@ class TrainConfig(Config):
             raise ValueError(
                 f"adapter.method kernel_propagation needs prefix rows that see the text, and in a {family} they do not; use kernel_prefix or backbone.family longformer"
             )
+        if getattr(self.adapter, "placement", "prefix") == "suffix":
+            if family != "decoder":
+                raise ValueError(f"adapter.placement suffix is for causal decoders; in a {family} the prefix rows see the text: remove it")
+            if self.head.pooling != "last":
+                raise ValueError(
+                    f"head.pooling {self.head.pooling} reads rows that cannot see a suffix, which would train nothing; use last with adapter.placement suffix"
+                )
         if getattr(self.adapter, "released_indexing", False) and family != "longformer":
             raise ValueError("adapter.released_indexing repeats an error of the paper's Longformer code; remove it")
         if method == "full_fine_tuning" and self.training.precision != "fp32":

@@ -42,6 +42,8 @@ def method_parameters(shape: BackboneShape, adapter: Any) -> int:
     layers, hidden, keys_and_values = shape.layers, shape.hidden, 2 * shape.key_value_width
     length: int = adapter.prefix_length
     match adapter.method:
+        case "prefix_propagation" if adapter.rank is not None:
+            return int(adapter.rank * (layers * length + hidden))
         case "prefix_propagation":
             return _prefix(adapter, hidden, layers * hidden)
         case "prefix_tuning":

@@ -51,7 +51,7 @@ def finalize(
             )
         head_config, trainable_parameters = model.head_config, model.num_trainable_parameters()
     task = config.data.task
-    metrics = {}
+    metrics: dict[str, float] = {}
     for name in logits:
         metrics |= metrics_of(logits[name], data.splits[name].label_ids, prefix=name, task=task)
     calibration = calibration_report(logits["validation"], data.splits["validation"].label_ids)

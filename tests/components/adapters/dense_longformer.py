@@ -27,6 +27,8 @@ class Parts:
     alpha_L: Tensor | None = None
     lengthscale: float = 1.0
     memory_LHEE: Tensor | None = None
+    suffix_LPD: Tensor | None = None
+    """Rows after the text, decoders only."""
     global_text: int = 1
     """Text rows, from the first on, that every row sees and that see every row."""
 

@@ -22,6 +22,7 @@ from components.adapters import (
     PrefixPropagationConfig,
     PrefixTuningConfig,
     adapt,
+    classify,
     load_adapter,
     save_adapter,
 )
@@ -33,6 +34,7 @@ from components.planning.trained_parameters import TRAINS_TOKEN_TYPES, trainable
 from tests.components.adapters.dense_longformer import dense_longformer
 from tests.components.adapters.test_dense import build, randomise
 from tests.components.adapters.test_methods import BACKBONE_TYPES, METHODS, PARAMETERS, D, dense_parts
+from tests.toy import make_tokenizer
 
 TOLERANCE = 1e-5
 START, PAD, SEPARATOR, VOCABULARY = 0, 1, 2, 101
@@ -327,6 +329,8 @@ def test_refusals_name_the_fix(tmp_path: Path) -> None:
         adapt(build("longformer"), PrefixPropagationConfig(), ClassificationHeadConfig(num_labels=2))(
             torch.tensor([[0, 5]]), example_index=torch.tensor([0])
         )
+    with pytest.raises(ValueError, match="call choose"):
+        classify(model, make_tokenizer(tmp_path / "tokenizer"), ["text"], max_tokens=9)
     save_adapter(model, tmp_path / "adapter")
     path = tmp_path / "adapter" / "adapter_config.json"
     path.write_text(path.read_text().replace('"multiple_choice"', '"ranking"'))

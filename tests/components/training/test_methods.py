@@ -49,11 +49,11 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
         folder / "questions", build_tiny_longformer(initializer_range=0.2), **{"training.epochs": 1, "training.max_steps": 3}
     )
 
-    def cases(values: dict[str, Any], methods: Any, *, stage: int, ranks: int) -> list[dict[str, Any]]:
+    def cases(values: dict[str, Any], methods: Any, *, stage: int, ranks: int, **form: Any) -> list[dict[str, Any]]:
         found = []
         for name, method in methods:
             changed = copy.deepcopy(values)
-            set_path(changed, "adapter", {"method": method, **METHODS[method], **({"dropout": 0.0} if METHODS[method] else {})})
+            set_path(changed, "adapter", {"method": method, **METHODS[method], **form, **({"dropout": 0.0} if METHODS[method] else {})})
             if method == "lora":
                 changed["adapter"].pop("dropout")
             set_path(changed, "optimizer.learning_rate", 1e-3 if method == "full_fine_tuning" else 1e-2)
@@ -72,6 +72,9 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     for stage in STAGES[1:]:
         two[stage] += cases(questions, on_questions, stage=stage, ranks=2)
     two[3] += cases(decoder, on_decoder, stage=3, ranks=2)
+    suffix = {"rank": 2, "placement": "suffix"}
+    one += cases(decoder, [("low-rank suffix", "prefix_propagation")], stage=0, ranks=1, **suffix)
+    two[3] += cases(decoder, [("low-rank suffix", "prefix_propagation")], stage=3, ranks=2, **suffix)
     found = run_ranks(folder / "one", one, size=1)
     for stage, chosen in two.items():  # one after the other, each within the ranks' time limit on a busy machine
         found |= run_ranks(folder / f"two at stage {stage}", chosen, size=2)
@@ -94,6 +97,11 @@ def test_zero_stages_and_world_sizes_agree(results: dict[str, Any], method: str,
 @pytest.mark.parametrize("method", ["prefix_tuning", "lora", "kernel_prefix", "full_fine_tuning"])
 def test_decoder_agrees_under_zero_3(results: dict[str, Any], method: str) -> None:
     same(results[f"decoder {method} 3"], results[f"decoder {method} 0"])
+
+
+def test_low_rank_suffix_agrees_under_zero_3(results: dict[str, Any]) -> None:
+    same(results["low-rank suffix 3"], results["low-rank suffix 0"])
+    assert {"adapter.prefix_coefficients", "adapter.prefix_basis"} <= set(results["low-rank suffix 3"]["best"])
 
 
 @pytest.mark.parametrize("stage", STAGES[1:])
