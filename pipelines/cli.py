@@ -151,7 +151,9 @@ def submit(
 @app.command()
 def predict(
     model: Annotated[str, typer.Option("--model", "-m", help="models:/<name>@champion, models:/<name>/<version>, or an adapter folder.")],
-    input_: Annotated[Path, typer.Option("--input", "-i", help="Documents: .jsonl, .csv (also .gz) or .parquet.")],
+    input_: Annotated[
+        Path, typer.Option("--input", "-i", help="Documents: .jsonl, .csv (also .gz) or .parquet; questions: .json (also .gz).")
+    ],
     output: Annotated[Path, typer.Option("--output", "-o", help="Answers: .jsonl or .jsonl.gz.")],
     text_column: Annotated[str, typer.Option(help="Column of the document.")] = "text",
     id_column: Annotated[str, typer.Option(help="Column of the id; made from file and row where absent.")] = "id",

@@ -82,6 +82,8 @@ def _data_config(
         values["data"] = checked_tracker(tracking_uri).read_dict(source.version.run_id, "config.json")["data"]
     elif training.get("max_tokens") is not None:
         values["data"]["max_tokens"] = training["max_tokens"]
+        if training.get("max_chunks") is not None:
+            values["data"]["qangaroo"] = {"max_chunks": training["max_chunks"]}
     if source.version is None and not overrides:
         raise ConfigError(
             "data: an adapter folder does not say which documents to evaluate on. Name an experiment, or give --set data.files.train=... and the other settings of the data."
@@ -95,6 +97,12 @@ def _measure(classifier: "Classifier", data: "PreparedData", split: Split) -> tu
     """Calibrated probabilities (N, C), label ids (N,) in the adapter's order, and the report's figures."""
     from components.evaluation import classification_metrics, softmax
 
+    if data.task != classifier.task:
+        raise DataError(
+            f"The data hold {data.task.replace('_', ' ')}, the adapter was trained for {classifier.task.replace('_', ' ')}. Evaluate it on data of its task."
+        )
+    if classifier.task == "multiple_choice":
+        return _measure_questions(classifier, data, split)
     unknown = sorted(set(data.labels) - set(classifier.labels))
     if unknown:
         raise DataError(
@@ -111,6 +119,22 @@ def _measure(classifier: "Classifier", data: "PreparedData", split: Split) -> tu
         "metrics": classification_metrics(calibrated, label_ids),
         "uncalibrated": classification_metrics(softmax(logits_NC), label_ids),
         "confusion": tuple(tuple(int(count) for count in row) for row in confusion),
+    }
+    return calibrated, label_ids, figures
+
+
+def _measure_questions(classifier: "Classifier", data: "PreparedData", split: Split) -> tuple[Array, Array, dict[str, Any]]:
+    """Calibrated probabilities (N, C) of the candidates, indices of the answers (N,), and the report's figures; a confusion of candidates would mean nothing."""
+    from components.data.multiple_choice import NO_CANDIDATE
+    from components.evaluation import multiple_choice_metrics, softmax
+
+    label_ids, logits_NC = data.splits[split].label_ids, classifier.split_logits(data.splits[split])
+    num_candidates = (logits_NC > NO_CANDIDATE).sum(axis=1)
+    calibrated = softmax(logits_NC, temperature=classifier.temperature)
+    figures = {
+        "metrics": multiple_choice_metrics(calibrated, label_ids, num_candidates=num_candidates),
+        "uncalibrated": multiple_choice_metrics(softmax(logits_NC), label_ids, num_candidates=num_candidates),
+        "confusion": (),
     }
     return calibrated, label_ids, figures
 

@@ -12,14 +12,18 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
-from typing import Any, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
-from components.data.documents import Row
+from components.data import qangaroo
+from components.data.documents import Question, Row
 from components.data.files import read_rows
 from components.errors import ConfigError, DataError
 from components.registry.adapter_source import adapter_source
 from components.registry.classifier import BATCH_SIZE, CHUNK_DOCUMENTS, load_classifier
 from pipelines.reports import PredictionReport
+
+if TYPE_CHECKING:
+    from components.registry.classifier import Classifier
 
 
 def predict(
@@ -36,17 +40,19 @@ def predict(
 ) -> PredictionReport:
     """Answer every document of `input` (.jsonl, .csv, both also .gz, or .parquet) in `output` (.jsonl or .jsonl.gz), one line {"id", "label", "probabilities"} each, in order.
 
+    An adapter for multiple choice takes questions in their own form (.json, .json.gz: one list of records, the answer may be missing); `label` is then the chosen candidate.
     The output appears whole or not at all. A document without an id is named <file>:<row>. `on_progress` is given the number of documents answered so far.
     Raises DataError (file, row and fix), ConfigError, RegistryError, ClusterError, ArtifactError or BackboneError; an unreadable input is found before the model is loaded.
     """
     started = time.perf_counter()
     _check_output(output)
-    next(_documents(input, text_column, id_column), None)
+    next(_items(input, text_column, id_column), None)
     with adapter_source(model, tracking_uri=tracking_uri) as source, _atomic_text(output) as file:
         classifier = load_classifier(source.folder, cache_path=cache_path)
-        documents, labels = _documents(input, text_column, id_column), Counter(dict.fromkeys(classifier.labels, 0))
-        while chunk := list(islice(documents, CHUNK_DOCUMENTS)):
-            for (identity, _), answer in zip(chunk, classifier.answers([text for _, text in chunk], batch_size=batch_size), strict=True):
+        _check_task(classifier, input)
+        items, labels = _items(input, text_column, id_column), Counter(dict.fromkeys(classifier.labels, 0))
+        while chunk := list(islice(items, CHUNK_DOCUMENTS)):
+            for (identity, _), answer in zip(chunk, _answers(classifier, [item for _, item in chunk], batch_size), strict=True):
                 file.write(json.dumps({"id": identity, **answer}, ensure_ascii=False) + "\n")
                 labels[answer["label"]] += 1
             if on_progress is not None:
@@ -60,6 +66,38 @@ def _check_output(output: Path) -> None:
         raise ConfigError(f"output: '{output}' must end in .jsonl or .jsonl.gz.")
     if not output.parent.is_dir():
         raise ConfigError(f"output: the folder '{output.parent}' does not exist. Make it first.")
+
+
+def _check_task(classifier: "Classifier", input: Path) -> None:
+    if (classifier.task == "multiple_choice") != _holds_questions(input):
+        kinds = {
+            "classification": "documents (.jsonl, .csv or .parquet)",
+            "multiple_choice": "questions (.json, .json.gz: query, candidates, supports)",
+        }
+        raise DataError(f"input: the adapter takes {kinds[classifier.task]}, not '{input.name}'. Give such a file.")
+
+
+def _answers(classifier: "Classifier", items: list[Any], batch_size: int) -> Iterator[dict[str, Any]]:
+    if classifier.task == "multiple_choice":
+        return classifier.question_answers(items, batch_size=batch_size)
+    return classifier.answers(items, batch_size=batch_size)
+
+
+def _holds_questions(input: Path) -> bool:
+    return input.name.endswith(qangaroo.SUFFIXES)
+
+
+def _items(input: Path, text_column: str, id_column: str) -> Iterator[tuple[str, Any]]:
+    """(id, text or question) of every row; the first bad row raises."""
+    return _questions(input) if _holds_questions(input) else _documents(input, text_column, id_column)
+
+
+def _questions(input: Path) -> Iterator[tuple[str, Question]]:
+    questions, problems = qangaroo.questions_of(qangaroo.rows(str(input), "input"), answered=False)
+    if problems:
+        raise DataError(str(problems[0]))
+    for question in questions:
+        yield question.id, question
 
 
 def _documents(input: Path, text_column: str, id_column: str) -> Iterator[tuple[str, str]]:

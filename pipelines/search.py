@@ -273,9 +273,13 @@ def describe_data(data: Any) -> str:
     dropped = f", {sum(report.dropped.values()):,} rows dropped" if report.dropped else ""
     found = "found ready in the cache" if report.cached else f"tokenised in {report.seconds:.1f} s"
     return (
-        f"data: {sizes} documents, {len(data.labels)} classes, median {train.median_tokens:,} tokens, {train.truncated:,} training documents cut at the limit"
+        f"data: {sizes} documents, {_asked(data)}, median {train.median_tokens:,} tokens, {train.truncated:,} training documents cut at the limit"
         f" ({train.share_of_tokens_cut:.0%} of their tokens){dropped}; {found}"
     )
+
+
+def _asked(data: Any) -> str:
+    return f"{len(data.labels)} classes" if data.task == "classification" else "each with candidates of its own"
 
 
 def searched_params(config: ExperimentConfig) -> dict[str, str]:

@@ -80,7 +80,7 @@ def show_search(console: Console, report: "SearchReport") -> None:
         "registered": f"{report.model_name} version {report.model_version} ({report.model_alias})",
         **{
             name: f"{report.metrics[name]:.4f}"
-            for name in ("test/accuracy", "test/majority_accuracy", "test/macro_f1", "test/ece")
+            for name in ("test/accuracy", "test/majority_accuracy", "test/chance_accuracy", "test/macro_f1", "test/ece")
             if name in report.metrics
         },
         "trained": f"{report.trainable_parameters:,} parameters",

@@ -36,6 +36,38 @@ def make_documents(path: Path, count: int, *, seed: int, max_words: int = 60) ->
             file.write(json.dumps({"id": f"{path.stem}-{index}", "text": " ".join(words), "label": label}) + "\n")
 
 
+def make_questions(path: Path, count: int, *, seed: int) -> list[dict[str, Any]]:
+    """Questions in WikiHop's own form, a JSON list: 2 to 5 candidates, 1 to 4 supports of 5 to 25 words; in one of the supports the answer follows the word that is asked for."""
+    draw = random.Random(seed)
+    records = []
+    for index in range(count):
+        asked, *candidates = draw.sample(WORDS, draw.randint(3, 6))
+        answer = draw.choice(candidates)
+        supports = [draw.choices(WORDS, k=draw.randint(5, 25)) for _ in range(draw.randint(1, 4))]
+        place = draw.choice(supports)
+        place[len(place) // 2 : len(place) // 2] = [asked, answer]
+        records.append(
+            {
+                "id": f"WH_{path.stem}_{index}",
+                "query": f"follows {asked}",
+                "answer": answer,
+                "candidates": candidates,
+                "supports": [" ".join(words) + " ." for words in supports],
+            }
+        )
+    path.write_text(json.dumps(records), encoding="utf-8")
+    return records
+
+
+def make_question_experiment(folder: Path, backbone: Any, **changes: Any) -> dict[str, Any]:
+    """`make_experiment` for multiple choice: 14, 6 and 6 questions in chunks of at most 48 tokens."""
+    files = {split: str(folder / f"{split}.json") for split in ("train", "validation", "test")}
+    values = make_experiment(folder, backbone, **{"data": {"qangaroo": files, "max_tokens": 48}, **changes})
+    for split, count, seed in (("train", 14, 1), ("validation", 6, 2), ("test", 6, 3)):
+        make_questions(Path(files[split]), count, seed=seed)
+    return values
+
+
 def make_experiment(folder: Path, backbone: Any, **changes: Any) -> dict[str, Any]:
     """Save backbone, tokenizer and documents under `folder`; the experiment as plain values (dropout 0 everywhere)."""
     from components.config.loading import set_path

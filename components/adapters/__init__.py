@@ -6,8 +6,9 @@ save_adapter(model, folder);  model = load_adapter(backbone, folder)
 """
 
 from components.adapters.artifact import load_adapter, read_adapter_config, save_adapter, write_artifact
+from components.adapters.choose import choose
 from components.adapters.classify import classify
-from components.adapters.model import ADAPTERS, AdaptedModel, AdaptedOutput, adapt
+from components.adapters.model import ADAPTERS, HEADS, AdaptedModel, AdaptedOutput, adapt
 from components.config.schema import (
     AdaptivePrefixPropagationConfig,
     AdaptivePrefixTuningConfig,
@@ -17,6 +18,7 @@ from components.config.schema import (
     KernelPrefixConfig,
     KernelPropagationConfig,
     LoraConfig,
+    MultipleChoiceHeadConfig,
     PrefixMemoryConfig,
     PrefixPropagationConfig,
     PrefixTuningConfig,
@@ -26,6 +28,7 @@ from components.config.schema import (
 
 __all__ = [
     "ADAPTERS",
+    "HEADS",
     "AdaptedModel",
     "AdaptedOutput",
     "AdaptivePrefixPropagationConfig",
@@ -36,12 +39,14 @@ __all__ = [
     "KernelPrefixConfig",
     "KernelPropagationConfig",
     "LoraConfig",
+    "MultipleChoiceHeadConfig",
     "PrefixMemoryConfig",
     "PrefixPropagationConfig",
     "PrefixTuningConfig",
     "PromptTuningConfig",
     "PropagationAndPrefixTuningConfig",
     "adapt",
+    "choose",
     "classify",
     "load_adapter",
     "read_adapter_config",

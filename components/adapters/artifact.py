@@ -19,7 +19,7 @@ from components.adapters.model import AdaptedModel, adapt, train_in_float32
 from components.atomic_folder import atomic_folder
 from components.backbones import family_of
 from components.config import validate
-from components.config.schema import ADAPTER_CONFIGS, AdapterConfig, ClassificationHeadConfig
+from components.config.schema import ADAPTER_CONFIGS, HEAD_CONFIGS, AdapterConfig, AnyHeadConfig
 from components.errors import ArtifactError, ConfigError
 
 FORMAT = 1
@@ -58,7 +58,7 @@ def write_artifact(
     tensors: Mapping[str, Tensor],
     *,
     adapter_config: AdapterConfig,
-    head_config: ClassificationHeadConfig,
+    head_config: AnyHeadConfig,
     backbone_info: Mapping[str, Any],
     training: Mapping[str, Any] | None = None,
 ) -> Path:
@@ -75,7 +75,7 @@ def write_artifact(
         "method": adapter_config.method,
         **json.loads(adapter_config.model_dump_json(exclude={"reparametrization", "reparametrization_hidden"})),
         "backbone": dict(backbone_info),
-        "head": {"task": "classification", **json.loads(head_config.model_dump_json())},
+        "head": {"task": head_config.task, **json.loads(head_config.model_dump_json())},
         "training": dict(training or {}),
     }
     with atomic_folder(folder) as temporary:
@@ -141,9 +141,7 @@ def load_adapter(backbone: nn.Module, folder: str | Path) -> AdaptedModel:
     return model.eval()
 
 
-def _configs(
-    config: Mapping[str, Any], tensors: Mapping[str, Tensor], folder: str | Path
-) -> tuple[AdapterConfig, ClassificationHeadConfig]:
+def _configs(config: Mapping[str, Any], tensors: Mapping[str, Tensor], folder: str | Path) -> tuple[AdapterConfig, AnyHeadConfig]:
     method = config.get("method", "prefix_propagation")
     model = ADAPTER_CONFIGS.get(method)
     if model is None:
@@ -152,9 +150,18 @@ def _configs(
         )
     own = {name: config[name] for name in model.model_fields if name in config} | {"method": method}
     if "prefix_length" in model.model_fields and "prefix_length" not in own:
-        shaped = ("prefix", "prefix_key", "prompt", "reparametrization.embedding", "key_value_reparametrization.embedding")
+        shaped = (
+            "prefix",
+            "prefix_coefficients",
+            "prefix_key",
+            "prompt",
+            "reparametrization.embedding",
+            "key_value_reparametrization.embedding",
+        )
         lengths = [tensors[f"adapter.{name}"].shape[-2] for name in shaped if tensors.get(f"adapter.{name}", _SCALAR).dim() >= 2]
         own |= {"prefix_length": lengths[0]} if lengths else {}
+    if "rank" in model.model_fields and "rank" not in own and "adapter.prefix_coefficients" in tensors:
+        own["rank"] = tensors["adapter.prefix_coefficients"].shape[-1]
     if "reparametrization" in model.model_fields:
         # A prefix is stored materialised, so it loads as a plain one, unless the folder holds the network that produces it.
         networks = [
@@ -164,11 +171,14 @@ def _configs(
         if networks:
             own["reparametrization_hidden"] = networks[0].numel()
     head = config.get("head") or {}
-    if head.get("task", "classification") != "classification":
-        raise ArtifactError(f"'{folder}' has task '{head['task']}'; this version reads classification.")
-    fields = {name: head[name] for name in ClassificationHeadConfig.model_fields if name in head}
+    head_model = HEAD_CONFIGS.get(head.get("task", "classification"))
+    if head_model is None:
+        raise ArtifactError(
+            f"'{folder}' has task {head['task']!r}, which this version does not know. Known: {', '.join(HEAD_CONFIGS)}. Use a newer prefixprop."
+        )
+    fields = {name: head[name] for name in head_model.model_fields if name in head}
     try:
-        return cast("AdapterConfig", validate(model, own)), validate(ClassificationHeadConfig, fields)
+        return cast("AdapterConfig", validate(model, own)), validate(head_model, fields)
     except ConfigError as error:
         raise ArtifactError(f"{Path(folder) / CONFIG_FILE}: {error}") from error
 

@@ -10,7 +10,10 @@ def card(config: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> str:
     """Markdown text: what the adapter is, what it needs, how to load it."""
     head, backbone, training = config["head"], config["backbone"], config["training"]
     count = sum(tensor.numel() for tensor in tensors.values())
-    labels = ", ".join(f"`{label}`" for label in head.get("labels") or ()) or "not named"
+    task = head["task"].replace("_", " ")
+    if "num_labels" in head:
+        labels = ", ".join(f"`{label}`" for label in head.get("labels") or ()) or "not named"
+        task += f", {head['num_labels']} classes: {labels}; pooling {head['pooling']}"
     rows = "\n".join(f"| `{name}` | {tuple(tensor.shape)} | {tensor.numel():,} |" for name, tensor in tensors.items())
     length = f", prefix length {config['prefix_length']}" if config.get("prefix_length") else ""
     return f"""# {config["method"]} adapter{length}
@@ -18,8 +21,7 @@ def card(config: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> str:
 | | |
 |---|---|
 | backbone | `{backbone.get("name_or_path")}` (family {backbone.get("family")}, revision {backbone.get("revision") or "not pinned"}) |
-| task | {head["task"]}, {head["num_labels"]} classes: {labels} |
-| pooling | {head["pooling"]} |
+| task | {task} |
 | parameters | {count:,} (float32) |
 | data fingerprint | {training.get("data_fingerprint") or "not recorded"} |
 | code version | {training.get("code_version") or "not recorded"} |

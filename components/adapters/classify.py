@@ -7,6 +7,7 @@ import numpy as np
 import torch
 
 from components.adapters.model import AdaptedModel
+from components.config.schema import ClassificationHeadConfig
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -26,13 +27,16 @@ def classify(
     Documents are truncated to `max_tokens` tokens (special tokens included) and run from longest to shortest, `batch_size` at a time, so that little is padded.
     `temperature` divides the logits (calibration). The model is put into evaluation mode.
     """
+    head = model.head_config
+    if not isinstance(head, ClassificationHeadConfig):
+        raise ValueError("this adapter answers multiple-choice questions: call choose")
     model.eval()
     if not texts:
-        return np.zeros((0, model.head_config.num_labels), dtype=np.float32)
+        return np.zeros((0, head.num_labels), dtype=np.float32)
     encoded = tokenizer(list(texts), truncation=True, max_length=max_tokens, return_attention_mask=False)["input_ids"]
     order = sorted(range(len(texts)), key=lambda index: (-len(encoded[index]), index))
-    probabilities = np.empty((len(texts), model.head_config.num_labels), dtype=np.float32)
-    device = model.head.dense.weight.device
+    probabilities = np.empty((len(texts), head.num_labels), dtype=np.float32)
+    device = next(model.head.parameters()).device
     for start in range(0, len(order), batch_size):
         rows = order[start : start + batch_size]
         batch = tokenizer.pad({"input_ids": [encoded[row] for row in rows]}, return_tensors="pt")

@@ -17,20 +17,21 @@ from components.adapters import (
     adaptive_prefix_propagation,
     adaptive_prefix_tuning,
     full_fine_tuning,
+    head,
     head_only,
     kernel_prefix,
     kernel_propagation,
     lora,
+    multiple_choice,
     prefix_memory,
     prefix_propagation,
     prefix_tuning,
     prompt_tuning,
     propagation_and_prefix_tuning,
 )
-from components.adapters.head import ClassificationHead, pool, pooled_row
 from components.adapters.method import Contribution
 from components.backbones import family_of
-from components.config.schema import AdapterConfig, ClassificationHeadConfig
+from components.config.schema import AdapterConfig, AnyHeadConfig, Task
 from components.errors import ConfigError
 
 ADAPTERS: dict[str, Callable[[Any, nn.Module, float], Any]] = {
@@ -49,10 +50,16 @@ ADAPTERS: dict[str, Callable[[Any, nn.Module, float], Any]] = {
 }
 """Method -> what builds its module (components/adapters/method.py) from (its settings, the backbone, the backbone's own dropout)."""
 
+HEADS: dict[Task, Callable[[Any, nn.Module, float], Any]] = {"classification": head.build, "multiple_choice": multiple_choice.build}
+"""Task -> what builds its head (components/adapters/head.py) from the same."""
+
 
 @dataclass(frozen=True)
 class AdaptedOutput:
-    """`logits` (B, C) float32; `loss` the mean cross-entropy over the batch, None without labels."""
+    """`logits` (B, C) float32; `loss` the mean cross-entropy over the batch, None without labels.
+
+    Multiple choice: one row per question, C the most candidates of a question in the batch; places beyond a question's own candidates hold NO_CANDIDATE (-1e30), whose probability is 0.
+    """
 
     logits: Tensor
     loss: Tensor | None
@@ -65,31 +72,40 @@ class AdaptedModel(nn.Module):
         self,
         backbone: nn.Module,
         adapter: Any,
-        head: ClassificationHead,
+        head: Any,
         *,
         adapter_config: AdapterConfig,
-        head_config: ClassificationHeadConfig,
+        head_config: AnyHeadConfig,
     ) -> None:
         super().__init__()
         self.backbone, self.adapter, self.head = backbone, adapter, head
         self.adapter_config, self.head_config = adapter_config, head_config
         self.family = family_of(backbone)
 
-    def forward(self, input_ids: Tensor, attention_mask: Tensor | None = None, labels: Tensor | None = None) -> AdaptedOutput:
-        """Classify documents.
+    def forward(
+        self,
+        input_ids: Tensor,
+        attention_mask: Tensor | None = None,
+        labels: Tensor | None = None,
+        *,
+        example_index: Tensor | None = None,
+    ) -> AdaptedOutput:
+        """Classify documents, or score the candidates of questions.
 
         input_ids (B, T) int64; attention_mask (B, T), 1 for real tokens (left out: all are); labels (B,) int64. A prefix is added inside: T counts text tokens only.
+        Multiple choice: each row is one chunk, example_index (B,) int64 numbers the question that it belongs to (0, 1, ...; left out: each is one), labels are one per question.
         """
         mask_BT = torch.ones_like(input_ids) if attention_mask is None else attention_mask
         rows = self.adapter.rows
         contribution = self.adapter.contribute(self.adapter(), batch_size=input_ids.shape[0])
-        inputs = self.family.prefixed_inputs(self.backbone, input_ids, mask_BT, rows, prompt_BPD=contribution.prompt_BPD)
-        pooled_B = pooled_row(mask_BT, prefix_length=rows.prefix, pooling=self.head_config.pooling)
-        if pooled_B is not None and not contribution.changes_attention:
-            inputs |= self.family.only_rows(self.backbone, rows.key_value + pooled_B[:, None])
+        text = self.head.text(self.backbone, input_ids, mask_BT)
+        inputs = self.family.prefixed_inputs(self.backbone, input_ids, mask_BT, rows, prompt_BPD=contribution.prompt_BPD, **text)
+        read_BR = self.head.read_rows(input_ids, mask_BT, rows=rows)
+        if read_BR is not None and not contribution.changes_attention:
+            inputs |= self.family.only_rows(self.backbone, rows.key_value + read_BR)
         with self._contributed(contribution):
             hidden_BSD = self.backbone(**inputs).last_hidden_state[:, rows.key_value :]
-        logits_BC = self.head(pool(hidden_BSD, mask_BT, prefix_length=rows.prefix, pooling=self.head_config.pooling))
+        logits_BC = self.head.logits(hidden_BSD, input_ids, mask_BT, rows=rows, example_index=example_index)
         loss = None if labels is None else nn.functional.cross_entropy(logits_BC, labels)
         return AdaptedOutput(logits=logits_BC, loss=loss)
 
@@ -156,7 +172,7 @@ def _inside(context: Callable[[int, nn.Module], AbstractContextManager[Any]], in
         layer._gradient_checkpointing_func = checkpoint
 
 
-def adapt(backbone: nn.Module, adapter: AdapterConfig, head: ClassificationHeadConfig) -> AdaptedModel:
+def adapt(backbone: nn.Module, adapter: AdapterConfig, head: AnyHeadConfig) -> AdaptedModel:
     """Put a fresh adapter and head around a stock transformers base model.
 
     The backbone's parameters are frozen in place, but for those that the method trains (see its file; prefix methods on Longformer: the token type embedding).
@@ -166,18 +182,40 @@ def adapt(backbone: nn.Module, adapter: AdapterConfig, head: ClassificationHeadC
     if adapter.method not in ADAPTERS:
         raise ConfigError(f"adapter.method '{adapter.method}' is unknown. Known: {', '.join(ADAPTERS)}.")
     family.check_positions(_config(backbone).to_dict(), max_tokens=1, prefix_length=adapter.prefix_length)
+    if getattr(adapter, "placement", "prefix") == "suffix":
+        _check_suffix(family, head)
+    if head.task == "multiple_choice":
+        _check_multiple_choice(family, adapter)
     module = ADAPTERS[adapter.method](adapter, backbone, _own_dropout(backbone))
-    classifier = ClassificationHead(
-        hidden_size=_config(backbone).hidden_size,
-        num_labels=head.num_labels,
-        dropout=_own_dropout(backbone) if head.dropout is None else head.dropout,
-        init_std=float(getattr(_config(backbone), "initializer_range", 0.02)),
-    )
+    if head.task == "multiple_choice" and module.trained_in_backbone == family.trained_with_prefix:
+        module.trained_in_backbone = ()  # as in the release, where this task trains prefix, special tokens and score alone
+    scorer = HEADS[head.task](head, backbone, _own_dropout(backbone))
     backbone.requires_grad_(False)
     for name in module.trained_in_backbone:
         train_in_float32(backbone, name)
     device = next(backbone.parameters()).device
-    return AdaptedModel(backbone, module.to(device), classifier.to(device), adapter_config=adapter, head_config=head)
+    return AdaptedModel(backbone, module.to(device), scorer.to(device), adapter_config=adapter, head_config=head)
+
+
+def _check_suffix(family: Any, head: AnyHeadConfig) -> None:
+    if family.rows_see_all_text:
+        raise ConfigError(
+            f"adapter.placement suffix is for causal decoders; in a {family.name} the prefix rows see the text already. Remove it."
+        )
+    pooling = getattr(head, "pooling", None)
+    if pooling not in (None, "last"):
+        raise ConfigError(
+            f"head.pooling '{pooling}' reads rows that cannot see a suffix, which would train nothing. Use last with adapter.placement suffix."
+        )
+
+
+def _check_multiple_choice(family: Any, adapter: AdapterConfig) -> None:
+    if not family.rows_see_all_text:
+        raise ConfigError(
+            f"Multiple choice scores candidates that stand before the documents, and in a {family.name} they cannot see them. Use a longformer backbone."
+        )
+    if getattr(adapter, "released_indexing", False):
+        raise ConfigError("adapter.released_indexing repeats an error of the paper's classification code. Remove it for multiple choice.")
 
 
 def _config(backbone: nn.Module) -> Any:

@@ -1,6 +1,6 @@
-"""Causal decoders of the Llama form (LlamaModel, Qwen3Model, ...): the prefix comes before the text and cannot see it.
+"""Causal decoders of the Llama form (LlamaModel, Qwen3Model, ...): a prefix comes before the text and cannot see it; a suffix comes after it and does.
 
-The fact a newcomer gets wrong: under a causal mask the prefix rows do not depend on the document. Grouped-query attention needs no care here, because the prefix is added to hidden
+The fact a newcomer gets wrong: under a causal mask the prefix rows do not depend on the document, and the text rows do not depend on a suffix. Grouped-query attention needs no care here, because the prefix is added to hidden
 states and not to keys and values. Right and left padding give the same result: positions follow the real tokens.
 """
 
@@ -21,6 +21,7 @@ class Decoder:
     name = "decoder"
     model_types = ("llama", "qwen2", "qwen3", "mistral")
     trained_with_prefix = ()
+    rows_see_all_text = False
     lora_targets = ("q_proj", "v_proj")
 
     def layers(self, backbone: "nn.Module") -> "Sequence[nn.Module]":
@@ -33,22 +34,35 @@ class Decoder:
         return AttentionSizes(heads, getattr(config, "num_key_value_heads", None) or heads, size)
 
     def prefixed_inputs(
-        self, backbone: "nn.Module", input_ids_BT: "Tensor", attention_mask_BT: "Tensor", rows: Rows, *, prompt_BPD: "Tensor | None" = None
+        self,
+        backbone: "nn.Module",
+        input_ids_BT: "Tensor",
+        attention_mask_BT: "Tensor",
+        rows: Rows,
+        *,
+        prompt_BPD: "Tensor | None" = None,
+        embeddings_BTD: "Tensor | None" = None,
+        global_BT: "Tensor | None" = None,
     ) -> dict[str, Any]:
         import torch
 
         batch, before = input_ids_BT.shape[0], rows.key_value + rows.prefix
-        embeddings_BTD = backbone.get_input_embeddings()(input_ids_BT)  # type: ignore[operator]
+        if embeddings_BTD is None:
+            embeddings_BTD = backbone.get_input_embeddings()(input_ids_BT)  # type: ignore[operator]
         before_BPD = (
             embeddings_BTD.new_zeros(batch, before, embeddings_BTD.shape[-1]) if prompt_BPD is None else prompt_BPD.to(embeddings_BTD.dtype)
         )
         # Key/value rows stand at position 0, where the rotary rotation is the identity.
         places = torch.cat([torch.zeros(rows.key_value, dtype=torch.long), torch.arange(rows.prefix)]).to(input_ids_BT.device)
         text_BT = (attention_mask_BT.long().cumsum(dim=1) - 1).clamp(min=0) + rows.offset
+        after_BPD = embeddings_BTD.new_zeros(batch, rows.suffix, embeddings_BTD.shape[-1])
+        # They follow the last real token, padding or not.
+        after_BP = attention_mask_BT.long().sum(dim=1, keepdim=True) + rows.offset + torch.arange(rows.suffix, device=input_ids_BT.device)
+        ones_BP = [attention_mask_BT.new_ones(batch, count) for count in (before, rows.suffix)]
         return {
-            "inputs_embeds": torch.cat([before_BPD, embeddings_BTD], dim=1),
-            "attention_mask": torch.cat([attention_mask_BT.new_ones(batch, before), attention_mask_BT], dim=1),
-            "position_ids": torch.cat([places.expand(batch, -1), text_BT], dim=1),
+            "inputs_embeds": torch.cat([before_BPD, embeddings_BTD, after_BPD], dim=1),
+            "attention_mask": torch.cat([ones_BP[0], attention_mask_BT, ones_BP[1]], dim=1),
+            "position_ids": torch.cat([places.expand(batch, -1), text_BT, after_BP], dim=1),
             "use_cache": False,
         }
 

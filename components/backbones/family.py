@@ -1,7 +1,7 @@
 """What every backbone family answers, so that adapters, data checks and the planner need not know the model class.
 
 Shapes: B batch, P prefix, T text tokens, S all rows, D hidden, H heads, E head size, K key/value width.
-Rows stand in this order whatever the padding side of the text: [key/value rows | prefix rows | text].
+Rows stand in this order whatever the padding side of the text: [key/value rows | prefix rows | text | suffix rows].
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -19,10 +19,12 @@ Smoother = Callable[["Tensor", "Tensor", "Tensor"], "Tensor"]
 
 @dataclass(frozen=True)
 class Rows:
-    """Rows that a method puts before the text, and the positions it moves the text by."""
+    """Rows that a method puts before or after the text, and the positions it moves the text by."""
 
     prefix: int = 0
     """Rows of a prefix: mask 1, in Longformer global; position 0, 1, ...; read by pooling `prefix`."""
+    suffix: int = 0
+    """Rows after the text, each at the position that follows the document's last; only in causal decoders."""
     key_value: int = 0
     """Rows whose keys and values are replaced in every layer; every row sees them, nobody reads their states."""
     decomposed: bool = False
@@ -48,6 +50,8 @@ class BackboneFamily(Protocol):
     """`config.model_type` values that this family reads."""
     trained_with_prefix: tuple[str, ...]
     """Backbone parameters that the paper's prefix methods train beside prefix and head."""
+    rows_see_all_text: bool
+    """Whether a row can see text that comes after it: not in causal decoders."""
     lora_targets: tuple[str, ...]
     """Linear modules that LoRA updates unless told otherwise: query and value projections."""
 
@@ -58,9 +62,21 @@ class BackboneFamily(Protocol):
         """Heads and their size."""
 
     def prefixed_inputs(
-        self, backbone: "nn.Module", input_ids_BT: "Tensor", attention_mask_BT: "Tensor", rows: Rows, *, prompt_BPD: "Tensor | None" = None
+        self,
+        backbone: "nn.Module",
+        input_ids_BT: "Tensor",
+        attention_mask_BT: "Tensor",
+        rows: Rows,
+        *,
+        prompt_BPD: "Tensor | None" = None,
+        embeddings_BTD: "Tensor | None" = None,
+        global_BT: "Tensor | None" = None,
     ) -> dict[str, Any]:
-        """Keyword arguments of the backbone's forward, with `rows` before the text; `prompt_BPD`: embeddings of the prefix rows (zeros without it)."""
+        """Keyword arguments of the backbone's forward, with `rows` before the text.
+
+        `prompt_BPD`: embeddings of the prefix rows (zeros without it); `embeddings_BTD`: of the text (the backbone's own without it; ids then only tell padding); `global_BT`: 1 for text rows
+        that see and are seen by every row, beside the first, where the family has such rows.
+        """
 
     def replaced_keys_and_values(self, layer: "nn.Module", key_BPK: "Tensor", value_BPK: "Tensor") -> AbstractContextManager[None]:
         """Context in which the first P rows of this layer have these keys and values, local and global; keys are taken as they are, no rotary rotation moves them."""

@@ -21,6 +21,7 @@ class Longformer:
     name = "longformer"
     model_types = ("longformer",)
     trained_with_prefix = ("embeddings.token_type_embeddings.weight",)
+    rows_see_all_text = True
     lora_targets = ("query", "value", "query_global", "value_global")
 
     def layers(self, backbone: "nn.Module") -> "Sequence[nn.Module]":
@@ -31,19 +32,28 @@ class Longformer:
         return AttentionSizes(config.num_attention_heads, config.num_attention_heads, config.hidden_size // config.num_attention_heads)
 
     def prefixed_inputs(
-        self, backbone: "nn.Module", input_ids_BT: "Tensor", attention_mask_BT: "Tensor", rows: Rows, *, prompt_BPD: "Tensor | None" = None
+        self,
+        backbone: "nn.Module",
+        input_ids_BT: "Tensor",
+        attention_mask_BT: "Tensor",
+        rows: Rows,
+        *,
+        prompt_BPD: "Tensor | None" = None,
+        embeddings_BTD: "Tensor | None" = None,
+        global_BT: "Tensor | None" = None,
     ) -> dict[str, Any]:
         import torch
 
         batch, before = input_ids_BT.shape[0], rows.key_value + rows.prefix
         pad = backbone.config.pad_token_id  # type: ignore[union-attr]
-        embeddings_BTD = backbone.get_input_embeddings()(input_ids_BT)  # type: ignore[operator]
+        if embeddings_BTD is None:
+            embeddings_BTD = backbone.get_input_embeddings()(input_ids_BT)  # type: ignore[operator]
         embeddings_BSD = [embeddings_BTD.new_zeros(batch, before, embeddings_BTD.shape[-1]), embeddings_BTD]
         if prompt_BPD is not None:
             embeddings_BSD = [prompt_BPD.to(embeddings_BTD.dtype), embeddings_BTD]
         ones_BP = attention_mask_BT.new_ones(batch, before)
         seen_BP = torch.zeros_like(ones_BP) if rows.decomposed else ones_BP
-        global_BS = torch.cat([ones_BP, torch.zeros_like(attention_mask_BT)], dim=1)
+        global_BS = torch.cat([ones_BP, torch.zeros_like(attention_mask_BT) if global_BT is None else global_BT], dim=1)
         first_text_B = before + attention_mask_BT.argmax(dim=1)
         global_BS = global_BS.scatter(1, first_text_B[:, None], 1)
         return {

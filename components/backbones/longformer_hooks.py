@@ -89,21 +89,26 @@ def released_indexing(count: int) -> Change:
 def decomposed_prefix(prefix_length: int, smooth: Smoother) -> Change:
     """Rows attend to the text alone (the prefix rows are masked), and get the smoother over the prefix rows' own keys and values on top.
 
-    Prefix rows are global: they attend to the whole text by the global projections, as the first text row does.
+    Prefix rows are global: they attend to the whole text by the global projections, as the text's own global rows do.
     """
 
     def change(module: Any, hidden_BSD: Tensor, mask_BS: Tensor, output_BSD: Tensor) -> Tensor:
         prefix_BPD, text_BTD = hidden_BSD[:, :prefix_length], hidden_BSD[:, prefix_length:]
-        first_B1D = (mask_BS > 0).long().argmax(dim=1)[:, None, None].expand(-1, 1, hidden_BSD.shape[-1])
+        is_global_BT = mask_BS[:, prefix_length:] > 0  # the prefix rows themselves are masked
+        most = int(is_global_BT.sum(dim=1).max())
+        global_BG = is_global_BT.to(torch.int8).argsort(dim=1, descending=True, stable=True)[:, :most]
+        index_BGD = global_BG[..., None].expand(-1, -1, hidden_BSD.shape[-1])
         local_BTHE = smooth(
             *(_heads(module, projected) for projected in (module.query(text_BTD), module.key(prefix_BPD), module.value(prefix_BPD)))
         )
-        query_BRHE = _heads(module, module.query_global(torch.cat([prefix_BPD, hidden_BSD.gather(1, first_B1D)], dim=1)))
+        query_BRHE = _heads(module, module.query_global(torch.cat([prefix_BPD, text_BTD.gather(1, index_BGD)], dim=1)))
         global_BRD = smooth(
             query_BRHE, _heads(module, module.key_global(prefix_BPD)), _heads(module, module.value_global(prefix_BPD))
         ).flatten(2)
-        # The first text row's share is the global one.
-        extra_BTD = local_BTHE.flatten(2).scatter(1, first_B1D - prefix_length, global_BRD[:, prefix_length:])
+        # A global text row's share is the global one; an example with fewer such rows than the most keeps its local ones.
+        local_BTD = local_BTHE.flatten(2)
+        share_BGD = global_BRD[:, prefix_length:].where(is_global_BT.gather(1, global_BG)[..., None], local_BTD.gather(1, index_BGD))
+        extra_BTD = local_BTD.scatter(1, index_BGD, share_BGD)
         attended_BPD = _global_path(module, query_BRHE[:, :prefix_length], hidden_BSD, mask_BS)
         return torch.cat([attended_BPD + global_BRD[:, :prefix_length], output_BSD[:, prefix_length:] + extra_BTD], dim=1)
 

@@ -4,12 +4,13 @@ One YAML file is one `ExperimentConfig`. A trial's point of the search space tur
 given as text or a value out of range is an error that names its dotted path. No torch, ray, deepspeed or mlflow is imported here.
 """
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, model_validator
 
 PositiveInt = Annotated[int, Field(gt=0)]
 Fraction = Annotated[float, Field(ge=0.0, lt=1.0)]
+Task = Literal["classification", "multiple_choice"]
 
 
 class Config(BaseModel):
@@ -74,6 +75,16 @@ class PrefixPropagationConfig(_ReparametrizedPrefix):
     """Prefix-propagation (Li et al., ACL 2023): trainable vectors added to the first P hidden states before every layer."""
 
     method: Literal["prefix_propagation"] = "prefix_propagation"
+    rank: PositiveInt | None = None
+    """Rank r of a low-rank prefix, P_l = U_l V with U_l (P, r) for each layer and one V (r, D): L P r + r D parameters in place of L P D. Null: a full one."""
+    placement: Literal["prefix", "suffix"] = "prefix"
+    """`suffix`, for causal decoders: P positions after the document, which see it; head.pooling last then classifies the last of them. Not for longformer."""
+
+    @model_validator(mode="after")
+    def _one_form(self) -> "PrefixPropagationConfig":
+        if self.rank is not None and self.reparametrization != "none":
+            raise ValueError("rank and reparametrization are two ways to produce a prefix; remove one")
+        return self
 
 
 class PrefixTuningConfig(_ReparametrizedPrefix):
@@ -219,6 +230,7 @@ class HeadConfig(Config):
 class ClassificationHeadConfig(HeadConfig):
     """A head with its classes: what the public surface takes and the artifact stores."""
 
+    task: ClassVar[Task] = "classification"
     num_labels: Annotated[int, Field(ge=2)]
     """Number of classes C."""
     labels: tuple[str, ...] | None = None
@@ -229,6 +241,21 @@ class ClassificationHeadConfig(HeadConfig):
         if self.labels is not None and len(self.labels) != self.num_labels:
             raise ValueError(f"num_labels is {self.num_labels} but {len(self.labels)} labels are named; make them agree")
         return self
+
+
+class MultipleChoiceHeadConfig(Config):
+    """A head that scores the candidates of each question (WikiHop); their number may differ from question to question. It has no settings."""
+
+    task: ClassVar[Task] = "multiple_choice"
+
+
+AnyHeadConfig = ClassificationHeadConfig | MultipleChoiceHeadConfig
+
+HEAD_CONFIGS: dict[Task, type[ClassificationHeadConfig] | type[MultipleChoiceHeadConfig]] = {
+    "classification": ClassificationHeadConfig,
+    "multiple_choice": MultipleChoiceHeadConfig,
+}
+"""Every task with the settings of its head; components/adapters implements each head, components/data each task's documents."""
 
 
 class ColumnsConfig(Config):
@@ -281,8 +308,21 @@ class InstalledSourceConfig(Config):
     """At most this many documents per class, over all splits."""
 
 
+class QangarooConfig(Config):
+    """Multiple-choice questions with supporting documents, in the form of WikiHop's release: JSON files (.json, .json.gz) that hold one list of records."""
+
+    train: str
+    """Path of the training questions: [{"id", "query", "answer", "candidates": [...], "supports": [...]}, ...]."""
+    validation: str | None = None
+    """Path of the validation questions; null carves them from train."""
+    test: str | None = None
+    """Path of the test questions; null carves them from train."""
+    max_chunks: PositiveInt | None = None
+    """Keep at most this many chunks of max_tokens per question, and leave the rest of its supports out; null keeps all."""
+
+
 class DataConfig(Config):
-    """The documents. Exactly one of `files`, `hub` and `installed_source` is given."""
+    """The documents. Exactly one of `files`, `hub`, `installed_source` and `qangaroo` is given; the last one makes the task multiple choice."""
 
     files: FilesConfig | None = None
     """Local files."""
@@ -290,12 +330,14 @@ class DataConfig(Config):
     """A hub data set."""
     installed_source: InstalledSourceConfig | None = None
     """Offline task made from the source code of installed libraries."""
+    qangaroo: QangarooConfig | None = None
+    """Multiple-choice questions (WikiHop)."""
     columns: ColumnsConfig = ColumnsConfig()
     """Column mapping of `files` and `hub`."""
     on_invalid: Literal["fail", "drop"] = "fail"
     """What to do with invalid rows: stop with the first ones named, or drop and report them."""
     max_tokens: PositiveInt = 1024
-    """Documents are truncated to this many tokens, special tokens included, prefix excluded."""
+    """Documents are truncated to this many tokens, special tokens included, prefix excluded. A multiple-choice question is cut into chunks of at most so many."""
     validation_from: Literal["train", "test"] = "train"
     """Which split validation is carved from where the source has none; `test` needs a source with test documents."""
     validation_fraction: Annotated[float, Field(gt=0.0, le=0.5)] = 0.15
@@ -309,10 +351,16 @@ class DataConfig(Config):
 
     @model_validator(mode="after")
     def _one_source(self) -> "DataConfig":
-        given = [name for name in ("files", "hub", "installed_source") if getattr(self, name) is not None]
+        sources = ("files", "hub", "installed_source", "qangaroo")
+        given = [name for name in sources if getattr(self, name) is not None]
         if len(given) != 1:
-            raise ValueError(f"give exactly one of files, hub, installed_source; got {', '.join(given) or 'none'}")
+            raise ValueError(f"give exactly one of {', '.join(sources)}; got {', '.join(given) or 'none'}")
         return self
+
+    @property
+    def task(self) -> Task:
+        """What is learnt from these documents."""
+        return "classification" if self.qangaroo is None else "multiple_choice"
 
 
 class OptimizerConfig(Config):
@@ -392,10 +440,23 @@ class TrainConfig(Config):
             raise ValueError(
                 f"adapter.method kernel_propagation needs prefix rows that see the text, and in a {family} they do not; use kernel_prefix or backbone.family longformer"
             )
+        if getattr(self.adapter, "placement", "prefix") == "suffix":
+            if family != "decoder":
+                raise ValueError(f"adapter.placement suffix is for causal decoders; in a {family} the prefix rows see the text: remove it")
+            if self.head.pooling != "last":
+                raise ValueError(
+                    f"head.pooling {self.head.pooling} reads rows that cannot see a suffix, which would train nothing; use last with adapter.placement suffix"
+                )
         if getattr(self.adapter, "released_indexing", False) and family != "longformer":
             raise ValueError("adapter.released_indexing repeats an error of the paper's Longformer code; remove it")
         if method == "full_fine_tuning" and self.training.precision != "fp32":
             raise ValueError("adapter.method full_fine_tuning needs training.precision fp32: bf16 rounds small updates away")
+        if self.data.task == "multiple_choice" and family != "longformer":
+            raise ValueError(
+                f"data.qangaroo asks for scores at candidates that stand before the documents, and in a {family} they cannot see them; use backbone.family longformer"
+            )
+        if self.data.task == "multiple_choice" and getattr(self.adapter, "released_indexing", False):
+            raise ValueError("adapter.released_indexing repeats an error of the paper's classification code; remove it for data.qangaroo")
         return self
 
 

@@ -4,9 +4,11 @@ from components.data.batching import collate, epoch_steps, evaluation_batches, p
 from components.data.preparation import prepare
 from components.data.prepared import DataReport, PreparedData, SplitReport, TokenizedSplit, open_prepared
 from components.data.sources import SOURCES
+from components.data.tasks import TASKS
 
 __all__ = [
     "SOURCES",
+    "TASKS",
     "DataReport",
     "PreparedData",
     "SplitReport",

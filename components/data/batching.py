@@ -155,7 +155,10 @@ class Tokenized(Protocol):
     @property
     def label_ids(self) -> NDArray[np.int64]: ...
 
-    def input_ids(self, index: int) -> NDArray[np.int32]: ...
+    @property
+    def is_chunked(self) -> bool: ...
+
+    def chunks(self, index: int) -> list[NDArray[np.int32]]: ...
 
 
 def collate(
@@ -166,10 +169,14 @@ def collate(
     multiple_of: int = 1,
     padding_side: Literal["left", "right"] = "right",
 ) -> "dict[str, torch.Tensor]":
-    """input_ids and attention_mask (B, T), labels (B); padded to the longest document, rounded up to `multiple_of` tokens."""
+    """input_ids and attention_mask (B, T), labels (B); padded to the longest document, rounded up to `multiple_of` tokens.
+
+    Of questions in chunks: one row per chunk, a question's together, and `example_index`, one per row, says which of the labels' questions it belongs to.
+    """
     import torch
 
-    rows = [split.input_ids(int(index)) for index in indices]
+    chunks = [split.chunks(int(index)) for index in indices]
+    rows = [row for each in chunks for row in each]
     longest = max(len(row) for row in rows)
     width = -(-longest // multiple_of) * multiple_of
     input_ids_BT = np.full((len(rows), width), pad_token_id, dtype=np.int64)
@@ -180,4 +187,6 @@ def collate(
         attention_mask_BT[place, here] = 1
     labels_B = split.label_ids[np.asarray(indices, dtype=np.int64)]
     arrays = {"input_ids": input_ids_BT, "attention_mask": attention_mask_BT, "labels": labels_B}
+    if split.is_chunked:
+        arrays["example_index"] = np.repeat(np.arange(len(chunks), dtype=np.int64), [len(each) for each in chunks])
     return {name: torch.from_numpy(np.ascontiguousarray(array)) for name, array in arrays.items()}

@@ -20,6 +20,12 @@ Reason = Literal[
     "label_only_in_test",
     "duplicate_id",
     "shared_document",
+    "missing_key",
+    "wrong_type",
+    "unusable_candidates",
+    "unknown_answer",
+    "no_supports",
+    "no_room",
 ]
 
 FIXES: dict[Reason, str] = {
@@ -32,6 +38,12 @@ FIXES: dict[Reason, str] = {
     "label_only_in_test": "add documents of this label to train, or delete the row",
     "duplicate_id": "make the id unique, or set data.columns.id=null to number the rows",
     "shared_document": "delete one of the copies: a document may be in one split only",
+    "missing_key": "add it: a question has query, answer, candidates, supports and, unless it is to be numbered, id",
+    "wrong_type": "give texts for query, answer and id, and lists of texts for candidates and supports",
+    "unusable_candidates": "give at least two candidates, each with a text and once only",
+    "unknown_answer": "make the answer one of the candidates, letter for letter",
+    "no_supports": "give at least one support, each with a text, or delete the question",
+    "no_room": "raise data.max_tokens, or delete the question",
 }
 
 
@@ -57,6 +69,20 @@ class Document:
     @property
     def place(self) -> str:
         return f"{self.file} row {self.row}"
+
+
+@dataclass(frozen=True, slots=True)
+class Question(Document):
+    """One valid multiple-choice example.
+
+    `text` is a hash of query, candidates, supports and answer (white space aside), by which copies are found; `label` is empty, because the candidates differ from question to question.
+    """
+
+    query: str
+    candidates: tuple[str, ...]
+    supports: tuple[str, ...]
+    answer: int
+    """Index of the answer among the candidates."""
 
 
 @dataclass(frozen=True, slots=True)

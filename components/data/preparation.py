@@ -8,7 +8,7 @@ import hashlib
 import json
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -31,8 +31,9 @@ from components.data.prepared import (
     write_split,
 )
 from components.data.sources import source_of
-from components.data.tokenization import encode, has_tokens
-from components.data.validation import check_between_rows, label_order, resolve, telling, text_key
+from components.data.tasks import TASKS
+from components.data.tokenization import has_tokens
+from components.data.validation import check_between_rows, resolve, telling, text_key
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -62,48 +63,39 @@ def prepare(config: DataConfig, tokenizer: "PreTrainedTokenizerBase", *, tokeniz
 
 
 def _key(config: DataConfig, tokenizer_id: str) -> str:
-    settings = config.model_dump(mode="json", exclude={"files", "hub"})
+    settings = config.model_dump(mode="json", exclude={"files", "hub", "qangaroo"})
     content = {"format": FORMAT, "settings": settings, "source": source_of(config).state(config), "tokenizer": tokenizer_id}
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:32]
 
 
 def _make(config: DataConfig, tokenizer: "PreTrainedTokenizerBase", tokenizer_id: str, folder: Path) -> None:
-    loaded = check_between_rows(source_of(config).read(config, has_tokens(tokenizer)))
+    task = TASKS[config.task]
+    loaded = check_between_rows(task.fitting(source_of(config).read(config, has_tokens(tokenizer)), tokenizer, config))
     dropped = resolve(loaded, config.on_invalid)
+    task.labels(loaded.splits["train"])
     splits = complete_splits(loaded, config)
-    labels = label_order(document.label for document in splits["train"])
+    labels = task.labels(splits["train"])
     reports = {}
     with atomic_folder(folder) as unfinished:
         for split, documents in splits.items():
-            full_lengths: list[int] = []
-            write_split(unfinished, split, _tokenized(documents, labels, tokenizer, config.max_tokens, full_lengths))
-            reports[str(split)] = _split_report(documents, labels, full_lengths, config.max_tokens)
+            lengths: list[tuple[int, int]] = []
+            rows = _counted(task.tokenized(documents, labels, tokenizer, config), lengths)
+            write_split(unfinished, split, rows, chunked=config.task == "multiple_choice")
+            reports[str(split)] = _split_report(documents, labels, lengths)
         first_dropped = tuple(str(problem) for problem in telling(loaded.problems)[:NAMED_DROPPED])
         report = DataReport(reports, dict(dropped), first_dropped, seconds=0.0, cached=False)
-        write_description(unfinished, labels, _fingerprint(splits, labels, tokenizer_id, config.max_tokens), report)
+        write_description(unfinished, labels, _fingerprint(splits, labels, tokenizer_id, config), report)
 
 
-def _tokenized(
-    documents: Sequence[Document],
-    labels: Sequence[str],
-    tokenizer: "PreTrainedTokenizerBase",
-    max_tokens: int,
-    full_lengths: list[int],
-) -> Iterator[list[TokenizedDocument]]:
-    """Rows of the cache in chunks; fills `full_lengths` on the way."""
-    label_ids = {label: label_id for label_id, label in enumerate(labels)}
-    for chunk in encode([document.text for document in documents], tokenizer, max_tokens=max_tokens):
-        members = documents[len(full_lengths) : len(full_lengths) + len(chunk)]
-        full_lengths += [encoded.full_length for encoded in chunk]
-        yield [
-            TokenizedDocument(document.id, label_ids[document.label], encoded.input_ids)
-            for document, encoded in zip(members, chunk, strict=True)
-        ]
+def _counted(chunks: Iterable[list[TokenizedDocument]], lengths: list[tuple[int, int]]) -> Iterator[list[TokenizedDocument]]:
+    """The same rows; fills `lengths` with (tokens kept, tokens in full) on the way."""
+    for chunk in chunks:
+        lengths += [(len(document.input_ids), document.full_length) for document in chunk]
+        yield chunk
 
 
-def _split_report(documents: Sequence[Document], labels: Sequence[str], full_lengths: Sequence[int], max_tokens: int) -> SplitReport:
-    full_N = np.asarray(full_lengths)
-    length_N = np.minimum(full_N, max_tokens)
+def _split_report(documents: Sequence[Document], labels: Sequence[str], lengths: Sequence[tuple[int, int]]) -> SplitReport:
+    length_N, full_N = np.asarray(lengths).T
     counts = Counter(document.label for document in documents)
     return SplitReport(
         documents=len(documents),
@@ -112,13 +104,16 @@ def _split_report(documents: Sequence[Document], labels: Sequence[str], full_len
         tokens=int(length_N.sum()),
         median_tokens=int(np.median(length_N)),
         p95_tokens=int(np.percentile(length_N, 95)),
-        truncated=int((full_N > max_tokens).sum()),
+        truncated=int((full_N > length_N).sum()),
         share_of_tokens_cut=float(1.0 - length_N.sum() / full_N.sum()),
     )
 
 
-def _fingerprint(splits: dict[SplitName, list[Document]], labels: Sequence[str], tokenizer_id: str, max_tokens: int) -> str:
-    digest = hashlib.sha256(json.dumps([FORMAT, list(labels), tokenizer_id, max_tokens]).encode())
+def _fingerprint(splits: dict[SplitName, list[Document]], labels: Sequence[str], tokenizer_id: str, config: DataConfig) -> str:
+    settings: list[object] = [FORMAT, list(labels), tokenizer_id, config.max_tokens]
+    if config.qangaroo is not None:
+        settings.append(config.qangaroo.max_chunks)
+    digest = hashlib.sha256(json.dumps(settings).encode())
     for split, documents in splits.items():
         for document in documents:
             digest.update(json.dumps([split, document.id, document.label, document.text]).encode())

@@ -1,6 +1,7 @@
 """Tokenised documents on disk: written once, memory-mapped by every worker.
 
 One Arrow IPC stream per split (`train.arrow`, ... with columns id, label_id, input_ids), readable by `datasets.Dataset.from_file` too, and `prepared.json`, written last.
+Multiple choice: label_id is the index of the answer, input_ids holds a question's chunks one after the other, and a further column chunk_lengths says where they end.
 """
 
 import json
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from components.config.schema import Task
 from components.data.documents import SPLITS
 from components.errors import DataError
 
@@ -37,7 +39,7 @@ class SplitReport:
     p95_tokens: int
     """95th percentile of document length."""
     truncated: int
-    """Documents that were longer than max_tokens."""
+    """Documents that were longer than max_tokens; of questions, those that lost chunks to max_chunks."""
     share_of_tokens_cut: float
     """Tokens cut off over all tokens before truncation."""
 
@@ -62,13 +64,35 @@ class TokenizedSplit:
     """Documents of one split, memory-mapped; indices follow the source's order."""
 
     lengths: NDArray[np.int32]
-    """Tokens per document, special tokens included."""
+    """Tokens that each document takes in a batch, special tokens included; of a question in chunks, their number times the longest."""
     label_ids: NDArray[np.int64]
-    """Class of each document, an index into `PreparedData.labels`."""
+    """Class of each document, an index into `PreparedData.labels`; of a question, the index of its answer among its candidates."""
     table: "pa.Table" = field(repr=False)
 
     def __len__(self) -> int:
         return len(self.lengths)
+
+    @cached_property
+    def tokens(self) -> NDArray[np.int64]:
+        """Tokens of each document, all its chunks together, without padding."""
+        if not self.is_chunked:
+            return self.lengths.astype(np.int64)
+        return np.array([sum(lengths) for lengths in self._chunk_lengths], dtype=np.int64)
+
+    @property
+    def is_chunked(self) -> bool:
+        """Whether the documents are questions in chunks."""
+        return "chunk_lengths" in self.table.column_names
+
+    def chunks(self, index: int) -> list[NDArray[np.int32]]:
+        """Token ids of the sequences that one document is: itself, or its chunks."""
+        ids = self.input_ids(index)
+        return np.split(ids, np.cumsum(self._chunk_lengths[index])[:-1]) if self.is_chunked else [ids]
+
+    @cached_property
+    def _chunk_lengths(self) -> list[list[int]]:
+        lengths: list[list[int]] = self.table["chunk_lengths"].to_pylist()
+        return lengths
 
     @cached_property
     def ids(self) -> list[str]:
@@ -77,7 +101,7 @@ class TokenizedSplit:
         return ids
 
     def input_ids(self, index: int) -> NDArray[np.int32]:
-        """Token ids of one document, a read-only view of the file."""
+        """Token ids of one document (all its chunks), a read-only view of the file."""
         chunk = int(np.searchsorted(self._ends, index, side="right"))
         values, offsets, first = self._chunks[chunk]
         place = index - first
@@ -103,11 +127,16 @@ class PreparedData:
     splits: dict[str, TokenizedSplit]
     """train, validation and test."""
     labels: tuple[str, ...]
-    """Names of the classes in the order of label ids."""
+    """Names of the classes in the order of label ids; empty for multiple choice."""
     fingerprint: str
     """sha256 of documents, labels, splits, tokenizer and max_tokens: equal fingerprints are equal training data, wherever they came from."""
     report: DataReport
     folder: Path
+
+    @property
+    def task(self) -> Task:
+        """What is learnt from these documents."""
+        return "multiple_choice" if self.splits["train"].is_chunked else "classification"
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,13 +146,18 @@ class TokenizedDocument:
     id: str
     label_id: int
     input_ids: NDArray[np.int32]
+    full_length: int
+    """Tokens before anything was cut off."""
+    chunk_lengths: tuple[int, ...] | None = None
+    """Of a question, whose `input_ids` are its chunks one after the other."""
 
 
-def write_split(folder: Path, split: str, chunks: Iterable[list[TokenizedDocument]]) -> None:
-    """Writes one split; each chunk becomes one record batch."""
+def write_split(folder: Path, split: str, chunks: Iterable[list[TokenizedDocument]], *, chunked: bool = False) -> None:
+    """Writes one split; each list becomes one record batch. `chunked`: its documents are questions in chunks."""
     import pyarrow as pa
 
-    schema = pa.schema([("id", pa.string()), ("label_id", pa.int64()), ("input_ids", pa.large_list(pa.int32()))])
+    fields = [("id", pa.string()), ("label_id", pa.int64()), ("input_ids", pa.large_list(pa.int32()))]
+    schema = pa.schema([*fields, ("chunk_lengths", pa.list_(pa.int32()))] if chunked else fields)
     with pa.OSFile(str(folder / f"{split}.arrow"), "wb") as file, pa.ipc.new_stream(file, schema) as writer:
         for chunk in chunks:
             offsets = np.cumsum([0, *(len(document.input_ids) for document in chunk)], dtype=np.int64)
@@ -133,6 +167,8 @@ def write_split(folder: Path, split: str, chunks: Iterable[list[TokenizedDocumen
                 pa.array([document.label_id for document in chunk], pa.int64()),
                 pa.LargeListArray.from_arrays(pa.array(offsets), pa.array(values)),
             ]
+            if chunked:
+                columns.append(pa.array([list(document.chunk_lengths or ()) for document in chunk], pa.list_(pa.int32())))
             writer.write_batch(pa.record_batch(columns, schema=schema))
 
 
@@ -167,5 +203,8 @@ def _open_split(path: Path) -> TokenizedSplit:
     import pyarrow as pa
 
     table = pa.ipc.open_stream(pa.memory_map(str(path))).read_all()
-    lengths = [np.diff(chunk.offsets.to_numpy()).astype(np.int32) for chunk in table["input_ids"].chunks]
+    if "chunk_lengths" in table.column_names:
+        lengths = [np.array([len(each) * max(each) for each in table["chunk_lengths"].to_pylist()], dtype=np.int32)]
+    else:
+        lengths = [np.diff(chunk.offsets.to_numpy()).astype(np.int32) for chunk in table["input_ids"].chunks]
     return TokenizedSplit(np.concatenate(lengths), table["label_id"].to_numpy(), table)

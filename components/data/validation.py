@@ -77,7 +77,7 @@ def _document(row: Row, columns: ColumnsConfig) -> Document | Problem:
     document = Document(f"{Path(row.file).name}:{row.number}" if given is None else str(given), text, label, row.file, row.number)
     values = {columns.text: text, columns.label: label, columns.id or "id": document.id}
     for column, value in values.items():
-        if not _is_utf8(value):
+        if not is_utf8(value):
             return problem("bad_encoding", f"column '{column}' has bytes that are not UTF-8")
     return document
 
@@ -91,7 +91,8 @@ def _label(value: object) -> str | None:
     return value.strip() or None if isinstance(value, str) else None
 
 
-def _is_utf8(text: str) -> bool:
+def is_utf8(text: str) -> bool:
+    """Whether the text can be written as UTF-8: lone surrogates stand for bytes that were not."""
     try:
         text.encode("utf-8")
     except UnicodeEncodeError:
@@ -109,6 +110,16 @@ def label_order(labels: Iterable[str]) -> tuple[str, ...]:
     distinct = set(labels)
     numbers = all(label.removeprefix("-").isdecimal() for label in distinct)
     return tuple(sorted(distinct, key=(lambda label: (int(label), label)) if numbers else (lambda label: (0, label))))
+
+
+def class_names(documents: Iterable[Document]) -> tuple[str, ...]:
+    """The classes of the training documents in the order of label ids. Raises `DataError` for fewer than two."""
+    labels = label_order(document.label for document in documents)
+    if len(labels) < 2:
+        raise DataError(
+            f"data: train has only the label '{labels[0]}'; a classification task needs at least two labels (check data.columns.label)"
+        )
+    return labels
 
 
 def check_between_rows(loaded: Loaded) -> Loaded:
@@ -183,7 +194,7 @@ def _without_labels_unknown_to_train(splits: Splits) -> tuple[Splits, list[Probl
 
 
 def resolve(loaded: Loaded, on_invalid: Literal["fail", "drop"]) -> Counter[str]:
-    """Counts problems by reason (`drop`), or raises `DataError` that names the first rows (`fail`). What is left must make a task."""
+    """Counts problems by reason (`drop`), or raises `DataError` that names the first rows (`fail`) or a split that is left without any."""
     counts = Counter(str(problem.reason) for problem in loaded.problems)
     if loaded.problems and on_invalid == "fail":
         raise DataError(_summary(loaded.problems, counts))
@@ -192,11 +203,6 @@ def resolve(loaded: Loaded, on_invalid: Literal["fail", "drop"]) -> Counter[str]
             raise DataError(
                 f"data: no valid document left for {split} ({_summary(loaded.problems, counts) if counts else 'the source is empty'})"
             )
-    labels = label_order(document.label for document in loaded.splits["train"])
-    if len(labels) < 2:
-        raise DataError(
-            f"data: train has only the label '{labels[0]}'; a classification task needs at least two labels (check data.columns.label)"
-        )
     return counts
 
 

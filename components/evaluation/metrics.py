@@ -37,6 +37,21 @@ def classification_metrics(probabilities: Floats, label_ids: Integers, *, num_bi
     }
 
 
+def multiple_choice_metrics(
+    probabilities: Floats, label_ids: Integers, *, num_candidates: Integers, num_bins: int = 15
+) -> dict[str, float]:
+    """The same of questions, whose C columns are their own candidates and then zeros: what only classes have (macro_f1, majority_accuracy) is left out.
+
+    In its place stand chance_accuracy (answering at random: the mean of 1 / num_candidates) and mean_candidates.
+    """
+    found = classification_metrics(probabilities, label_ids, num_bins=num_bins)
+    of_classes = ("macro_f1", "majority_accuracy")
+    return {name: value for name, value in found.items() if name not in of_classes} | {
+        "chance_accuracy": float((1.0 / num_candidates).mean()),
+        "mean_candidates": float(num_candidates.mean()),
+    }
+
+
 def macro_f1(predicted_N: Integers, label_ids_N: Integers) -> float:
     """Mean of the classes' F1 over the classes that occur among labels or predictions (as scikit-learn does)."""
     size = int(max(predicted_N.max(), label_ids_N.max())) + 1

@@ -16,6 +16,9 @@ PROCESS_BYTES = 900 * 1024**2
 STOCK_ATTENTION_COPIES = 5.2
 """Score-sized tensors that the stock Longformer attention keeps per layer."""
 
+TYPICAL_CHUNKS = 2
+"""Chunks of a question where data.qangaroo.max_chunks does not bound them: not known before the data are read, so the estimate is no bound then."""
+
 
 @dataclass(frozen=True)
 class WorkerMemory:
@@ -77,11 +80,12 @@ def activation_bytes(config: TrainConfig, shape: BackboneShape) -> int:
 
 
 def micro_batch_rows(config: TrainConfig) -> int:
-    """Positions of the largest micro-batch, prefix included: a token budget cuts it, but one document is always whole."""
+    """Positions of the largest micro-batch, prefix included: a token budget cuts it, but one document (of questions: all chunks of one) is always whole."""
     sequences = config.training.micro_batch_size
+    chunks = 1 if config.data.qangaroo is None else config.data.qangaroo.max_chunks or TYPICAL_CHUNKS
     if config.training.tokens_per_batch is not None:
-        sequences = max(1, min(sequences, config.training.tokens_per_batch // config.data.max_tokens))
-    return sequences * (config.data.max_tokens + config.adapter.prefix_length)
+        sequences = max(1, min(sequences, config.training.tokens_per_batch // (chunks * config.data.max_tokens)))
+    return sequences * chunks * (config.data.max_tokens + config.adapter.prefix_length)
 
 
 def _numbers_per_row_and_layer(config: TrainConfig, shape: BackboneShape) -> float:

@@ -115,7 +115,7 @@ def _distinct_points(config: ExperimentConfig, shape: BackboneShape, num_labels:
 
 
 def _point(point: TrainConfig, shape: BackboneShape, num_labels: int, num_workers: int) -> PointPlan:
-    trainable = trainable_parameters(shape, point.adapter, num_labels=num_labels)
+    trainable = trainable_parameters(shape, point.adapter, num_labels=num_labels, task=point.data.task)
     return PointPlan(
         prefix_length=point.adapter.prefix_length,
         micro_batch_size=point.training.micro_batch_size,

@@ -7,6 +7,7 @@ Shapes: L layers, P prefix, D hidden, K key/value width, H heads, E head size, C
 
 from typing import Any
 
+from components.config.schema import Task
 from components.errors import ConfigError
 from components.planning.backbone_shape import BackboneShape
 
@@ -24,11 +25,13 @@ TRAINS_TOKEN_TYPES = frozenset(
 """Methods of the paper's harness, which train Longformer's token type embeddings too."""
 
 
-def trainable_parameters(shape: BackboneShape, adapter: Any, *, num_labels: int) -> int:
+def trainable_parameters(shape: BackboneShape, adapter: Any, *, num_labels: int, task: Task = "classification") -> int:
     """Trained scalars of an adapter configuration (a member of AdapterConfig): the method's own, the head's D*D + D + D*C + C, and the backbone's few.
 
-    Raises ConfigError for a method that has no count here.
+    Multiple choice: the head's are 5 D (a score and four special tokens), and none of the backbone's beside full fine-tuning. Raises ConfigError for a method that has no count here.
     """
+    if task == "multiple_choice":
+        return method_parameters(shape, adapter) + 5 * shape.hidden
     head = (shape.hidden + 1) * (shape.hidden + num_labels)
     token_types = shape.trained_with_prefix if adapter.method in TRAINS_TOKEN_TYPES else 0
     return method_parameters(shape, adapter) + head + token_types
@@ -39,6 +42,8 @@ def method_parameters(shape: BackboneShape, adapter: Any) -> int:
     layers, hidden, keys_and_values = shape.layers, shape.hidden, 2 * shape.key_value_width
     length: int = adapter.prefix_length
     match adapter.method:
+        case "prefix_propagation" if adapter.rank is not None:
+            return int(adapter.rank * (layers * length + hidden))
         case "prefix_propagation":
             return _prefix(adapter, hidden, layers * hidden)
         case "prefix_tuning":

@@ -1,6 +1,6 @@
 """An adapter folder brought to life in any process: backbone, adapter, tokenizer and temperature.
 
-`predict`, `evaluate` and the registered pyfunc all answer through `Classifier.probabilities`. Answers are equal bit for bit where documents meet in the same batches, so all of them
+`predict`, `evaluate` and the registered pyfunc all answer through `Classifier.answers`. Answers are equal bit for bit where documents meet in the same batches, so all of them
 cut long inputs into the same chunks (`CHUNK_DOCUMENTS`) and take the same batch size.
 """
 
@@ -19,7 +19,9 @@ if TYPE_CHECKING:
 
     from components.adapters import AdaptedModel
     from components.config import BackboneConfig
+    from components.config.schema import Task
     from components.data import TokenizedSplit
+    from components.data.documents import Question
 
 BATCH_SIZE = 8
 CHUNK_DOCUMENTS = 512
@@ -27,7 +29,10 @@ CHUNK_DOCUMENTS = 512
 
 @dataclass(frozen=True)
 class Classifier:
-    """A live adapter. `labels` are in the order of the logits; an adapter without named labels has "0", "1", ..."""
+    """A live adapter. `labels` are in the order of the logits; an adapter without named labels has "0", "1", ..., one for multiple choice has none.
+
+    `max_chunks`: of a question, None for all.
+    """
 
     model: "AdaptedModel"
     tokenizer: "PreTrainedTokenizerBase"
@@ -35,6 +40,12 @@ class Classifier:
     max_tokens: int
     temperature: float
     backbone: "BackboneConfig"
+    max_chunks: int | None = None
+
+    @property
+    def task(self) -> "Task":
+        """What it was trained for: texts are classified, questions answered."""
+        return self.model.head_config.task
 
     def probabilities(
         self, texts: Sequence[str], *, batch_size: int = BATCH_SIZE, calibrated: bool = True
@@ -64,23 +75,48 @@ class Classifier:
                 "probabilities": dict(zip(self.labels, (float(value) for value in row), strict=True)),
             }
 
+    def question_answers(self, questions: Sequence["Question"], *, batch_size: int = BATCH_SIZE) -> Iterator[dict[str, Any]]:
+        """One {"label": candidate, "probabilities": {candidate: float}} per question, calibrated."""
+        from components.adapters import choose
+
+        for start in range(0, len(questions), CHUNK_DOCUMENTS):
+            chunk = questions[start : start + CHUNK_DOCUMENTS]
+            found = choose(
+                self.model,
+                self.tokenizer,
+                chunk,
+                max_tokens=self.max_tokens,
+                max_chunks=self.max_chunks,
+                batch_size=batch_size,
+                temperature=self.temperature,
+            )
+            for question, row in zip(chunk, found, strict=True):
+                yield {
+                    "label": question.candidates[int(row.argmax())],
+                    "probabilities": dict(zip(question.candidates, (float(value) for value in row), strict=True)),
+                }
+
     def split_logits(self, split: "TokenizedSplit", *, batch_size: int = BATCH_SIZE) -> "np.ndarray[Any, np.dtype[np.float32]]":
-        """Uncalibrated logits (N, C), float32, of a prepared split, in its order. They agree with `probabilities` up to the rounding that other batches bring."""
+        """Uncalibrated logits (N, C), float32, of a prepared split, in its order. They agree with `probabilities` up to the rounding that other batches bring.
+
+        Of questions C is the most candidates, and places beyond a question's own hold NO_CANDIDATE.
+        """
         import torch
 
         from components.data import collate, evaluation_batches
+        from components.data.multiple_choice import NO_CANDIDATE
 
-        device = self.model.head.dense.weight.device
-        logits_NC = np.empty((len(split), len(self.labels)), dtype=np.float32)
+        device = next(self.model.head.parameters()).device
+        found = []
         for rows in evaluation_batches(split.lengths, world_size=1, rank=0, micro_batch_size=batch_size):
             batch = collate(split, rows, pad_token_id=int(self.tokenizer.pad_token_id))
+            batch.pop("labels")
             with torch.inference_mode():
-                logits_NC[rows] = (
-                    self.model(input_ids=batch["input_ids"].to(device), attention_mask=batch["attention_mask"].to(device))
-                    .logits.float()
-                    .cpu()
-                    .numpy()
-                )
+                logits_BC = self.model(**{name: tensor.to(device) for name, tensor in batch.items()}).logits
+            found.append((rows, logits_BC.float().cpu().numpy()))
+        logits_NC = np.full((len(split), max(values.shape[1] for _, values in found)), NO_CANDIDATE, dtype=np.float32)
+        for rows, values in found:
+            logits_NC[rows, : values.shape[1]] = values
         return logits_NC
 
 
@@ -113,10 +149,11 @@ def load_classifier(folder: Path, *, cache_path: Path | None = None) -> Classifi
     return Classifier(
         model=model,
         tokenizer=_tokenizer(folder, source),
-        labels=tuple(head.get("labels") or (str(index) for index in range(head["num_labels"]))),
+        labels=tuple(head.get("labels") or (str(index) for index in range(head.get("num_labels", 0)))),
         max_tokens=_max_tokens(training, backbone, model),
         temperature=read_temperature(folder),
         backbone=source,
+        max_chunks=training.get("max_chunks"),
     )
 
 

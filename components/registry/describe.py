@@ -23,6 +23,8 @@ def headline(metrics: Mapping[str, float], params: Mapping[str, Any]) -> str:
     parts = [f"Test accuracy {accuracy}" if accuracy else "Not evaluated on test data"]
     if "test/majority_accuracy" in metrics:
         parts.append(f"majority class {100 * metrics['test/majority_accuracy']:.1f}%")
+    if "test/chance_accuracy" in metrics:
+        parts.append(f"guessing {100 * metrics['test/chance_accuracy']:.1f}%")
     if params.get("prefix_length") not in (None, 0, "0"):  # methods without a prefix have length 0
         parts.append(f"prefix length {params['prefix_length']}")
     if "learning_rate" in params:
@@ -41,14 +43,21 @@ def version_tags(metrics: Mapping[str, float], params: Mapping[str, Any]) -> dic
     return tags | ({"test_accuracy": accuracy} if accuracy else {})
 
 
-def model_description(model_name: str, labels: tuple[str, ...], backbone: str | None) -> str:
+def model_description(model_name: str, labels: tuple[str, ...], backbone: str | None, *, task: str = "classification") -> str:
     """Description of the registered model: what its versions are and how to use one."""
-    classes = f" into {', '.join(labels)}" if labels else ""
+    purpose = "classify long documents" + (f" into {', '.join(labels)}" if labels else "")
+    frame, file = '{"text": ["a long document ..."]}', "documents.jsonl"
+    if task == "multiple_choice":
+        purpose = "choose among the candidates of a question about long documents"
+        frame, file = (
+            '{"query": ["..."], "candidates": [["...", "..."]], "supports": [["a document ...", "another ..."]]}',
+            "questions.json",
+        )
     return (
-        f"Adapters that classify long documents{classes}; every version is a small set of trained tensors on the frozen backbone {backbone or 'named in adapter_config.json'}.\n\n"
+        f"Adapters that {purpose}; every version is a small set of trained tensors on the frozen backbone {backbone or 'named in adapter_config.json'}.\n\n"
         "Alias `champion` is the version in use, `challenger` the latest candidate.\n\n"
-        f'    mlflow.pyfunc.load_model("models:/{model_name}@champion").predict(pandas.DataFrame({{"text": ["a long document ..."]}}))\n\n'
-        f"    prefixprop predict --model models:/{model_name}@champion --input documents.jsonl --output answers.jsonl\n\n"
+        f'    mlflow.pyfunc.load_model("models:/{model_name}@champion").predict(pandas.DataFrame({frame}))\n\n'
+        f"    prefixprop predict --model models:/{model_name}@champion --input {file} --output answers.jsonl\n\n"
         "The plain tensors (safetensors and JSON, no code) lie under `artifacts/adapter` of each version."
     )
 

@@ -115,7 +115,7 @@ def _ensure_model(client: "MlflowClient", model_name: str, config: Mapping[str, 
         client.create_registered_model(
             model_name,
             tags={"method": str(config.get("method")), "backbone": str(backbone)},
-            description=model_description(model_name, labels, backbone),
+            description=model_description(model_name, labels, backbone, task=config["head"].get("task", "classification")),
         )
     except MlflowException as error:
         if error.error_code != "RESOURCE_ALREADY_EXISTS":

@@ -11,7 +11,7 @@ from components.registry.environment import SOURCE_ROOT, installed_version
 
 # What a fresh environment needs to answer; training's dependencies are not among them.
 REQUIRED = ("mlflow", "torch", "transformers", "tokenizers", "safetensors", "numpy", "pandas", "pydantic", "pyyaml", "filelock")
-CODE_PACKAGES = ("config", "backbones", "adapters", "registry")
+CODE_PACKAGES = ("config", "backbones", "data", "adapters", "registry")
 PYFUNC_FILE = Path(__file__).with_name("pyfunc_model.py")
 
 
@@ -34,7 +34,7 @@ def save_pyfunc(
             artifacts={"adapter": str(adapter)},
             code_paths=[str(_copy_code(Path(scratch)))],
             pip_requirements=pip_requirements(adapter_folder),
-            signature=signature(),
+            signature=signature(task_of(adapter_folder)),
             metadata={"adapter_format": 1},
         )
     for cache in list(folder.rglob("__pycache__")):
@@ -66,13 +66,20 @@ def pip_requirements(adapter_folder: Path) -> list[str]:
     return [f"{name}=={version.split('+')[0]}" for name in names if (version := installed_version(name)) is not None]
 
 
-def signature() -> Any:
-    """text -> label, probabilities (label -> probability); `batch_size` may be given at prediction time."""
-    from mlflow.models import ModelSignature
-    from mlflow.types.schema import ColSpec, DataType, Map, ParamSchema, ParamSpec, Schema
+def task_of(adapter_folder: Path) -> str:
+    """The task in adapter_config.json."""
+    config: dict[str, Any] = json.loads((adapter_folder / "adapter_config.json").read_text(encoding="utf-8"))
+    return str((config.get("head") or {}).get("task", "classification"))
 
+
+def signature(task: str) -> Any:
+    """text, or for multiple choice query, candidates and supports -> label, probabilities (label or candidate -> probability); `batch_size` may be given at prediction time."""
+    from mlflow.models import ModelSignature
+    from mlflow.types.schema import Array, ColSpec, DataType, Map, ParamSchema, ParamSpec, Schema
+
+    question = [ColSpec(DataType.string, "query"), *(ColSpec(Array(DataType.string), name) for name in ("candidates", "supports"))]
     return ModelSignature(
-        inputs=Schema([ColSpec(DataType.string, "text")]),
+        inputs=Schema(question if task == "multiple_choice" else [ColSpec(DataType.string, "text")]),
         outputs=Schema([ColSpec(DataType.string, "label"), ColSpec(Map(DataType.double), "probabilities")]),
         params=ParamSchema([ParamSpec("batch_size", DataType.integer, 8)]),
     )

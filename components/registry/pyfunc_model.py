@@ -10,11 +10,14 @@ import mlflow.pyfunc
 import pandas
 from mlflow.models import set_model
 
+from components.data.documents import Question, Row
+from components.data.qangaroo import questions_of
+from components.errors import DataError
 from components.registry.classifier import BATCH_SIZE, Classifier, load_classifier
 
 
 class AdapterModel(mlflow.pyfunc.PythonModel):  # type: ignore[misc]
-    """text -> label, probabilities."""
+    """text (or query, candidates, supports) -> label, probabilities."""
 
     classifier: Classifier
 
@@ -24,9 +27,29 @@ class AdapterModel(mlflow.pyfunc.PythonModel):  # type: ignore[misc]
 
     # DataFrame is the one type hint that MLflow neither turns into a signature of its own nor warns about.
     def predict(self, context: Any, model_input: pandas.DataFrame, params: dict[str, Any] | None = None) -> pandas.DataFrame:
-        """`model_input`: a DataFrame with the column `text`; returns one with `label` and `probabilities` (label -> probability), same rows in the same order."""
-        answers = self.classifier.answers(model_input["text"].tolist(), batch_size=int((params or {}).get("batch_size", BATCH_SIZE)))
+        """`model_input`: a DataFrame with the column `text`; returns one with `label` and `probabilities` (label -> probability), same rows in the same order.
+
+        Multiple choice: columns `query`, `candidates` and `supports` (lists of texts); `label` is the chosen candidate, `probabilities` are over the question's own candidates.
+        """
+        batch_size = int((params or {}).get("batch_size", BATCH_SIZE))
+        if self.classifier.task == "multiple_choice":
+            answers = self.classifier.question_answers(_questions(model_input), batch_size=batch_size)
+        else:
+            answers = self.classifier.answers(model_input["text"].tolist(), batch_size=batch_size)
         return pandas.DataFrame(list(answers), columns=["label", "probabilities"], index=model_input.index)
+
+
+def _questions(model_input: pandas.DataFrame) -> list[Question]:
+    records = (
+        {"query": row["query"], "candidates": list(row["candidates"]), "supports": list(row["supports"])}
+        for row in model_input[["query", "candidates", "supports"]].to_dict("records")
+    )
+    questions, problems = questions_of(
+        (Row("model_input", number, record) for number, record in enumerate(records, start=1)), answered=False
+    )
+    if problems:
+        raise DataError(str(problems[0]))
+    return questions
 
 
 set_model(AdapterModel())

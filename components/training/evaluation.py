@@ -5,17 +5,18 @@ from typing import Any
 import numpy as np
 import torch
 
-from components.config.schema import TrainingConfig
+from components.config.schema import Task, TrainingConfig
 from components.data.batching import collate, evaluation_batches
+from components.data.multiple_choice import NO_CANDIDATE
 from components.data.prepared import TokenizedSplit
-from components.evaluation import classification_metrics, softmax
+from components.evaluation import classification_metrics, multiple_choice_metrics, softmax
 from components.training.world import World
 
 Array = np.ndarray[Any, Any]
 
 
 def split_logits(model: Any, split: TokenizedSplit, rows: Array, *, config: TrainingConfig, world: World, pad_token_id: int) -> Array:
-    """Logits (N, C) float32 of the documents `rows` of a split, in their order, on every rank.
+    """Logits (N, C) float32 of the documents `rows` of a split, in their order, on every rank; of questions C is the most candidates, and the rest holds NO_CANDIDATE.
 
     `model`: the engine (it gathers ZeRO-3 shards) or an AdaptedModel. Called by all ranks together; a rank without documents left still takes part.
     """
@@ -28,17 +29,30 @@ def split_logits(model: Any, split: TokenizedSplit, rows: Array, *, config: Trai
     with torch.no_grad():
         for chosen in batches:
             batch = collate(split, rows[chosen] if len(chosen) else rows[:1], pad_token_id=pad_token_id)
-            logits_BC = model(input_ids=batch["input_ids"].to(world.device), attention_mask=batch["attention_mask"].to(world.device)).logits
+            batch.pop("labels")
+            logits_BC = model(**{name: tensor.to(world.device) for name, tensor in batch.items()}).logits
             if len(chosen):
                 own.append((chosen, logits_BC.float().cpu().numpy()))
     model.train()
     parts = [part for rank_parts in world.gather(own) for part in rank_parts]
-    logits = np.empty((len(rows), parts[0][1].shape[1]), dtype=np.float32)
+    logits = np.full((len(rows), max(values.shape[1] for _, values in parts)), NO_CANDIDATE, dtype=np.float32)
     for chosen, values in parts:
-        logits[chosen] = values
+        logits[chosen, : values.shape[1]] = values
     return logits
 
 
-def metrics_of(logits: Array, label_ids: Array, *, prefix: str) -> dict[str, float]:
-    """All classification metrics of the logits, each named `<prefix>/<metric>`."""
-    return {f"{prefix}/{name}": value for name, value in classification_metrics(softmax(logits), label_ids).items()}
+def metrics_of(logits: Array, label_ids: Array, *, prefix: str, task: Task = "classification") -> dict[str, float]:
+    """All metrics of the task, each named `<prefix>/<metric>`."""
+    probabilities = softmax(logits)
+    found = (
+        multiple_choice_metrics(probabilities, label_ids, num_candidates=candidates_of(logits))
+        if task == "multiple_choice"
+        else classification_metrics(probabilities, label_ids)
+    )
+    return {f"{prefix}/{name}": value for name, value in found.items()}
+
+
+def candidates_of(logits: Array) -> Array:
+    """Number of candidates (N,) of each question."""
+    counts: Array = (logits > NO_CANDIDATE / 100).sum(axis=1)
+    return counts

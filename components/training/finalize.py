@@ -53,10 +53,13 @@ def finalize(
                 engine.deepspeed, split, rows, config=config.training, world=session.world, pad_token_id=session.pad_token_id
             )
         head_config, trainable_parameters = model.head_config, model.num_trainable_parameters()
-    metrics = {key: value for name in logits for key, value in metrics_of(logits[name], data.splits[name].label_ids, prefix=name).items()}
+    task = config.data.task
+    metrics: dict[str, float] = {}
+    for name in logits:
+        metrics |= metrics_of(logits[name], data.splits[name].label_ids, prefix=name, task=task)
     calibration = calibration_report(logits["validation"], data.splits["validation"].label_ids)
     calibrated, test_labels = logits["test"] / calibration["temperature"], data.splits["test"].label_ids
-    for name, value in metrics_of(calibrated, test_labels, prefix="test_calibrated").items():
+    for name, value in metrics_of(calibrated, test_labels, prefix="test_calibrated", task=task).items():
         if name.rpartition("/")[2] in ("nll", "brier", "ece", "mce", "adaptive_ece", "ece_upper_edge_10"):
             metrics[name] = value
     if session.world.is_main:
@@ -68,6 +71,8 @@ def finalize(
             "code_version": code_version,
             "max_tokens": config.data.max_tokens,
         }
+        if config.data.qangaroo is not None:
+            training["max_chunks"] = config.data.qangaroo.max_chunks
         write_artifact(
             artifact_folder,
             best,

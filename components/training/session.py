@@ -12,10 +12,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from components.adapters import AdaptedModel, ClassificationHeadConfig, adapt
+from components.adapters import AdaptedModel, ClassificationHeadConfig, MultipleChoiceHeadConfig, adapt
 from components.adapters.model import train_in_float32
 from components.backbones import family_of, load_backbone, load_tokenizer
-from components.config.schema import TrainConfig
+from components.config.schema import AnyHeadConfig, TrainConfig
 from components.errors import ConfigError
 from components.training.engine import Engine, build_engine, gathered, partitioned_loading
 from components.training.world import World
@@ -65,9 +65,8 @@ class Session:
         self._put_starting_weights_back()
 
     def _new_model(self, config: TrainConfig, labels: tuple[str, ...]) -> AdaptedModel:
-        head = ClassificationHeadConfig(pooling=config.head.pooling, dropout=config.head.dropout, num_labels=len(labels), labels=labels)
         torch.manual_seed(config.seed)
-        return adapt(self.backbone, config.adapter, head)
+        return adapt(self.backbone, config.adapter, head_config(config, labels))
 
     def _keep_starting_weights(self, names: Iterable[str]) -> None:
         for name in names:
@@ -80,6 +79,13 @@ class Session:
             with torch.no_grad(), gathered([parameter], write=True):
                 if parameter.numel():
                     parameter.copy_(value)
+
+
+def head_config(config: TrainConfig, labels: tuple[str, ...]) -> AnyHeadConfig:
+    """The head that the task of these documents needs."""
+    if config.data.task == "multiple_choice":
+        return MultipleChoiceHeadConfig()
+    return ClassificationHeadConfig(pooling=config.head.pooling, dropout=config.head.dropout, num_labels=len(labels), labels=labels)
 
 
 def _whole(parameter: torch.nn.Parameter) -> Tensor:

@@ -206,13 +206,13 @@ class _Trial:
         )
         self.engine.set_learning_rate(factor * self.config.optimizer.learning_rate)
         self.engine.deepspeed.step()
-        self.progress = replace(self.progress, step=step + 1, tokens=self.progress.tokens + int(self.train_split.lengths[rows].sum()))
+        self.progress = replace(self.progress, step=step + 1, tokens=self.progress.tokens + int(self.train_split.tokens[rows].sum()))
 
     def _backward(self, rows: np.ndarray[Any, Any], *, weight: float) -> None:
         batch = collate(self.train_split, rows, pad_token_id=self.session.pad_token_id)
         batch = {name: tensor.to(self.session.world.device) for name, tensor in batch.items()}
-        logits_BC = self.engine.deepspeed(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"]).logits
-        loss = torch.nn.functional.cross_entropy(logits_BC, batch["labels"], reduction="sum")
+        labels_B = batch.pop("labels")
+        loss = torch.nn.functional.cross_entropy(self.engine.deepspeed(**batch).logits, labels_B, reduction="sum")
         self.engine.deepspeed.backward(loss * weight)
         if weight:
             self.loss_sum += loss.detach()
@@ -245,7 +245,7 @@ class _Trial:
         metrics = {
             "train/loss": loss_sum / documents,
             "train/learning_rate": self.engine.optimizer.param_groups[0]["lr"],
-            **metrics_of(logits, validation.label_ids[self.validation_rows], prefix="validation"),
+            **metrics_of(logits, validation.label_ids[self.validation_rows], prefix="validation", task=self.config.data.task),
             "step": float(self.progress.step),
             "epoch": self.progress.step / steps_per_epoch(self.config, num_documents=len(self.train_split), world_size=session.world.size),
             "tokens": float(self.progress.tokens),

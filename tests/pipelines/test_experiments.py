@@ -8,6 +8,7 @@ from components.config import load_experiment
 from components.config.comparison import is_comparison, load_comparison
 from components.config.loading import experiments_folder, read_yaml
 from components.planning import check_feasible, make_plan
+from components.planning.feasibility import named_points
 
 FILES = sorted(experiments_folder().glob("*.yaml"))
 COMPARISONS = [path.stem for path in FILES if is_comparison(read_yaml(path))]
@@ -76,3 +77,42 @@ def test_the_small_comparison_is_feasible_on_its_backbone() -> None:
 
 def test_a_path_and_a_name_give_the_same_experiment() -> None:
     assert load_experiment("demo") == load_experiment(str(Path(experiments_folder()) / "demo.yaml"))
+
+
+LONGFORMER_BASE = {
+    "model_type": "longformer",
+    "vocab_size": 50265,
+    "hidden_size": 768,
+    "num_hidden_layers": 12,
+    "num_attention_heads": 12,
+    "intermediate_size": 3072,
+    "max_position_embeddings": 4098,
+    "type_vocab_size": 1,
+    "pad_token_id": 1,
+    "attention_window": [512] * 12,
+}
+
+
+def test_paper_wikihop_is_the_paper_s_setting_and_fits_its_backbone() -> None:
+    """By the released scripts; the backbone's sizes are written here, so that no hub is needed. 4,064 tokens and a prefix of 32 fill all 4,096 positions."""
+    config = load_experiment("paper_wikihop")
+    assert (config.backbone.name_or_path, config.backbone.lengthen_to) == ("allenai/longformer-base-4096", None)
+    assert (config.adapter.method, config.adapter.prefix_length, config.data.task) == ("prefix_propagation", 32, "multiple_choice")
+    assert (config.data.max_tokens, config.data.qangaroo and config.data.qangaroo.max_chunks) == (4064, None)
+    assert [config.adapter.dropout, config.backbone.hidden_dropout] == [0.1, 0.1]  # type: ignore[union-attr]
+    optimizer, training = config.optimizer, config.training
+    assert (optimizer.betas, optimizer.eps, optimizer.weight_decay, optimizer.max_gradient_norm) == ((0.9, 0.999), 1e-8, 0.0, 1.0)
+    assert (optimizer.lr_schedule, optimizer.warmup_ratio) == ("linear", 0.1)
+    assert (config.train_batch_size, training.epochs, training.precision, training.metric, config.seed) == (
+        32,
+        10,
+        "fp32",
+        "validation/accuracy",
+        10,
+    )
+    plan = make_plan(config, LONGFORMER_BASE)
+    assert plan.trials == 6
+    assert {(point.prefix_length, point.positions, point.trainable_parameters) for point in plan.points} == {
+        (32, 4096, 12 * 32 * 768 + 5 * 768)
+    }
+    assert {trial.optimizer.learning_rate for _, trial in named_points(config)} == {5e-4, 1e-3, 5e-3, 7e-3, 1e-2, 5e-2}

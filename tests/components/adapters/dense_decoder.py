@@ -14,15 +14,19 @@ from tests.components.adapters.dense_longformer import Parts, kernel
 
 
 def dense_decoder(state: dict[str, Tensor], config: Any, ids: list[int], parts: Parts) -> Tensor:
-    """Last hidden states (S, D) of one document: prefix rows (where the method has any), then text rows."""
+    """Last hidden states (S, D) of one document: prefix rows (where the method has any), text rows, suffix rows."""
     rows = 0 if parts.prefix_LPD is None and parts.prompt_PD is None else parts.offset
     width = config.hidden_size
     words = [torch.zeros(width, dtype=torch.float64) if parts.prompt_PD is None else parts.prompt_PD[row] for row in range(rows)]
-    hidden_SD = torch.stack(words + [state["embed_tokens.weight"][token] for token in ids])
-    positions = list(range(rows)) + [parts.offset + index for index in range(len(ids))]
+    after = 0 if parts.suffix_LPD is None else parts.suffix_LPD.shape[1]
+    nothing = [torch.zeros(width, dtype=torch.float64)] * after
+    hidden_SD = torch.stack(words + [state["embed_tokens.weight"][token] for token in ids] + nothing)
+    positions = list(range(rows)) + [parts.offset + index for index in range(len(ids) + after)]
     for layer in range(config.num_hidden_layers):
         if parts.prefix_LPD is not None:
             hidden_SD = torch.cat([hidden_SD[:rows] + parts.prefix_LPD[layer], hidden_SD[rows:]])
+        if parts.suffix_LPD is not None:
+            hidden_SD = torch.cat([hidden_SD[:-after], hidden_SD[-after:] + parts.suffix_LPD[layer]])
         name = f"layers.{layer}."
         normed_SD = _rms(hidden_SD, state[name + "input_layernorm.weight"], config)
         mixed_SD = _attention(state, name + "self_attn.", config, normed_SD, positions, layer, parts)

@@ -27,6 +27,10 @@ class Parts:
     alpha_L: Tensor | None = None
     lengthscale: float = 1.0
     memory_LHEE: Tensor | None = None
+    suffix_LPD: Tensor | None = None
+    """Rows after the text, decoders only."""
+    global_text: int = 1
+    """Text rows, from the first on, that every row sees and that see every row."""
 
 
 def dense_longformer(state: dict[str, Tensor], config: Any, ids: list[int], parts: Parts) -> Tensor:
@@ -58,7 +62,7 @@ def dense_longformer(state: dict[str, Tensor], config: Any, ids: list[int], part
 def _attention(state: dict[str, Tensor], name: str, config: Any, hidden_SD: Tensor, layer: int, rows: int, parts: Parts) -> Tensor:
     heads, reach = config.num_attention_heads, config.attention_window[layer] // 2
     size, count = config.hidden_size // heads, len(hidden_SD)
-    global_keys = set(range(rows + 1))
+    global_keys = set(range(rows + parts.global_text))
     global_queries = global_keys | set(range(rows, min(count, rows + 1 + parts.released_rows)))
     projected = {
         kind: _linear(state, name + kind, hidden_SD).view(count, heads, size)

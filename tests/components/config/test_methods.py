@@ -60,3 +60,13 @@ def test_rules_across_sections_hold_at_load_time() -> None:
     assert refused({"method": "full_fine_tuning"}, training={"precision": "bf16"}).startswith(
         "adapter.method full_fine_tuning needs training.precision fp32"
     )
+    questions = {"qangaroo": {"train": "x.json"}}
+    assert refused({}, backbone=decoder, data=questions).startswith(
+        "data.qangaroo asks for scores at candidates that stand before the documents"
+    )
+    assert refused({"method": "prefix_tuning", "released_indexing": True}, data=questions).startswith(
+        "adapter.released_indexing repeats an error"
+    )
+    assert with_adapter({}, data=questions).data.task == "multiple_choice" != with_adapter({}).data.task
+    both = questions | {"files": {"train": "x.jsonl"}}
+    assert "give exactly one of files, hub, installed_source, qangaroo; got files, qangaroo" in refused({}, data=both)

@@ -114,9 +114,10 @@ def test_a_subset_is_fixed_sorted_and_in_proportion():
 def test_collate_pads_to_the_longest_only():
     class Split:
         label_ids = np.array([1, 0], dtype=np.int64)
+        is_chunked = False
 
-        def input_ids(self, index):
-            return np.arange(1, [4, 3][index], dtype=np.int32)
+        def chunks(self, index):
+            return [np.arange(1, [4, 3][index], dtype=np.int32)]
 
     right = collate(Split(), [1, 0], pad_token_id=9)
     assert right["input_ids"].tolist() == [[1, 2, 9], [1, 2, 3]]

@@ -73,7 +73,7 @@ def test_the_report_counts_what_was_cut_dropped_and_repeated(tmp_path, bert_like
 def test_a_second_call_reads_nothing_and_gives_the_same(tmp_path, bert_like, monkeypatch):
     write_documents(tmp_path / "train.jsonl")
     first = prepare_in(tmp_path, bert_like)
-    monkeypatch.setattr(preparation, "encode", None)
+    monkeypatch.setattr(preparation, "TASKS", None)
     second = prepare_in(tmp_path, bert_like)
     assert (first.report.cached, second.report.cached) == (False, True)
     assert second.fingerprint == first.fingerprint

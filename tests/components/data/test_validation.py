@@ -2,7 +2,7 @@ import pytest
 
 from components.config.schema import ColumnsConfig
 from components.data.documents import Document, Row
-from components.data.validation import Loaded, check_between_rows, documents_of, label_order, resolve, telling
+from components.data.validation import Loaded, check_between_rows, class_names, documents_of, label_order, resolve, telling
 from components.errors import DataError
 
 
@@ -124,6 +124,6 @@ def test_every_reason_is_shown_before_a_reason_is_shown_twice():
 
 def test_one_label_or_an_empty_split_always_stops():
     with pytest.raises(DataError, match="at least two labels"):
-        resolve(Loaded({"train": documents("train", "1 a x")}), "drop")
+        class_names(documents("train", "1 a x"))
     with pytest.raises(DataError, match="no valid document left for test"):
         resolve(Loaded({"train": documents("train", "1 a x", "2 b y"), "test": []}), "drop")
