@@ -50,10 +50,10 @@ def test_a_measurement_that_fails_leaves_no_cell(tmp_path: Path) -> None:
 
 
 def test_cells_remember_how_long_they_took(tmp_path: Path) -> None:
-    Cells(tmp_path, lambda line: None).get("one", {}, lambda: {})
+    Cells(tmp_path, lambda line: None).get("one", {}, dict)
     (tmp_path / "one.json").write_text(json.dumps(json.loads((tmp_path / "one.json").read_text()) | {"seconds": 12.5}))
     again = Cells(tmp_path, lambda line: None)
-    again.get("one", {}, lambda: {})
+    again.get("one", {}, dict)
     assert (again.used, again.seconds) == ({"one": 12.5}, 12.5)
 
 
