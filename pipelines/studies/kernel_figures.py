@@ -104,7 +104,7 @@ def variants(found: Mapping[str, Any]) -> "Figure":
     ):
         for place, name in zip(places, names, strict=True):
             estimate = found[name][measure]
-            colour = COLOURS[family_of(name)] if family_of(name) else "#606060"
+            colour = COLOURS.get(family_of(name), "#606060")
             panel.plot([estimate["low"], estimate["high"]], [place, place], color=colour, linewidth=2)
             panel.plot(estimate["value"], place, "o" if "," not in name else "s", color=colour)
         panel.set(xlabel=title)
@@ -118,12 +118,11 @@ def variants(found: Mapping[str, Any]) -> "Figure":
     return figure
 
 
-def family_of(variant: str) -> str | None:
-    """The softmax method that a variant is a form of."""
-    for method in NAMES:
-        if variant.startswith((method, "kernel_" + method.removeprefix("prefix_").replace("tuning", "prefix"))):
-            return method
-    return None
+def family_of(variant: str) -> str:
+    """The softmax method that a variant is a form of, or its own name."""
+    forms = {"kernel_prefix": "prefix_tuning", "kernel_propagation": "prefix_propagation"}
+    method = variant.partition(",")[0]
+    return forms.get(method, method)
 
 
 def decomposition(closeness: Mapping[str, Any]) -> "Figure":

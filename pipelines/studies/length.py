@@ -176,7 +176,7 @@ def _differences(first: RepeatedAnswers, other: RepeatedAnswers) -> dict[str, An
 
 def metrics(numbers: Mapping[str, Any]) -> dict[str, float]:
     """What the tracking run shows: accuracy and ECE by method and length, and the trends."""
-    shown = {}
+    shown: dict[str, float] = {}
     for part in ("needle", "real"):
         if numbers[part] is None:
             continue
