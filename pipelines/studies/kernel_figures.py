@@ -72,10 +72,13 @@ def mass_by_head(mass: Mapping[str, Any]) -> "Figure":
     columns = [(rows, length) for rows in ROWS for length in (lengths[0], lengths[-1])]
     figure = Figure(figsize=(13, 5.6), layout="constrained")
     grid = figure.subplots(len(NAMES), len(columns), sharex=True, sharey=True)
+    largest = max(
+        np.mean(mass[f"{method}/trained"][str(length)][f"{rows}_BLH"], axis=0).max() for method in NAMES for rows, length in columns
+    )
     for line, method in zip(grid, NAMES, strict=True):
         for panel, (rows, length) in zip(line, columns, strict=True):
             share_LH = np.mean(mass[f"{method}/trained"][str(length)][f"{rows}_BLH"], axis=0)
-            image = panel.imshow(share_LH, vmin=0, vmax=1, cmap="viridis", aspect="auto", origin="lower")
+            image = panel.imshow(share_LH, vmin=0, vmax=largest, cmap="viridis", aspect="auto", origin="lower")
             panel.set_title(
                 f"{NAMES[method]}, {'text rows' if rows == 'local' else 'first row'}\n{length:,} tokens, mean {share_LH.mean():.3f}",
                 fontsize=9,
@@ -86,7 +89,7 @@ def mass_by_head(mass: Mapping[str, Any]) -> "Figure":
         panel.set_xlabel("head")
     for line in grid:
         line[0].set_ylabel("layer")
-    figure.colorbar(image, ax=grid, label="share of attention on the prefix (0 to 1)")
+    figure.colorbar(image, ax=grid, label="share of attention on the prefix (1 = all)")
     figure.suptitle("Which layers and heads look at the trained prefix")
     return figure
 
@@ -130,9 +133,9 @@ def decomposition(closeness: Mapping[str, Any]) -> "Figure":
     from matplotlib.figure import Figure
 
     forms = {
-        "input_dependent": "alpha of each row\n(check)",
-        "normalised": "one alpha a layer,\nnormalised",
-        "additive": "one alpha a layer,\nadded",
+        "input_dependent": "each row's\nalpha (check)",
+        "normalised": "normalised",
+        "additive": "added",
         "no_prefix": "no prefix",
     }
     figure = Figure(figsize=(12.5, 4), layout="constrained")
@@ -160,7 +163,7 @@ def decomposition(closeness: Mapping[str, Any]) -> "Figure":
     logits.set(ylabel="difference of logits / spread of logits", yscale="log")
     layers.set(xlabel="layer", ylabel="prefix's effect on attention reproduced (%)", ylim=(min(0, layers.get_ylim()[0]), 105))
     for panel in (answers, logits):
-        panel.set_xticks(range(len(forms)), list(forms.values()), fontsize=7)
+        panel.set_xticks(range(len(forms)), list(forms.values()), fontsize=8)
     answers.legend(fontsize="small", loc="lower left")
     layers.legend(fontsize="small")
     figure.suptitle("The trained softmax prefix put outside the softmax")

@@ -27,7 +27,7 @@ def length_numbers(first: dict[int, float], other: dict[int, float]) -> dict[str
     part |= {"majority_accuracy": 0.25, "training": dict.fromkeys(part["overall"], training)}
     cells = {"0": {"value": 0.5, "low": 0.4, "high": 0.6}, "1": {"value": 0.5, "low": 0.4, "high": 0.6}}
     part |= {"by_depth": dict.fromkeys(part["overall"], cells)}
-    part |= {"by_length_and_depth": dict.fromkeys(part["overall"], {length: {"0": 0.5, "1": 0.25} for length in groups})}
+    part |= {"by_length_and_depth": {method: {length: {"0": 0.5, "1": 0.25} for length in groups} for method in part["overall"]}}
     real = part | {"documents": {"train": 1, "validation": 1, "test": 1}, "max_tokens": 1024}
     task = {"labels": 4, "sentences": 2, "distractors": 1, "train_documents": 9}
     methods = {"methods": list(part["overall"]), "seeds": [10], "prefix_length": 8, "training_lengths": [512], "task": task}
