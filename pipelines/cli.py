@@ -187,7 +187,9 @@ def evaluate(
         str | None, typer.Option(help="Take this experiment's data instead of those the adapter was trained with.")
     ] = None,
     overrides: Overrides = None,
-    output: Annotated[Path | None, typer.Option("--output", "-o", help="Folder for evaluation.json and reliability.png.")] = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Folder for evaluation.json, reliability.png and by_length.png.")
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Measure an adapter on one split, calibration included."""
@@ -298,6 +300,31 @@ def bench(
 
         report = measure(name, BenchmarkOptions(data=data, quick=quick, full=full, only=tuple(only or ())), terminal.say)
         terminal.report(report, lambda console: show_benchmark(console, report))
+
+
+@app.command()
+def study(
+    name: Annotated[Literal["kernel", "length"], typer.Argument(help="Which question (pipelines/studies).")],
+    output: Annotated[
+        Path, typer.Option("--output", "-o", help="Folder for the report and what it is made from; the same folder goes on.")
+    ],
+    experiment: Annotated[str | None, typer.Argument(help="An experiment with a section `study`; without it study_<name>.")] = None,
+    overrides: Overrides = None,
+    as_json: Json = False,
+) -> None:
+    """Answer a question with many small trainings: findings, figures and numbers, in a folder and in one tracking run. An interrupted study goes on by the same command."""
+    chosen = experiment or f"study_{name}"
+    again = invocation.again(f"study {name}", chosen, f"--output {shlex.quote(str(output))}", overrides)
+    with command(as_json=as_json, resume=again) as terminal:
+        config = invocation.load(chosen, overrides)
+        invocation.check(config)
+        tracking_uri = invocation.addresses().tracking_uri or ""
+        from pipelines.show import show_study
+        from pipelines.studies.study import study as run
+
+        shown = invocation.again(f"study {name}", chosen, "--output FOLDER", overrides)
+        report = run(name, config, output=output, tracking_uri=tracking_uri, command=shown, say=terminal.say)
+        terminal.report(report, lambda console: show_study(console, report))
 
 
 @app.command()

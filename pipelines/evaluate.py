@@ -35,7 +35,7 @@ def evaluate(
     """Metrics of the adapter named by `model` (folder or registry address) on one split.
 
     The data are those of `experiment`; without it, those that a registered adapter was trained with (the configuration kept with its run); for a folder, what `overrides` say.
-    `overrides` are `data.<path>=value` on top. `output`: a folder that gets evaluation.json and reliability.png. Raises DataError where the data hold a label that the adapter does not know.
+    `overrides` are `data.<path>=value` on top. `output`: a folder that gets evaluation.json, reliability.png and by_length.png. Raises DataError where the data hold a label that the adapter does not know.
     """
     from components.adapters import read_adapter_config
     from components.backbones import tokenizer_id
@@ -95,7 +95,7 @@ def _data_config(
 
 def _measure(classifier: "Classifier", data: "PreparedData", split: Split) -> tuple[Array, Array, dict[str, Any]]:
     """Calibrated probabilities (N, C), label ids (N,) in the adapter's order, and the report's figures."""
-    from components.evaluation import classification_metrics, softmax
+    from components.evaluation import by_document_length, classification_metrics, softmax
 
     if data.task != classifier.task:
         raise DataError(
@@ -119,6 +119,7 @@ def _measure(classifier: "Classifier", data: "PreparedData", split: Split) -> tu
         "metrics": classification_metrics(calibrated, label_ids),
         "uncalibrated": classification_metrics(softmax(logits_NC), label_ids),
         "confusion": tuple(tuple(int(count) for count in row) for row in confusion),
+        "by_length": by_document_length(calibrated, label_ids, documents.lengths),
     }
     return calibrated, label_ids, figures
 
@@ -140,10 +141,12 @@ def _measure_questions(classifier: "Classifier", data: "PreparedData", split: Sp
 
 
 def _write(output: Path, measured: Mapping[str, Any], probabilities_NC: Array, label_ids: Array, *, title: str) -> None:
-    from components.evaluation import plot_reliability, reliability_diagram
+    from components.evaluation import plot_by_length, plot_reliability, reliability_diagram
 
     output.mkdir(parents=True, exist_ok=True)
     diagram = reliability_diagram(probabilities_NC, label_ids)
-    content = {"model_and_split": title, **measured, "reliability": diagram.as_dict()}
+    buckets = [bucket.as_dict() for bucket in measured["by_length"]]
+    content = {"model_and_split": title, **measured, "by_length": buckets, "reliability": diagram.as_dict()}
     (output / "evaluation.json").write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
     plot_reliability(diagram, title=title).savefig(output / "reliability.png", dpi=120)
+    plot_by_length(measured["by_length"], title=title).savefig(output / "by_length.png", dpi=120)

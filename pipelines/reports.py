@@ -3,12 +3,15 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from components.evaluation import LengthBucket
 
 
 @dataclass(frozen=True)
 class SearchReport:
-    """A search and the adapter it registered. `metrics` are those of the best adapter on all validation and test documents; `seconds` is wall time."""
+    """A search and the adapter it registered. `by_length` as in EvaluationReport; `metrics` are those of the best adapter on all validation and test documents; `seconds` is wall time."""
 
     experiment: str
     search_id: str
@@ -19,6 +22,7 @@ class SearchReport:
     best_trial: str
     metrics: Mapping[str, float]
     calibration: Mapping[str, Any]
+    by_length: tuple[Mapping[str, Any], ...]
     trainable_parameters: int
     data_fingerprint: str
     model_name: str
@@ -32,7 +36,7 @@ class SearchReport:
 
 @dataclass(frozen=True)
 class TrainReport:
-    """One training without a search. `metrics` as in SearchReport; `seconds` is training time, evaluation included."""
+    """One training without a search. `metrics` as in SearchReport; `by_length` as in EvaluationReport, of the test documents; `seconds` is training time, evaluation included."""
 
     experiment: str
     outcome: str
@@ -44,6 +48,7 @@ class TrainReport:
     tokens_per_second: float
     metrics: Mapping[str, float]
     history: tuple[Mapping[str, float], ...]
+    by_length: "tuple[LengthBucket, ...]"
     trainable_parameters: int
     adapter_folder: str
     seconds: float
@@ -65,7 +70,8 @@ class EvaluationReport:
     """`prefixprop evaluate`. `metrics` are of calibrated probabilities, `uncalibrated` of temperature 1.
 
     `same_data_as_training`: whether documents, splits and tokenizer are those the adapter was trained with; None where the artifact does not say.
-    `labels` and both axes of `confusion` (rows: true label, columns: answer) are in the order of the adapter's labels. `output` is the folder with evaluation.json and reliability.png, if one was asked for.
+    `labels` and both axes of `confusion` (rows: true label, columns: answer) are in the order of the adapter's labels. `by_length`: accuracy, NLL and ECE of the calibrated answers by document length.
+    `output` is the folder with evaluation.json, reliability.png and by_length.png, if one was asked for.
     """
 
     model: str
@@ -76,6 +82,7 @@ class EvaluationReport:
     temperature: float
     labels: tuple[str, ...]
     confusion: tuple[tuple[int, ...], ...]
+    by_length: "tuple[LengthBucket, ...]"
     truncated_documents: int
     data_fingerprint: str
     same_data_as_training: bool | None
@@ -122,3 +129,18 @@ class CompareReport:
     run_id: str
     url: str
     seconds: float
+
+
+@dataclass(frozen=True)
+class StudyReport:
+    """`prefixprop study`. `folder` holds `files`: findings.md, figures and study.json; `cells` trainings and measurements took `seconds` altogether, over all the runs that it took."""
+
+    study: str
+    experiment: str
+    folder: Path
+    files: tuple[str, ...]
+    metrics: Mapping[str, float]
+    cells: int
+    seconds: float
+    run_id: str
+    url: str

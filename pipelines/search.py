@@ -192,7 +192,7 @@ class _Search:
         self.tracker.log_metrics(best.run_id, metrics, step=best.step)
         self.tracker.log_metrics(search_run_id, metrics, step=best.step)
         self.tracker.set_tags(search_run_id, {"best_trial": best.name, "best_run_id": best.run_id})
-        self._log_reliability(best, final)
+        self._log_figures(best, final)
         registered = self.tracker.register_adapter(
             best.run_id,
             adapter_folder=Path(final["folder"]),
@@ -205,11 +205,14 @@ class _Search:
         self.announce(f"registered {registered.name} version {registered.version} as {registered.alias}")
         return registered
 
-    def _log_reliability(self, best: Any, final: dict[str, Any]) -> None:
-        from components.evaluation import ReliabilityDiagram, plot_reliability
+    def _log_figures(self, best: Any, final: dict[str, Any]) -> None:
+        from components.evaluation import LengthBucket, ReliabilityDiagram, plot_by_length, plot_reliability
 
-        figure = plot_reliability(ReliabilityDiagram(**final["reliability"]), title=f"{self.config.name}: test answers, calibrated")
-        self.tracker.log_figure(best.run_id, figure, "reliability.png")
+        title = f"{self.config.name}: test answers, calibrated"
+        self.tracker.log_figure(best.run_id, plot_reliability(ReliabilityDiagram(**final["reliability"]), title=title), "reliability.png")
+        buckets = [LengthBucket(**values) for values in final["by_length"]]
+        self.tracker.log_figure(best.run_id, plot_by_length(buckets, title=title), "by_length.png")
+        self.tracker.log_dict(best.run_id, {"by_length": list(final["by_length"])}, "by_length.json")
 
     def _close_slots(self) -> None:
         from components.tuning.slot import close_slots
@@ -230,6 +233,7 @@ class _Search:
             best_trial=best.name,
             metrics=final["metrics"],
             calibration=final["calibration"],
+            by_length=tuple(final["by_length"]),
             trainable_parameters=final["trainable_parameters"],
             data_fingerprint=data.fingerprint,
             model_name=registered.name,

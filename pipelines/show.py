@@ -1,6 +1,6 @@
 """Reports as people read them on a terminal. Nothing is computed here that is not in the report."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
@@ -9,6 +9,7 @@ from rich.table import Table
 from pipelines.leaderboard import duration, number, trial_table
 
 if TYPE_CHECKING:
+    from components.evaluation import LengthBucket
     from components.planning import Plan
     from pipelines.comparison_plan import ComparisonPlan
     from pipelines.doctor import Finding
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
         PredictionReport,
         PromotionReport,
         SearchReport,
+        StudyReport,
         TrainReport,
     )
     from pipelines.submit import Submission
@@ -118,6 +120,23 @@ def show_evaluation(console: Console, report: "EvaluationReport") -> None:
         "time": duration(report.seconds),
     }
     pairs(console, rows | ({"written to": report.output} if report.output else {}))
+    console.print(length_table(report.by_length))
+
+
+def length_table(buckets: "Sequence[LengthBucket]") -> Table:
+    """Accuracy and calibration by document length, 95% intervals in brackets."""
+    table = Table(box=None, pad_edge=False, header_style="bold", title_justify="left")
+    for column in ("tokens", "documents", "accuracy", "nll", "ece", "ece if calibrated"):
+        table.add_column(column, justify="right", no_wrap=True)
+    for bucket in buckets:
+        ranges = (
+            (bucket.accuracy, bucket.accuracy_low, bucket.accuracy_high),
+            (bucket.nll, bucket.nll_low, bucket.nll_high),
+            (bucket.ece, bucket.ece_low, bucket.ece_high),
+        )
+        cells = [f"{value:.3f} ({low:.3f} to {high:.3f})" for value, low, high in ranges]
+        table.add_row(f"{bucket.shortest:,}-{bucket.longest:,}", str(bucket.documents), *cells, f"{bucket.ece_if_calibrated:.3f}")
+    return table
 
 
 def show_prediction(console: Console, report: "PredictionReport") -> None:
@@ -130,6 +149,25 @@ def show_prediction(console: Console, report: "PredictionReport") -> None:
             "answers": labels,
             "written to": report.output,
             "time": duration(report.seconds),
+        },
+    )
+
+
+def show_study(console: Console, report: "StudyReport") -> None:
+    """Where the findings are; the findings themselves are Markdown to be read there."""
+    findings = (report.folder / "findings.md").read_text(encoding="utf-8")
+    answer = findings.split("## Answer")[1].split("\n## ")[0].strip() if "## Answer" in findings else ""
+    if answer:
+        console.print(answer, markup=False, soft_wrap=True)
+    files = ", ".join(report.files)
+    pairs(
+        console,
+        {
+            "study": report.study,
+            "written to": report.folder,
+            "files": files,
+            "cells": f"{report.cells}, {duration(report.seconds)}",
+            "run": report.url or report.run_id,
         },
     )
 

@@ -64,6 +64,7 @@ def train(config: ExperimentConfig, *, output: Path, resume: bool = False, annou
         tokens_per_second=progress.tokens / progress.seconds,
         metrics=final.metrics,
         history=progress.history,
+        by_length=final.by_length,
         trainable_parameters=result.trainable_parameters,
         adapter_folder=str(final.folder),
         seconds=progress.seconds,

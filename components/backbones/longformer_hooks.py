@@ -66,7 +66,7 @@ def added(extra: Callable[[Tensor], Tensor]) -> Change:
         query_BSD: Tensor = module.query(hidden_BSD)
         places = (mask_BS > 0).nonzero(as_tuple=True)
         query_BSD = query_BSD.index_put(places, module.query_global(hidden_BSD[places]))
-        return output_BSD + extra(_heads(module, query_BSD)).flatten(2)
+        return output_BSD + extra(by_head(module, query_BSD)).flatten(2)
 
     return change
 
@@ -79,8 +79,8 @@ def released_indexing(count: int) -> Change:
         first_text_B = length - 1 - (mask_BS > 0).flip(1).long().argmax(dim=1)
         rows_BR = (first_text_B[:, None] + torch.arange(1, count + 1, device=hidden_BSD.device)).clamp(max=length - 1)
         index_BRD = rows_BR[..., None].expand(-1, -1, hidden_BSD.shape[-1])
-        query_BRHE = _heads(module, module.query_global(hidden_BSD.gather(1, index_BRD)))
-        mixed_BRD = _global_path(module, query_BRHE, hidden_BSD, mask_BS)
+        query_BRHE = by_head(module, module.query_global(hidden_BSD.gather(1, index_BRD)))
+        mixed_BRD = global_path(module, query_BRHE, hidden_BSD, mask_BS)
         return output_BSD.scatter(1, index_BRD, mixed_BRD.to(output_BSD.dtype))
 
     return change
@@ -99,26 +99,26 @@ def decomposed_prefix(prefix_length: int, smooth: Smoother) -> Change:
         global_BG = is_global_BT.to(torch.int8).argsort(dim=1, descending=True, stable=True)[:, :most]
         index_BGD = global_BG[..., None].expand(-1, -1, hidden_BSD.shape[-1])
         local_BTHE = smooth(
-            *(_heads(module, projected) for projected in (module.query(text_BTD), module.key(prefix_BPD), module.value(prefix_BPD)))
+            *(by_head(module, projected) for projected in (module.query(text_BTD), module.key(prefix_BPD), module.value(prefix_BPD)))
         )
-        query_BRHE = _heads(module, module.query_global(torch.cat([prefix_BPD, text_BTD.gather(1, index_BGD)], dim=1)))
+        query_BRHE = by_head(module, module.query_global(torch.cat([prefix_BPD, text_BTD.gather(1, index_BGD)], dim=1)))
         global_BRD = smooth(
-            query_BRHE, _heads(module, module.key_global(prefix_BPD)), _heads(module, module.value_global(prefix_BPD))
+            query_BRHE, by_head(module, module.key_global(prefix_BPD)), by_head(module, module.value_global(prefix_BPD))
         ).flatten(2)
         # A global text row's share is the global one; an example with fewer such rows than the most keeps its local ones.
         local_BTD = local_BTHE.flatten(2)
         share_BGD = global_BRD[:, prefix_length:].where(is_global_BT.gather(1, global_BG)[..., None], local_BTD.gather(1, index_BGD))
         extra_BTD = local_BTD.scatter(1, index_BGD, share_BGD)
-        attended_BPD = _global_path(module, query_BRHE[:, :prefix_length], hidden_BSD, mask_BS)
+        attended_BPD = global_path(module, query_BRHE[:, :prefix_length], hidden_BSD, mask_BS)
         return torch.cat([attended_BPD + global_BRD[:, :prefix_length], output_BSD[:, prefix_length:] + extra_BTD], dim=1)
 
     return change
 
 
-def _global_path(module: Any, query_BRHE: Tensor, hidden_BSD: Tensor, mask_BS: Tensor) -> Tensor:
+def global_path(module: Any, query_BRHE: Tensor, hidden_BSD: Tensor, mask_BS: Tensor) -> Tensor:
     """Attention output (B, R, D) of these queries over every row that is not masked, by the global projections."""
     key_BHSE, value_BHSE = (
-        _heads(module, _projected(module, projection, hidden_BSD)).transpose(1, 2)
+        by_head(module, projected(module, projection, hidden_BSD)).transpose(1, 2)
         for projection in (module.key_global, module.value_global)
     )
     bias_BS = torch.zeros_like(mask_BS, dtype=query_BRHE.dtype).masked_fill(mask_BS < 0, torch.finfo(query_BRHE.dtype).min)
@@ -132,13 +132,14 @@ def _global_path(module: Any, query_BRHE: Tensor, hidden_BSD: Tensor, mask_BS: T
     return mixed_BHRE.transpose(1, 2).flatten(2)
 
 
-def _projected(module: Any, projection: Any, hidden_BSD: Tensor) -> Tensor:
+def projected(module: Any, projection: Any, hidden_BSD: Tensor) -> Tensor:
     """The projection as the attention itself calls it, so that hooks on it see the rows where they expect them."""
-    projected: Tensor = projection(hidden_BSD.transpose(0, 1)).transpose(0, 1) if _is_stock(module) else projection(hidden_BSD)
-    return projected
+    result: Tensor = projection(hidden_BSD.transpose(0, 1)).transpose(0, 1) if _is_stock(module) else projection(hidden_BSD)
+    return result
 
 
-def _heads(module: Any, projected_BSD: Tensor) -> Tensor:
+def by_head(module: Any, projected_BSD: Tensor) -> Tensor:
+    """(B, S, D) as (B, S, H, E)."""
     return projected_BSD.unflatten(-1, (module.num_heads, module.head_dim))
 
 

@@ -321,8 +321,31 @@ class QangarooConfig(Config):
     """Keep at most this many chunks of max_tokens per question, and leave the rest of its supports out; null keeps all."""
 
 
+class NeedleConfig(Config):
+    """Generated documents in which one short passage, the needle, decides the label (components/data/needle.py)."""
+
+    lengths: Annotated[tuple[PositiveInt, ...], Field(min_length=1)] = (512, 1024)
+    """Lengths of training and validation documents in tokens, special tokens included, taken in turn; a document is at most one sentence shorter. At most data.max_tokens."""
+    test_lengths: Annotated[tuple[PositiveInt, ...], Field(min_length=1)] | None = None
+    """Lengths of test documents; null: as `lengths`."""
+    depths: Annotated[tuple[Annotated[float, Field(ge=0.0, le=1.0)], ...], Field(min_length=1)] = (0.0, 0.25, 0.5, 0.75, 1.0)
+    """Where the needle stands, taken in turn: 0 is the start of the document, 1 its end."""
+    sentences: Annotated[int, Field(ge=1, le=4)] = 1
+    """Sentences of a needle, and of a distractor."""
+    labels: Annotated[int, Field(ge=2, le=6)] = 4
+    """Number of classes."""
+    distractors: Annotated[int, Field(ge=0)] = 3
+    """Passages of the needle's form about other subjects, at random places of every document."""
+    train_documents: PositiveInt = 400
+    """Documents of the training split. Splits whose size is a multiple of lengths x depths x labels are balanced exactly."""
+    validation_documents: PositiveInt = 40
+    """Documents of the validation split."""
+    test_documents: PositiveInt = 160
+    """Documents of the test split."""
+
+
 class DataConfig(Config):
-    """The documents. Exactly one of `files`, `hub`, `installed_source` and `qangaroo` is given; the last one makes the task multiple choice."""
+    """The documents. Exactly one of `files`, `hub`, `installed_source`, `needle` and `qangaroo` is given; the last one makes the task multiple choice."""
 
     files: FilesConfig | None = None
     """Local files."""
@@ -330,6 +353,8 @@ class DataConfig(Config):
     """A hub data set."""
     installed_source: InstalledSourceConfig | None = None
     """Offline task made from the source code of installed libraries."""
+    needle: NeedleConfig | None = None
+    """Generated task whose deciding passage stands at a chosen depth of documents of a chosen length."""
     qangaroo: QangarooConfig | None = None
     """Multiple-choice questions (WikiHop)."""
     columns: ColumnsConfig = ColumnsConfig()
@@ -351,10 +376,19 @@ class DataConfig(Config):
 
     @model_validator(mode="after")
     def _one_source(self) -> "DataConfig":
-        sources = ("files", "hub", "installed_source", "qangaroo")
+        sources = ("files", "hub", "installed_source", "needle", "qangaroo")
         given = [name for name in sources if getattr(self, name) is not None]
         if len(given) != 1:
             raise ValueError(f"give exactly one of {', '.join(sources)}; got {', '.join(given) or 'none'}")
+        return self
+
+    @model_validator(mode="after")
+    def _needles_fit(self) -> "DataConfig":
+        longest = max((*self.needle.lengths, *(self.needle.test_lengths or ()))) if self.needle is not None else 0
+        if longest > self.max_tokens:
+            raise ValueError(
+                f"needle has documents of {longest} tokens, which max_tokens {self.max_tokens} would cut; raise data.max_tokens"
+            )
         return self
 
     @property
@@ -584,6 +618,49 @@ class RegistryConfig(Config):
     """Name of the registered adapter; null takes the experiment's name."""
 
 
+class KernelStudyConfig(Config):
+    """What `prefixprop study kernel` measures; how adapters are trained and on what is the experiment's own."""
+
+    kernels: Annotated[tuple[Literal["exp", "rbf", "polynomial"], ...], Field(min_length=1)] = ("exp", "rbf", "polynomial")
+    """Kernels of the decomposed methods that are trained beside the softmax ones."""
+    seeds: Annotated[tuple[int, ...], Field(min_length=1)] = (10,)
+    """Every method is trained with each of these seeds."""
+    mass_lengths: Annotated[tuple[PositiveInt, ...], Field(min_length=2)] = (256, 512, 1024, 2048, 4096)
+    """The prefix's share of attention is measured on the first so many tokens of test documents."""
+    mass_documents: PositiveInt = 8
+    """Test documents of at least the largest of these lengths."""
+    alpha_documents: PositiveInt = 32
+    """Training documents on which the decomposition's alphas are fitted to the softmax model."""
+
+
+class LengthStudyConfig(Config):
+    """What `prefixprop study length` compares; the experiment's own `data` is the needle task."""
+
+    methods: Annotated[tuple[Literal[tuple(ADAPTER_CONFIGS)], ...], Field(min_length=2)] = (  # type: ignore[valid-type]
+        "prefix_propagation",
+        "prefix_tuning",
+        "head_only",
+    )
+    """Values of adapter.method; the first one is compared with each of the others."""
+    seeds: Annotated[tuple[int, ...], Field(min_length=1)] = (10, 11)
+    """Every method is trained with each of these seeds."""
+    real: DataConfig | None = None
+    """Real documents, on which accuracy and calibration are reported by length beside the needle task. Null: the needle task alone."""
+    real_epochs: PositiveInt = 2
+    """Passes over the real training documents; everything else is as for the needle task."""
+    real_learning_rate: Annotated[float, Field(gt=0.0)] | None = None
+    """Peak learning rate on the real documents; null: the experiment's own."""
+
+
+class StudyConfig(Config):
+    """What `prefixprop study` varies; other commands do not read it."""
+
+    kernel: KernelStudyConfig | None = None
+    """Settings of `prefixprop study kernel`."""
+    length: LengthStudyConfig | None = None
+    """Settings of `prefixprop study length`."""
+
+
 class ExperimentConfig(TrainConfig):
     """One experiment: a training configuration, what to search in it, and where it runs."""
 
@@ -594,6 +671,7 @@ class ExperimentConfig(TrainConfig):
     search: SearchConfig = SearchConfig()
     cluster: ClusterConfig = ClusterConfig()
     registry: RegistryConfig = RegistryConfig()
+    study: StudyConfig = StudyConfig()
 
     @property
     def model_name(self) -> str:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from components.config.schema import DataConfig
-from components.data import files, installed_source, qangaroo
+from components.data import files, installed_source, needle, qangaroo
 from components.data.documents import SPLITS, Document, Problem, Row, SplitName
 from components.data.validation import Loaded, documents_of
 from components.errors import DataError
@@ -92,6 +92,7 @@ SOURCES: dict[str, Source] = {
     "files": Source(_file_state, _read_files),
     "hub": Source(_hub_state, _read_hub),
     "installed_source": Source(installed_source.state, installed_source.read),
+    "needle": Source(needle.state, needle.read),
     "qangaroo": Source(qangaroo.state, qangaroo.read),
 }
 

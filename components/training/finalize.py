@@ -13,7 +13,7 @@ from components.adapters.artifact import CALIBRATION_FILE, describe_backbone
 from components.config import TrainConfig, config_sha256, resolved
 from components.config.loading import set_path, validate
 from components.data.prepared import PreparedData
-from components.evaluation import ReliabilityDiagram, calibration_report, reliability_diagram, softmax
+from components.evaluation import LengthBucket, ReliabilityDiagram, by_document_length, calibration_report, reliability_diagram, softmax
 from components.training.checkpoint import load_checkpoint, resume_key
 from components.training.evaluation import metrics_of, split_logits
 from components.training.session import Session
@@ -25,13 +25,14 @@ PREDICTIONS_FILE = "predictions.npz"
 class Finalized:
     """The artifact folder, metrics on the whole validation and test splits, and what was trained: all of it, and the head's part.
 
-    `metrics`: validation/... and test/... at temperature 1, test_calibrated/... at the fitted temperature, which is what `predict` answers; `reliability`: of the calibrated test answers.
+    `metrics`: validation/... and test/... at temperature 1, test_calibrated/... at the fitted temperature, which is what `predict` answers; `reliability` and `by_length`: of the calibrated test answers.
     """
 
     folder: Path
     metrics: Mapping[str, float]
     calibration: Mapping[str, Any]
     reliability: ReliabilityDiagram
+    by_length: tuple[LengthBucket, ...]
     trainable_parameters: int
     head_parameters: int
 
@@ -85,8 +86,15 @@ def finalize(
         (artifact_folder / CALIBRATION_FILE).write_text(json.dumps(calibration, indent=2) + "\n", encoding="utf-8")
     session.world.barrier()
     head_parameters = sum(tensor.numel() for name, tensor in best.items() if name.startswith("head."))
-    reliability = reliability_diagram(softmax(calibrated), test_labels)
-    return Finalized(artifact_folder, metrics, calibration, reliability, trainable_parameters, head_parameters)
+    return Finalized(
+        folder=artifact_folder,
+        metrics=metrics,
+        calibration=calibration,
+        reliability=reliability_diagram(softmax(calibrated), test_labels),
+        by_length=by_document_length(softmax(calibrated), test_labels, data.splits["test"].lengths),
+        trainable_parameters=trainable_parameters,
+        head_parameters=head_parameters,
+    )
 
 
 def save_predictions(file: Path, data: PreparedData, logits: Mapping[str, Any], *, temperature: float) -> None:

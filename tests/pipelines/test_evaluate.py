@@ -48,6 +48,12 @@ def test_metrics_equal_those_of_the_live_model(tiny_adapter, files, overrides, t
     written = json.loads((tmp_path / "results" / "evaluation.json").read_text())
     assert written["metrics"] == report.metrics
     assert (tmp_path / "results" / "reliability.png").stat().st_size > 0
+    assert (tmp_path / "results" / "by_length.png").stat().st_size > 0
+    buckets = report.by_length
+    assert sum(bucket.documents for bucket in buckets) == 20
+    assert [bucket.longest for bucket in buckets] == sorted(bucket.longest for bucket in buckets)
+    assert sum(bucket.accuracy * bucket.documents for bucket in buckets) / 20 == pytest.approx(report.metrics["accuracy"])
+    assert [bucket["documents"] for bucket in written["by_length"]] == [bucket.documents for bucket in buckets]
 
 
 def test_registered_adapter_is_evaluated_on_the_data_of_its_run(tiny_adapter, overrides, mlflow_uri, tmp_path):

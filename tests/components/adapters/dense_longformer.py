@@ -31,6 +31,8 @@ class Parts:
     """Rows after the text, decoders only."""
     global_text: int = 1
     """Text rows, from the first on, that every row sees and that see every row."""
+    prefix_shares: dict[tuple[int, int, int], float] | None = None
+    """Filled, where given, with (layer, row, head) -> the attention weights of the prefix's keys added up."""
 
 
 def dense_longformer(state: dict[str, Tensor], config: Any, ids: list[int], parts: Parts) -> Tensor:
@@ -96,7 +98,11 @@ def _attention(state: dict[str, Tensor], name: str, config: Any, hidden_SD: Tens
             if parts.memory_LHEE is not None:
                 extra_E = (torch.nn.functional.elu(query_E) + 1) @ parts.memory_LHEE[layer, head]
             scores = torch.stack([query_E @ key_E / math.sqrt(size) for key_E in keys])
-            mixed.append(torch.softmax(scores, 0) @ torch.stack(values) + extra_E)
+            weights_K = torch.softmax(scores, 0)
+            if parts.prefix_shares is not None:
+                of_prefix = len(parts.key_LPD[layer]) if parts.key_LPD is not None else sum(other < rows for other in seen)
+                parts.prefix_shares[layer, row, head] = float(weights_K[:of_prefix].detach().sum())
+            mixed.append(weights_K @ torch.stack(values) + extra_E)
     return torch.stack(mixed).view(count, heads * size)
 
 

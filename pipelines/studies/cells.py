@@ -1,0 +1,57 @@
+"""What a study has measured already: one JSON file per cell, written whole or not at all.
+
+A cell is taken from its file only where it was measured under the same settings; under others it is measured again and replaced. A change of the code is not noticed: take a new folder then.
+"""
+
+import hashlib
+import json
+import os
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+Cell = dict[str, Any]
+
+
+class Cells:
+    """The cells of one study below `folder`; `say` gets one line per cell that is measured."""
+
+    def __init__(self, folder: Path, say: Callable[[str], None]) -> None:
+        self.folder, self.say = folder, say
+        self.used: dict[str, float] = {}
+        """Name -> seconds that the cell took, when it was measured, of every cell asked for so far."""
+
+    def get(self, name: str, settings: Mapping[str, Any], measure: Callable[[], Mapping[str, Any]]) -> Cell:
+        """The cell's values, measured now if they are not there. `settings`: all that decides them, JSON-able; `measure` returns JSON-able values."""
+        path, key = self.folder / f"{name}.json", hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
+        stored = _read(path)
+        if stored is None or stored["key"] != key:
+            self.say(f"measuring {name}")
+            started = time.monotonic()
+            values = dict(measure())
+            stored = {"key": key, "seconds": round(time.monotonic() - started, 1), "values": values}
+            _write(path, stored)
+        self.used[name] = stored["seconds"]
+        values = stored["values"]
+        assert isinstance(values, dict)
+        return values
+
+    @property
+    def seconds(self) -> float:
+        """Time that the cells asked for so far took to measure, over all the processes that measured them."""
+        return sum(self.used.values())
+
+
+def _read(path: Path) -> Cell | None:
+    if not path.is_file():
+        return None
+    content: Cell = json.loads(path.read_text(encoding="utf-8"))
+    return content
+
+
+def _write(path: Path, content: Mapping[str, Any]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = path.with_suffix(".unfinished")
+    unfinished.write_text(json.dumps(content, allow_nan=False) + "\n", encoding="utf-8")
+    os.replace(unfinished, path)
