@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import silu
 
-from tests.components.adapters.dense_longformer import Parts, kernel
+from tests.components.adapters.dense_longformer import Parts, smoothed
 
 
 def dense_decoder(state: dict[str, Tensor], config: Any, ids: list[int], parts: Parts) -> Tensor:
@@ -48,27 +48,26 @@ def _attention(
     if name + "q_norm.weight" in state:
         query, key = _rms(query, state[name + "q_norm.weight"], config), _rms(key, state[name + "k_norm.weight"], config)
     theta = config.rope_parameters["rope_theta"]
+    rotated = torch.stack(
+        [torch.stack([_rotate(key[row, head], positions[row], theta) for head in range(key_heads)]) for row in range(len(hidden_SD))]
+    )
     mixed = []
     for row in range(len(hidden_SD)):
         for head in range(heads):
             shared = head // (heads // key_heads)
             own = slice(shared * size, (shared + 1) * size)
             query_E = _rotate(query[row, head], positions[row], theta)
-            keys = [_rotate(key[other, shared], positions[other], theta) for other in range(row + 1)]
-            values = [value[other, shared] for other in range(row + 1)]
+            key_KE, value_KE = rotated[: row + 1, shared], value[: row + 1, shared]
             extra_E: Any = 0.0
             if parts.key_LPD is not None and parts.value_LPD is not None:
-                prefix_keys, prefix_values = list(parts.key_LPD[layer, :, own]), list(parts.value_LPD[layer, :, own])
+                key_PE, value_PE = parts.key_LPD[layer, :, own], parts.value_LPD[layer, :, own]
                 if parts.kernel is None:
-                    keys, values = prefix_keys + keys, prefix_values + values
+                    key_KE, value_KE = torch.cat([key_PE, key_KE]), torch.cat([value_PE, value_KE])
                 else:
-                    assert parts.alpha_L is not None
-                    weights = [kernel(parts.kernel, query[row, head], key_E, parts.lengthscale) for key_E in prefix_keys]
-                    extra_E = parts.alpha_L[layer] * sum(w * v for w, v in zip(weights, prefix_values, strict=True)) / sum(weights)
+                    extra_E = smoothed(parts, layer, query[row, head], key_PE, value_PE)
             if parts.memory_LHEE is not None:
                 extra_E = (torch.nn.functional.elu(query[row, head]) + 1) @ parts.memory_LHEE[layer, head]
-            scores = torch.stack([query_E @ key_E / math.sqrt(size) for key_E in keys])
-            mixed.append(torch.softmax(scores, 0) @ torch.stack(values) + extra_E)
+            mixed.append(torch.softmax(key_KE @ query_E / math.sqrt(size), 0) @ value_KE + extra_E)
     return torch.stack(mixed).view(len(hidden_SD), heads * size)
 
 

@@ -70,50 +70,52 @@ def _attention(state: dict[str, Tensor], name: str, config: Any, hidden_SD: Tens
         kind: _linear(state, name + kind, hidden_SD).view(count, heads, size)
         for kind in ("query", "key", "value", "query_global", "key_global", "value_global")
     }
+    decomposed = parts.kernel is not None and parts.prefix_LPD is not None
     mixed = []
     for row in range(count):
         twin = "_global" if row in global_queries else ""
         seen = [other for other in range(count) if twin or other in global_keys or abs(row - other) <= reach]
+        if decomposed:
+            seen = [other for other in seen if other >= rows]
         for head in range(heads):
-            query_E = projected["query" + twin][row, head]
-            decomposed = parts.kernel is not None and parts.prefix_LPD is not None
-            seen = [other for other in seen if not (decomposed and other < rows)]
-            keys = [projected["key" + twin][other, head] for other in seen]
-            values = [projected["value" + twin][other, head] for other in seen]
+            query_E, key_SE, value_SE = (projected[kind + twin][:, head] for kind in ("query", "key", "value"))
+            query_E = query_E[row]
+            key_KE, value_KE = key_SE[seen], value_SE[seen]
             own = slice(head * size, (head + 1) * size)
             extra_E: Any = 0.0
             if parts.key_LPD is not None and parts.value_LPD is not None:
-                prefix_keys, prefix_values = list(parts.key_LPD[layer, :, own]), list(parts.value_LPD[layer, :, own])
+                key_PE, value_PE = parts.key_LPD[layer, :, own], parts.value_LPD[layer, :, own]
                 if parts.kernel is None:
-                    keys, values = prefix_keys + keys, prefix_values + values
+                    key_KE, value_KE = torch.cat([key_PE, key_KE]), torch.cat([value_PE, value_KE])
                 else:
-                    assert parts.alpha_L is not None
-                    weights = [kernel(parts.kernel, query_E, key_E, parts.lengthscale) for key_E in prefix_keys]
-                    extra_E = parts.alpha_L[layer] * sum(w * v for w, v in zip(weights, prefix_values, strict=True)) / sum(weights)
+                    extra_E = smoothed(parts, layer, query_E, key_PE, value_PE)
             if decomposed:
-                assert parts.alpha_L is not None and parts.kernel is not None
-                weights = [kernel(parts.kernel, query_E, projected["key" + twin][other, head], parts.lengthscale) for other in range(rows)]
-                prefix_values = [projected["value" + twin][other, head] for other in range(rows)]
-                extra_E = parts.alpha_L[layer] * sum(w * v for w, v in zip(weights, prefix_values, strict=True)) / sum(weights)
+                extra_E = smoothed(parts, layer, query_E, key_SE[:rows], value_SE[:rows])
             if parts.memory_LHEE is not None:
                 extra_E = (torch.nn.functional.elu(query_E) + 1) @ parts.memory_LHEE[layer, head]
-            scores = torch.stack([query_E @ key_E / math.sqrt(size) for key_E in keys])
-            weights_K = torch.softmax(scores, 0)
+            weights_K = torch.softmax(key_KE @ query_E / math.sqrt(size), 0)
             if parts.prefix_shares is not None:
                 of_prefix = len(parts.key_LPD[layer]) if parts.key_LPD is not None else sum(other < rows for other in seen)
                 parts.prefix_shares[layer, row, head] = float(weights_K[:of_prefix].detach().sum())
-            mixed.append(weights_K @ torch.stack(values) + extra_E)
+            mixed.append(weights_K @ value_KE + extra_E)
     return torch.stack(mixed).view(count, heads * size)
 
 
-def kernel(kind: str, query_E: Tensor, key_E: Tensor, lengthscale: float) -> Tensor:
-    """K'(q, k), unnormalised."""
+def smoothed(parts: Parts, layer: int, query_E: Tensor, key_PE: Tensor, value_PE: Tensor) -> Tensor:
+    """alpha x the prefix's values, weighted by the kernel under a normaliser of their own."""
+    assert parts.alpha_L is not None and parts.kernel is not None
+    weights_P = kernel(parts.kernel, query_E, key_PE, parts.lengthscale)
+    return parts.alpha_L[layer] * (weights_P @ value_PE) / weights_P.sum()
+
+
+def kernel(kind: str, query_E: Tensor, key_PE: Tensor, lengthscale: float) -> Tensor:
+    """K'(q, k), unnormalised, for every key."""
     if kind == "exp":
-        return torch.exp(query_E @ key_E / math.sqrt(len(key_E)))
+        return torch.exp(key_PE @ query_E / math.sqrt(len(query_E)))
     if kind == "rbf":
-        return torch.exp(-((query_E - key_E) ** 2).sum() / (2 * lengthscale**2))
+        return torch.exp(-((query_E - key_PE) ** 2).sum(-1) / (2 * lengthscale**2))
     assert kind == "polynomial"
-    return (query_E @ key_E / math.sqrt(len(key_E)) + 1) ** 2
+    return (key_PE @ query_E / math.sqrt(len(query_E)) + 1) ** 2
 
 
 def dense_head(head: dict[str, Tensor], pooled_D: Tensor) -> Tensor:

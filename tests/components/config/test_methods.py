@@ -69,4 +69,4 @@ def test_rules_across_sections_hold_at_load_time() -> None:
     )
     assert with_adapter({}, data=questions).data.task == "multiple_choice" != with_adapter({}).data.task
     both = questions | {"files": {"train": "x.jsonl"}}
-    assert "give exactly one of files, hub, installed_source, qangaroo; got files, qangaroo" in refused({}, data=both)
+    assert "give exactly one of files, hub, installed_source, needle, qangaroo; got files, qangaroo" in refused({}, data=both)
