@@ -288,15 +288,18 @@ def test_outputs_besides_the_last_hidden_state_equal_stock() -> None:
 
 
 def test_uninstall_gives_the_stock_model_back_and_plans_do_not_pile_up() -> None:
-    model = longformer()
+    def plans() -> int:
+        gc.collect()
+        return sum(type(found).__name__ == "AttentionPlan" for found in gc.get_objects())
+
+    model, before = longformer(), plans()
     methods = {name: module.forward for name, module in model.named_modules()}
     assert fast_attention_available(model) and not fast_attention_available(torch.nn.Linear(2, 2))
     install_fast_attention(model)
     attention_BS, global_BS = masks(1, 20, padding=(0,), global_rows=((0,),))
     for _ in range(3):
         model(inputs_embeds=embeddings(1, 20), attention_mask=attention_BS, global_attention_mask=global_BS)
-    gc.collect()
-    assert sum(type(found).__name__ == "AttentionPlan" for found in gc.get_objects()) == 0
+    assert plans() <= before  # graphs of other tests may hold theirs, and let go of them meanwhile
     assert takes_output_rows(model)
     uninstall_fast_attention(model)
     assert not takes_output_rows(model)
