@@ -14,7 +14,7 @@ from torch import Tensor
 
 from components.adapters import AdaptedModel, load_adapter
 from tests.components.adapters.dense_longformer import Parts
-from tests.components.adapters.test_dense import build, check_against_dense
+from tests.components.adapters.test_dense import BOTH, build, check_against_dense
 
 L, D, C, R = 2, 32, 3, 6
 HEAD = {"head.dense.weight": (D, D), "head.dense.bias": (D,), "head.out_proj.weight": (C, D), "head.out_proj.bias": (C,)}
@@ -65,18 +65,15 @@ def parts_of(leaves: dict[str, Tensor], *, length: int, released_rows: int = 0) 
     return Parts(offset=length, prefix_LPD=prefix, key_LPD=key, value_LPD=value, released_rows=released_rows)
 
 
-@pytest.mark.parametrize("attention", ["stock", "fast"])
 @pytest.mark.parametrize("reparametrised", [False, True], ids=["stored", "network"])
 @pytest.mark.parametrize("length", [4, 13])
 @pytest.mark.parametrize("method", PREFIXES)
-def test_folder_equals_the_naive_dense_reference(method: str, length: int, reparametrised: bool, attention: str, tmp_path: Path) -> None:
+def test_folder_equals_the_naive_dense_reference(method: str, length: int, reparametrised: bool, tmp_path: Path) -> None:
     shapes = shapes_of(method, length, reparametrised) | HEAD
     model = written(tmp_path, method, shapes)
     token_types = {"backbone.embeddings.token_type_embeddings.weight"}
     assert set(model.trainable_parameters()) == set(shapes) | token_types
-    if attention == "fast":
-        model.family.accelerate(model.backbone)
-    check_against_dense(model, lambda leaves: parts_of(leaves, length=length))
+    check_against_dense(model, lambda leaves: parts_of(leaves, length=length), attentions=BOTH)
 
 
 @pytest.mark.parametrize("method", ["prefix_tuning", "propagation_and_prefix_tuning"])

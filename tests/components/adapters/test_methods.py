@@ -16,7 +16,7 @@ from components.adapters import ADAPTERS, AdaptedModel, ClassificationHeadConfig
 from components.config.schema import ADAPTER_CONFIGS, TrainConfig
 from components.errors import BackboneError, ConfigError
 from tests.components.adapters.dense_longformer import Parts
-from tests.components.adapters.test_dense import build, check_against_dense, documents, randomise
+from tests.components.adapters.test_dense import BOTH, build, check_against_dense, documents, randomise
 
 ROUNDING = 1e-5
 L, D, C, H, E, BACKBONE_TYPES, P, R = 2, 32, 3, 4, 8, 32, 5, 3
@@ -95,8 +95,8 @@ def dense_parts(method: str, leaves: dict[str, Tensor], config: Any) -> Parts:
     )
 
 
-def against_dense(model: AdaptedModel) -> None:
-    check_against_dense(model, lambda leaves: dense_parts(model.adapter_config.method, leaves, model.adapter_config))
+def against_dense(model: AdaptedModel, *, attentions: tuple[str, ...] = ("stock",)) -> None:
+    check_against_dense(model, lambda leaves: dense_parts(model.adapter_config.method, leaves, model.adapter_config), attentions=attentions)
 
 
 def test_schema_table_and_suite_list_the_same_methods() -> None:
@@ -156,7 +156,6 @@ def test_other_poolings_equal_the_naive_dense_reference(method: str, pooling: st
     against_dense(large(method, "longformer", pooling=pooling))
 
 
-@pytest.mark.parametrize("attention", ["stock", "fast"])
 @pytest.mark.parametrize(
     ("method", "changes"),
     [
@@ -171,12 +170,9 @@ def test_other_poolings_equal_the_naive_dense_reference(method: str, pooling: st
         ("kernel_propagation", {"kernel": "rbf", "prefix_length": 13}),
     ],
 )
-def test_variants_equal_the_naive_dense_reference_on_both_attentions(method: str, changes: dict[str, Any], attention: str) -> None:
+def test_variants_equal_the_naive_dense_reference_on_both_attentions(method: str, changes: dict[str, Any]) -> None:
     """Windows of 8 tokens: a prefix of 13 is longer."""
-    model = large(method, "longformer", **changes)
-    if attention == "fast":
-        model.family.accelerate(model.backbone)
-    against_dense(model)
+    against_dense(large(method, "longformer", **changes), attentions=BOTH)
 
 
 @pytest.mark.parametrize("pooling", ["prefix", "cls", "mean", "last"])

@@ -32,7 +32,7 @@ from components.errors import ArtifactError, ConfigError
 from components.planning.backbone_shape import backbone_shape
 from components.planning.trained_parameters import TRAINS_TOKEN_TYPES, trainable_parameters
 from tests.components.adapters.dense_longformer import dense_longformer
-from tests.components.adapters.test_dense import build, randomise
+from tests.components.adapters.test_dense import BOTH, build, check_gradients, randomise
 from tests.components.adapters.test_methods import BACKBONE_TYPES, METHODS, PARAMETERS, D, dense_parts
 from tests.toy import make_tokenizer
 
@@ -102,43 +102,37 @@ def scale_of(values: Tensor) -> float:
 
 
 def check_against_dense(model: AdaptedModel) -> None:
+    """Scores, loss and every gradient, on the stock and then on the fast attention."""
     leaves = {name: parameter.detach().double().requires_grad_() for name, parameter in model.trainable_parameters().items()}
     expected = dense_scores(model, QUESTIONS, leaves)
-    out = model(**batch(QUESTIONS), labels=LABELS)
-    assert out.logits.shape == (3, 4)
-    for row, scores in zip(out.logits, expected, strict=True):
-        torch.testing.assert_close(row[: len(scores)].double(), scores, atol=TOLERANCE * scale_of(scores), rtol=0)
-        assert bool((row[len(scores) :] == NO_CANDIDATE).all())
     loss = torch.stack([-torch.log_softmax(scores, 0)[label] for scores, label in zip(expected, LABELS, strict=True)]).mean()
-    torch.testing.assert_close(out.loss.double(), loss, atol=TOLERANCE, rtol=1e-5)
     loss.backward()
-    out.loss.backward()
-    for name, parameter in model.trainable_parameters().items():
-        assert parameter.grad is not None and leaves[name].grad is not None, name
-        scale = scale_of(leaves[name].grad)
-        torch.testing.assert_close(parameter.grad.double() / scale, leaves[name].grad / scale, atol=TOLERANCE, rtol=0, msg=name)
+    for attention in BOTH:
+        if attention == "fast":
+            model.family.accelerate(model.backbone)
+        model.zero_grad(set_to_none=True)
+        out = model(**batch(QUESTIONS), labels=LABELS)
+        assert out.logits.shape == (3, 4)
+        for row, scores in zip(out.logits, expected, strict=True):
+            torch.testing.assert_close(row[: len(scores)].double(), scores, atol=TOLERANCE * scale_of(scores), rtol=0)
+            assert bool((row[len(scores) :] == NO_CANDIDATE).all())
+        torch.testing.assert_close(out.loss.double(), loss, atol=TOLERANCE, rtol=1e-5)
+        out.loss.backward()
+        check_gradients(model, leaves, attention)
 
 
 def test_schema_and_table_list_the_same_tasks() -> None:
     assert set(HEADS) == set(HEAD_CONFIGS) == set(get_args(Task)) == {config.task for config in HEAD_CONFIGS.values()}
 
 
-@pytest.mark.parametrize("attention", ["stock", "fast"])
 @pytest.mark.parametrize("method", [method for method in METHODS if method != "lora"])
-def test_every_method_equals_the_naive_dense_reference(method: str, attention: str) -> None:
-    model = new(method)
-    if attention == "fast":
-        model.family.accelerate(model.backbone)
-    check_against_dense(model)
+def test_every_method_equals_the_naive_dense_reference(method: str) -> None:
+    check_against_dense(new(method))
 
 
-@pytest.mark.parametrize("attention", ["stock", "fast"])
 @pytest.mark.parametrize("method", ["prefix_propagation", "prefix_tuning", "propagation_and_prefix_tuning"])
-def test_prefix_longer_than_the_window_equals_the_naive_dense_reference(method: str, attention: str) -> None:
-    model = new(method, prefix_length=13)
-    if attention == "fast":
-        model.family.accelerate(model.backbone)
-    check_against_dense(model)
+def test_prefix_longer_than_the_window_equals_the_naive_dense_reference(method: str) -> None:
+    check_against_dense(new(method, prefix_length=13))
 
 
 @pytest.mark.parametrize("method", METHODS)

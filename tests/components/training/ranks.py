@@ -27,7 +27,7 @@ def run_ranks(folder: Path, cases: list[dict[str, Any]], *, size: int) -> dict[s
         for rank, log in enumerate(logs)
     ]
     try:
-        codes = [rank.wait(timeout=400) for rank in ranks]
+        codes = [rank.wait(timeout=900) for rank in ranks]
     finally:
         for rank in ranks:
             rank.kill()
