@@ -119,7 +119,7 @@ def _measure(classifier: "Classifier", data: "PreparedData", split: Split) -> tu
         "metrics": classification_metrics(calibrated, label_ids),
         "uncalibrated": classification_metrics(softmax(logits_NC), label_ids),
         "confusion": tuple(tuple(int(count) for count in row) for row in confusion),
-        "by_length": by_document_length(calibrated, label_ids, documents.lengths),
+        "by_length": by_document_length(calibrated, label_ids, documents.tokens),
     }
     return calibrated, label_ids, figures
 
@@ -127,15 +127,17 @@ def _measure(classifier: "Classifier", data: "PreparedData", split: Split) -> tu
 def _measure_questions(classifier: "Classifier", data: "PreparedData", split: Split) -> tuple[Array, Array, dict[str, Any]]:
     """Calibrated probabilities (N, C) of the candidates, indices of the answers (N,), and the report's figures; a confusion of candidates would mean nothing."""
     from components.data.multiple_choice import NO_CANDIDATE
-    from components.evaluation import multiple_choice_metrics, softmax
+    from components.evaluation import by_document_length, multiple_choice_metrics, softmax
 
-    label_ids, logits_NC = data.splits[split].label_ids, classifier.split_logits(data.splits[split])
+    questions = data.splits[split]
+    label_ids, logits_NC = questions.label_ids, classifier.split_logits(questions)
     num_candidates = (logits_NC > NO_CANDIDATE).sum(axis=1)
     calibrated = softmax(logits_NC, temperature=classifier.temperature)
     figures = {
         "metrics": multiple_choice_metrics(calibrated, label_ids, num_candidates=num_candidates),
         "uncalibrated": multiple_choice_metrics(softmax(logits_NC), label_ids, num_candidates=num_candidates),
         "confusion": (),
+        "by_length": by_document_length(calibrated, label_ids, questions.tokens),
     }
     return calibrated, label_ids, figures
 

@@ -91,7 +91,7 @@ def finalize(
         metrics=metrics,
         calibration=calibration,
         reliability=reliability_diagram(softmax(calibrated), test_labels),
-        by_length=by_document_length(softmax(calibrated), test_labels, data.splits["test"].lengths),
+        by_length=by_document_length(softmax(calibrated), test_labels, data.splits["test"].tokens),
         trainable_parameters=trainable_parameters,
         head_parameters=head_parameters,
     )
@@ -102,7 +102,7 @@ def save_predictions(file: Path, data: PreparedData, logits: Mapping[str, Any], 
     arrays: dict[str, Any] = {"temperature": np.float64(temperature)}
     for name, logits_NC in logits.items():
         split = data.splits[name]
-        arrays |= {f"{name}_logits": logits_NC, f"{name}_label_ids": split.label_ids, f"{name}_lengths": split.lengths}
+        arrays |= {f"{name}_logits": logits_NC, f"{name}_label_ids": split.label_ids, f"{name}_lengths": split.tokens}
         arrays[f"{name}_ids"] = np.array(split.ids)
     temporary = file.with_suffix(".tmp.npz")
     np.savez_compressed(temporary, **arrays)
