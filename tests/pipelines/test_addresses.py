@@ -90,6 +90,7 @@ def test_an_address_where_nothing_listens_is_told_within_seconds() -> None:
     assert time.monotonic() - started < 5.0
 
 
+@pytest.mark.slow
 def test_a_port_that_never_answers_is_told_within_seconds() -> None:
     with socket.socket() as silent:
         silent.bind(("127.0.0.1", 0))

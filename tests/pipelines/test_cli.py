@@ -210,6 +210,7 @@ def test_relative_paths_are_read_against_the_home_that_the_cluster_names(
     assert config.backbone.name_or_path == str(home / "model")
 
 
+@pytest.mark.slow
 def test_help_and_dry_run_import_nothing_heavy() -> None:
     """The times that are promised hold because of this: 0.7 s for --help, 3 s for --dry-run, on a quiet machine."""
     program = """

@@ -14,6 +14,7 @@ from components.errors import ClusterError
 from pipelines import local, marked_processes
 
 
+@pytest.mark.slow
 def test_a_mark_finds_children_and_stop_ends_them_and_nothing_else(tmp_path: Path) -> None:
     program = "import subprocess, sys, time; subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(60)'], start_new_session=True); time.sleep(60)"
     environ = os.environ | {marked_processes.MARK: f"test-{os.getpid()}"}

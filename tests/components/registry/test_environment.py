@@ -7,6 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from components.registry import code_fingerprint, code_version, environment, run_tags
 from components.registry.environment import SOURCE_ROOT
 
@@ -29,6 +31,7 @@ def test_unknown_data_fingerprint_is_left_out():
     assert "data_fingerprint" not in run_tags(config_sha256="abc")
 
 
+@pytest.mark.slow
 def test_fingerprint_is_the_same_where_components_lies_alone(tmp_path: Path):
     # As Ray brings a package to a worker: each in a folder of its own.
     shutil.copytree(SOURCE_ROOT / "components", tmp_path / "components", ignore=shutil.ignore_patterns("__pycache__"))

@@ -55,6 +55,7 @@ def a_broken_side(settings: Mapping[str, Any], turns: Turns) -> Values:
     raise ValueError("broken on purpose")
 
 
+@pytest.mark.slow
 def test_sides_take_turns_in_processes_of_their_own(capfd: pytest.CaptureFixture[str]) -> None:
     sides = [("tests.pipelines.benchmark.test_step:a_side", {"step": step}) for step in (1.0, 5.0)]
     ours, theirs = take_turns(sides, repeats=3, warm_up=1)
