@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from components.atomic_file import atomic_file
 from components.config import TrainConfig, config_sha256
 from components.errors import ArtifactError
 
@@ -88,8 +89,6 @@ def read_record(cell: Cell, root: Path) -> CellRecord | None:
 
 def write_record(cell: Cell, root: Path, record: CellRecord) -> None:
     """Write the record, whole or not at all, with what identifies the cell for a reader."""
-    folder = cell.folder(root)
-    folder.mkdir(parents=True, exist_ok=True)
     content = {
         "cell": {"task": cell.task, "method": cell.method, "point": dict(cell.point), "seed": cell.seed},
         "config_sha256": config_sha256(cell.config),
@@ -97,9 +96,8 @@ def write_record(cell: Cell, root: Path, record: CellRecord) -> None:
         "record": asdict(record),
         "config": cell.config.model_dump(mode="json"),
     }
-    temporary = folder / f"{CELL_FILE}.tmp"
-    temporary.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
-    temporary.replace(folder / CELL_FILE)
+    with atomic_file(cell.folder(root) / CELL_FILE) as file:
+        file.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
 
 
 def read_predictions(cell: Cell, root: Path) -> dict[str, np.ndarray[Any, Any]]:

@@ -126,12 +126,12 @@ def _measure(classifier: "Classifier", data: "PreparedData", split: Split) -> tu
 
 def _measure_questions(classifier: "Classifier", data: "PreparedData", split: Split) -> tuple[Array, Array, dict[str, Any]]:
     """Calibrated probabilities (N, C) of the candidates, indices of the answers (N,), and the report's figures; a confusion of candidates would mean nothing."""
-    from components.data.multiple_choice import NO_CANDIDATE
+    from components.data.multiple_choice import candidate_counts
     from components.evaluation import by_document_length, multiple_choice_metrics, softmax
 
     questions = data.splits[split]
     label_ids, logits_NC = questions.label_ids, classifier.split_logits(questions)
-    num_candidates = (logits_NC > NO_CANDIDATE).sum(axis=1)
+    num_candidates = candidate_counts(logits_NC)
     calibrated = softmax(logits_NC, temperature=classifier.temperature)
     figures = {
         "metrics": multiple_choice_metrics(calibrated, label_ids, num_candidates=num_candidates),

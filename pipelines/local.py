@@ -20,6 +20,7 @@ from pathlib import Path
 
 from filelock import FileLock
 
+from components.atomic_file import atomic_file
 from components.errors import ClusterError
 from pipelines import marked_processes
 from pipelines.addresses import STATE_FOLDER, cluster_nodes
@@ -250,9 +251,8 @@ def _read(state_folder: Path) -> LocalCluster | None:
 
 
 def _write(state_folder: Path, cluster: LocalCluster) -> None:
-    temporary = state_folder / "cluster.json.new"
-    temporary.write_text(json.dumps(asdict(cluster), indent=2) + "\n", encoding="utf-8")
-    temporary.replace(state_folder / "cluster.json")
+    with atomic_file(state_folder / "cluster.json") as file:
+        file.write_text(json.dumps(asdict(cluster), indent=2) + "\n", encoding="utf-8")
 
 
 def _is_free(port: int) -> bool:

@@ -104,7 +104,7 @@ class Classifier:
         import torch
 
         from components.data import collate, evaluation_batches
-        from components.data.multiple_choice import NO_CANDIDATE
+        from components.data.multiple_choice import gathered_logits
 
         device = next(self.model.head.parameters()).device
         found = []
@@ -114,10 +114,7 @@ class Classifier:
             with torch.inference_mode():
                 logits_BC = self.model(**{name: tensor.to(device) for name, tensor in batch.items()}).logits
             found.append((rows, logits_BC.float().cpu().numpy()))
-        logits_NC = np.full((len(split), max(values.shape[1] for _, values in found)), NO_CANDIDATE, dtype=np.float32)
-        for rows, values in found:
-            logits_NC[rows, : values.shape[1]] = values
-        return logits_NC
+        return gathered_logits(found, len(split))
 
 
 def default_cache_path() -> Path:

@@ -7,7 +7,7 @@ import torch
 
 from components.config.schema import Task, TrainingConfig
 from components.data.batching import collate, evaluation_batches
-from components.data.multiple_choice import NO_CANDIDATE
+from components.data.multiple_choice import candidate_counts, gathered_logits
 from components.data.prepared import TokenizedSplit
 from components.evaluation import classification_metrics, multiple_choice_metrics, softmax
 from components.training.world import World
@@ -35,24 +35,15 @@ def split_logits(model: Any, split: TokenizedSplit, rows: Array, *, config: Trai
                 own.append((chosen, logits_BC.float().cpu().numpy()))
     model.train()
     parts = [part for rank_parts in world.gather(own) for part in rank_parts]
-    logits = np.full((len(rows), max(values.shape[1] for _, values in parts)), NO_CANDIDATE, dtype=np.float32)
-    for chosen, values in parts:
-        logits[chosen, : values.shape[1]] = values
-    return logits
+    return gathered_logits(parts, len(rows))
 
 
 def metrics_of(logits: Array, label_ids: Array, *, prefix: str, task: Task = "classification") -> dict[str, float]:
     """All metrics of the task, each named `<prefix>/<metric>`."""
     probabilities = softmax(logits)
     found = (
-        multiple_choice_metrics(probabilities, label_ids, num_candidates=candidates_of(logits))
+        multiple_choice_metrics(probabilities, label_ids, num_candidates=candidate_counts(logits))
         if task == "multiple_choice"
         else classification_metrics(probabilities, label_ids)
     )
     return {f"{prefix}/{name}": value for name, value in found.items()}
-
-
-def candidates_of(logits: Array) -> Array:
-    """Number of candidates (N,) of each question."""
-    counts: Array = (logits > NO_CANDIDATE / 100).sum(axis=1)
-    return counts

@@ -10,6 +10,7 @@ import numpy as np
 
 from components.adapters import write_artifact
 from components.adapters.artifact import CALIBRATION_FILE, describe_backbone
+from components.atomic_file import atomic_file
 from components.config import TrainConfig, config_sha256, resolved
 from components.config.loading import set_path, validate
 from components.data.prepared import PreparedData
@@ -104,9 +105,8 @@ def save_predictions(file: Path, data: PreparedData, logits: Mapping[str, Any], 
         split = data.splits[name]
         arrays |= {f"{name}_logits": logits_NC, f"{name}_label_ids": split.label_ids, f"{name}_lengths": split.tokens}
         arrays[f"{name}_ids"] = np.array(split.ids)
-    temporary = file.with_suffix(".tmp.npz")
-    np.savez_compressed(temporary, **arrays)
-    temporary.replace(file)
+    with atomic_file(file) as unfinished:
+        np.savez_compressed(unfinished, **arrays)
 
 
 def _with_plain_prefix(config: TrainConfig) -> TrainConfig:

@@ -9,6 +9,7 @@ import time
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
+from components.atomic_file import atomic_file
 from components.errors import ConfigError
 
 
@@ -23,10 +24,8 @@ class SearchFolder:
     state: str = "running"
 
     def save(self) -> None:
-        file = Path(self.path) / "search.json"
-        temporary = file.with_suffix(".tmp")
-        temporary.write_text(json.dumps(asdict(self), indent=2) + "\n", encoding="utf-8")
-        temporary.replace(file)
+        with atomic_file(Path(self.path) / "search.json") as file:
+            file.write_text(json.dumps(asdict(self), indent=2) + "\n", encoding="utf-8")
 
     def with_run(self, run_id: str) -> "SearchFolder":
         return replace(self, search_run_id=run_id, state="running")

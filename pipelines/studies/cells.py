@@ -5,11 +5,12 @@ A cell is taken from its file only where it was measured under the same settings
 
 import hashlib
 import json
-import os
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
+
+from components.atomic_file import atomic_file
 
 Cell = dict[str, Any]
 
@@ -31,7 +32,8 @@ class Cells:
             started = time.monotonic()
             values = dict(measure())
             stored = {"key": key, "seconds": round(time.monotonic() - started, 1), "values": values}
-            _write(path, stored)
+            with atomic_file(path) as file:
+                file.write_text(json.dumps(stored, allow_nan=False) + "\n", encoding="utf-8")
         self.used[name] = stored["seconds"]
         values = stored["values"]
         assert isinstance(values, dict)
@@ -48,10 +50,3 @@ def _read(path: Path) -> Cell | None:
         return None
     content: Cell = json.loads(path.read_text(encoding="utf-8"))
     return content
-
-
-def _write(path: Path, content: Mapping[str, Any]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_suffix(".unfinished")
-    unfinished.write_text(json.dumps(content, allow_nan=False) + "\n", encoding="utf-8")
-    os.replace(unfinished, path)

@@ -36,6 +36,34 @@ def documents(pad: int, lengths: tuple[int, ...] = LENGTHS) -> tuple[list[list[i
     return texts, ids, mask
 
 
+def left_padded(texts: list[list[int]], pad: int) -> tuple[Tensor, Tensor]:
+    """Token ids and mask with the padding before the text."""
+    width = max(len(text) for text in texts)
+    ids = torch.tensor([[pad] * (width - len(text)) + text for text in texts])
+    mask = torch.tensor([[0] * (width - len(text)) + [1] * len(text) for text in texts])
+    return ids, mask
+
+
+def without_and_with_checkpointing(make: Callable[[], AdaptedModel]) -> list[AdaptedModel]:
+    """Two models made alike, after one backward pass each: the second recomputed its layers."""
+    models = []
+    for checkpointing in (False, True):
+        model = make().train()
+        models.append(model)
+        if checkpointing:
+            model.backbone.activation_checkpointing_enable(activation_checkpointing_kwargs={"use_reentrant": False})
+        _, ids, mask = documents(model.backbone.config.pad_token_id)
+        model(ids, mask, torch.tensor([0, 2])).loss.backward()
+    return models
+
+
+def check_same_gradients(models: list[AdaptedModel], *, rtol: float) -> None:
+    """The second model's gradients are the first one's."""
+    found = models[1].trainable_parameters()
+    for name, parameter in models[0].trainable_parameters().items():
+        torch.testing.assert_close(found[name].grad, parameter.grad, atol=1e-7, rtol=rtol, msg=name)
+
+
 def randomise(model: AdaptedModel, *, only: str = "") -> None:
     """Large values in the trained tensors (whose names start with `only`), so that nothing agrees because it is near zero."""
     draw = torch.Generator().manual_seed(5)

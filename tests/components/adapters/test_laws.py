@@ -10,7 +10,14 @@ from transformers import BertConfig, BertModel
 from components.adapters import AdaptedModel, ClassificationHeadConfig, PrefixPropagationConfig, adapt, classify
 from components.adapters.head import pool
 from components.errors import BackboneError
-from tests.components.adapters.test_dense import build, documents, randomise
+from tests.components.adapters.test_dense import (
+    build,
+    check_same_gradients,
+    documents,
+    left_padded,
+    randomise,
+    without_and_with_checkpointing,
+)
 from tests.conftest import build_tiny_decoder, build_tiny_longformer
 from tests.toy import make_tokenizer
 
@@ -48,9 +55,7 @@ def test_padded_equals_unpadded_and_batch_equals_single(kind: str, pooling: Any)
 def test_left_padded_equals_right_padded(kind: str) -> None:
     model = adapted(kind, "cls" if kind == "longformer" else "last")
     texts, ids, mask = documents(model.backbone.config.pad_token_id)
-    left_ids, left_mask = torch.full_like(ids, model.backbone.config.pad_token_id), torch.zeros_like(mask)
-    for row, text in enumerate(texts):
-        left_ids[row, -len(text) :], left_mask[row, -len(text) :] = torch.tensor(text), 1
+    left_ids, left_mask = left_padded(texts, model.backbone.config.pad_token_id)
     with torch.no_grad():
         torch.testing.assert_close(model(left_ids, left_mask).logits, model(ids, mask).logits, atol=ROUNDING, rtol=0)
 
@@ -68,16 +73,7 @@ def test_prefix_rows_of_a_decoder_do_not_depend_on_the_text(kind: str) -> None:
 
 @pytest.mark.parametrize("kind", BACKBONES)
 def test_gradient_checkpointing_changes_nothing(kind: str) -> None:
-    gradients = []
-    for checkpointing in (False, True):
-        model = adapted(kind).train()
-        if checkpointing:
-            model.backbone.activation_checkpointing_enable(activation_checkpointing_kwargs={"use_reentrant": False})
-        _, ids, mask = documents(model.backbone.config.pad_token_id)
-        model(ids, mask, torch.tensor([0, 2])).loss.backward()
-        gradients.append({name: parameter.grad for name, parameter in model.trainable_parameters().items()})
-    for name, gradient in gradients[0].items():
-        torch.testing.assert_close(gradients[1][name], gradient, atol=1e-7, rtol=1e-6, msg=name)
+    check_same_gradients(without_and_with_checkpointing(lambda: adapted(kind)), rtol=1e-6)
 
 
 def test_models_that_share_a_backbone_do_not_disturb_each_other() -> None:

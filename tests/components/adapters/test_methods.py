@@ -16,7 +16,16 @@ from components.adapters import ADAPTERS, AdaptedModel, ClassificationHeadConfig
 from components.config.schema import ADAPTER_CONFIGS, TrainConfig
 from components.errors import BackboneError, ConfigError
 from tests.components.adapters.dense_longformer import Parts
-from tests.components.adapters.test_dense import BOTH, build, check_against_dense, documents, randomise
+from tests.components.adapters.test_dense import (
+    BOTH,
+    build,
+    check_against_dense,
+    check_same_gradients,
+    documents,
+    left_padded,
+    randomise,
+    without_and_with_checkpointing,
+)
 
 ROUNDING = 1e-5
 L, D, C, H, E, BACKBONE_TYPES, P, R = 2, 32, 3, 4, 8, 32, 5, 3
@@ -223,27 +232,16 @@ def test_saved_and_loaded_equals_live_bit_for_bit(method: str, kind: str, tmp_pa
 @pytest.mark.parametrize(("method", "kind"), [pair for pair in PAIRS if pair[1] != "llama"])
 def test_gradient_checkpointing_changes_nothing(method: str, kind: str) -> None:
     """The hooks inside layers are gone when the backward pass recomputes them, and are set again for that."""
-    gradients = []
-    for checkpointing in (False, True):
-        model = large(method, kind).train()
-        if checkpointing:
-            model.backbone.activation_checkpointing_enable(activation_checkpointing_kwargs={"use_reentrant": False})
-        _, ids, mask = documents(model.backbone.config.pad_token_id)
-        loss = model(ids, mask, torch.tensor([0, 2])).loss
-        loss.backward()
-        gradients.append({name: parameter.grad for name, parameter in model.trainable_parameters().items()})
-        assert all(not layer._forward_pre_hooks for layer in model.family.layers(model.backbone))
-    for name, gradient in gradients[0].items():
-        torch.testing.assert_close(gradients[1][name], gradient, atol=1e-7, rtol=1e-5, msg=name)
+    models = without_and_with_checkpointing(lambda: large(method, kind))
+    assert all(not layer._forward_pre_hooks for model in models for layer in model.family.layers(model.backbone))
+    check_same_gradients(models, rtol=1e-5)
 
 
 @pytest.mark.parametrize(("method", "kind"), [pair for pair in PAIRS if pair[1] != "llama"])
 def test_padding_changes_nothing(method: str, kind: str) -> None:
     model = large(method, kind).eval()
     texts, ids, mask = documents(model.backbone.config.pad_token_id)
-    left_ids, left_mask = torch.full_like(ids, model.backbone.config.pad_token_id), torch.zeros_like(mask)
-    for row, text in enumerate(texts):
-        left_ids[row, -len(text) :], left_mask[row, -len(text) :] = torch.tensor(text), 1
+    left_ids, left_mask = left_padded(texts, model.backbone.config.pad_token_id)
     with torch.no_grad():
         single = torch.cat([model(torch.tensor([text])).logits for text in texts])
         torch.testing.assert_close(model(ids, mask).logits, single, atol=ROUNDING, rtol=1e-5)

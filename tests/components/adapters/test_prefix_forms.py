@@ -25,7 +25,15 @@ from components.errors import ArtifactError, ConfigError
 from components.planning.backbone_shape import backbone_shape
 from components.planning.trained_parameters import trainable_parameters
 from tests.components.adapters.dense_longformer import Parts
-from tests.components.adapters.test_dense import build, check_against_dense, documents, randomise
+from tests.components.adapters.test_dense import (
+    build,
+    check_against_dense,
+    check_same_gradients,
+    documents,
+    left_padded,
+    randomise,
+    without_and_with_checkpointing,
+)
 from tests.components.adapters.test_methods import HEAD, TRAINED_WITH_PREFIX, C, D, L, P, answers
 
 ROUNDING = 1e-5
@@ -96,9 +104,7 @@ def test_padding_on_either_side_changes_nothing(form: str, kind: str) -> None:
     model = new(form, kind).eval()
     pad = model.backbone.config.pad_token_id
     texts, ids, mask = documents(pad)
-    left_ids, left_mask = torch.full_like(ids, pad), torch.zeros_like(mask)
-    for row, text in enumerate(texts):
-        left_ids[row, -len(text) :], left_mask[row, -len(text) :] = torch.tensor(text), 1
+    left_ids, left_mask = left_padded(texts, pad)
     with torch.no_grad():
         single = torch.cat([model(torch.tensor([text])).logits for text in texts])
         torch.testing.assert_close(model(ids, mask).logits, single, atol=ROUNDING, rtol=1e-5)
@@ -107,16 +113,7 @@ def test_padding_on_either_side_changes_nothing(form: str, kind: str) -> None:
 
 @pytest.mark.parametrize(("form", "kind"), [pair for pair in PAIRS if pair[1] != "llama"])
 def test_gradient_checkpointing_changes_nothing(form: str, kind: str) -> None:
-    gradients = []
-    for checkpointing in (False, True):
-        model = new(form, kind).train()
-        if checkpointing:
-            model.backbone.activation_checkpointing_enable(activation_checkpointing_kwargs={"use_reentrant": False})
-        _, ids, mask = documents(model.backbone.config.pad_token_id)
-        model(ids, mask, torch.tensor([0, 2])).loss.backward()
-        gradients.append({name: parameter.grad for name, parameter in model.trainable_parameters().items()})
-    for name, gradient in gradients[0].items():
-        torch.testing.assert_close(gradients[1][name], gradient, atol=1e-7, rtol=1e-5, msg=name)
+    check_same_gradients(without_and_with_checkpointing(lambda: new(form, kind)), rtol=1e-5)
 
 
 @pytest.mark.parametrize(("form", "kind"), [pair for pair in PAIRS if pair[1] != "llama"])
