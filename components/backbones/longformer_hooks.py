@@ -77,11 +77,12 @@ def released_indexing(count: int) -> Change:
     def change(module: Any, hidden_BSD: Tensor, mask_BS: Tensor, output_BSD: Tensor) -> Tensor:
         length = hidden_BSD.shape[1]
         first_text_B = length - 1 - (mask_BS > 0).flip(1).long().argmax(dim=1)
-        rows_BR = (first_text_B[:, None] + torch.arange(1, count + 1, device=hidden_BSD.device)).clamp(max=length - 1)
-        index_BRD = rows_BR[..., None].expand(-1, -1, hidden_BSD.shape[-1])
+        rows_BR = first_text_B[:, None] + torch.arange(1, count + 1, device=hidden_BSD.device)
+        # Beyond the last row they begin again at the first, each row once (a row named twice would count its gradient twice), and keep what they have.
+        index_BRD = (rows_BR % length)[..., None].expand(-1, -1, hidden_BSD.shape[-1])
         query_BRHE = by_head(module, module.query_global(hidden_BSD.gather(1, index_BRD)))
-        mixed_BRD = global_path(module, query_BRHE, hidden_BSD, mask_BS)
-        return output_BSD.scatter(1, index_BRD, mixed_BRD.to(output_BSD.dtype))
+        mixed_BRD = global_path(module, query_BRHE, hidden_BSD, mask_BS).to(output_BSD.dtype)
+        return output_BSD.scatter(1, index_BRD, mixed_BRD.where((rows_BR < length)[..., None], output_BSD.gather(1, index_BRD)))
 
     return change
 

@@ -184,6 +184,13 @@ def test_variants_equal_the_naive_dense_reference_on_both_attentions(method: str
     against_dense(large(method, "longformer", **changes), attentions=BOTH)
 
 
+@pytest.mark.parametrize("method", ["prefix_tuning", "propagation_and_prefix_tuning"])
+def test_released_indexing_takes_each_row_of_a_short_document_once(method: str) -> None:
+    """16 rows are two whole windows: no padding row stands after the longer document to take what is beyond its end."""
+    model = large(method, "longformer", released_indexing=True, prefix_length=13)
+    check_against_dense(model, lambda leaves: dense_parts(method, leaves, model.adapter_config), lengths=(3, 2))
+
+
 @pytest.mark.parametrize("pooling", ["prefix", "cls", "mean", "last"])
 @pytest.mark.parametrize("method", METHODS)
 def test_fast_attention_equals_stock_attention(method: str, pooling: str) -> None:
