@@ -79,7 +79,7 @@ def length_bucket(probabilities_NC: Floats, label_ids_N: Integers, lengths_N: In
     right, total = int(correct_N.sum()), len(label_ids_N)
     accuracy_low, accuracy_high = accuracy_interval(right, total)
     nll_low, nll_high = mean_interval(nll_N)
-    ece_low, ece_high = bootstrap_interval(lambda rows: ece(confidence_N[rows], correct_N[rows]), total)
+    ece_low, ece_high = bootstrap_interval(lambda rows: ece(confidence_N[rows], correct_N[rows]), total, least=0.0)
     return LengthBucket(
         shortest=int(lengths_N.min()),
         longest=int(lengths_N.max()),

@@ -13,12 +13,12 @@ from components.evaluation.significance import (
     BootstrapDifference,
     Interval,
     McNemar,
-    bootstrap_interval,
     holm,
     mcnemar,
-    mean_interval,
     paired_bootstrap,
+    score_interval,
     seed_averaged_correct,
+    seed_interval,
 )
 
 SCORES = (
@@ -143,10 +143,10 @@ def compare_results(
 
 def _row(result: MethodResult, documents: TaskDocuments, *, level: float, resamples: int) -> Row:
     seeds = result.seeds
-    scores = {name: mean_interval([seed.scores[name] for seed in seeds], level=level) for name in SCORES} if seeds else {}
+    scores = {name: seed_interval([seed.scores[name] for seed in seeds], level=level) for name in SCORES} if seeds else {}
     probabilities = [seed.probabilities_NC for seed in seeds]
     intervals = {
-        name: bootstrap_interval(STATISTICS[name], probabilities, documents.label_ids_N, resamples=resamples, level=level)
+        name: score_interval(STATISTICS[name], probabilities, documents.label_ids_N, resamples=resamples, level=level)
         for name in COMPARED
         if seeds
     }

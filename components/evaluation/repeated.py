@@ -72,7 +72,7 @@ class RepeatedAnswers:
         value = self.measure(name)
         if name == "accuracy":
             return Estimate(value, *accuracy_interval(round(value * self.num_documents), self.num_documents))
-        return Estimate(value, *bootstrap_interval(self._statistic(name), self.num_documents))
+        return Estimate(value, *bootstrap_interval(self._statistic(name), self.num_documents, least=0.0))
 
     def ece_if_calibrated(self) -> float:
         """What ECE as many honest answers with these confidences would show."""

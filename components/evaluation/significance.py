@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from scipy import stats
 
+from components.evaluation.bootstrap import interval_around
 from components.evaluation.calibration import Floats, Integers, equal_width_bins, top_class
 from components.evaluation.metrics import SMALLEST_PROBABILITY
 
@@ -28,7 +29,7 @@ class Interval:
     count: int
 
 
-def mean_interval(values: Sequence[float], *, level: float = 0.95) -> Interval:
+def seed_interval(values: Sequence[float], *, level: float = 0.95) -> Interval:
     """Mean and Student's t interval of independent values, here one per seed. Raises ValueError without values."""
     if not values:
         raise ValueError("a mean needs at least one value")
@@ -124,7 +125,7 @@ def paired_bootstrap(
     """Compare two methods on the same documents: both are scored on every resample, averaged over their seeds (Efron and Tibshirani 1993, chapters 13 and 16).
 
     `first_SNC`, `second_SNC`: probabilities (N, C) of each seed. The p-value is the share of resampled differences, moved to mean zero, that are at least as large as the one seen; counted
-    with the sample itself, it is never 0. It speaks for these seeds: how much another seed would change is in `mean_interval`. Raises ValueError where the documents do not match.
+    with the sample itself, it is never 0. It speaks for these seeds: how much another seed would change is in `seed_interval`. Raises ValueError where the documents do not match.
     """
     for probabilities_NC in (*first_SNC, *second_SNC):
         if len(probabilities_NC) != len(labels_N):
@@ -132,13 +133,13 @@ def paired_bootstrap(
     counts_RN, once_1N = resample(len(labels_N), resamples=resamples, seed=seed), np.ones((1, len(labels_N)))
     difference = float((seed_mean(statistic, first_SNC, labels_N, once_1N) - seed_mean(statistic, second_SNC, labels_N, once_1N))[0])
     differences_R = seed_mean(statistic, first_SNC, labels_N, counts_RN) - seed_mean(statistic, second_SNC, labels_N, counts_RN)
-    low, high = _interval(differences_R, difference, level)
+    low, high = interval_around(difference, differences_R, level=level)
     tolerance = 1e-12  # equal sums of floats may differ in their last bits
     as_large = np.abs(differences_R - differences_R.mean()) >= abs(difference) - tolerance
     return BootstrapDifference(difference, low, high, float((as_large.sum() + 1) / (resamples + 1)))
 
 
-def bootstrap_interval(
+def score_interval(
     statistic: Statistic,
     probabilities_SNC: Sequence[Floats],
     labels_N: Integers,
@@ -150,13 +151,8 @@ def bootstrap_interval(
     """Percentile interval over resampled documents of one method's score, averaged over its seeds: what another test set of this size could show."""
     once_1N = np.ones((1, len(labels_N)))
     scores_R = seed_mean(statistic, probabilities_SNC, labels_N, resample(len(labels_N), resamples=resamples, seed=seed))
-    return _interval(scores_R, float(seed_mean(statistic, probabilities_SNC, labels_N, once_1N)[0]), level)
-
-
-def _interval(values_R: Floats, estimate: float, level: float) -> tuple[float, float]:
-    """Percentiles of resampled values, moved so that their mean is the estimate: a resample repeats documents, which raises its ECE above that of the sample."""
-    low, high = np.quantile(values_R, [0.5 - level / 2, 0.5 + level / 2]) + (estimate - values_R.mean())
-    return float(low), float(high)
+    estimate = float(seed_mean(statistic, probabilities_SNC, labels_N, once_1N)[0])
+    return interval_around(estimate, scores_R, level=level, least=0.0)
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ from components.evaluation import (
     accuracy_interval,
     bootstrap_interval,
     by_document_length,
+    ece,
     ece_if_calibrated,
     mean_interval,
     plot_by_length,
@@ -90,6 +91,13 @@ def test_bootstrap_interval_of_a_mean_is_close_to_the_normal_one_and_determinist
     assert bootstrap_interval(lambda rows: 3.0, 5) == (3.0, 3.0)
     with pytest.raises(ValueError, match="at least one"):
         bootstrap_interval(lambda rows: 0.0, 0)
+
+
+def test_bootstrap_interval_of_an_ece_holds_the_estimate_and_is_not_negative():
+    """Honest answers of few documents: nearly every resample has a larger ECE than the sample."""
+    confidences, correct = np.full(40, 0.5), np.arange(40) % 2 == 0
+    low, high = bootstrap_interval(lambda rows: ece(confidences[rows], correct[rows]), 40, least=0.0)
+    assert ece(confidences, correct) == 0.0 == low < high
 
 
 def test_the_plot_has_one_panel_per_measure_and_names_the_buckets():

@@ -7,13 +7,13 @@ from scipy import stats
 from components.evaluation import classification_metrics
 from components.evaluation.significance import (
     STATISTICS,
-    bootstrap_interval,
     holm,
     mcnemar,
-    mean_interval,
     paired_bootstrap,
     resample,
+    score_interval,
     seed_averaged_correct,
+    seed_interval,
 )
 
 
@@ -27,26 +27,26 @@ def answers(count: int, classes: int, *, seed: int, skill: float) -> tuple[np.nd
     return exponent / exponent.sum(axis=1, keepdims=True), labels
 
 
-def test_mean_interval_of_a_worked_example() -> None:
+def test_seed_interval_of_a_worked_example() -> None:
     # mean 0.8, s = 0.02, t(0.975, 2) = 4.302653, half = 4.302653 * 0.02 / sqrt(3)
-    found = mean_interval([0.78, 0.80, 0.82])
+    found = seed_interval([0.78, 0.80, 0.82])
     assert found.mean == pytest.approx(0.8)
     assert found.low is not None and found.high is not None
     assert found.high - found.mean == pytest.approx(4.302653 * 0.02 / 3**0.5, abs=1e-6)
     assert found.mean - found.low == pytest.approx(found.high - found.mean)
 
 
-def test_mean_interval_equals_scipys() -> None:
+def test_seed_interval_equals_scipys() -> None:
     values = [0.61, 0.65, 0.58, 0.70, 0.66]
     low, high = stats.t.interval(0.9, len(values) - 1, loc=np.mean(values), scale=stats.sem(values))
-    found = mean_interval(values, level=0.9)
+    found = seed_interval(values, level=0.9)
     assert (found.low, found.high) == (pytest.approx(low), pytest.approx(high))
 
 
 def test_one_seed_has_no_interval() -> None:
-    assert (mean_interval([0.5]).low, mean_interval([0.5]).high) == (None, None)
+    assert (seed_interval([0.5]).low, seed_interval([0.5]).high) == (None, None)
     with pytest.raises(ValueError, match="at least one"):
-        mean_interval([])
+        seed_interval([])
 
 
 @pytest.mark.parametrize("name", sorted(STATISTICS))
@@ -129,10 +129,10 @@ def test_bootstrap_p_values_of_equal_methods_are_spread_evenly() -> None:
     assert 3 <= small <= 19  # 99.8% of the binomial(100, 0.1)
 
 
-def test_bootstrap_interval_of_accuracy_is_near_the_binomial_one() -> None:
+def test_score_interval_of_accuracy_is_near_the_binomial_one() -> None:
     probabilities, labels = answers(300, 2, seed=1, skill=1.5)
     accuracy = (probabilities.argmax(axis=1) == labels).mean()
-    low, high = bootstrap_interval(STATISTICS["accuracy"], [probabilities], labels)
+    low, high = score_interval(STATISTICS["accuracy"], [probabilities], labels)
     half = 1.96 * (accuracy * (1 - accuracy) / 300) ** 0.5
     assert (low, high) == (pytest.approx(accuracy - half, abs=0.007), pytest.approx(accuracy + half, abs=0.007))
 
