@@ -41,7 +41,8 @@ class _BandedAttention(torch.autograd.Function):
         num_heads: int,
         dropout: float,
     ) -> Tensor:
-        query_BSD, key_BSD, value_BSD = query_BSD.contiguous(), key_BSD.contiguous(), value_BSD.contiguous()
+        given = query_BSD.contiguous(), key_BSD.contiguous(), value_BSD.contiguous()
+        query_BSD, key_BSD, value_BSD = (tensor.to(product_dtype(tensor)) for tensor in given)
         seed = int(torch.randint(2**62, ())) if dropout > 0 else 0
         output_BSD = torch.zeros_like(query_BSD)
         lse_BHS = query_BSD.new_full((len(query_BSD), num_heads, query_BSD.shape[1]), math.inf, dtype=softmax_dtype(query_BSD.dtype))
@@ -50,15 +51,19 @@ class _BandedAttention(torch.autograd.Function):
             for index, example in enumerate(plan.examples):
                 query, key, value, output = (_heads(tensor[index], num_heads) for tensor in (query_BSD, key_BSD, value_BSD, output_BSD))
                 _attend(query, key, value, example, drop=drop, output_HSE=output, lse_HS=lse_BHS[index])
+        output_BSD = output_BSD.to(given[0].dtype)
         output_BSD[plan.global_places] = global_output_ND.to(output_BSD.dtype)
-        ctx.save_for_backward(query_BSD, key_BSD, value_BSD, output_BSD, lse_BHS)
+        ctx.save_for_backward(*given, output_BSD, lse_BHS)
         ctx.plan, ctx.num_heads, ctx.dropout, ctx.seed = plan, num_heads, dropout, seed
         return output_BSD
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        query_BSD, key_BSD, value_BSD, output_BSD, lse_BHS = ctx.saved_tensors
-        grad_BSD, num_heads = grads[0].contiguous(), ctx.num_heads
+        *saved_tensors, lse_BHS = ctx.saved_tensors
+        dtype, num_heads = saved_tensors[0].dtype, ctx.num_heads
+        query_BSD, key_BSD, value_BSD, output_BSD, grad_BSD = (
+            tensor.to(product_dtype(tensor)) for tensor in (*saved_tensors, grads[0].contiguous())
+        )
         results = tuple(torch.zeros_like(tensor) for tensor in (query_BSD, key_BSD, value_BSD))
         with torch.autocast(grad_BSD.device.type, enabled=False):
             drop = _Dropout(ctx.dropout, ctx.seed, grad_BSD.device)
@@ -73,7 +78,7 @@ class _BandedAttention(torch.autograd.Function):
             scale = _scale(query)
             results[0].mul_(scale)
             results[1].mul_(scale)
-        return *results, grad_BSD[ctx.plan.global_places], None, None, None
+        return *(result.to(dtype) for result in results), grads[0][ctx.plan.global_places], None, None, None
 
 
 def _attend(
@@ -201,6 +206,11 @@ LOG2_E = math.log2(math.e)
 def softmax_dtype(dtype: torch.dtype) -> torch.dtype:
     """The dtype in which softmax is computed: float32 for bf16 and fp16, as in the stock implementation."""
     return torch.float32 if dtype in (torch.bfloat16, torch.float16) else dtype
+
+
+def product_dtype(tensor: Tensor) -> torch.dtype:
+    """The dtype of attention's matrix products: the tensor's own, but float32 on a CPU, where converting the scores of bf16 products costs more than the products save."""
+    return softmax_dtype(tensor.dtype) if tensor.device.type == "cpu" else tensor.dtype
 
 
 def _heads(tensor_SD: Tensor, num_heads: int) -> Tensor:
