@@ -119,7 +119,7 @@ def submit(
     as_json: Json = False,
 ) -> None:
     """Run a search on the Ray cluster as a job: the same program, by `ray job submit`."""
-    again = invocation.again(f"submit {workflow}", experiment, "", overrides)
+    again = invocation.again(f"submit {workflow}", experiment, "--resume" if resume else "", overrides)
     with command(as_json=as_json, resume=f"{again} (follows the job, which still runs; end it with: ray job stop)") as terminal:
         config = invocation.load(experiment, overrides)
         if dry_run:

@@ -91,10 +91,22 @@ class _Compare:
         try:
             if done < size:
                 self._run_cells(ray_address)
+            self._warn_of_other_code()
+            return self._report(data, output, seconds=time.monotonic() - started)
         except KeyboardInterrupt:
             self.log.finish(self.run_id, "interrupted", "interrupted; the same command continues")
             raise
-        return self._report(data, output, seconds=time.monotonic() - started)
+        except BaseException as error:
+            self.log.finish(self.run_id, "failed", f"{type(error).__name__}: {error}")
+            raise
+
+    def _warn_of_other_code(self) -> None:
+        others = sum(record.code_fingerprint != code_fingerprint() for record in self.schedule.records.values())
+        if others:
+            self.announce(
+                f"{others} of {len(self.schedule.records)} cells were trained by other code than the present one (code_fingerprint in cell.json). "
+                f"To train them again, remove '{self.root / 'cells'}' or their folders in it."
+            )
 
     def _start_run(self, data: Mapping[str, Any]) -> str:
         """The unfinished run of the same comparison on the same documents, else a new one."""
@@ -179,9 +191,11 @@ class _Compare:
 
     def _cell_run(self, cell: Cell) -> str:
         """The cell's own run below the comparison's; the same one again after an interruption."""
-        params = {"task": cell.task, "method": cell.method, "seed": cell.seed, "searching": not cell.final} | dict(cell.point)
+        params = {"task": cell.task, "method": cell.method, "seed": cell.seed} | dict(cell.point)
         if cell.key not in self.cell_runs:
-            tags = run_tags(config_sha256=config_sha256(cell.config), data_fingerprint=cell.data_fingerprint)
+            # A tag and no param: a search training that is evaluated later becomes a final one, and MLflow keeps a param's first value.
+            part = {"comparison_part": "seeds" if cell.final else "search"}
+            tags = run_tags(config_sha256=config_sha256(cell.config), data_fingerprint=cell.data_fingerprint) | part
             name = f"{cell.task}-{cell.method}-{cell.key[:8]}"
             self.cell_runs[cell.key] = self.log.start_trial(self.run_id, trial_name=name, params=params, tags=tags)
         return self.cell_runs[cell.key]
@@ -209,6 +223,7 @@ class _Compare:
         facts = environment() | {
             "seconds_of_this_call": seconds,
             "cells_of_this_call": self.ran,
+            "code_fingerprints": sorted({record.code_fingerprint for record in self.schedule.records.values()}),
             "training_seconds_of_all_cells": sum(record.seconds for record in self.schedule.records.values()),
             "run_id": self.run_id,
             "data_fingerprints": {task: prepared.fingerprint for task, prepared in data.items()},
@@ -250,6 +265,7 @@ def cell_record(result: Any, before: CellRecord | None) -> CellRecord:
         tokens_per_second=progress["tokens"] / progress["seconds"] if progress["seconds"] else 0.0,
         trainable_parameters=result.trained["trainable_parameters"],
         peak_memory_bytes=result.trained["peak_memory_bytes"],
+        code_fingerprint=code_fingerprint(),
         final=result.finalized,
     )
 

@@ -1,7 +1,8 @@
 """What a comparison leaves on disk, cell by cell: the state that the same command goes on from.
 
-<storage>/<comparison>/cells/<task>/<method>/<key>/: cell.json, predictions.npz, checkpoint/, adapter/. The key is made of the training's settings and the documents' fingerprint, so that a changed setting
-touches its own cells only, and a search training whose settings a final one shares is not run twice.
+<storage>/<comparison>/cells/<task>/<method>/<key>/: cell.json, predictions.npz, checkpoint/, adapter/. The key is made of the training's settings, the documents of a step (which the number of
+workers changes) and the documents' fingerprint, so that a changed setting touches its own cells only, and a search training whose settings a final one shares is not run twice. The code is no part of
+it: hours of training outlive a changed message. Each record names its code, and a comparison of different codes says so.
 """
 
 import hashlib
@@ -31,12 +32,13 @@ class Cell:
     seed: int
     final: bool
     config: TrainConfig
+    train_batch_size: int
     data_fingerprint: str
     data_folder: str
 
     @cached_property
     def key(self) -> str:
-        return hashlib.sha256(f"{config_sha256(self.config)} {self.data_fingerprint}".encode()).hexdigest()[:16]
+        return hashlib.sha256(f"{config_sha256(self.config)} {self.train_batch_size} {self.data_fingerprint}".encode()).hexdigest()[:16]
 
     @property
     def name(self) -> str:
@@ -51,7 +53,7 @@ class Cell:
 class CellRecord:
     """What is known of a cell. `outcome`: completed, diverged or failed (a failed one is tried again by the next run); `final`: its evaluation on test documents, where there was one.
 
-    `best_metrics`: of its best evaluation on validation documents; `seconds`: training with its evaluations.
+    `best_metrics`: of its best evaluation on validation documents; `seconds`: training with its evaluations; `code_fingerprint`: of the code that trained it.
     """
 
     outcome: str
@@ -64,6 +66,7 @@ class CellRecord:
     tokens_per_second: float = 0.0
     trainable_parameters: int | None = None
     peak_memory_bytes: int | None = None
+    code_fingerprint: str = ""
     final: Mapping[str, Any] | None = None
 
     @property

@@ -12,15 +12,19 @@ from components.planning.backbone_shape import backbone_shape
 from components.planning.trained_parameters import trainable_parameters
 from pipelines.compare import check_comparison_feasible, first_config, prepare_tasks
 
+UNKNOWN_LABELS = 2
+"""Classes that parameters are counted for while the documents are not read."""
+
 
 @dataclass(frozen=True)
 class MethodPlan:
-    """One method on one task. Tokens are those of one training and of its evaluations, None where the documents are not read yet; `parameters`: (least, most) over its points."""
+    """One method on one task. Tokens are those of one training and of its evaluations, None where the documents are not read yet; `parameters`: (least, most) over its points, counted for `num_labels` classes."""
 
     task: str
     method: str
     points: tuple[str, ...]
     parameters: tuple[int, int]
+    num_labels: int
     search_tokens: int | None
     final_tokens: int | None
     evaluated_tokens: int | None
@@ -60,7 +64,8 @@ def _method_plan(config: ComparisonConfig, task: str, method: str, data: Any) ->
     cells = [config.train_config(task, method, point=point, seed=config.seeds[0], searching=False) for point in points]
     search = config.train_config(task, method, point=points[0], seed=config.search.seed, searching=True)
     shape = backbone_shape(read_backbone_config(cells[0].backbone))
-    sizes = [trainable_parameters(shape, cell.adapter, num_labels=len(data.labels) if data else 2) for cell in cells]
+    num_labels = len(data.labels) if data else UNKNOWN_LABELS
+    sizes = [trainable_parameters(shape, cell.adapter, num_labels=num_labels) for cell in cells]
     workers = config.cluster.num_workers
     evaluated = None
     if data is not None:
@@ -72,6 +77,7 @@ def _method_plan(config: ComparisonConfig, task: str, method: str, data: Any) ->
         method=method,
         points=tuple(", ".join(f"{path.rpartition('.')[2]} {value}" for path, value in point.items()) for point in points),
         parameters=(min(sizes), max(sizes)),
+        num_labels=num_labels,
         search_tokens=None if data is None else _trained(search, data, workers),
         final_tokens=None if data is None else _trained(cells[0], data, workers),
         evaluated_tokens=evaluated,

@@ -38,11 +38,14 @@ class Schedule:
         return () if point is None else tuple(self._cell(task, method, point, seed=seed, final=True) for seed in self.config.seeds)
 
     def chosen(self, task: str, method: str) -> Mapping[str, Any] | None:
-        """The point with the best validation metric, the first of equals; None before its search has ended, or where all its points diverged or failed."""
+        """The point with the best validation metric, the first of equals; None before its search has ended, or where all its points diverged or failed.
+
+        A point whose evaluation on test documents failed was trained all the same: the choice must not depend on it.
+        """
         found = [(cell, self.records.get(cell.key)) for cell in self.search_cells(task, method)]
         if any(record is None for _, record in found):
             return None
-        usable = [(cell, record) for cell, record in found if record is not None and record.outcome == "completed"]
+        usable = [(cell, record) for cell, record in found if record is not None and record.best_metrics and record.outcome != "diverged"]
         training = found[0][0].config.training
         sign = 1.0 if training.mode == "max" else -1.0
         best = max(usable, key=lambda item: sign * item[1].best_metrics[training.metric], default=None)
@@ -89,7 +92,8 @@ class Schedule:
     def _new_cell(self, task: str, method: str, point: Mapping[str, Any], *, seed: int, final: bool) -> Cell:
         config = self.config.train_config(task, method, point=point, seed=seed, searching=not final)
         data = self.data[task]
-        return Cell(task, method, point, seed, final, config, data.fingerprint, str(data.folder))
+        batch = config.training.batch_size(self.config.cluster.num_workers)
+        return Cell(task, method, point, seed, final, config, batch, data.fingerprint, str(data.folder))
 
     def _read(self, cells: tuple[Cell, ...]) -> None:
         for cell in cells:

@@ -20,7 +20,7 @@ def promote(model_name: str, *, version: int | None = None, tracking_uri: str | 
         version = challenger.version
     previous = _holder(versions, CHAMPION)
     target = tracker.resolve(f"models:/{model_name}/{version}") if dry_run else tracker.promote(model_name, version)
-    return _report(tracker, target, previous)
+    return _report(tracker, target, previous, dry_run=dry_run)
 
 
 def rollback(model_name: str, *, tracking_uri: str | None) -> PromotionReport:
@@ -34,11 +34,12 @@ def _holder(versions: tuple[RegisteredVersion, ...], alias: str) -> RegisteredVe
     return next((version for version in versions if alias in version.aliases), None)
 
 
-def _report(tracker: Tracker, version: RegisteredVersion, previous: RegisteredVersion | None) -> PromotionReport:
+def _report(tracker: Tracker, version: RegisteredVersion, previous: RegisteredVersion | None, *, dry_run: bool = False) -> PromotionReport:
     return PromotionReport(
         model_name=version.name,
         version=version.version,
         previous=None if previous is None else previous.version,
         description=version.description.split("\n")[0],
         url=tracker.model_url(version.name, version.version),
+        dry_run=dry_run,
     )

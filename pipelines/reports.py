@@ -92,13 +92,14 @@ class EvaluationReport:
 
 @dataclass(frozen=True)
 class PromotionReport:
-    """`prefixprop promote` and `rollback`. `previous` is the champion before, None where there was none; equal to `version` where nothing changed."""
+    """`prefixprop promote` and `rollback`. `previous` is the champion before, None where there was none; equal to `version` where nothing changed; `dry_run`: nothing was changed."""
 
     model_name: str
     version: int
     previous: int | None
     description: str
     url: str
+    dry_run: bool = False
 
     @property
     def changed(self) -> bool:

@@ -65,13 +65,15 @@ class _Search:
             best = log.best()
             if best is None:
                 reason = "; ".join(sorted({f"{s.outcome}: {s.reason}" for s in log.summaries.values()})) or "no trial ran"
-                self.tracker.finish(search_run_id, "failed", reason)
                 raise RuntimeError(f"No trial of '{self.config.name}' gave an adapter. {reason}")
             final = self._finalize(best)
             registered = self._register(best, final, search_run_id)
         except KeyboardInterrupt:
             self.folder.ended("interrupted").save()
             self.tracker.finish(search_run_id, "interrupted", "interrupted; the same command with --resume continues")
+            raise
+        except BaseException as error:
+            TolerantTracker(self.tracker).finish(search_run_id, "failed", str(error) or type(error).__name__)
             raise
         self.tracker.finish(
             search_run_id,
@@ -151,11 +153,12 @@ class _Search:
             code_fingerprint=code_fingerprint(),
             folder=self.folder.path,
         )
+        tolerant = TolerantTracker(self.tracker)
         log = TrialLog(
             self.config,
             search_run_id=search_run_id,
             search_folder=self.folder.path,
-            tracker=TolerantTracker(self.tracker),
+            tracker=tolerant,
             tags={"data_fingerprint": data.fingerprint, "search_id": self.folder.search_id},
             params=key_params(self.config) | truncation_params(data),
             listener=self.on_trial,
@@ -170,6 +173,12 @@ class _Search:
         except BaseException:
             log.interrupt()
             raise
+        if not tolerant.flush():
+            raise RuntimeError(
+                f"All trials have ended, but MLflow did not take {tolerant.waiting} of their records: nothing is registered. "
+                "Bring it back and run the same command with --resume; finished trials are not run again."
+            )
+        log.settle(tolerant.real_run_id)
         return log
 
     def _finalize(self, best: Any) -> dict[str, Any]:

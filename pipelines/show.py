@@ -177,8 +177,8 @@ def show_promotion(console: Console, report: "PromotionReport") -> None:
     pairs(
         console,
         {
-            "champion": f"{report.model_name} version {report.version}",
-            "before": before,
+            "would become champion" if report.dry_run else "champion": f"{report.model_name} version {report.version}",
+            "now" if report.dry_run else "before": before,
             "description": report.description,
             "page": report.url,
         },

@@ -19,17 +19,13 @@ def train(config: ExperimentConfig, *, output: Path, resume: bool = False, annou
     """Train at the experiment's own values (the search space is not read) and write the adapter to `output`/adapter.
 
     Every rank calls this; rank 0 writes and announces. `resume` continues from `output`/checkpoint. The number of ranks is the one that torchrun started, whatever cluster.num_workers says.
-    Raises UserError where the input is wrong, and where the folder holds a training already and `resume` is not given.
+    One that was interrupted before its first checkpoint begins again. Raises UserError where the input is wrong, and where the folder holds a training already and `resume` is not given.
     """
     check_feasible(config, read_backbone_config(config.backbone))
     checkpoint = output / "checkpoint"
-    if checkpoint.exists() != resume:
-        state = (
-            "already holds a training: give --resume to continue it, or another --output"
-            if checkpoint.exists()
-            else "holds no checkpoint to resume: leave --resume out"
-        )
-        raise ArtifactError(f"'{output}' {state}.")
+    if checkpoint.exists() and not resume:
+        raise ArtifactError(f"'{output}' already holds a training: give --resume to continue it, or another --output.")
+    resume = checkpoint.exists()
     from components.training.finalize import finalize
     from components.training.session import open_session
     from components.training.trial import Report, run_trial

@@ -4,7 +4,8 @@ peft builds the modules; they live in the adapter, not in the backbone, and take
 models can share it, and nothing is left to undo after a trial.
 """
 
-from collections.abc import Iterator, Mapping
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
@@ -80,15 +81,22 @@ def build(config: LoraConfig, backbone: nn.Module, dropout: float) -> Lora:
     )
     peft.inject_adapter_in_model(settings, backbone, adapter_name=ADAPTER_NAME)
     backbone.__dict__.pop("peft_config", None)
-    layers, places = [], []
-    for layer in family.layers(backbone):
-        found: dict[str, Any] = {path: module for path, module in layer.named_modules() if isinstance(module, LoraLayer)}
-        for path, module in found.items():
-            _put(layer, path, module.get_base_layer())
+    by_layer: list[dict[str, Any]] = [
+        {path: module for path, module in layer.named_modules() if isinstance(module, LoraLayer)} for layer in family.layers(backbone)
+    ]
+    for path, module in list(backbone.named_modules()):  # a pooler, for one, may have a module of that name too
+        if isinstance(module, LoraLayer):
+            _put(backbone, path, module.get_base_layer())
             module._modules.pop("base_layer")
-        layers.append({path.rpartition(".")[2]: module.float() for path, module in found.items()})
-        places.append({path.rpartition(".")[2]: path for path in found})
-    return Lora(layers, places)
+    names = [_names(found) for found in by_layer]
+    layers = [{name: found[path].float() for name, path in own.items()} for own, found in zip(names, by_layer, strict=True)]
+    return Lora(layers, names)
+
+
+def _names(paths: Iterable[str]) -> dict[str, str]:
+    """Name in the adapter -> path in the layer: the module's own name where only one has it (`query`), else its path (`attention__output__dense`)."""
+    own = Counter(path.rpartition(".")[2] for path in paths)
+    return {name if own[name := path.rpartition(".")[2]] == 1 else path.replace(".", "__"): path for path in paths}
 
 
 def _check_target(target: str, layer: nn.Module) -> None:

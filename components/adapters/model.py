@@ -1,13 +1,16 @@
 """A frozen backbone with an adapter and a head: what is trained, saved and asked for predictions.
 
 Hooks are set only while the forward pass runs (and around each layer that is recomputed), so that several adapted models can share one backbone, and a trial slot can go from one trial
-to the next without a trace of the last.
+to the next without a trace of the last. Not where a method trains parameters of the backbone itself (prefix methods on Longformer: the token type embedding): there the latest adapter has the
+backbone, and an earlier one refuses to answer with values that are not its own.
 Shapes: B batch, P prefix, T text tokens, S all rows, D hidden, C classes.
 """
 
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
+from itertools import count
 from typing import Any
 
 import torch
@@ -32,7 +35,7 @@ from components.adapters import (
 from components.adapters.method import Contribution
 from components.backbones import family_of
 from components.config.schema import AdapterConfig, AnyHeadConfig, Task
-from components.errors import ConfigError
+from components.errors import BackboneError, ConfigError
 
 ADAPTERS: dict[str, Callable[[Any, nn.Module, float], Any]] = {
     "prefix_propagation": prefix_propagation.build,
@@ -65,6 +68,9 @@ class AdaptedOutput:
     loss: Tensor | None
 
 
+_TURNS = count()
+
+
 class AdaptedModel(nn.Module):
     """The backbone (frozen but for the few parameters that the method trains), the adapter and the head. Built by `adapt`."""
 
@@ -81,6 +87,9 @@ class AdaptedModel(nn.Module):
         self.backbone, self.adapter, self.head = backbone, adapter, head
         self.adapter_config, self.head_config = adapter_config, head_config
         self.family = family_of(backbone)
+        self.turn = next(_TURNS)
+        if adapter.trained_in_backbone:
+            backbone.__dict__["adapter_turn"] = self.turn
 
     def forward(
         self,
@@ -95,6 +104,11 @@ class AdaptedModel(nn.Module):
         input_ids (B, T) int64; attention_mask (B, T), 1 for real tokens (left out: all are); labels (B,) int64. A prefix is added inside: T counts text tokens only.
         Multiple choice: each row is one chunk, example_index (B,) int64 numbers the question that it belongs to (0, 1, ...; left out: each is one), labels are one per question.
         """
+        if self.adapter.trained_in_backbone and self.backbone.__dict__["adapter_turn"] != self.turn:
+            names = ", ".join(self.adapter.trained_in_backbone)
+            raise BackboneError(
+                f"A later adapter on the same backbone trains {names} too, which this one needs. Load a backbone for each of them."
+            )
         mask_BT = torch.ones_like(input_ids) if attention_mask is None else attention_mask
         rows = self.adapter.rows
         contribution = self.adapter.contribute(self.adapter(), batch_size=input_ids.shape[0])
@@ -186,6 +200,12 @@ def adapt(backbone: nn.Module, adapter: AdapterConfig, head: AnyHeadConfig) -> A
         _check_suffix(family, head)
     if head.task == "multiple_choice":
         _check_multiple_choice(family, adapter)
+    pooling = getattr(head, "pooling", None)
+    if not family.rows_see_all_text and pooling in ("prefix", "cls"):
+        warnings.warn(
+            f"head.pooling '{pooling}' reads a row that comes before the document in a {family.name} and cannot see it: every document gets the same answer. Use last or mean.",
+            stacklevel=2,
+        )
     module = ADAPTERS[adapter.method](adapter, backbone, _own_dropout(backbone))
     if head.task == "multiple_choice" and module.trained_in_backbone == family.trained_with_prefix:
         module.trained_in_backbone = ()  # as in the release, where this task trains prefix, special tokens and score alone

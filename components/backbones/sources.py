@@ -6,7 +6,8 @@
 import hashlib
 import importlib.util
 import json
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -83,14 +84,34 @@ def _installed_folder(name: str) -> Path:
 
 def _hub_file(config: BackboneConfig, name: str) -> Path:
     from huggingface_hub import hf_hub_download
-    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+
+    with _told_by_the_hub(config, name):
+        return Path(hf_hub_download(config.name_or_path, name, revision=config.revision))
+
+
+def _hub_files(config: BackboneConfig, *patterns: str) -> Path:
+    """Folder of the repository's snapshot with the files of these names."""
+    from huggingface_hub import snapshot_download
+
+    with _told_by_the_hub(config, ", ".join(patterns)):
+        return Path(snapshot_download(config.name_or_path, revision=config.revision, allow_patterns=list(patterns)))
+
+
+@contextmanager
+def _told_by_the_hub(config: BackboneConfig, what: str) -> Iterator[None]:
+    """Raises BackboneError for whatever keeps the hub from giving the files."""
+    from huggingface_hub.errors import HfHubHTTPError
 
     try:
-        return Path(hf_hub_download(config.name_or_path, name, revision=config.revision))
-    except (HfHubHTTPError, LocalEntryNotFoundError, OSError, ValueError) as error:
+        yield
+    except (HfHubHTTPError, OSError, ValueError) as error:  # LocalEntryNotFoundError among them
+        status = getattr(getattr(error, "response", None), "status_code", None)
+        fix = "Check the id and the network, or use backbone.source local or installed."
+        if status in (401, 403):
+            fix = "Check the id; where the model is gated or private, accept its licence on its page and set HF_TOKEN to a token of that account."
+        reason = " ".join(line.strip() for line in str(error).splitlines() if line.strip())[:300]
         raise BackboneError(
-            f"backbone.name_or_path: cannot read {name} of '{config.name_or_path}' (revision {config.revision or 'default'}) from the hub: {str(error).splitlines()[0]} "
-            "Check the id and the network, or use backbone.source local or installed."
+            f"backbone.name_or_path: cannot read {what} of '{config.name_or_path}' (revision {config.revision or 'default'}) from the hub: {reason} {fix}"
         ) from error
 
 
@@ -118,10 +139,7 @@ def read_backbone_config(config: BackboneConfig) -> dict[str, Any]:
 def tokenizer_files(config: BackboneConfig) -> Path:
     """Folder that holds the tokenizer's files."""
     if config.source == "hub":
-        from huggingface_hub import snapshot_download
-
-        _hub_file(config, "config.json")
-        return Path(snapshot_download(config.name_or_path, revision=config.revision, allow_patterns=list(TOKENIZER_FILES)))
+        return _hub_files(config, "config.json", *TOKENIZER_FILES)
     return checkpoint_folder(config)
 
 
@@ -168,7 +186,7 @@ def load_backbone(
     values = read_backbone_config(config)
     folder = backbone_folder(config, cache_path=cache_path)
     options: dict[str, Any] = {"add_pooling_layer": False} if values["model_type"] == "longformer" else {}
-    if config.hidden_dropout is not None and "hidden_dropout_prob" in values:
+    if config.hidden_dropout is not None:
         options["hidden_dropout_prob"] = config.hidden_dropout
     if config.attention_dropout is not None:
         options["attention_probs_dropout_prob" if values["model_type"] == "longformer" else "attention_dropout"] = config.attention_dropout
@@ -214,11 +232,9 @@ def backbone_folder(config: BackboneConfig, *, cache_path: Path) -> Path:
 
 def _checked_weights(config: BackboneConfig) -> Path:
     if config.source == "hub":
-        from huggingface_hub import snapshot_download
-
-        return Path(
-            snapshot_download(config.name_or_path, revision=config.revision, allow_patterns=["*.json", "*.safetensors", "*.txt", "*.model"])
-        )
+        folder = _hub_files(config, "*.json", "*.txt", "*.model", "model*.safetensors")
+        # Some checkpoints, longformer-base-4096 among them, have never been saved as safetensors.
+        return folder if any(folder.glob("model*.safetensors")) else _hub_files(config, "pytorch_model*.bin")
     folder = checkpoint_folder(config)
     if config.source == "installed":
         _check_sha256(folder / "model.safetensors", INSTALLED_MODELS[config.name_or_path].weights_sha256)

@@ -12,7 +12,6 @@ from pydantic import Field, model_validator
 from components.config.loading import (
     apply_override,
     check_path,
-    config_paths,
     find_file,
     read_yaml,
     resolved,
@@ -29,6 +28,7 @@ from components.config.schema import (
     PositiveInt,
     RegistryConfig,
     SearchConfig,
+    Seed,
     TrainConfig,
 )
 from components.config.space import FIXED_IN_A_SLOT
@@ -53,7 +53,7 @@ class ComparisonSearch(Config):
 
     points: PositiveInt
     """Points per method and task, the same number for all."""
-    seed: int = 10
+    seed: Seed = 10
     """Seed of every search training."""
     settings: Settings = Field(default_factory=dict)
     """Sections that differ from `base` in search trainings only, the same for all methods: {training: {epochs: 1}}."""
@@ -74,7 +74,7 @@ class ComparisonConfig(Config):
     """Name in the table -> method."""
     search: ComparisonSearch
     """How each method's point is chosen."""
-    seeds: Annotated[tuple[int, ...], Field(min_length=1)]
+    seeds: Annotated[tuple[Seed, ...], Field(min_length=1)]
     """Seeds of the trainings at the chosen point, which alone see the test documents. One that equals search.seed takes the search's training where settings are equal."""
     level: Annotated[float, Field(gt=0.5, lt=1.0)] = 0.95
     """Level of the confidence intervals; a difference is called significant where its corrected p-value is below 1 - level."""
@@ -158,10 +158,10 @@ def check_comparison(config: ComparisonConfig) -> None:
         for path in _leaves(settings):
             if path.split(".")[0] in ("seed", "adapter"):
                 raise ConfigError(f"{where}.{path}: the comparison sets it for every training. Write it into methods or seeds.")
-            _check_setting(f"{where}.", path)
+            check_path(path, TrainConfig, below=f"{where}.")
     for name, method in config.methods.items():
         for path in {path for point in method.points for path in point}:
-            _check_setting(f"methods.{name}.points: ", path)
+            check_path(path, TrainConfig, below=f"methods.{name}.points: ")
             if any(path == fixed or path.startswith(f"{fixed}.") for fixed in FIXED_IN_A_SLOT) or path == "seed":
                 raise ConfigError(
                     f"methods.{name}.points: '{path}' is the same for all methods of a comparison. Set it in base or in a task."
@@ -170,6 +170,10 @@ def check_comparison(config: ComparisonConfig) -> None:
     for task, name, point in config.points():
         for searching in (True, False):
             cell = config.train_config(task, name, point=point, seed=config.seeds[0], searching=searching)
+            if cell.data.task != "classification":
+                raise ConfigError(
+                    f"tasks.{task}.data.qangaroo: the tables of a comparison are of classes, and questions have none. Use prefixprop search."
+                )
             shared = (cell.backbone, cell.zero, cell.training.precision, cell.training.gradient_checkpointing)
             loaded.add(tuple(part if isinstance(part, str | bool) else part.model_dump_json() for part in shared))
     if len(loaded) > 1:
@@ -183,25 +187,18 @@ def check_comparison_path(path: str) -> None:
     """Raise ConfigError with the nearest known path unless `path` names a setting of a comparison."""
     section, _, rest = path.partition(".")
     if section == "base":
-        check_path(rest, TrainConfig)
+        check_path(rest, TrainConfig, below="base.")
     elif section == "tasks":
-        check_path(rest.partition(".")[2], TrainConfig)
+        task, _, setting = rest.partition(".")
+        check_path(setting, TrainConfig, below=f"tasks.{task}.")
     elif path.startswith("search.settings."):
-        check_path(path.removeprefix("search.settings."), TrainConfig)
+        check_path(path.removeprefix("search.settings."), TrainConfig, below="search.settings.")
     elif section == "methods":
-        setting = rest.partition(".")[2]
+        method, _, setting = rest.partition(".")
         if setting != "points":
-            check_path(setting, TrainConfig)
+            check_path(setting, TrainConfig, below=f"methods.{method}.")
     else:
         check_path(path, ComparisonConfig)
-
-
-def _check_setting(where: str, path: str) -> None:
-    if path not in config_paths(TrainConfig):
-        try:
-            check_path(path, TrainConfig)
-        except ConfigError as error:
-            raise ConfigError(f"{where}{path}: {error}") from error
 
 
 def _sections(config: ComparisonConfig) -> Iterator[tuple[str, Settings]]:

@@ -123,11 +123,11 @@ def set_path(values: dict[str, Any], path: str, value: Any) -> None:
     values[last] = value
 
 
-def check_path(path: str, model: type[BaseModel] = ExperimentConfig) -> None:
-    """Raise ConfigError with the nearest known path unless `path` names a setting or a section."""
+def check_path(path: str, model: type[BaseModel] = ExperimentConfig, *, below: str = "") -> None:
+    """Raise ConfigError with the nearest known path unless `path` names a setting or a section of the model, which stands `below` (`base.`) in its file."""
     known = config_paths(model)
     if path not in known:
-        raise ConfigError(f"Unknown config path '{path}'.{_did_you_mean(path, known)}")
+        raise ConfigError(f"Unknown config path '{below}{path}'.{_did_you_mean(below + path, [below + each for each in known])}")
 
 
 @cache

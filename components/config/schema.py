@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, model_val
 
 PositiveInt = Annotated[int, Field(gt=0)]
 Fraction = Annotated[float, Field(ge=0.0, lt=1.0)]
+Seed = Annotated[int, Field(ge=0)]
 Task = Literal["classification", "multiple_choice"]
 
 
@@ -40,6 +41,14 @@ class BackboneConfig(Config):
     """Dropout probability inside the frozen backbone's layers while training; null keeps the checkpoint's own."""
     attention_dropout: Fraction | None = None
     """Dropout probability on attention weights while training; null keeps the checkpoint's own."""
+
+    @model_validator(mode="after")
+    def _has_this_dropout(self) -> "BackboneConfig":
+        if self.hidden_dropout is not None and self.family == "decoder":
+            raise ValueError(
+                "hidden_dropout: the decoders of this family have no such dropout; remove it (adapter.dropout and head.dropout are their own)"
+            )
+        return self
 
 
 class _NoPrefix(Config):
@@ -371,7 +380,7 @@ class DataConfig(Config):
     """Share of train carved for test where the source has none (stratified, deterministic)."""
     max_documents: PositiveInt | None = None
     """Keep at most this many documents per split (stratified, deterministic); null keeps all."""
-    split_seed: int = 10
+    split_seed: Seed = 10
     """Seed of carving and capping."""
 
     @model_validator(mode="after")
@@ -416,6 +425,19 @@ class OptimizerConfig(Config):
     """Share of all optimizer steps with linearly rising learning rate."""
 
 
+BETTER: dict[str, Literal["max", "min"]] = {
+    "validation/accuracy": "max",
+    "validation/macro_f1": "max",
+    "validation/nll": "min",
+    "validation/brier": "min",
+    "validation/ece": "min",
+    "validation/mce": "min",
+    "validation/adaptive_ece": "min",
+    "validation/ece_upper_edge_10": "min",
+}
+"""Metrics that can choose the best evaluation, and which direction is better."""
+
+
 class TrainingConfig(Config):
     """The loop of one trial."""
 
@@ -434,13 +456,32 @@ class TrainingConfig(Config):
     evaluation_documents: PositiveInt | None = None
     """During training evaluate on a fixed stratified subset of this many validation documents; null: all."""
     metric: str = "validation/accuracy"
-    """Metric that decides which evaluation is the best one."""
+    """Metric that decides which evaluation is the best one: validation/ and accuracy, macro_f1 (classification), nll, brier, ece, mce, adaptive_ece or ece_upper_edge_10."""
     mode: Literal["max", "min"] = "max"
-    """Whether a higher or a lower metric is better."""
+    """Whether a higher or a lower metric is better; where it is not given, what the metric says."""
     precision: Literal["fp32", "bf16"] = "fp32"
     """Arithmetic of the frozen backbone; the adapter's master weights are always float32."""
     gradient_checkpointing: bool = False
     """Recompute layers in the backward pass: less memory, about a third more time."""
+
+    def batch_size(self, num_workers: int) -> int:
+        """Sequences per optimizer step."""
+        return self.micro_batch_size * self.gradient_accumulation_steps * num_workers
+
+    @model_validator(mode="before")
+    @classmethod
+    def _mode_of_metric(cls, values: Any) -> Any:
+        if isinstance(values, dict) and "mode" not in values and values.get("metric") in BETTER:
+            return values | {"mode": BETTER[values["metric"]]}
+        return values
+
+    @model_validator(mode="after")
+    def _known_metric(self) -> "TrainingConfig":
+        if self.metric not in BETTER:
+            raise ValueError(f"metric '{self.metric}' is not measured; known: {', '.join(BETTER)}")
+        if self.mode != BETTER[self.metric]:
+            raise ValueError(f"mode {self.mode} would keep the worst evaluation by {self.metric}; remove it, or set {BETTER[self.metric]}")
+        return self
 
 
 class ZeroConfig(Config):
@@ -457,7 +498,7 @@ class ZeroConfig(Config):
 class TrainConfig(Config):
     """Everything that decides the outcome of one trial."""
 
-    seed: int = 10
+    seed: Seed = 10
     """Seed of initialisation, data order and dropout."""
     backbone: BackboneConfig
     adapter: AdapterConfig = PrefixPropagationConfig()
@@ -488,6 +529,10 @@ class TrainConfig(Config):
         if self.data.task == "multiple_choice" and family != "longformer":
             raise ValueError(
                 f"data.qangaroo asks for scores at candidates that stand before the documents, and in a {family} they cannot see them; use backbone.family longformer"
+            )
+        if self.data.task == "multiple_choice" and self.training.metric == "validation/macro_f1":
+            raise ValueError(
+                "training.metric validation/macro_f1 is a mean over classes, which data.qangaroo has not; use validation/accuracy"
             )
         if self.data.task == "multiple_choice" and getattr(self.adapter, "released_indexing", False):
             raise ValueError("adapter.released_indexing repeats an error of the paper's classification code; remove it for data.qangaroo")
@@ -623,7 +668,7 @@ class KernelStudyConfig(Config):
 
     kernels: Annotated[tuple[Literal["exp", "rbf", "polynomial"], ...], Field(min_length=1)] = ("exp", "rbf", "polynomial")
     """Kernels of the decomposed methods that are trained beside the softmax ones."""
-    seeds: Annotated[tuple[int, ...], Field(min_length=1)] = (10,)
+    seeds: Annotated[tuple[Seed, ...], Field(min_length=1)] = (10,)
     """Every method is trained with each of these seeds."""
     mass_lengths: Annotated[tuple[PositiveInt, ...], Field(min_length=2)] = (256, 512, 1024, 2048, 4096)
     """The prefix's share of attention is measured on the first so many tokens of test documents."""
@@ -642,7 +687,7 @@ class LengthStudyConfig(Config):
         "head_only",
     )
     """Values of adapter.method; the first one is compared with each of the others."""
-    seeds: Annotated[tuple[int, ...], Field(min_length=1)] = (10, 11)
+    seeds: Annotated[tuple[Seed, ...], Field(min_length=1)] = (10, 11)
     """Every method is trained with each of these seeds."""
     real: DataConfig | None = None
     """Real documents, on which accuracy and calibration are reported by length beside the needle task. Null: the needle task alone."""
@@ -680,7 +725,7 @@ class ExperimentConfig(TrainConfig):
     @property
     def train_batch_size(self) -> int:
         """Sequences per optimizer step over all workers."""
-        return self.training.micro_batch_size * self.training.gradient_accumulation_steps * self.cluster.num_workers
+        return self.training.batch_size(self.cluster.num_workers)
 
     def train_config(self) -> TrainConfig:
         """The part that decides a trial's outcome, without name, search, cluster and registry."""

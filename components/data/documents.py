@@ -5,6 +5,7 @@ A document's `file` and `row` stay with it until it is tokenised, so that every 
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal, get_args
 
 SplitName = Literal["train", "validation", "test"]
@@ -69,6 +70,16 @@ class Document:
     @property
     def place(self) -> str:
         return f"{self.file} row {self.row}"
+
+    @property
+    def has_own_id(self) -> bool:
+        """Whether the source gave the id."""
+        return self.id != numbered_id(self.file, self.row)
+
+
+def numbered_id(file: str, row: int) -> str:
+    """The id of a document whose source gives none."""
+    return f"{Path(file).name}:{row}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from components.config.schema import DataConfig
-from components.data.documents import SPLITS, Document, Problem, Question, Reason, Row, SplitName
+from components.data.documents import SPLITS, Document, Problem, Question, Reason, Row, SplitName, numbered_id
 from components.data.files import check_exists
 from components.data.validation import Loaded, is_utf8
 from components.errors import DataError
@@ -90,7 +90,7 @@ def _question(row: Row, answered: bool) -> Question | Problem:
     given = values.get("id")
     content = json.dumps([" ".join(text.split()) for text in (query, candidates[answer], *candidates, *supports)])
     return Question(
-        id=f"{Path(row.file).name}:{row.number}" if given is None else given,
+        id=numbered_id(row.file, row.number) if given is None else given,
         text=hashlib.sha256(content.encode()).hexdigest(),
         label="",
         file=row.file,

@@ -62,9 +62,15 @@ def _hub_rows(config: DataConfig, split: str) -> Iterator[Row | Problem]:
     assert hub is not None
     try:
         loaded = datasets.load_dataset(hub.name, hub.config_name, split=split, revision=hub.revision)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RuntimeError) as error:
         lines = str(error).strip().splitlines() or [type(error).__name__]
-        raise DataError(f"data.hub: cannot load split '{split}' of '{hub.name}' ({lines[0]}); check name, split and connection") from error
+        is_script = "scripts are no longer supported" in str(error)
+        fix = (
+            "set data.hub.revision=refs/convert/parquet, where the hub keeps such data sets as Parquet"
+            if is_script
+            else "check name, split and connection"
+        )
+        raise DataError(f"data.hub: cannot load split '{split}' of '{hub.name}' ({lines[0]}); {fix}") from error
     feature = loaded.features.get(config.columns.label)
     names: list[str] | None = feature.names if isinstance(feature, datasets.ClassLabel) else None
     for number, values in enumerate(loaded, start=1):

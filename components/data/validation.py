@@ -9,11 +9,11 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from difflib import get_close_matches
-from pathlib import Path
+from itertools import pairwise
 from typing import Literal
 
 from components.config.schema import ColumnsConfig
-from components.data.documents import Document, Problem, Reason, Row, SplitName
+from components.data.documents import Document, Problem, Reason, Row, SplitName, numbered_id
 from components.errors import DataError
 
 NAMED_PROBLEMS = 3
@@ -74,7 +74,7 @@ def _document(row: Row, columns: ColumnsConfig) -> Document | Problem:
     if label is None:
         return problem("unknown_label", f"column '{columns.label}' holds {row.values[columns.label]!r}")
     given = row.values.get(columns.id) if columns.id is not None else None
-    document = Document(f"{Path(row.file).name}:{row.number}" if given is None else str(given), text, label, row.file, row.number)
+    document = Document(numbered_id(row.file, row.number) if given is None else str(given), text, label, row.file, row.number)
     values = {columns.text: text, columns.label: label, columns.id or "id": document.id}
     for column, value in values.items():
         if not is_utf8(value):
@@ -162,21 +162,21 @@ def _without_shared(splits: Splits) -> tuple[Splits, list[Problem]]:
         kept[split] = []
         for document in splits[split]:
             same_text = by_text.get(text_key(document.text))
-            twin = same_text or (None if numbered else by_id.get(document.id))
+            twin = same_text or (by_id.get(document.id) if document.has_own_id and not numbered else None)
             if twin is None:
                 kept[split].append(document)
             else:
                 found = f"same {'text' if same_text else 'id'} as {twin.place} (that copy is kept)"
                 problems.append(Problem("shared_document", document.file, document.row, found))
         by_text |= {text_key(document.text): document for document in kept[split]}
-        by_id |= {document.id: document for document in kept[split]}
+        by_id |= {document.id: document for document in kept[split] if document.has_own_id}
     return {split: kept[split] for split in splits}, problems
 
 
 def _is_row_counter(documents: Sequence[Document]) -> bool:
-    """Ids that only number the rows of a split say nothing about other splits."""
-    ids = {document.id for document in documents}
-    return any(ids == {str(number) for number in range(start, start + len(ids))} for start in (0, 1))
+    """Ids that only number the rows of a split say nothing about other splits: whole numbers that grow from row to row, with gaps where rows were left out."""
+    ids = [document.id for document in documents]
+    return all(each.isdecimal() for each in ids) and all(int(before) < int(after) for before, after in pairwise(ids))
 
 
 def _without_labels_unknown_to_train(splits: Splits) -> tuple[Splits, list[Problem]]:

@@ -38,6 +38,6 @@ def mean_interval(values_N: Floats, *, level: float = 0.95, num_resamples: int =
 
 
 def interval_around(estimate: float, values_R: Floats, *, level: float, least: float = -math.inf) -> tuple[float, float]:
-    """Percentiles of resampled values, moved so that their mean is the estimate, and not below `least`."""
+    """Percentiles of resampled values, moved so that their mean is the estimate, which they hold, and not below `least`."""
     low, high = np.quantile(values_R, [0.5 - level / 2, 0.5 + level / 2]) + (estimate - values_R.mean())
-    return max(float(low), least), float(high)
+    return max(min(float(low), estimate), least), max(float(high), estimate)

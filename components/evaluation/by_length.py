@@ -24,7 +24,7 @@ SIMULATIONS = 200
 
 @dataclass(frozen=True)
 class LengthBucket:
-    """Documents of `shortest` to `longest` tokens. Intervals are at 95%: Wilson's for accuracy, percentile bootstrap over documents for NLL (nats) and ECE."""
+    """Documents of `shortest` to `longest` tokens. Intervals are at 95%: Wilson's for accuracy, bootstrap over documents for NLL (nats) and ECE."""
 
     shortest: int
     longest: int
@@ -98,10 +98,14 @@ def length_bucket(probabilities_NC: Floats, label_ids_N: Integers, lengths_N: In
     )
 
 
-def ece_if_calibrated(confidence_N: Floats, *, simulations: int = SIMULATIONS, seed: int = 0) -> float:
-    """Mean ECE of answers with these confidences, each right with just that probability: what the number of documents alone puts into an ECE."""
+def ece_if_calibrated(confidence: Floats, *, simulations: int = SIMULATIONS, seed: int = 0) -> float:
+    """Mean ECE of answers with these confidences (N,), each right with just that probability: what the number of documents alone puts into an ECE.
+
+    (R, N): answers of R seeds to the same documents, which are right and wrong together; more seeds are no further documents.
+    """
     draw = np.random.default_rng(seed)
-    return float(np.mean([ece(confidence_N, draw.random(len(confidence_N)) < confidence_N) for _ in range(simulations)]))
+    num_documents = confidence.shape[-1]
+    return float(np.mean([ece(confidence.ravel(), (draw.random(num_documents) < confidence).ravel()) for _ in range(simulations)]))
 
 
 def plot_by_length(buckets: Sequence[LengthBucket], *, title: str) -> "Figure":
@@ -115,9 +119,8 @@ def plot_by_length(buckets: Sequence[LengthBucket], *, title: str) -> "Figure":
     names = [f"{bucket.shortest:,}-{bucket.longest:,}\n{bucket.documents} docs" for bucket in buckets]
     for panel, name, unit in zip(panels, ("accuracy", "ece", "nll"), ("accuracy", "ECE (15 bins)", "NLL (nats)"), strict=True):
         middle = [getattr(bucket, name) for bucket in buckets]
-        # A percentile interval need not hold the point itself: bootstrapped ECE is biased upwards.
-        below = [max(0.0, value - getattr(bucket, f"{name}_low")) for value, bucket in zip(middle, buckets, strict=True)]
-        above = [max(0.0, getattr(bucket, f"{name}_high") - value) for value, bucket in zip(middle, buckets, strict=True)]
+        below = [value - getattr(bucket, f"{name}_low") for value, bucket in zip(middle, buckets, strict=True)]
+        above = [getattr(bucket, f"{name}_high") - value for value, bucket in zip(middle, buckets, strict=True)]
         panel.errorbar(places, middle, yerr=[below, above], fmt="o-", capsize=4, color="#4878a8", label="measured, 95% interval")
         panel.set(ylabel=unit, xlabel="tokens of the document", xlim=(-0.5, len(buckets) - 0.5))
         panel.set_ylim(0, 1 if name == "accuracy" else None)

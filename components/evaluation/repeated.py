@@ -75,8 +75,8 @@ class RepeatedAnswers:
         return Estimate(value, *bootstrap_interval(self._statistic(name), self.num_documents, least=0.0))
 
     def ece_if_calibrated(self) -> float:
-        """What ECE as many honest answers with these confidences would show."""
-        return ece_if_calibrated(self.probabilities_RNC.max(axis=2).ravel())
+        """What ECE honest answers with these confidences to as many documents would show."""
+        return ece_if_calibrated(self.probabilities_RNC.max(axis=2))
 
     def _statistic(self, name: Measure) -> Callable[[Integers], float]:
         """`measure` as a function of the rows alone, with what does not depend on them worked out once."""

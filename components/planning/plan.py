@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from components.config.schema import ExperimentConfig, Grid, TrainConfig
+from components.config.schema import Choice, ExperimentConfig, Grid, Integer, TrainConfig
 from components.config.space import corner_values
 from components.planning.backbone_shape import BackboneShape, backbone_shape
 from components.planning.feasibility import check_feasible, check_resources, named_points
@@ -99,9 +99,14 @@ def make_plan(config: ExperimentConfig, backbone_json: Mapping[str, Any], resour
 
 
 def number_of_trials(config: ExperimentConfig) -> int:
-    """Trials of the whole search: every combination of a grid, or the draws times the size of any grid among them."""
+    """Trials of the whole search at most: every combination of a grid, or the draws times the size of any grid among them; no point twice."""
     sizes = [_size(domain) for domain in config.search.space.values() if config.search.searcher == "grid" or isinstance(domain, Grid)]
-    return math.prod(sizes) * (1 if config.search.searcher == "grid" else config.search.num_trials)
+    if config.search.searcher == "grid":
+        return math.prod(sizes)
+    finite = all(isinstance(domain, Choice | Grid | Integer) for domain in config.search.space.values())
+    points = math.prod(_size(domain) for domain in config.search.space.values())
+    trials = math.prod(sizes) * config.search.num_trials
+    return min(trials, points) if finite else trials
 
 
 def _size(domain: Any) -> int:

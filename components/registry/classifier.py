@@ -123,7 +123,7 @@ def default_cache_path() -> Path:
 
 
 def load_classifier(folder: Path, *, cache_path: Path | None = None) -> Classifier:
-    """Rebuild the adapted model of an artifact folder, from the backbone that its adapter_config.json names; on a GPU where torch sees one.
+    """Rebuild the adapted model of an artifact folder, from the backbone that its adapter_config.json names; on a GPU where torch sees one, in the precision it was trained in.
 
     Raises ArtifactError where the folder says too little to do so (a folder written by hand: use load_adapter with a backbone of your own), BackboneError where the backbone is not there.
     """
@@ -140,7 +140,9 @@ def load_classifier(folder: Path, *, cache_path: Path | None = None) -> Classifi
             f"'{folder}' does not say how to load its backbone (backbone.load in adapter_config.json). Load the backbone yourself and call components.adapters.load_adapter."
         )
     source = BackboneConfig.model_validate_json(json.dumps(backbone_section["load"]))
-    backbone = load_backbone(source, cache_path=cache_path or default_cache_path())
+    # In training's precision: the temperature and the registered metrics are those of its answers.
+    dtype = torch.bfloat16 if training.get("precision") == "bf16" else torch.float32
+    backbone = load_backbone(source, cache_path=cache_path or default_cache_path(), dtype=dtype)
     model = load_adapter(backbone, folder).to("cuda" if torch.cuda.is_available() else "cpu")
     head = config["head"]
     return Classifier(

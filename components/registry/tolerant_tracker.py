@@ -79,6 +79,11 @@ class TolerantTracker:
         self._send()
         return not self._waiting
 
+    def real_run_id(self, run_id: str) -> str | None:
+        """The store's id of a run that was started here; None while the store does not know it."""
+        found = self._run_ids.get(run_id, run_id)
+        return None if found.startswith(PENDING) else found
+
     def _on_run(self, run_id: str, method: Callable[[str], object]) -> None:
         self._call(lambda: method(self._run_ids.get(run_id, run_id)))
 

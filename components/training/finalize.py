@@ -72,6 +72,7 @@ def finalize(
             "data_fingerprint": data.fingerprint,
             "code_version": code_version,
             "max_tokens": config.data.max_tokens,
+            "precision": config.training.precision,
         }
         if config.data.qangaroo is not None:
             training["max_chunks"] = config.data.qangaroo.max_chunks

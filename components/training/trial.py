@@ -54,13 +54,8 @@ class Diverged(Exception):
     """The loss is no number any more."""
 
 
-def train_batch_size(config: TrainConfig, *, world_size: int) -> int:
-    """Documents per optimizer step over all ranks."""
-    return config.training.micro_batch_size * config.training.gradient_accumulation_steps * world_size
-
-
 def steps_per_epoch(config: TrainConfig, *, num_documents: int, world_size: int) -> int:
-    return math.ceil(num_documents / train_batch_size(config, world_size=world_size))
+    return math.ceil(num_documents / config.training.batch_size(world_size))
 
 
 def total_steps(config: TrainConfig, *, num_documents: int, world_size: int) -> int:
@@ -174,7 +169,7 @@ class _Trial:
         return "completed", f"all {self.total_steps} steps done"
 
     def _remaining_steps(self) -> Iterator[tuple[int, np.ndarray[Any, Any]]]:
-        batch = train_batch_size(self.config, world_size=self.session.world.size)
+        batch = self.config.training.batch_size(self.session.world.size)
         per_epoch = steps_per_epoch(self.config, num_documents=len(self.train_split), world_size=self.session.world.size)
         step = self.progress.step
         while step < self.total_steps:
@@ -267,8 +262,6 @@ class _Trial:
 
     def _is_best(self, metrics: Mapping[str, float]) -> bool:
         name, best = self.config.training.metric, self.progress.best_metrics
-        if name not in metrics:
-            raise KeyError(f"training.metric '{name}' is not measured; known: {', '.join(sorted(metrics))}")
         if not best:
             return True
         return metrics[name] > best[name] if self.config.training.mode == "max" else metrics[name] < best[name]

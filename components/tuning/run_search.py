@@ -13,7 +13,7 @@ from components.planning import check_resources
 from components.tuning.searchers import SEARCHERS
 from components.tuning.trial_log import TrialLog
 from components.tuning.trial_schedulers import TRIAL_SCHEDULERS
-from components.tuning.tune_trial import SearchContext, TuneTrial
+from components.tuning.tune_trial import POINT, SearchContext, TuneTrial
 
 HOLDS_NO_CPU = {
     "memory": 1
@@ -29,18 +29,18 @@ def check_cluster_fits(config: ExperimentConfig) -> None:
 def run_trials(context: SearchContext, log: TrialLog, *, max_evaluations: int) -> None:
     """Run the search to its end; what happened is in `log`. Raises KeyboardInterrupt where it was interrupted: trials keep their checkpoints."""
     from ray import tune
+    from ray.tune.search.basic_variant import BasicVariantGenerator
 
     config = context.config
-    space, draws = SEARCHERS[config.search.searcher](config)
+    points = SEARCHERS[config.search.searcher](config)
     with _quiet_tune():
         tuner = tune.Tuner(
             tune.with_resources(tune.with_parameters(TuneTrial, context=context), HOLDS_NO_CPU),
-            param_space=space,
+            param_space={POINT: tune.grid_search(points)},
             tune_config=tune.TuneConfig(
                 metric=config.training.metric,
                 mode=config.training.mode,
-                num_samples=draws,
-                search_alg=_variants(config),
+                search_alg=BasicVariantGenerator(max_concurrent=config.search.concurrent_slots),
                 scheduler=TRIAL_SCHEDULERS[config.search.trial_scheduler](config, max_evaluations),
                 reuse_actors=True,
             ),
@@ -54,12 +54,6 @@ def run_trials(context: SearchContext, log: TrialLog, *, max_evaluations: int) -
             ),
         )
         tuner.fit()
-
-
-def _variants(config: ExperimentConfig) -> Any:
-    from ray.tune.search.basic_variant import BasicVariantGenerator
-
-    return BasicVariantGenerator(max_concurrent=config.search.concurrent_slots, random_state=config.seed)
 
 
 @contextmanager

@@ -68,12 +68,20 @@ class TrialSlot:
             self.stopped = True
 
     async def next_messages(self, sequence: int, holder: str) -> list[Message]:
-        """Messages since the last call, waiting up to a second for one; renews the lease."""
-        self.held_until = time.monotonic() + LEASE_SECONDS
+        """Messages since the last call, waiting up to a second for one; renews the holder's lease.
+
+        A holder that did not ask for so long that another took the slot is told so: Tune then repeats its trial, from its checkpoint.
+        """
+        if holder == self.holder:
+            self.held_until = time.monotonic() + LEASE_SECONDS
         if not self.messages:
             await self._wait()
         if sequence != self.sequence:
-            return []
+            return [
+                Message(
+                    "error", {"error": f"the slot was taken by another trial after {LEASE_SECONDS:.0f} s without a word", "user": False}
+                )
+            ]
         found = list(self.messages)
         self.messages.clear()
         return found

@@ -14,7 +14,7 @@ from ray.tune import Callback
 from components.config import ExperimentConfig, config_sha256, trial_config
 from components.registry import Outcome, RunLog, code_fingerprint, run_tags
 from components.tuning.reuse import TrialRecord, record
-from components.tuning.tune_trial import trial_folder
+from components.tuning.tune_trial import POINT, trial_folder
 
 
 @dataclass(frozen=True)
@@ -60,9 +60,16 @@ class TrialLog(Callback):
         return {}
 
     def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        if trial.trial_id in self.summaries:  # a trial that is started again keeps its run
-            return
-        point = {path: trial.config[path] for path in self.config.search.space}
+        self._summary(trial)
+
+    def _summary(self, trial: Any) -> TrialSummary:
+        """What is known of the trial; its run is started now where it has none. A trial that is started again keeps its run, and one that could not start has one too."""
+        if trial.trial_id not in self.summaries:
+            self._start(trial)
+        return self.summaries[trial.trial_id]
+
+    def _start(self, trial: Any) -> None:
+        point = dict(trial.config[POINT])
         config = trial_config(self.config, point)
         sha256 = config_sha256(config)
         name = f"trial-{len(self.summaries):03d}"
@@ -116,7 +123,12 @@ class TrialLog(Callback):
         error = _last_line(trial)
         out_of_memory = "OutOfMemory" in error or "out of memory" in error
         outcome = "infeasible" if out_of_memory else "failed"
-        self._finish(trial, replace(self.summaries[trial.trial_id], outcome=outcome, reason=error))
+        self._finish(trial, replace(self._summary(trial), outcome=outcome, reason=error))
+
+    def settle(self, real_run_id: Callable[[str], str | None]) -> None:
+        """Replace provisional run ids, given while the store was away, by the store's own."""
+        for trial_id, summary in self.summaries.items():
+            self.summaries[trial_id] = replace(summary, run_id=real_run_id(summary.run_id) or summary.run_id)
 
     def interrupt(self) -> None:
         """Mark what still runs as interrupted."""
@@ -144,7 +156,11 @@ class TrialLog(Callback):
             "rungs.json",
         )
         ended = TrialRecord(
-            summary.run_id, summary.outcome, data_fingerprint=self.tags["data_fingerprint"], code_fingerprint=code_fingerprint()
+            summary.run_id,
+            summary.outcome,
+            train_batch_size=self.config.train_batch_size,
+            data_fingerprint=self.tags["data_fingerprint"],
+            code_fingerprint=code_fingerprint(),
         )
         record(Path(summary.folder), ended)
         outcomes: dict[str, Outcome] = {name: name for name in ("completed", "stopped", "diverged", "infeasible", "failed")}

@@ -19,6 +19,9 @@ from components.errors import ClusterError
 from components.tuning.assignments import Assignment, Message
 from components.tuning.reuse import take_over
 
+POINT = "point"
+"""Key of Tune's own configuration of a trial that holds its point of the space, {config path: value}."""
+
 
 @dataclass(frozen=True)
 class SearchContext:
@@ -40,10 +43,10 @@ class TuneTrial(tune.Trainable):
         self.context = context
         self.holder = uuid.uuid4().hex
         self.slot = self._lease()
-        self._begin(config)
+        self._begin(config[POINT])
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
-        self._begin(new_config)
+        self._begin(new_config[POINT])
         return True
 
     def _lease(self) -> Any:
@@ -63,7 +66,10 @@ class TuneTrial(tune.Trainable):
         self.reused_run_id: str | None = None
         if self.context.config.search.reuse_trials:
             self.reused_run_id = take_over(
-                folder, data_fingerprint=self.context.data_fingerprint, code_fingerprint=self.context.code_fingerprint
+                folder,
+                train_batch_size=self.context.config.train_batch_size,
+                data_fingerprint=self.context.data_fingerprint,
+                code_fingerprint=self.context.code_fingerprint,
             )
         assignment = Assignment("train", config, self.context.data_folder, str(folder))
         self.sequence = ray.get(self.slot.assign.remote(assignment))

@@ -77,7 +77,7 @@ def peft_trainer(settings: Mapping[str, Any], turns: Turns) -> Values:
 
     device = _device(torch)
     torch.manual_seed(0)
-    model = LlamaForSequenceClassification(LlamaConfig(**DECODER, num_labels=LABELS))
+    model = LlamaForSequenceClassification(LlamaConfig(**DECODER, num_labels=LABELS)).to(_dtype(torch, device))
     if settings["peft"] == "lora":
         peft_config: Any = LoraConfig(task_type=TaskType.SEQ_CLS, r=8, lora_alpha=16, target_modules=["q_proj", "v_proj"])
     else:
@@ -105,6 +105,7 @@ def peft_trainer(settings: Mapping[str, Any], turns: Turns) -> Values:
         save_strategy="no",
         report_to=[],
         use_cpu=device.type == "cpu",
+        bf16=_dtype(torch, device) is torch.bfloat16,
         disable_tqdm=True,
     )
     Trainer(model=get_peft_model(model, peft_config), args=arguments, train_dataset=documents, callbacks=[TakesTurns()]).train()

@@ -183,7 +183,7 @@ def plain_loop(config: TrainConfig, data: Any, world: Any, *, cache_path: Path, 
     per_epoch = trial.steps_per_epoch(config, num_documents=len(train), world_size=1)
     total = trial.total_steps(config, num_documents=len(train), world_size=1)
     marks = trial.evaluation_steps(config, num_documents=len(train), world_size=1)
-    batch_size = trial.train_batch_size(config, world_size=1)
+    batch_size = config.training.batch_size(1)
     started, loss_sum, documents = time.monotonic(), 0.0, 0
     model.train()
     for step in range(total):

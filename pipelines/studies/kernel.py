@@ -46,7 +46,7 @@ def run(lab: Lab) -> StudyOutcome:
         "documents": {name: len(split) for name, split in data.splits.items()},
         "max_tokens": lab.config.data.max_tokens,
         "prefix_length": lab.config.adapter.prefix_length,
-        "attention_window": lab.config.backbone.attention_window,
+        "attention_window": max(lab.session.backbone.config.attention_window),
         "seeds": list(settings.seeds),
         "variants": train_variants(lab, data),
         "mass": {f"{method}/{state}": measure_mass(lab, data, long, method, state) for method in SOFTMAX for state in STATES},

@@ -54,8 +54,9 @@ class Lab:
 
         checkpoint = self._checkpoint(name)
         result = run_trial(self.session, data, config, checkpoint_folder=checkpoint, resume=self._resumable(name, config, data))
-        if not result.best:
-            raise RuntimeError(f"{name}: no adapter was trained: {result.outcome}, {result.reason}")
+        if result.outcome != "completed":
+            # Compared with others, it would be compared at another budget.
+            raise RuntimeError(f"{name}: {result.outcome}, {result.reason}. Take another optimizer.learning_rate or other seeds.")
         test = data.splits["test"]
         with self.model(config, data, trained=name) as model:
             logits = split_logits(
@@ -103,10 +104,11 @@ class Lab:
 
 
 def with_method(config: ExperimentConfig, method: str, *, seed: int, **settings: Any) -> TrainConfig:
-    """The experiment's training with another method and seed. The adapter's settings carry over where the method has them; `settings` are further ones, by their name in the adapter's section."""
+    """The experiment's training with another method and seed. A prefix's settings carry over to other prefixes that have them; `settings` are further ones, by their name in the adapter's section."""
     values = resolved(config.train_config())
     known = ADAPTER_CONFIGS[method].model_fields
-    adapter = {name: value for name, value in (values["adapter"] | settings).items() if name in known} | {"method": method}
+    carried = values["adapter"] if "prefix_length" in known else {}  # LoRA has a rank and a dropout too, which mean something else
+    adapter = {name: value for name, value in (carried | settings).items() if name in known} | {"method": method}
     return validate(TrainConfig, values | {"adapter": adapter, "seed": seed})
 
 

@@ -35,6 +35,8 @@ def check(config: ExperimentConfig) -> None:
             "data.needle is missing: the length study's own documents are generated. Give data.needle, and real documents under study.length.real."
         )
     values = read_backbone_config(config.backbone)
+    for method in _settings(config).methods:
+        with_method(config, method, seed=0)  # raises where the method cannot take the experiment's settings
     for data in _all_data(config):
         family_named(config.backbone.family).check_positions(values, max_tokens=data.max_tokens, prefix_length=config.adapter.prefix_length)
         source_of(data).state(data)

@@ -34,8 +34,10 @@ def by_length(numbers: Mapping[str, Any], part: str) -> "Figure":
         values = found["by_length"][method]
         places = np.arange(len(groups)) + 0.08 * (index - 1)
         for panel, measure in ((accuracy, "accuracy"), (calibration, "ece")):
-            _marks(panel, places, [values[group][measure] for group in groups], COLOURS[index], method)
-        calibration.plot(places, [values[group]["ece_if_calibrated"] for group in groups], "x", color=COLOURS[index], markersize=7)
+            _marks(panel, places, [values[group][measure] for group in groups], COLOURS[index % len(COLOURS)], method)
+        calibration.plot(
+            places, [values[group]["ece_if_calibrated"] for group in groups], "x", color=COLOURS[index % len(COLOURS)], markersize=7
+        )
     accuracy.axhline(found["majority_accuracy"], linestyle="--", color="#909090", label="always the most frequent label")
     accuracy.set(ylabel="accuracy", ylim=(0, 1.02))
     calibration.plot([], [], "x", color="#202020", label="if perfectly calibrated")
@@ -59,7 +61,6 @@ def by_length(numbers: Mapping[str, Any], part: str) -> "Figure":
 
 def _marks(panel: "Axes", places: Any, estimates: list[Mapping[str, float]], colour: str, label: str) -> None:
     middle = [estimate["value"] for estimate in estimates]
-    # A percentile interval need not hold the point itself: bootstrapped ECE is biased upwards.
     panel.vlines(
         places, [estimate["low"] for estimate in estimates], [estimate["high"] for estimate in estimates], color=colour, linewidth=2
     )
@@ -117,7 +118,7 @@ def differences(numbers: Mapping[str, Any]) -> "Figure":
                 panel,
                 np.arange(len(groups)) + 0.1 * index,
                 [found["by_length"][group]["accuracy"] for group in groups],
-                COLOURS[index + 1],
+                COLOURS[(index + 1) % len(COLOURS)],
                 label,
             )
         panel.axhline(0, color="#404040", linewidth=1)

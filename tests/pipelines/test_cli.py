@@ -148,7 +148,7 @@ def test_a_dry_run_plans_and_starts_nothing(experiment: str) -> None:
 @pytest.mark.parametrize(
     ("overrides", "line"),
     [
-        (["base.training.epoch=1"], "Error: Unknown config path 'training.epoch'. Did you mean 'training.epochs'?"),
+        (["base.training.epoch=1"], "Error: Unknown config path 'base.training.epoch'. Did you mean 'base.training.epochs'?"),
         (["search.points=2"], "Error: methods.propagation.points: 1 points, but search.points is 2"),
         (["tasks.fruit.data.max_tokens=512"], "Error: data.max_tokens 512 + adapter.prefix_length 4 = 516 positions"),
         (["tasks.fruit.data.files.train=missing.jsonl"], "Error: tasks.fruit: data.files.train: no file 'missing.jsonl'."),

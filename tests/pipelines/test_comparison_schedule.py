@@ -36,7 +36,7 @@ def schedule(root: Path, fingerprint: str = "f", **changes: Any) -> Schedule:
 
 def done(cell: Cell, accuracy: float = 0.5, outcome: str = "completed") -> CellRecord:
     final = FINAL if cell.final and outcome == "completed" else None
-    return CellRecord(outcome, "told by hand", {"validation/accuracy": accuracy}, final=final)
+    return CellRecord(outcome, "told by hand", {"validation/accuracy": accuracy, "validation/nll": accuracy}, final=final)
 
 
 def work_off(found: Schedule, *, accuracy: dict[float, float] | None = None, outcomes: dict[float, str] | None = None) -> list[Cell]:
@@ -62,7 +62,7 @@ def test_seeds_come_after_their_own_search_and_at_its_best_point(tmp_path: Path)
 
 
 def test_a_metric_to_be_minimised_chooses_the_smallest(tmp_path: Path) -> None:
-    training = {"training": {"metric": "validation/accuracy", "mode": "min"}}
+    training = {"training": {"metric": "validation/nll"}}
     found = schedule(tmp_path, base=VALUES["base"] | training)
     work_off(found, accuracy={0.01: 0.6, 0.001: 0.7})
     assert found.chosen("a", "head") == {"optimizer.learning_rate": 0.01}
@@ -132,6 +132,22 @@ def test_a_failed_cell_is_left_alone_in_this_run_and_tried_again_by_the_next(tmp
     assert found.next_cell() is None
     order = work_off(schedule(tmp_path))
     assert {cell.point["optimizer.learning_rate"] for cell in order if not cell.final} == {0.01}
+
+
+def test_a_point_whose_test_evaluation_failed_stays_the_chosen_one(tmp_path: Path) -> None:
+    """The search's training is the first seed's: what becomes of its evaluation must not move the choice, which is made on validation documents."""
+    found = schedule(tmp_path)
+    work_off(found, accuracy={0.01: 0.7, 0.001: 0.6})
+    best = found.search_cells("a", "head")[0]
+    found.ended(best, replace(done(best, 0.7), outcome="failed"))
+    assert found.chosen("a", "head") == {"optimizer.learning_rate": 0.01}
+
+
+def test_another_number_of_workers_makes_other_cells(tmp_path: Path) -> None:
+    """The same micro-batch on two workers is a step of twice as many documents."""
+    one, two = schedule(tmp_path), schedule(tmp_path, cluster={"num_workers": 2})
+    work_off(one)
+    assert two.next_cell() is not None and not two.records
 
 
 def test_a_training_without_its_test_evaluation_is_not_done(tmp_path: Path) -> None:

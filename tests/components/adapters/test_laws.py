@@ -60,6 +60,7 @@ def test_left_padded_equals_right_padded(kind: str) -> None:
         torch.testing.assert_close(model(left_ids, left_mask).logits, model(ids, mask).logits, atol=ROUNDING, rtol=0)
 
 
+@pytest.mark.filterwarnings("ignore:head.pooling")
 @pytest.mark.parametrize("kind", ["llama", "qwen3"])
 def test_prefix_rows_of_a_decoder_do_not_depend_on_the_text(kind: str) -> None:
     """Under a causal mask they come before it: pooling them answers the same for every document. A Longformer's do see it."""
@@ -92,6 +93,23 @@ def test_models_that_share_a_backbone_do_not_disturb_each_other() -> None:
     assert all(parameter.grad is None for parameter in backbone.parameters())
 
 
+def test_an_adapter_whose_backbone_a_later_one_trains_refuses_to_answer() -> None:
+    """Prefix methods on Longformer train the token type embedding, which is the backbone's own: the first one would answer with the second one's values."""
+    backbone = build_tiny_longformer()
+    head = ClassificationHeadConfig(num_labels=3, pooling="mean")
+    first, second = (adapt(backbone, PrefixPropagationConfig(prefix_length=length), head) for length in (3, 6))
+    _, ids, mask = documents(1)
+    second(ids, mask)
+    with pytest.raises(BackboneError, match=r"trains embeddings\.token_type_embeddings\.weight too"):
+        first(ids, mask)
+
+
+def test_a_row_that_cannot_see_the_document_is_told() -> None:
+    with pytest.warns(UserWarning, match=r"head\.pooling 'prefix' reads a row that comes before the document"):
+        adapt(build_tiny_decoder(), PrefixPropagationConfig(), ClassificationHeadConfig(num_labels=2, pooling="prefix"))
+
+
+@pytest.mark.filterwarnings("ignore:head.pooling")
 def test_dropout_is_drawn_per_example() -> None:
     model = adapt(
         build_tiny_decoder(),

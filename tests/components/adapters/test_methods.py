@@ -11,6 +11,7 @@ from typing import Any, get_args
 import pytest
 import torch
 from torch import Tensor
+from transformers import LongformerModel
 
 from components.adapters import ADAPTERS, AdaptedModel, ClassificationHeadConfig, PrefixTuningConfig, adapt, load_adapter, save_adapter
 from components.config.schema import ADAPTER_CONFIGS, TrainConfig
@@ -152,6 +153,18 @@ def test_lora_equals_the_backbone_with_its_update_added(kind: str) -> None:
     plain.head.load_state_dict(model.head.state_dict())
     torch.testing.assert_close(answers(model), answers(plain), atol=5e-5, rtol=1e-5)
     assert float((answers(model) - answers(new("head_only", kind))).abs().max()) > 0.01
+
+
+def test_lora_takes_every_module_of_a_name_and_nothing_outside_the_layers() -> None:
+    """Three modules of a Longformer's layer are called dense, and one of its pooler."""
+    backbone = LongformerModel(build("longformer").config, add_pooling_layer=True)
+    model = new("lora", "longformer", targets=("dense",), backbone=backbone)
+    trained = {name.split(".")[3] for name in model.trainable_parameters() if "lora_A" in name}
+    assert trained == {"attention__output__dense", "intermediate__dense", "output__dense"}
+    assert type(backbone.pooler.dense) is torch.nn.Linear
+    _, ids, mask = documents(1)
+    model.train()(ids, mask, torch.tensor([0, 2])).loss.backward()
+    assert all(parameter.grad is not None for parameter in model.trainable_parameters().values())
 
 
 @pytest.mark.parametrize("kind", ["longformer", "llama"])

@@ -1,7 +1,9 @@
 """Where backbones come from, and the message of every way in which that fails. No network: the hub is offline in tests."""
 
 import json
+import shutil
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -133,3 +135,50 @@ def change_tokenizer(folder: Path, **changes: Any) -> None:
     path = folder / "tokenizer_config.json"
     values = json.loads(path.read_text()) | changes
     path.write_text(json.dumps({name: value for name, value in values.items() if value is not None}))
+
+
+def hub_of(repository: Path, monkeypatch: pytest.MonkeyPatch, snapshot: Path) -> None:
+    """A hub that holds one repository, and gives what is asked for."""
+
+    def snapshot_download(name: str, *, revision: str | None, allow_patterns: list[str]) -> str:
+        snapshot.mkdir(exist_ok=True)
+        for file in repository.iterdir():
+            if any(file.match(pattern) for pattern in allow_patterns):
+                shutil.copy(file, snapshot / file.name)
+        return str(snapshot)
+
+    monkeypatch.setattr("huggingface_hub.snapshot_download", snapshot_download)
+    monkeypatch.setattr(
+        "huggingface_hub.hf_hub_download",
+        lambda name, file, revision: str(Path(snapshot_download(name, revision=revision, allow_patterns=[file])) / file),
+    )
+
+
+def test_hub_checkpoints_come_as_safetensors_and_else_as_bin(longformer: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """longformer-base-4096, for one, was never saved as safetensors."""
+    config = BackboneConfig(name_or_path="someone/longformer", family="longformer")
+    (longformer / "consolidated.safetensors").write_bytes(b"the same weights in another form")
+    hub_of(longformer, monkeypatch, tmp_path / "snapshot")
+    expected = build_tiny_longformer().state_dict()
+    loaded = load_backbone(config, cache_path=tmp_path).state_dict()
+    assert all(torch.equal(tensor, expected[name]) for name, tensor in loaded.items())
+    assert not (tmp_path / "snapshot" / "consolidated.safetensors").exists()
+
+    (longformer / "model.safetensors").unlink()
+    torch.save(expected, longformer / "pytorch_model.bin")
+    hub_of(longformer, monkeypatch, tmp_path / "other")
+    loaded = load_backbone(config, cache_path=tmp_path).state_dict()
+    assert all(torch.equal(tensor, expected[name]) for name, tensor in loaded.items())
+
+
+def test_a_gated_model_says_what_opens_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    from huggingface_hub.errors import GatedRepoError
+
+    response: Any = SimpleNamespace(status_code=401, headers={}, request=None)
+
+    def refuse(*_: Any, **__: Any) -> str:
+        raise GatedRepoError("401 Client Error.\n\nCannot access gated repo.", response=response)
+
+    monkeypatch.setattr("huggingface_hub.hf_hub_download", refuse)
+    with pytest.raises(BackboneError, match=r"Cannot access gated repo\. .* accept its licence on its page and set HF_TOKEN"):
+        read_backbone_config(BackboneConfig(name_or_path="someone/gated", family="decoder"))

@@ -70,3 +70,43 @@ def test_rules_across_sections_hold_at_load_time() -> None:
     assert with_adapter({}, data=questions).data.task == "multiple_choice" != with_adapter({}).data.task
     both = questions | {"files": {"train": "x.jsonl"}}
     assert "give exactly one of files, hub, installed_source, needle, qangaroo; got files, qangaroo" in refused({}, data=both)
+
+
+def test_the_direction_of_a_metric_follows_from_it_and_is_not_turned_round() -> None:
+    assert with_adapter({}, training={"metric": "validation/nll"}).training.mode == "min"
+    assert with_adapter({}, training={"metric": "validation/macro_f1"}).training.mode == "max"
+    assert "mode max would keep the worst evaluation by validation/nll" in refused({}, training={"metric": "validation/nll", "mode": "max"})
+    assert "metric 'validation/f1' is not measured; known: validation/accuracy, validation/macro_f1" in refused(
+        {}, training={"metric": "validation/f1"}
+    )
+
+
+def test_metrics_that_choose_are_metrics_that_are_measured() -> None:
+    import numpy as np
+
+    from components.config.schema import BETTER
+    from components.evaluation import classification_metrics
+
+    measured = classification_metrics(np.array([[0.6, 0.4], [0.3, 0.7]]), np.array([0, 1]))
+    assert {name.removeprefix("validation/") for name in BETTER} <= set(measured)
+
+
+def test_a_metric_of_classes_is_refused_for_questions() -> None:
+    questions = {"qangaroo": {"train": "x.json"}}
+    assert refused({}, data=questions, training={"metric": "validation/macro_f1"}).startswith(
+        "training.metric validation/macro_f1 is a mean over classes"
+    )
+
+
+@pytest.mark.parametrize(
+    ("sections", "message"),
+    [
+        ({"seed": -1}, "seed"),
+        (
+            {"backbone": {"name_or_path": "a/b", "family": "decoder", "hidden_dropout": 0.1}},
+            "hidden_dropout: the decoders of this family have no such dropout",
+        ),
+    ],
+)
+def test_settings_that_could_not_work_are_refused(sections: dict[str, Any], message: str) -> None:
+    assert message in refused({}, **sections)

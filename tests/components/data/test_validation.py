@@ -91,6 +91,10 @@ def test_a_shared_id_is_a_shared_document_unless_ids_only_number_the_rows():
     assert [problem.reason for problem in named.problems] == ["shared_document"]
     numbered = check_between_rows(Loaded({"train": documents("train", "0 a x", "1 b x"), "test": documents("test", "0 c x")}))
     assert numbered.problems == []
+    with_gaps = check_between_rows(
+        Loaded({"train": documents("train", "0 a x", "1 b x", "3 e y"), "test": documents("test", "0 c x", "1 d x")})
+    )
+    assert with_gaps.problems == []
 
 
 def test_a_label_that_train_lacks_is_a_problem_of_its_split():
@@ -127,3 +131,12 @@ def test_one_label_or_an_empty_split_always_stops():
         class_names(documents("train", "1 a x"))
     with pytest.raises(DataError, match="no valid document left for test"):
         resolve(Loaded({"train": documents("train", "1 a x", "2 b y"), "test": []}), "drop")
+
+
+def test_rows_without_ids_in_files_of_one_name_are_no_shared_documents():
+    rows = {
+        split: [Row(f"{split}/data.jsonl", number, {"text": f"{split} {number}", "label": "x"}) for number in (1, 2)]
+        for split in ("train", "test")
+    }
+    splits = {split: documents_of(each, ColumnsConfig())[0] for split, each in rows.items()}
+    assert check_between_rows(Loaded(splits)).problems == []

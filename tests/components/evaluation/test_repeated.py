@@ -30,6 +30,7 @@ def test_more_seeds_with_the_same_answers_do_not_narrow_the_interval():
         few, many = one.estimate(name), five.estimate(name)
         assert (many.value, many.low, many.high) == pytest.approx((few.value, few.low, few.high))
     assert (one.estimate("accuracy").low, one.estimate("accuracy").high) == accuracy_interval(3, 4)
+    assert five.ece_if_calibrated() == pytest.approx(one.ece_if_calibrated())
 
 
 def test_a_paired_difference_is_narrower_than_an_unpaired_one_where_methods_agree():

@@ -56,6 +56,18 @@ def test_trial_runs_to_its_end_without_the_store_and_is_recorded_when_it_returns
     assert tracker.waiting == 0
 
 
+def test_a_provisional_run_id_becomes_the_real_one(unsteady, search):
+    unsteady.away = True
+    tracker = TolerantTracker(unsteady)
+    with pytest.warns(RuntimeWarning, match="server is away"):
+        trial = tracker.start_trial(search, trial_name="t1", params={}, tags={})
+    assert tracker.real_run_id(trial) is None and not tracker.flush()
+    unsteady.away = False
+    assert tracker.flush()
+    assert tracker.real_run_id(trial) in unsteady.store.runs
+    assert tracker.real_run_id(search) == search
+
+
 def test_store_that_is_there_gives_the_real_run_id(unsteady, search):
     trial = TolerantTracker(unsteady).start_trial(search, trial_name="t1", params={}, tags={})
     assert trial in unsteady.store.runs

@@ -20,13 +20,7 @@ def experiment(**search: Any) -> ExperimentConfig:
 
 
 def drawn(config: ExperimentConfig) -> list[dict[str, Any]]:
-    """The points that Tune makes of a searcher's space."""
-    import numpy as np
-    from ray.tune.search.variant_generator import generate_variants
-
-    space, count = SEARCHERS[config.search.searcher](config)
-    generator = np.random.default_rng(config.seed)
-    return [point for _ in range(count) for _, point in generate_variants(space, random_state=generator)]
+    return SEARCHERS[config.search.searcher](config)
 
 
 def literal(name: str) -> set[str]:
@@ -82,3 +76,11 @@ def test_every_trial_scheduler_can_be_built_for_short_trials() -> None:
 def test_asha_counts_in_evaluations() -> None:
     scheduler = TRIAL_SCHEDULERS["asha"](experiment(), 9)
     assert scheduler._time_attr == TIME_ATTRIBUTE and scheduler._max_t == 9
+
+
+def test_random_draws_do_not_repeat_a_point_and_end_with_the_space() -> None:
+    space = {"adapter.prefix_length": {"integer": [2, 4]}, "optimizer.learning_rate": {"choice": [1e-3, 1e-2]}}
+    some = drawn(experiment(num_trials=5, space=space))
+    assert len(some) == len({tuple(point.values()) for point in some}) == 5
+    assert len(drawn(experiment(num_trials=60, space=space))) == 6
+    assert drawn(experiment(num_trials=60, space=space))[:5] == some
