@@ -52,7 +52,8 @@ def test_slots_that_can_never_be_placed_are_refused() -> None:
 @pytest.mark.parametrize(
     ("search", "trials"),
     [
-        ({"space": {"seed": {"choice": [1, 2]}}, "num_trials": 5}, 5),
+        ({"space": {"seed": {"integer": [1, 9]}}, "num_trials": 5}, 5),
+        ({"space": {"seed": {"choice": [1, 2]}}, "num_trials": 5}, 2),
         ({"space": {"seed": {"grid": [1, 2]}, "optimizer.eps": {"uniform": [0.1, 0.2]}}, "num_trials": 5}, 10),
         ({"space": {"seed": {"choice": [1, 2]}, "adapter.prefix_length": {"integer": [1, 3]}}, "searcher": "grid", "num_trials": 5}, 6),
     ],
