@@ -126,6 +126,7 @@ def test_bf16_backbone_trains_float32_parameters(form: str, kind: str) -> None:
     assert {parameter.dtype for parameter in model.trainable_parameters().values()} == {torch.float32}
 
 
+@pytest.mark.filterwarnings("ignore:head.pooling")
 def test_a_suffix_sees_the_document_and_a_prefix_in_a_decoder_does_not() -> None:
     """Read at the method's own rows: pooling `prefix` for a prefix, `last` for a suffix."""
     documents_of_one_length = torch.tensor([[5, 6, 7, 8], [50, 60, 70, 80]])
