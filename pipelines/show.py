@@ -269,6 +269,10 @@ def show_comparison_plan(console: Console, plan: "ComparisonPlan") -> None:
         "tokens": tokens,
         **{task: ", ".join(f"{count:,} {split}" for split, count in sizes.items()) for task, sizes in plan.documents.items()},
     }
+    if not plan.documents:
+        rows["parameters"] = (
+            f"counted for {plan.methods[0].num_labels} classes: how many there are is unknown before the documents are read"
+        )
     pairs(console, rows)
     table = Table(box=None, pad_edge=False, header_style="bold")
     for column in ("task", "method"):

@@ -623,7 +623,7 @@ class SearchConfig(Config):
     }
     """Dotted config path -> domain."""
     searcher: Literal["random", "grid"] = "random"
-    """`grid`: every combination of the choices; `random`: num_trials independent draws."""
+    """`grid`: every combination of the choices; `random`: num_trials draws, none of them twice."""
     num_trials: PositiveInt = 16
     """Number of draws of the random searcher (times the size of any grid)."""
     trial_scheduler: Literal["asha", "none"] = "asha"

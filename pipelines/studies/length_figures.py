@@ -34,10 +34,8 @@ def by_length(numbers: Mapping[str, Any], part: str) -> "Figure":
         values = found["by_length"][method]
         places = np.arange(len(groups)) + 0.08 * (index - 1)
         for panel, measure in ((accuracy, "accuracy"), (calibration, "ece")):
-            _marks(panel, places, [values[group][measure] for group in groups], COLOURS[index % len(COLOURS)], method)
-        calibration.plot(
-            places, [values[group]["ece_if_calibrated"] for group in groups], "x", color=COLOURS[index % len(COLOURS)], markersize=7
-        )
+            _marks(panel, places, [values[group][measure] for group in groups], _colour(index), method)
+        calibration.plot(places, [values[group]["ece_if_calibrated"] for group in groups], "x", color=_colour(index), markersize=7)
     accuracy.axhline(found["majority_accuracy"], linestyle="--", color="#909090", label="always the most frequent label")
     accuracy.set(ylabel="accuracy", ylim=(0, 1.02))
     calibration.plot([], [], "x", color="#202020", label="if perfectly calibrated")
@@ -57,6 +55,11 @@ def by_length(numbers: Mapping[str, Any], part: str) -> "Figure":
     title = "Needle task" if part == "needle" else "Real documents"
     figure.suptitle(f"{title}: accuracy and calibration by document length (95% intervals over documents)")
     return figure
+
+
+def _colour(method: int) -> str:
+    """The colour of a method by its place in the study, the same in every figure."""
+    return COLOURS[method % len(COLOURS)]
 
 
 def _marks(panel: "Axes", places: Any, estimates: list[Mapping[str, float]], colour: str, label: str) -> None:
@@ -118,7 +121,7 @@ def differences(numbers: Mapping[str, Any]) -> "Figure":
                 panel,
                 np.arange(len(groups)) + 0.1 * index,
                 [found["by_length"][group]["accuracy"] for group in groups],
-                COLOURS[(index + 1) % len(COLOURS)],
+                _colour(index + 1),
                 label,
             )
         panel.axhline(0, color="#404040", linewidth=1)
