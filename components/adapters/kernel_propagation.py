@@ -51,7 +51,5 @@ class KernelPropagation(nn.Module):
 
 
 def build(config: KernelPropagationConfig, backbone: nn.Module, dropout: float) -> KernelPropagation:
-    """A fresh prefix, alpha at its starting value. Raises BackboneError for a family whose prefix rows see no text."""
-    family = family_of(backbone)
-    family.decomposed_prefix(family.layers(backbone)[0], config.prefix_length, lambda query, key, value: query)
-    return KernelPropagation(config, new_propagation(config, backbone, dropout), family=family)
+    """A fresh prefix, alpha at its starting value."""
+    return KernelPropagation(config, new_propagation(config, backbone, dropout), family=family_of(backbone))

@@ -34,6 +34,7 @@ from components.adapters import (
 )
 from components.adapters.method import Contribution
 from components.backbones import family_of
+from components.config.compatibility import why_blind, why_not
 from components.config.schema import AdapterConfig, AnyHeadConfig, Task
 from components.errors import BackboneError, ConfigError
 
@@ -196,16 +197,11 @@ def adapt(backbone: nn.Module, adapter: AdapterConfig, head: AnyHeadConfig) -> A
     if adapter.method not in ADAPTERS:
         raise ConfigError(f"adapter.method '{adapter.method}' is unknown. Known: {', '.join(ADAPTERS)}.")
     family.check_positions(_config(backbone).to_dict(), max_tokens=1, prefix_length=adapter.prefix_length)
-    if getattr(adapter, "placement", "prefix") == "suffix":
-        _check_suffix(family, head)
-    if head.task == "multiple_choice":
-        _check_multiple_choice(family, adapter)
     pooling = getattr(head, "pooling", None)
-    if not family.rows_see_all_text and pooling in ("prefix", "cls"):
-        warnings.warn(
-            f"head.pooling '{pooling}' reads a row that comes before the document in a {family.name} and cannot see it: every document gets the same answer. Use last or mean.",
-            stacklevel=2,
-        )
+    if reason := why_not(adapter, family=family.name, task=head.task, pooling=pooling):
+        raise ConfigError(f"{reason}.")
+    if reason := why_blind(family=family.name, pooling=pooling):
+        warnings.warn(f"{reason}.", stacklevel=2)
     module = ADAPTERS[adapter.method](adapter, backbone, _own_dropout(backbone))
     if head.task == "multiple_choice" and module.trained_in_backbone == family.trained_with_prefix:
         module.trained_in_backbone = ()  # as in the release, where this task trains prefix, special tokens and score alone
@@ -215,27 +211,6 @@ def adapt(backbone: nn.Module, adapter: AdapterConfig, head: AnyHeadConfig) -> A
         train_in_float32(backbone, name)
     device = next(backbone.parameters()).device
     return AdaptedModel(backbone, module.to(device), scorer.to(device), adapter_config=adapter, head_config=head)
-
-
-def _check_suffix(family: Any, head: AnyHeadConfig) -> None:
-    if family.rows_see_all_text:
-        raise ConfigError(
-            f"adapter.placement suffix is for causal decoders; in a {family.name} the prefix rows see the text already. Remove it."
-        )
-    pooling = getattr(head, "pooling", None)
-    if pooling not in (None, "last"):
-        raise ConfigError(
-            f"head.pooling '{pooling}' reads rows that cannot see a suffix, which would train nothing. Use last with adapter.placement suffix."
-        )
-
-
-def _check_multiple_choice(family: Any, adapter: AdapterConfig) -> None:
-    if not family.rows_see_all_text:
-        raise ConfigError(
-            f"Multiple choice scores candidates that stand before the documents, and in a {family.name} they cannot see them. Use a longformer backbone."
-        )
-    if getattr(adapter, "released_indexing", False):
-        raise ConfigError("adapter.released_indexing repeats an error of the paper's classification code. Remove it for multiple choice.")
 
 
 def _config(backbone: nn.Module) -> Any:

@@ -21,7 +21,6 @@ class Decoder:
     name = "decoder"
     model_types = ("llama", "qwen2", "qwen3", "mistral")
     trained_with_prefix = ()
-    rows_see_all_text = False
     lora_targets = ("q_proj", "v_proj")
 
     def layers(self, backbone: "nn.Module") -> "Sequence[nn.Module]":
@@ -78,9 +77,7 @@ class Decoder:
                 handle.remove()
 
     def released_indexing(self, layer: "nn.Module", count: int) -> Any:
-        raise BackboneError(
-            "adapter.released_indexing repeats an error of the paper's Longformer code; a decoder has nothing like it. Remove it."
-        )
+        raise BackboneError("a decoder has no released indexing (components/config/compatibility.py refuses it by name)")
 
     @contextmanager
     def added_to_attention(self, layer: "nn.Module", extra: "Callable[[Tensor], Tensor]") -> Iterator[None]:
@@ -105,8 +102,7 @@ class Decoder:
 
     def decomposed_prefix(self, layer: "nn.Module", prefix_length: int, smooth: Any) -> Any:
         raise BackboneError(
-            "adapter.method kernel_propagation: in a causal decoder the prefix rows see no text, so their attention to the text alone is empty. "
-            "Use kernel_prefix, or a longformer backbone."
+            "a decoder's prefix rows see no text to leave them out of (components/config/compatibility.py refuses it by name)"
         )
 
     def only_rows(self, backbone: "nn.Module", row_BR: "Tensor") -> dict[str, Any]:

@@ -50,8 +50,6 @@ class BackboneFamily(Protocol):
     """`config.model_type` values that this family reads."""
     trained_with_prefix: tuple[str, ...]
     """Backbone parameters that the paper's prefix methods train beside prefix and head."""
-    rows_see_all_text: bool
-    """Whether a row can see text that comes after it: not in causal decoders."""
     lora_targets: tuple[str, ...]
     """Linear modules that LoRA updates unless told otherwise: query and value projections."""
 

@@ -21,7 +21,6 @@ class Longformer:
     name = "longformer"
     model_types = ("longformer",)
     trained_with_prefix = ("embeddings.token_type_embeddings.weight",)
-    rows_see_all_text = True
     lora_targets = ("query", "value", "query_global", "value_global")
 
     def layers(self, backbone: "nn.Module") -> "Sequence[nn.Module]":

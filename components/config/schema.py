@@ -8,6 +8,8 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, model_validator
 
+from components.config.compatibility import FamilyName, why_not
+
 PositiveInt = Annotated[int, Field(gt=0)]
 Fraction = Annotated[float, Field(ge=0.0, lt=1.0)]
 Seed = Annotated[int, Field(ge=0)]
@@ -29,7 +31,7 @@ class BackboneConfig(Config):
     """Hub id, folder, or for `installed` the name of the model: `all-MiniLM-L6-v2`."""
     revision: str | None = None
     """Hub commit, tag or branch; null takes the default branch. Only for `hub`."""
-    family: Literal["longformer", "decoder"]
+    family: FamilyName
     """Which backbone family reads it (components/backbones)."""
     lengthen_to: Annotated[int, Field(gt=0)] | None = None
     """Turn a BERT or RoBERTa checkpoint into a Longformer with this many positions (tokens). Null: load as it is."""
@@ -510,32 +512,15 @@ class TrainConfig(Config):
 
     @model_validator(mode="after")
     def _method_fits(self) -> "TrainConfig":
-        method, family = self.adapter.method, self.backbone.family
-        if method == "kernel_propagation" and family != "longformer":
-            raise ValueError(
-                f"adapter.method kernel_propagation needs prefix rows that see the text, and in a {family} they do not; use kernel_prefix or backbone.family longformer"
-            )
-        if getattr(self.adapter, "placement", "prefix") == "suffix":
-            if family != "decoder":
-                raise ValueError(f"adapter.placement suffix is for causal decoders; in a {family} the prefix rows see the text: remove it")
-            if self.head.pooling != "last":
-                raise ValueError(
-                    f"head.pooling {self.head.pooling} reads rows that cannot see a suffix, which would train nothing; use last with adapter.placement suffix"
-                )
-        if getattr(self.adapter, "released_indexing", False) and family != "longformer":
-            raise ValueError("adapter.released_indexing repeats an error of the paper's Longformer code; remove it")
-        if method == "full_fine_tuning" and self.training.precision != "fp32":
+        reason = why_not(self.adapter, family=self.backbone.family, task=self.data.task, pooling=self.head.pooling)
+        if reason is not None:
+            raise ValueError(reason)
+        if self.adapter.method == "full_fine_tuning" and self.training.precision != "fp32":
             raise ValueError("adapter.method full_fine_tuning needs training.precision fp32: bf16 rounds small updates away")
-        if self.data.task == "multiple_choice" and family != "longformer":
-            raise ValueError(
-                f"data.qangaroo asks for scores at candidates that stand before the documents, and in a {family} they cannot see them; use backbone.family longformer"
-            )
         if self.data.task == "multiple_choice" and self.training.metric == "validation/macro_f1":
             raise ValueError(
                 "training.metric validation/macro_f1 is a mean over classes, which data.qangaroo has not; use validation/accuracy"
             )
-        if self.data.task == "multiple_choice" and getattr(self.adapter, "released_indexing", False):
-            raise ValueError("adapter.released_indexing repeats an error of the paper's classification code; remove it for data.qangaroo")
         return self
 
 

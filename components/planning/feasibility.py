@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from components.backbones import family_named
+from components.config.compatibility import why_blind
 from components.config.schema import ExperimentConfig, TrainConfig
 from components.config.space import corner_values, trial_config
 from components.errors import BackboneError, ConfigError
@@ -21,14 +22,8 @@ def check_feasible(config: ExperimentConfig, backbone_json: Mapping[str, Any]) -
             )
         except BackboneError as error:
             raise ConfigError(f"{where}{error}") from error
-        _check_pooling(where, point)
-
-
-def _check_pooling(where: str, point: TrainConfig) -> None:
-    if point.backbone.family == "decoder" and point.head.pooling in {"prefix", "cls"}:
-        raise ConfigError(
-            f"{where}head.pooling is '{point.head.pooling}', but in a causal decoder that row comes before the document and cannot see it. Use last or mean."
-        )
+        if reason := why_blind(family=point.backbone.family, pooling=point.head.pooling):
+            raise ConfigError(f"{where}{reason}.")
 
 
 def named_points(config: ExperimentConfig) -> Iterator[tuple[str, TrainConfig]]:

@@ -18,7 +18,7 @@ def losses(method: str) -> list[float]:
 
     from components.adapters import ClassificationHeadConfig, adapt
     from components.config.schema import ADAPTER_CONFIGS
-    from tests.components.adapters.test_dense import build, documents
+    from tests.components.adapters.harness import build, documents
     from tests.components.adapters.test_methods import METHODS
 
     backbone = build("longformer")

@@ -20,7 +20,7 @@ from components.adapters import (
 )
 from components.config.schema import ADAPTER_CONFIGS
 from components.errors import ArtifactError
-from tests.components.adapters.test_dense import build, documents, randomise
+from tests.components.adapters.harness import build, documents, randomise
 
 
 def live(kind: str = "longformer", **adapter: Any) -> AdaptedModel:

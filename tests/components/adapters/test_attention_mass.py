@@ -11,7 +11,7 @@ from components.adapters.decomposition import decomposed, fit_alphas
 from components.config.schema import KernelPrefixConfig, KernelPropagationConfig, PrefixPropagationConfig, PrefixTuningConfig
 from components.errors import BackboneError, ConfigError
 from tests.components.adapters.dense_longformer import Parts
-from tests.components.adapters.test_dense import build, dense_logits, documents, randomise
+from tests.components.adapters.harness import build, dense_logits, documents, randomise
 
 CONFIGS = {"prefix_tuning": PrefixTuningConfig, "prefix_propagation": PrefixPropagationConfig}
 KERNEL_CONFIGS = {"prefix_tuning": KernelPrefixConfig, "prefix_propagation": KernelPropagationConfig}

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from components.adapters import AdaptedModel, load_adapter
 from tests.components.adapters.dense_longformer import Parts
-from tests.components.adapters.test_dense import BOTH, build, check_against_dense
+from tests.components.adapters.harness import BOTH, build, check_against_dense
 
 L, D, C, R = 2, 32, 3, 6
 HEAD = {"head.dense.weight": (D, D), "head.dense.bias": (D,), "head.out_proj.weight": (C, D), "head.out_proj.bias": (C,)}

@@ -10,7 +10,7 @@ from transformers import BertConfig, BertModel
 from components.adapters import AdaptedModel, ClassificationHeadConfig, PrefixPropagationConfig, adapt, classify
 from components.adapters.head import pool
 from components.errors import BackboneError
-from tests.components.adapters.test_dense import (
+from tests.components.adapters.harness import (
     build,
     check_same_gradients,
     documents,
@@ -105,7 +105,7 @@ def test_an_adapter_whose_backbone_a_later_one_trains_refuses_to_answer() -> Non
 
 
 def test_a_row_that_cannot_see_the_document_is_told() -> None:
-    with pytest.warns(UserWarning, match=r"head\.pooling 'prefix' reads a row that comes before the document"):
+    with pytest.warns(UserWarning, match=r"head\.pooling prefix reads a row that comes before the document"):
         adapt(build_tiny_decoder(), PrefixPropagationConfig(), ClassificationHeadConfig(num_labels=2, pooling="prefix"))
 
 

@@ -32,7 +32,7 @@ from components.errors import ArtifactError, ConfigError
 from components.planning.backbone_shape import backbone_shape
 from components.planning.trained_parameters import TRAINS_TOKEN_TYPES, trainable_parameters
 from tests.components.adapters.dense_longformer import dense_longformer
-from tests.components.adapters.test_dense import BOTH, build, check_gradients, randomise
+from tests.components.adapters.harness import BOTH, build, check_gradients, randomise
 from tests.components.adapters.test_methods import BACKBONE_TYPES, METHODS, PARAMETERS, D, dense_parts
 from tests.toy import make_tokenizer
 
@@ -309,9 +309,9 @@ def test_folder_with_a_token_type_embedding_uses_it(tmp_path: Path) -> None:
 
 
 def test_refusals_name_the_fix(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"in a decoder they cannot see them. Use a longformer"):
+    with pytest.raises(ConfigError, match=r"in a decoder they cannot see them; use backbone.family longformer"):
         adapt(build("llama"), PrefixPropagationConfig(), MultipleChoiceHeadConfig())
-    with pytest.raises(ConfigError, match=r"adapter.released_indexing .* Remove it"):
+    with pytest.raises(ConfigError, match=r"adapter.released_indexing .* remove it"):
         adapt(build("longformer"), PrefixTuningConfig(released_indexing=True), MultipleChoiceHeadConfig())
     model = new()
     with pytest.raises(ValueError, match=r"at least one \[ent\] \(id 103 or -2\)"):

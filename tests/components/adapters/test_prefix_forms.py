@@ -25,7 +25,7 @@ from components.errors import ArtifactError, ConfigError
 from components.planning.backbone_shape import backbone_shape
 from components.planning.trained_parameters import trainable_parameters
 from tests.components.adapters.dense_longformer import Parts
-from tests.components.adapters.test_dense import (
+from tests.components.adapters.harness import (
     build,
     check_against_dense,
     check_same_gradients,
@@ -183,9 +183,9 @@ def test_low_rank_folder_written_by_hand(tmp_path: Path) -> None:
 def test_refusals_name_the_fix() -> None:
     head = ClassificationHeadConfig(num_labels=C, pooling="last")
     suffix = PrefixPropagationConfig(placement="suffix")
-    with pytest.raises(ConfigError, match=r"in a longformer the prefix rows see the text already. Remove it"):
+    with pytest.raises(ConfigError, match=r"in a longformer the prefix rows see the text already: remove it"):
         adapt(build("longformer"), suffix, head)
-    with pytest.raises(ConfigError, match=r"head.pooling 'mean' reads rows that cannot see a suffix.*Use last"):
+    with pytest.raises(ConfigError, match=r"head.pooling mean reads rows that cannot see a suffix.*use last"):
         adapt(build("llama"), suffix, ClassificationHeadConfig(num_labels=C, pooling="mean"))
     with pytest.raises(ConfigError, match="see the text already"):
         adapt(build("longformer"), suffix, MultipleChoiceHeadConfig())

@@ -62,7 +62,7 @@ def test_rules_across_sections_hold_at_load_time() -> None:
     )
     questions = {"qangaroo": {"train": "x.json"}}
     assert refused({}, backbone=decoder, data=questions).startswith(
-        "data.qangaroo asks for scores at candidates that stand before the documents"
+        "data.qangaroo (multiple choice) asks for scores at candidates that stand before the documents"
     )
     assert refused({"method": "prefix_tuning", "released_indexing": True}, data=questions).startswith(
         "adapter.released_indexing repeats an error"

@@ -38,7 +38,7 @@ def test_a_decoder_must_pool_a_row_that_sees_the_document(tiny_decoder: Callable
     values = tiny_decoder().config.to_dict()
     decoder = {"name_or_path": "x", "family": "decoder"}
     check_feasible(experiment(backbone=decoder, head={"pooling": "last"}), values)
-    with pytest.raises(ConfigError, match=r"head\.pooling is 'prefix'.*Use last or mean"):
+    with pytest.raises(ConfigError, match=r"head\.pooling prefix reads.*use last or mean"):
         check_feasible(experiment(backbone=decoder), values)
 
 
