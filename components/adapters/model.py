@@ -191,6 +191,7 @@ def adapt(backbone: nn.Module, adapter: AdapterConfig, head: AnyHeadConfig) -> A
     """Put a fresh adapter and head around a stock transformers base model.
 
     The backbone's parameters are frozen in place, but for those that the method trains (see its file; prefix methods on Longformer: the token type embedding).
+    Those keep what an earlier adapter on this backbone has trained them to; load the backbone anew to start from its pretrained values.
     New parameters are drawn from torch's global generator. Raises ConfigError or BackboneError where the two do not fit.
     """
     family = family_of(backbone)

@@ -40,6 +40,7 @@ def test_the_ray_job_runs_a_command_that_exists_on_the_pinned_ray() -> None:
     assert words[:4] == ["python", "-m", "pipelines.cli", "search"]
     load_experiment(words[4], overrides(words))
     assert spec["rayClusterSpec"]["rayVersion"] == pinned("ray")
+    assert spec["rayClusterSpec"]["authOptions"] == {"mode": "token"}
 
 
 def test_the_ray_job_has_room_for_its_slots() -> None:
