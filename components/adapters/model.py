@@ -33,7 +33,7 @@ from components.adapters import (
     propagation_and_prefix_tuning,
 )
 from components.adapters.method import Contribution
-from components.backbones import family_of
+from components.backbones import check_positions, family_of
 from components.config.compatibility import why_blind, why_not
 from components.config.schema import AdapterConfig, AnyHeadConfig, Task
 from components.errors import BackboneError, ConfigError
@@ -197,7 +197,7 @@ def adapt(backbone: nn.Module, adapter: AdapterConfig, head: AnyHeadConfig) -> A
     family = family_of(backbone)
     if adapter.method not in ADAPTERS:
         raise ConfigError(f"adapter.method '{adapter.method}' is unknown. Known: {', '.join(ADAPTERS)}.")
-    family.check_positions(_config(backbone).to_dict(), max_tokens=1, prefix_length=adapter.prefix_length)
+    check_positions(family, _config(backbone).to_dict(), max_tokens=1, prefix_length=adapter.prefix_length)
     pooling = getattr(head, "pooling", None)
     if reason := why_not(adapter, family=family.name, task=head.task, pooling=pooling):
         raise ConfigError(f"{reason}.")

@@ -3,6 +3,7 @@
 `BACKBONES` is the table of families; components/README.md says how to add one.
 """
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from components.backbones.sources import (
@@ -43,9 +44,21 @@ def family_of(backbone: Any) -> "BackboneFamily":
     raise BackboneError(f"No backbone family reads '{kind}' models. Known model types: {known}.")
 
 
+def check_positions(family: "BackboneFamily", config: Mapping[str, Any], *, max_tokens: int, prefix_length: int) -> None:
+    """Raise BackboneError where text and prefix together need more positions than the backbone with this config.json has."""
+    needed, usable = max_tokens + prefix_length, family.usable_positions(config)
+    if needed > usable:
+        lengthen = ", or raise backbone.lengthen_to" if family.name == "longformer" else ""
+        raise BackboneError(
+            f"data.max_tokens {max_tokens} + adapter.prefix_length {prefix_length} = {needed} positions, but the backbone has {usable}. "
+            f"Lower data.max_tokens or adapter.prefix_length{lengthen}."
+        )
+
+
 __all__ = [
     "BACKBONES",
     "backbone_folder",
+    "check_positions",
     "checkpoint_folder",
     "family_named",
     "family_of",

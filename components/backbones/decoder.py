@@ -108,13 +108,8 @@ class Decoder:
     def only_rows(self, backbone: "nn.Module", row_BR: "Tensor") -> dict[str, Any]:
         return {}
 
-    def check_positions(self, config: Mapping[str, Any], *, max_tokens: int, prefix_length: int) -> None:
-        usable = config["max_position_embeddings"]
-        if max_tokens + prefix_length > usable:
-            raise BackboneError(
-                f"data.max_tokens {max_tokens} + adapter.prefix_length {prefix_length} = {max_tokens + prefix_length} positions, but the backbone has {usable}. "
-                "Lower data.max_tokens or adapter.prefix_length."
-            )
+    def usable_positions(self, config: Mapping[str, Any]) -> int:
+        return int(config["max_position_embeddings"])
 
     def check_supported(self, config: Mapping[str, Any]) -> None:
         layer_types = config.get("layer_types") or []

@@ -91,8 +91,8 @@ class BackboneFamily(Protocol):
     def only_rows(self, backbone: "nn.Module", row_BR: "Tensor") -> dict[str, Any]:
         """Further keyword arguments that let the backbone compute only these rows in its last layer; empty where it cannot."""
 
-    def check_positions(self, config: Mapping[str, Any], *, max_tokens: int, prefix_length: int) -> None:
-        """Raise BackboneError where text and prefix together need more positions than the backbone has."""
+    def usable_positions(self, config: Mapping[str, Any]) -> int:
+        """Positions for prefix and text, from the backbone's config.json: Longformer numbers real tokens from pad_token_id + 1, so its table is that much longer."""
 
     def check_supported(self, config: Mapping[str, Any]) -> None:
         """Raise BackboneError for a variant of the family that would compute something else than the method says."""

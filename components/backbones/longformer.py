@@ -9,7 +9,6 @@ from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any, cast
 
 from components.backbones.family import AttentionSizes, Rows, Smoother
-from components.errors import BackboneError
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -87,13 +86,8 @@ class Longformer:
 
         return {"output_rows": row_BR} if takes_output_rows(backbone) else {}
 
-    def check_positions(self, config: Mapping[str, Any], *, max_tokens: int, prefix_length: int) -> None:
-        usable = config["max_position_embeddings"] - config["pad_token_id"] - 1
-        if max_tokens + prefix_length > usable:
-            raise BackboneError(
-                f"data.max_tokens {max_tokens} + adapter.prefix_length {prefix_length} = {max_tokens + prefix_length} positions, but the backbone has {usable}. "
-                "Lower data.max_tokens or adapter.prefix_length, or raise backbone.lengthen_to."
-            )
+    def usable_positions(self, config: Mapping[str, Any]) -> int:
+        return int(config["max_position_embeddings"] - (config["pad_token_id"] or 0) - 1)
 
     def check_supported(self, config: Mapping[str, Any]) -> None:
         return

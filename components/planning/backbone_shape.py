@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from components.backbones import family_named
 from components.errors import BackboneError
 
 
@@ -24,6 +25,7 @@ class BackboneShape:
     """Key/value heads x head size: smaller than query_width with grouped-query attention."""
     heads: int
     positions: int
+    """Usable ones: prefix and text together."""
     attention_window: int | None
     parameters: int
     trained_with_prefix: int
@@ -62,7 +64,7 @@ def _longformer(values: Mapping[str, Any]) -> BackboneShape:
         query_width=hidden,
         key_value_width=hidden,
         heads=values["num_attention_heads"],
-        positions=values["max_position_embeddings"],
+        positions=family_named("longformer").usable_positions(values),
         attention_window=max(window) if isinstance(window, list | tuple) else window,
         parameters=embeddings + layers * (attention + feed_forward),
         trained_with_prefix=types * hidden,
@@ -86,7 +88,7 @@ def _decoder(values: Mapping[str, Any]) -> BackboneShape:
         query_width=query,
         key_value_width=key_value,
         heads=heads,
-        positions=values["max_position_embeddings"],
+        positions=family_named("decoder").usable_positions(values),
         attention_window=None,
         parameters=values["vocab_size"] * hidden + layers * (attention + feed_forward + 2 * hidden) + hidden,
         trained_with_prefix=0,

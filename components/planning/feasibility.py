@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from components.backbones import family_named
+from components.backbones import check_positions, family_named
 from components.config.compatibility import why_blind
 from components.config.schema import ExperimentConfig, TrainConfig
 from components.config.space import corner_values, trial_config
@@ -17,8 +17,11 @@ def check_feasible(config: ExperimentConfig, backbone_json: Mapping[str, Any]) -
     """
     for where, point in named_points(config):
         try:
-            family_named(config.backbone.family).check_positions(
-                backbone_json, max_tokens=point.data.max_tokens, prefix_length=point.adapter.prefix_length
+            check_positions(
+                family_named(config.backbone.family),
+                backbone_json,
+                max_tokens=point.data.max_tokens,
+                prefix_length=point.adapter.prefix_length,
             )
         except BackboneError as error:
             raise ConfigError(f"{where}{error}") from error

@@ -173,9 +173,7 @@ def _max_tokens(training: Mapping[str, Any], backbone: Any, model: "AdaptedModel
     """Tokens per document as in training; where the artifact does not say, all that the positions leave beside the prefix."""
     if training.get("max_tokens") is not None:
         return int(training["max_tokens"])
-    # Longformer counts real tokens from pad_token_id + 1.
-    offset = (backbone.config.pad_token_id or 0) + 1 if backbone.config.model_type == "longformer" else 0
-    return int(backbone.config.max_position_embeddings) - offset - model.adapter_config.prefix_length
+    return model.family.usable_positions(backbone.config.to_dict()) - model.adapter_config.prefix_length
 
 
 def read_temperature(folder: Path) -> float:

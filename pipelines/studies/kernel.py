@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from components.backbones import family_named, read_backbone_config
+from components.backbones import check_positions, family_named, read_backbone_config
 from components.config import ExperimentConfig, TrainConfig
 from components.config.schema import KernelStudyConfig
 from components.errors import ConfigError, DataError
@@ -31,7 +31,7 @@ def check(config: ExperimentConfig) -> None:
     if config.backbone.family != "longformer":
         raise ConfigError(f"backbone.family: the kernel study looks into longformer backbones, got {config.backbone.family}")
     longest, values = max(_settings(config).mass_lengths), read_backbone_config(config.backbone)
-    family_named(config.backbone.family).check_positions(values, max_tokens=longest, prefix_length=config.adapter.prefix_length)
+    check_positions(family_named(config.backbone.family), values, max_tokens=longest, prefix_length=config.adapter.prefix_length)
 
 
 def run(lab: Lab) -> StudyOutcome:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from components.backbones import family_named, read_backbone_config
+from components.backbones import check_positions, family_named, read_backbone_config
 from components.config import DataConfig, ExperimentConfig
 from components.config.schema import LengthStudyConfig
 from components.data.needle import needle_place
@@ -38,7 +38,9 @@ def check(config: ExperimentConfig) -> None:
     for method in _settings(config).methods:
         with_method(config, method, seed=0)  # raises where the method cannot take the experiment's settings
     for data in _all_data(config):
-        family_named(config.backbone.family).check_positions(values, max_tokens=data.max_tokens, prefix_length=config.adapter.prefix_length)
+        check_positions(
+            family_named(config.backbone.family), values, max_tokens=data.max_tokens, prefix_length=config.adapter.prefix_length
+        )
         source_of(data).state(data)
 
 

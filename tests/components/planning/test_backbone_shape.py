@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+import torch
 
 from components.adapters import ClassificationHeadConfig, PrefixPropagationConfig, adapt
 from components.config import schema
@@ -28,6 +29,15 @@ def test_decoder_parameters_equal_the_live_model(tiny_decoder: Callable[..., Any
     assert backbone_shape(model.config.to_dict()).parameters == parameters(model)
 
 
+def test_positions_are_the_most_tokens_that_a_longformer_takes(tiny_longformer: Callable[..., Any]) -> None:
+    """Its table is longer: real tokens are numbered from pad_token_id + 1."""
+    model = tiny_longformer()
+    positions = backbone_shape(model.config.to_dict()).positions
+    assert model(input_ids=torch.full((1, positions), 7)).last_hidden_state.shape[1] == positions < model.config.max_position_embeddings
+    with pytest.raises(IndexError):
+        model(input_ids=torch.full((1, positions + 1), 7))
+
+
 def test_qwen2_biases_are_counted() -> None:
     from transformers import Qwen2Config, Qwen2Model
 
@@ -50,7 +60,7 @@ def test_a_decoder_trains_prefix_and_head_alone(tiny_decoder: Callable[..., Any]
     assert trainable_parameters(backbone_shape(model.backbone.config.to_dict()), adapter, num_labels=2) == model.num_trainable_parameters()
 
 
-METHODS = getattr(schema, "ADAPTER_CONFIGS", {"prefix_propagation": PrefixPropagationConfig})
+METHODS = schema.ADAPTER_CONFIGS
 
 
 @pytest.mark.parametrize(
