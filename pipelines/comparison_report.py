@@ -30,17 +30,7 @@ def collect(schedule: Schedule, data: Mapping[str, Any]) -> Comparison:
 
 def _result(schedule: Schedule, task: str, method: str) -> MethodResult:
     point, cells = schedule.chosen(task, method), schedule.final_cells(task, method)
-    finished, problems = [], []
-    for cell in cells:
-        record = schedule.records.get(cell.key)
-        if record is not None and record.final is not None:
-            finished.append((cell, record))
-        else:
-            problems.append(f"seed {cell.seed}: {record.outcome + ', ' + record.reason if record else 'not run'}")
-    if point is None:
-        ended = [record for cell in schedule.search_cells(task, method) if (record := schedule.records.get(cell.key))]
-        reasons = dict.fromkeys(f"{record.outcome}, {record.reason}" for record in ended)
-        problems.append("no point gave an adapter: " + "; ".join(reasons) if reasons else "not run")
+    finished = [(cell, record) for cell in cells if (record := schedule.records.get(cell.key)) is not None and record.final is not None]
     first = finished[0][1] if finished else None
     head = None if first is None or first.final is None else int(first.final["head_parameters"])
     return MethodResult(
@@ -50,7 +40,7 @@ def _result(schedule: Schedule, task: str, method: str) -> MethodResult:
         seeds=tuple(_seed(cell, record, schedule) for cell, record in finished),
         own_parameters=None if first is None or head is None or first.trainable_parameters is None else first.trainable_parameters - head,
         head_parameters=head,
-        problem="; ".join(problems),
+        problem="; ".join(schedule.problems(task, method)),
     )
 
 

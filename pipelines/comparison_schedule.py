@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from components.config.comparison import ComparisonConfig
+from components.config.space import named
 from pipelines.comparison_cells import Cell, CellRecord, read_record, write_record
 
 
@@ -50,6 +51,22 @@ class Schedule:
         sign = 1.0 if training.mode == "max" else -1.0
         best = max(usable, key=lambda item: sign * item[1].best_metrics[training.metric], default=None)
         return None if best is None else best[0].point
+
+    def problems(self, task: str, method: str) -> list[str]:
+        """What is missing of a method's results, in words: seeds without one, and points that its search had to do without (then the choice was of fewer than the other methods had)."""
+        searched, found = self.search_cells(task, method), []
+        if self.chosen(task, method) is None:
+            reasons = dict.fromkeys(f"{record.outcome}, {record.reason}" for cell in searched if (record := self.records.get(cell.key)))
+            return ["no point gave an adapter: " + "; ".join(reasons) if reasons else "not run"]
+        for cell in searched:
+            record = self.records[cell.key]
+            if record.outcome == "failed" and not record.best_metrics:
+                found.append(f"search point {named(cell.point)}: failed, {record.reason}")
+        for cell in self.final_cells(task, method):
+            final = self.records.get(cell.key)
+            if final is None or final.final is None:
+                found.append(f"seed {cell.seed}: {final.outcome + ', ' + final.reason if final else 'not run'}")
+        return found
 
     def next_cell(self) -> Cell | None:
         """The first cell that has something left to do and that nobody works on; it counts as worked on from now."""

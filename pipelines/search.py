@@ -7,11 +7,12 @@ import json
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
 from components.backbones import read_backbone_config, tokenizer_id
-from components.config import ExperimentConfig, config_sha256, resolved, trial_config
+from components.config import ExperimentConfig, TrainConfig, config_sha256, resolved, trial_config
 from components.planning import check_feasible
 from components.registry import TolerantTracker, Tracker, code_fingerprint, code_version, environment, open_tracker, run_tags
 from pipelines.reports import SearchReport
@@ -129,7 +130,7 @@ class _Search:
                 self.config.name,
                 run_name=f"search-{self.folder.search_id}",
                 config=resolved(self.config),
-                params=key_params(self.config) | searched_params(self.config),
+                params=search_params(self.config),
                 tags=tags,
             )
             self.tracker.log_dict(run_id, environment(), "environment.json")
@@ -140,7 +141,6 @@ class _Search:
         return run_id
 
     def _run_trials(self, slots: tuple[Any, ...], data: Any, search_run_id: str) -> Any:
-        from components.training.trial import evaluation_steps
         from components.tuning.run_search import run_trials
         from components.tuning.trial_log import TrialLog
         from components.tuning.tune_trial import SearchContext
@@ -160,16 +160,11 @@ class _Search:
             search_folder=self.folder.path,
             tracker=tolerant,
             tags={"data_fingerprint": data.fingerprint, "search_id": self.folder.search_id},
-            params=key_params(self.config) | truncation_params(data),
+            params=lambda trial: key_params(trial, self.config.cluster.num_workers) | truncation_params(data),
             listener=self.on_trial,
         )
-        count = len(
-            evaluation_steps(
-                self.config.train_config(), num_documents=len(data.splits["train"]), world_size=self.config.cluster.num_workers
-            )
-        )
         try:
-            run_trials(self.context, log, max_evaluations=count)
+            run_trials(self.context, log, num_documents=len(data.splits["train"]))
         except BaseException:
             log.interrupt()
             raise
@@ -261,22 +256,37 @@ class _Search:
         )
 
 
-def key_params(config: ExperimentConfig) -> dict[str, Any]:
+KEY_PARAMS = {
+    "backbone": "backbone.name_or_path",
+    "method": "adapter.method",
+    "adapter.prefix_length": "adapter.prefix_length",
+    "optimizer.learning_rate": "optimizer.learning_rate",
+    "pooling": "head.pooling",
+    "max_tokens": "data.max_tokens",
+    "epochs": "training.epochs",
+    "precision": "training.precision",
+    "zero_stage": "zero.stage",
+    "seed": "seed",
+}
+"""What people filter and compare runs by, and the config path it is the value of."""
+BATCH_SIZE_PATHS = {"training.micro_batch_size", "training.gradient_accumulation_steps"}
+
+
+def key_params(config: TrainConfig, num_workers: int) -> dict[str, Any]:
     """The settings that people filter and compare runs by; copied to every trial because MLflow's children do not inherit them."""
-    return {
-        "backbone": config.backbone.name_or_path,
-        "method": config.adapter.method,
-        "adapter.prefix_length": config.adapter.prefix_length,
-        "optimizer.learning_rate": config.optimizer.learning_rate,
-        "pooling": config.head.pooling,
-        "max_tokens": config.data.max_tokens,
-        "epochs": config.training.epochs,
-        "train_batch_size": config.train_batch_size,
-        "precision": config.training.precision,
-        "zero_stage": config.zero.stage,
-        "num_workers": config.cluster.num_workers,
-        "seed": config.seed,
+    values = {name: attrgetter(path)(config) for name, path in KEY_PARAMS.items()}
+    return values | {"train_batch_size": config.training.batch_size(num_workers), "num_workers": num_workers}
+
+
+def search_params(config: ExperimentConfig) -> dict[str, Any]:
+    """For the search's own run: what is searched stands in place of the value that only its trials have."""
+    searched = {path: json.dumps(domain.model_dump(mode="json")) for path, domain in config.search.space.items()}
+    params = {
+        name: value
+        for name, value in key_params(config, config.cluster.num_workers).items()
+        if KEY_PARAMS.get(name) not in searched and not (name == "train_batch_size" and BATCH_SIZE_PATHS & set(searched))
     }
+    return params | searched
 
 
 def describe_data(data: Any) -> str:
@@ -293,11 +303,6 @@ def describe_data(data: Any) -> str:
 
 def _asked(data: Any) -> str:
     return f"{len(data.labels)} classes" if data.task == "classification" else "each with candidates of its own"
-
-
-def searched_params(config: ExperimentConfig) -> dict[str, str]:
-    """For the search's own run: what is searched, in place of the value that only its trials have."""
-    return {path: json.dumps(domain.model_dump(mode="json")) for path, domain in config.search.space.items()}
 
 
 def truncation_params(data: Any) -> dict[str, Any]:

@@ -36,11 +36,7 @@ def pairs(console: Console, rows: Mapping[str, Any]) -> None:
 
 def show_plan(console: Console, plan: "Plan") -> None:
     classes = "unknown before the data are read; counted for 2" if plan.num_labels is None else str(plan.num_labels)
-    steps = (
-        "unknown before the data are read"
-        if plan.steps_per_trial is None
-        else f"{'' if plan.steps_are_exact else 'at most '}{plan.steps_per_trial:,}"
-    )
+    steps = "unknown before the data are read" if plan.steps_per_trial is None else f"at most {plan.steps_per_trial:,}"
     resources = plan.resources
     have = [
         f"{resources.cpus:g} CPU" if resources.cpus is not None else "",
@@ -53,19 +49,20 @@ def show_plan(console: Console, plan: "Plan") -> None:
             "experiment": plan.experiment,
             "backbone": f"{plan.backbone}, {plan.backbone_parameters:,} parameters (frozen), {plan.backbone_positions:,} positions",
             "classes": classes,
-            "trials": f"{plan.trials}, {plan.evaluations_per_trial} evaluations each unless stopped",
+            "trials": f"{plan.trials}, at most {plan.evaluations_per_trial} evaluations each",
             "steps per trial": f"{steps} (of {plan.train_batch_size} sequences)",
             "placement": f"{plan.slots} slot(s) x {plan.workers_per_slot} worker(s): {plan.cpus_needed:g} CPU, {plan.gpus_needed:g} GPU, about {gib(plan.memory_needed_bytes)} of main memory",
             resources.source: ", ".join(part for part in have if part) or "not known",
         },
     )
     table = Table(box=None, pad_edge=False, header_style="bold", title_justify="left")
-    for column in ("prefix_length", "trained parameters", "positions", "weights", "trained", "activations", "per worker"):
+    for column in ("prefix_length", "micro-batch", "trained parameters", "positions", "weights", "trained", "activations", "per worker"):
         table.add_column(column, justify="right", no_wrap=True)
     for point in plan.points:
         memory = point.memory
         sizes = (memory.weights, memory.trained, memory.activations, memory.total)
-        table.add_row(str(point.prefix_length), f"{point.trainable_parameters:,}", f"{point.positions:,}", *(mib(size) for size in sizes))
+        numbers = (point.prefix_length, point.micro_batch_size, point.trainable_parameters, point.positions)
+        table.add_row(*(f"{number:,}" for number in numbers), *(mib(size) for size in sizes))
     console.print(table)
     for line in plan.advice:
         console.print(f"Advice: {line}", markup=False, soft_wrap=True)
@@ -73,7 +70,7 @@ def show_plan(console: Console, plan: "Plan") -> None:
 
 def show_search(console: Console, report: "SearchReport") -> None:
     sign = -1.0 if report.mode == "max" else 1.0
-    ranked = sorted(report.trials, key=lambda trial: sign * trial["best_metrics"].get(report.metric, -sign * float("inf")))
+    ranked = sorted(report.trials, key=lambda trial: sign * trial["best_metrics"].get(report.metric, sign * float("inf")))
     console.print()
     console.print(trial_table(list(ranked), metric=report.metric))
     console.print()

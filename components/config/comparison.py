@@ -4,6 +4,7 @@ One YAML file is one `ComparisonConfig`. A cell of it (task, method, point, seed
 would get wrong: points are listed, not drawn. A budget of three draws could miss the sizes of one method and hit those of another; a list shows what each method got.
 """
 
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Annotated, Any
 
@@ -25,6 +26,7 @@ from components.config.schema import (
     Config,
     Domain,
     ExperimentConfig,
+    Name,
     PositiveInt,
     RegistryConfig,
     SearchConfig,
@@ -34,7 +36,6 @@ from components.config.schema import (
 from components.config.space import FIXED_IN_A_SLOT
 from components.errors import ConfigError
 
-Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")]
 Settings = dict[str, Any]
 """Sections of a TrainConfig as plain values."""
 
@@ -96,6 +97,9 @@ class ComparisonConfig(Config):
                 )
         if len(set(self.seeds)) != len(self.seeds):
             raise ValueError(f"seeds: {list(self.seeds)} holds a seed twice; give different ones")
+        for name, method in self.methods.items():
+            if len({json.dumps(point, sort_keys=True) for point in method.points}) < len(method.points):
+                raise ValueError(f"methods.{name}.points holds a point twice, which would be one point less than the others get; change it")
         return self
 
     def train_config(self, task: str, method: str, *, point: Mapping[str, Any], seed: int, searching: bool) -> TrainConfig:
@@ -165,6 +169,10 @@ def check_comparison(config: ComparisonConfig) -> None:
             if any(path == fixed or path.startswith(f"{fixed}.") for fixed in FIXED_IN_A_SLOT) or path == "seed":
                 raise ConfigError(
                     f"methods.{name}.points: '{path}' is the same for all methods of a comparison. Set it in base or in a task."
+                )
+            if path.split(".")[0] == "training":
+                raise ConfigError(
+                    f"methods.{name}.points: '{path}' is part of the budget, which is the same for all points. Set it in base, a task or search.settings."
                 )
     loaded = set()
     for task, name, point in config.points():

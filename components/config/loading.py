@@ -31,11 +31,15 @@ _Loader.add_implicit_resolver(
 )
 
 
+MERGE = "tag:yaml.org,2002:merge"  # `<<: *base`
+
+
 def _mapping_without_repeats(loader: _Loader, node: yaml.MappingNode) -> dict[Any, Any]:
-    keys = [loader.construct_object(key) for key, _ in node.value]  # type: ignore[no-untyped-call]
+    keys = [loader.construct_object(key) for key, _ in node.value if key.tag != MERGE]  # type: ignore[no-untyped-call]
     repeated = sorted({str(key) for key in keys if keys.count(key) > 1})
     if repeated:
         raise ConfigError(f"Repeated key '{repeated[0]}' at line {node.start_mark.line + 1}. Keep one of them.")
+    loader.flatten_mapping(node)
     return loader.construct_mapping(node, deep=True)
 
 
@@ -106,8 +110,8 @@ def apply_override(values: dict[str, Any], override: str, check: Callable[[str],
         value = yaml.load(text, Loader=_Loader)  # noqa: S506  (a SafeLoader)
     except yaml.YAMLError as error:
         raise ConfigError(f"{path}: '{text}' is not readable as a YAML value: {' '.join(str(error).split())}") from error
-    if path.startswith("search.space."):
-        values.setdefault("search", {}).setdefault("space", {})[path.removeprefix("search.space.")] = value
+    if path.startswith("search.space."):  # a key of its own, dots included
+        _section(_section(values, "search"), "space")[path.removeprefix("search.space.")] = value
         return
     (check or check_path)(path)
     set_path(values, path, value)
@@ -117,10 +121,16 @@ def set_path(values: dict[str, Any], path: str, value: Any) -> None:
     """Set a dotted path in nested mappings, making sections as needed."""
     *sections, last = path.split(".")
     for section in sections:
-        if not isinstance(values.get(section), dict):
-            values[section] = {}
-        values = values[section]
+        values = _section(values, section)
     values[last] = value
+
+
+def _section(values: dict[str, Any], name: str) -> dict[str, Any]:
+    """The mapping below a key, made where there is none (an empty `search:` reads as null)."""
+    if not isinstance(values.get(name), dict):
+        values[name] = {}
+    section: dict[str, Any] = values[name]
+    return section
 
 
 def check_path(path: str, model: type[BaseModel] = ExperimentConfig, *, below: str = "") -> None:

@@ -4,15 +4,17 @@ One YAML file is one `ExperimentConfig`. A trial's point of the search space tur
 given as text or a value out of range is an error that names its dotted path. No torch, ray, deepspeed or mlflow is imported here.
 """
 
+import json
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Discriminator, Field, Tag, model_validator
 
 from components.config.compatibility import FamilyName, why_not
 
 PositiveInt = Annotated[int, Field(gt=0)]
 Fraction = Annotated[float, Field(ge=0.0, lt=1.0)]
 Seed = Annotated[int, Field(ge=0)]
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")]
 Task = Literal["classification", "multiple_choice"]
 
 
@@ -524,8 +526,17 @@ class TrainConfig(Config):
         return self
 
 
+def _different(values: tuple[Any, ...]) -> tuple[Any, ...]:
+    if len({json.dumps(value, sort_keys=True) for value in values}) < len(values):
+        raise ValueError(f"{list(values)} holds a value twice, which would train the same trial twice: leave one out")
+    return values
+
+
+Values = Annotated[tuple[Any, ...], Field(min_length=1), AfterValidator(_different)]
+
+
 class Choice(Config):
-    choice: Annotated[tuple[Any, ...], Field(min_length=1)]
+    choice: Values
     """One of these values, drawn uniformly (grid searcher: each of them)."""
 
 
@@ -564,7 +575,7 @@ class Integer(Config):
 
 
 class Grid(Config):
-    grid: Annotated[tuple[Any, ...], Field(min_length=1)]
+    grid: Values
     """Every one of these values; trials are repeated for each."""
 
 
@@ -644,8 +655,8 @@ class RegistryConfig(Config):
 
     kind: Literal["mlflow", "memory"] = "mlflow"
     """`memory` keeps nothing after the process: for tests and dry runs."""
-    model_name: str | None = None
-    """Name of the registered adapter; null takes the experiment's name."""
+    model_name: Name | None = None
+    """Name of the registered adapter: letters, digits, dot, dash, underscore; null takes the experiment's name."""
 
 
 class KernelStudyConfig(Config):
@@ -694,7 +705,7 @@ class StudyConfig(Config):
 class ExperimentConfig(TrainConfig):
     """One experiment: a training configuration, what to search in it, and where it runs."""
 
-    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")]
+    name: Name
     """Name of the experiment, in MLflow too: letters, digits, dot, dash, underscore."""
     description: str = ""
     """One line for people."""

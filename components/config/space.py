@@ -1,6 +1,7 @@
 """The search space: checked whole before anything starts, and its points turned into training configurations."""
 
 from collections.abc import Iterator, Mapping
+from itertools import islice, product
 from typing import Any
 
 from components.config.loading import check_path, resolved, set_path, validate
@@ -9,10 +10,11 @@ from components.errors import ConfigError
 
 # Every trial slot keeps its backbone and its data between trials: a trial cannot change them.
 FIXED_IN_A_SLOT = ("backbone", "data", "zero", "training.precision", "training.gradient_checkpointing")
+MOST_COMBINATIONS = 4096
 
 
 def check_space(config: ExperimentConfig) -> None:
-    """Check that every path exists, may vary between trials, and that every bound and choice yields a valid TrainConfig.
+    """Check that every path exists, may vary between trials, and that every bound and choice yields a valid TrainConfig, alone and together.
 
     Raises ConfigError naming `search.space.<path>` and the value refused.
     """
@@ -29,11 +31,25 @@ def check_space(config: ExperimentConfig) -> None:
             )
         if config.search.searcher == "grid" and isinstance(domain, LogUniform | Uniform):
             raise ConfigError(f"{where}: the grid searcher needs values to enumerate. Use {{choice: [...]}} or search.searcher=random.")
-        for value in corner_values(domain):
+        _check_values(config, path)
+    for point in combinations(config):
+        try:
+            trial_config(config, point)
+        except ConfigError as error:
+            raise ConfigError(f"search.space: {named(point)} together are refused: {error} Take one of the values out.") from error
+
+
+def _check_values(config: ExperimentConfig, path: str) -> None:
+    """Each value alone, or, where it needs another path's value, with the first values of the others."""
+    first = {each: corner_values(domain)[0] for each, domain in config.search.space.items()}
+    for value in corner_values(config.search.space[path]):
+        try:
+            trial_config(config, {path: value})
+        except ConfigError as error:
             try:
-                trial_config(config, {path: value})
-            except ConfigError as error:
-                raise ConfigError(f"{where}: value {value!r} is refused: {error}") from error
+                trial_config(config, first | {path: value})
+            except ConfigError:
+                raise ConfigError(f"search.space.{path}: value {value!r} is refused: {error}") from error
 
 
 def corner_values(domain: Domain) -> tuple[Any, ...]:
@@ -46,12 +62,21 @@ def corner_values(domain: Domain) -> tuple[Any, ...]:
     raise AssertionError(domain)
 
 
-def corners(config: ExperimentConfig) -> Iterator[TrainConfig]:
-    """One TrainConfig per bounding value of every path, all else at the experiment's own values, the largest prefix included."""
-    yield config.train_config()
-    for path, domain in config.search.space.items():
-        for value in corner_values(domain):
-            yield trial_config(config, {path: value})
+def combinations(config: ExperimentConfig) -> Iterator[dict[str, Any]]:
+    """Points that bound the space: every combination of its paths' values, of which numbers give their smallest and largest. Not more than MOST_COMBINATIONS of them."""
+    space = config.search.space
+    values = (_bounds(corner_values(domain)) for domain in space.values())
+    return (dict(zip(space, each, strict=True)) for each in islice(product(*values), MOST_COMBINATIONS))
+
+
+def _bounds(values: tuple[Any, ...]) -> tuple[Any, ...]:
+    numbers = all(isinstance(value, int | float) and not isinstance(value, bool) for value in values)
+    return tuple(dict.fromkeys((min(values), max(values)))) if numbers else values
+
+
+def named(point: Mapping[str, Any]) -> str:
+    """A point for a message: adapter.prefix_length = 8, optimizer.learning_rate = 0.001."""
+    return ", ".join(f"{path} = {value!r}" for path, value in point.items())
 
 
 def trial_config(config: ExperimentConfig, point: Mapping[str, Any]) -> TrainConfig:

@@ -6,7 +6,7 @@ from typing import Any
 from components.backbones import check_positions, family_named
 from components.config.compatibility import why_blind
 from components.config.schema import ExperimentConfig, TrainConfig
-from components.config.space import corner_values, trial_config
+from components.config.space import combinations, corner_values, named, trial_config
 from components.errors import BackboneError, ConfigError
 
 
@@ -30,7 +30,7 @@ def check_feasible(config: ExperimentConfig, backbone_json: Mapping[str, Any]) -
 
 
 def named_points(config: ExperimentConfig) -> Iterator[tuple[str, TrainConfig]]:
-    """The corners of the space, each with the words that an error about it starts with.
+    """Every value of the space beside the first ones of the other paths, then the combinations that bound it, each with the words that an error about it starts with.
 
     The experiment's own value of a path that is searched is left out: no trial ever has it.
     """
@@ -40,6 +40,8 @@ def named_points(config: ExperimentConfig) -> Iterator[tuple[str, TrainConfig]]:
     for path, domain in space.items():
         for value in corner_values(domain):
             yield f"search.space.{path} = {value!r}: ", trial_config(config, first | {path: value})
+    for point in combinations(config):
+        yield f"search.space, {named(point)}: ", trial_config(config, point)
 
 
 def check_resources(config: ExperimentConfig, *, cpus: float, gpus: float) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 
 from components.config.schema import Choice, ExperimentConfig, Grid, Integer, TrainConfig
 from components.config.space import corner_values
+from components.config.steps import evaluation_steps, total_steps
 from components.planning.backbone_shape import BackboneShape, backbone_shape
 from components.planning.feasibility import check_feasible, check_resources, named_points
 from components.planning.memory import WorkerMemory, weights_bytes, worker_memory
@@ -31,6 +32,7 @@ class PointPlan:
 
     prefix_length: int
     micro_batch_size: int
+    """Sequences per worker at a time."""
     trainable_parameters: int
     positions: int
     """Positions that text and prefix need together."""
@@ -49,10 +51,10 @@ class Plan:
     points: tuple[PointPlan, ...]
     trials: int
     evaluations_per_trial: int
+    """At most, of any trial."""
     train_batch_size: int
     steps_per_trial: int | None
-    """Optimizer steps of a trial that is not stopped; None: not known before the data are read."""
-    steps_are_exact: bool
+    """Optimizer steps of any trial at most; None: not known before the data are read."""
     slots: int
     workers_per_slot: int
     cpus_needed: float
@@ -75,7 +77,6 @@ def make_plan(config: ExperimentConfig, backbone_json: Mapping[str, Any], resour
     workers = config.search.concurrent_slots * config.cluster.num_workers
     largest = max((point.memory for point in points), key=lambda memory: memory.total)
     per_worker = largest.process if config.cluster.gpus_per_worker else largest.total
-    steps, exact = _steps(config)
     return Plan(
         experiment=config.name,
         backbone=config.backbone.name_or_path,
@@ -84,10 +85,9 @@ def make_plan(config: ExperimentConfig, backbone_json: Mapping[str, Any], resour
         num_labels=num_labels,
         points=points,
         trials=number_of_trials(config),
-        evaluations_per_trial=config.training.epochs * config.training.evaluations_per_epoch,
+        evaluations_per_trial=most_evaluations(config),
         train_batch_size=config.train_batch_size,
-        steps_per_trial=steps,
-        steps_are_exact=exact,
+        steps_per_trial=_most_steps(config),
         slots=config.search.concurrent_slots,
         workers_per_slot=config.cluster.num_workers,
         cpus_needed=workers * config.cluster.cpus_per_worker,
@@ -130,10 +130,29 @@ def _point(point: TrainConfig, shape: BackboneShape, num_labels: int, num_worker
     )
 
 
-def _steps(config: ExperimentConfig) -> tuple[int | None, bool]:
-    """Optimizer steps of a full trial, and whether that is exact or an upper bound."""
-    if config.training.max_steps is not None:
-        return config.training.max_steps, True
+def most_evaluations(config: ExperimentConfig) -> int:
+    """Evaluations of any trial of the search at most; fewer where an epoch has fewer steps than evaluations."""
+    documents = _training_documents(config) if config.data.max_documents is None else None  # a limit does not say how few there are
+    return max(_evaluations(point, documents, config.cluster.num_workers) for _, point in named_points(config))
+
+
+def _evaluations(point: TrainConfig, documents: int | None, num_workers: int) -> int:
+    if documents is not None:
+        return len(evaluation_steps(point, num_documents=documents, world_size=num_workers))
+    most = point.training.epochs * point.training.evaluations_per_epoch
+    return min(most, point.training.max_steps or most)
+
+
+def _most_steps(config: ExperimentConfig) -> int | None:
+    documents, points = _training_documents(config), [point for _, point in named_points(config)]
+    if documents is not None:
+        return max(total_steps(point, num_documents=documents, world_size=config.cluster.num_workers) for point in points)
+    limits = [point.training.max_steps for point in points if point.training.max_steps is not None]
+    return max(limits) if len(limits) == len(points) else None
+
+
+def _training_documents(config: ExperimentConfig) -> int | None:
+    """How many there are at most, as far as the settings tell."""
     documents = config.data.max_documents
     if (source := config.data.installed_source) is not None:
         carved = (
@@ -143,7 +162,9 @@ def _steps(config: ExperimentConfig) -> tuple[int | None, bool]:
             * (1.0 - config.data.validation_fraction)
         )
         documents = min(documents or math.ceil(carved), math.ceil(carved))
-    return (None, False) if documents is None else (config.training.epochs * -(-documents // config.train_batch_size), False)
+    if (needle := config.data.needle) is not None:
+        documents = min(documents or needle.train_documents, needle.train_documents)
+    return documents
 
 
 def _advice(config: ExperimentConfig, shape: BackboneShape, largest: WorkerMemory, memory_needed: int, resources: Resources) -> list[str]:
@@ -165,7 +186,7 @@ def _advice(config: ExperimentConfig, shape: BackboneShape, largest: WorkerMemor
             f"all workers together need about {_gib(memory_needed)} of main memory and there are {_gib(resources.memory_bytes)}: lower search.concurrent_slots or "
             "training.micro_batch_size, or set training.gradient_checkpointing=true."
         )
-    evaluations = config.training.epochs * config.training.evaluations_per_epoch
+    evaluations = most_evaluations(config)
     if config.search.trial_scheduler == "asha" and config.search.asha.grace_evaluations >= evaluations:
         advice.append(
             f"search.asha.grace_evaluations {config.search.asha.grace_evaluations} is not below the {evaluations} evaluations of a trial: ASHA will never stop one."

@@ -4,7 +4,6 @@ Laws that hold here and are tested (tests/components/training): ZeRO 0 == 1 == 2
 gradient checkpointing on == off. They hold because a step is a set of documents whatever its cutting, and because order and dropout are functions of (seed, epoch, step, rank).
 """
 
-import math
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -15,6 +14,7 @@ import numpy as np
 import torch
 
 from components.config import TrainConfig
+from components.config.steps import evaluation_steps, steps_per_epoch, total_steps
 from components.data.batching import collate, epoch_steps, split_step, stratified_subset
 from components.data.prepared import PreparedData
 from components.training.checkpoint import Checkpoint, Progress, load_checkpoint, resume_key, save_checkpoint
@@ -52,27 +52,6 @@ class TrialResult:
 
 class Diverged(Exception):
     """The loss is no number any more."""
-
-
-def steps_per_epoch(config: TrainConfig, *, num_documents: int, world_size: int) -> int:
-    return math.ceil(num_documents / config.training.batch_size(world_size))
-
-
-def total_steps(config: TrainConfig, *, num_documents: int, world_size: int) -> int:
-    """Optimizer steps of a whole trial, which is also the length of the learning-rate schedule."""
-    steps = config.training.epochs * steps_per_epoch(config, num_documents=num_documents, world_size=world_size)
-    return min(steps, config.training.max_steps or steps)
-
-
-def evaluation_steps(config: TrainConfig, *, num_documents: int, world_size: int) -> list[int]:
-    """The numbers of completed steps after which the trial evaluates; the last one is the end."""
-    per_epoch = steps_per_epoch(config, num_documents=num_documents, world_size=world_size)
-    total = total_steps(config, num_documents=num_documents, world_size=world_size)
-    parts = min(config.training.evaluations_per_epoch, per_epoch)
-    marks = {
-        epoch * per_epoch + math.ceil(part * per_epoch / parts) for epoch in range(config.training.epochs) for part in range(1, parts + 1)
-    }
-    return sorted({mark for mark in marks if mark < total} | {total})
 
 
 def run_trial(

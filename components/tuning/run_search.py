@@ -1,14 +1,15 @@
 """Let Ray Tune run the trials of a search on its slots."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import ray
 
-from components.config import ExperimentConfig
+from components.config import ExperimentConfig, TrainConfig, trial_config
+from components.config.steps import evaluation_steps
 from components.planning import check_resources
 from components.tuning.searchers import SEARCHERS
 from components.tuning.trial_log import TrialLog
@@ -26,13 +27,14 @@ def check_cluster_fits(config: ExperimentConfig) -> None:
     check_resources(config, cpus=have.get("CPU", 0.0), gpus=have.get("GPU", 0.0))
 
 
-def run_trials(context: SearchContext, log: TrialLog, *, max_evaluations: int) -> None:
-    """Run the search to its end; what happened is in `log`. Raises KeyboardInterrupt where it was interrupted: trials keep their checkpoints."""
+def run_trials(context: SearchContext, log: TrialLog, *, num_documents: int) -> None:
+    """Run the search to its end; what happened is in `log`. `num_documents`: of the training split. Raises KeyboardInterrupt where it was interrupted: trials keep their checkpoints."""
     from ray import tune
     from ray.tune.search.basic_variant import BasicVariantGenerator
 
     config = context.config
     points = SEARCHERS[config.search.searcher](config)
+    evaluations = most_evaluations(config, points, num_documents=num_documents)
     with _quiet_tune():
         tuner = tune.Tuner(
             tune.with_resources(tune.with_parameters(TuneTrial, context=context), HOLDS_NO_CPU),
@@ -41,7 +43,7 @@ def run_trials(context: SearchContext, log: TrialLog, *, max_evaluations: int) -
                 metric=config.training.metric,
                 mode=config.training.mode,
                 search_alg=BasicVariantGenerator(max_concurrent=config.search.concurrent_slots),
-                scheduler=TRIAL_SCHEDULERS[config.search.trial_scheduler](config, max_evaluations),
+                scheduler=TRIAL_SCHEDULERS[config.search.trial_scheduler](config, evaluations),
                 reuse_actors=True,
             ),
             run_config=tune.RunConfig(
@@ -54,6 +56,13 @@ def run_trials(context: SearchContext, log: TrialLog, *, max_evaluations: int) -
             ),
         )
         tuner.fit()
+
+
+def most_evaluations(config: ExperimentConfig, points: Iterable[Mapping[str, Any]], *, num_documents: int) -> int:
+    """Evaluations of the longest trial: epochs, steps and evaluations per epoch may be searched."""
+    workers = config.cluster.num_workers
+    trials = [trial_config(config, point) for point in points]
+    return max(len(evaluation_steps(trial, num_documents=num_documents, world_size=workers)) for trial in trials)
 
 
 @contextmanager
@@ -77,12 +86,12 @@ def _quiet_tune() -> Iterator[None]:
                 os.environ[name] = value
 
 
-def finalize_best(context: SearchContext, trial_folder: Path, trial_config: Any, artifact_folder: Path) -> dict[str, Any]:
+def finalize_best(context: SearchContext, trial_folder: Path, config: TrainConfig, artifact_folder: Path) -> dict[str, Any]:
     """Let a slot evaluate a trial's best adapter on all validation and test documents and write its artifact; returns the values of `training.finalize.Finalized`."""
     from components.tuning.assignments import Assignment
 
     slot, holder = context.slots[0], "finalize"
-    assignment = Assignment("finalize", trial_config, context.data_folder, str(trial_folder), str(artifact_folder))
+    assignment = Assignment("finalize", config, context.data_folder, str(trial_folder), str(artifact_folder))
     sequence = ray.get(slot.assign.remote(assignment))
     while True:
         for message in ray.get(slot.next_messages.remote(sequence, holder)):

@@ -11,7 +11,7 @@ from typing import Any
 
 from ray.tune import Callback
 
-from components.config import ExperimentConfig, config_sha256, trial_config
+from components.config import ExperimentConfig, TrainConfig, config_sha256, trial_config
 from components.registry import Outcome, RunLog, code_fingerprint, run_tags
 from components.tuning.reuse import TrialRecord, record
 from components.tuning.tune_trial import POINT, trial_folder
@@ -48,7 +48,7 @@ class TrialLog(Callback):
         search_folder: str,
         tracker: RunLog,
         tags: Mapping[str, str],
-        params: Mapping[str, Any],
+        params: Callable[[TrainConfig], Mapping[str, Any]],
         listener: Callable[[TrialSummary], None],
     ) -> None:
         self.config, self.search_run_id, self.search_folder = config, search_run_id, search_folder
@@ -76,7 +76,7 @@ class TrialLog(Callback):
         run_id = self.tracker.start_trial(
             self.search_run_id,
             trial_name=f"{name}-{sha256[:8]}",
-            params=dict(self.params) | point,
+            params=dict(self.params(config)) | point,
             tags=dict(self.tags) | run_tags(config_sha256=sha256),
         )
         self.tracker.log_dict(run_id, config.model_dump(mode="json"), "config.json")
@@ -158,7 +158,7 @@ class TrialLog(Callback):
         ended = TrialRecord(
             summary.run_id,
             summary.outcome,
-            train_batch_size=self.config.train_batch_size,
+            train_batch_size=trial_config(self.config, summary.point).training.batch_size(self.config.cluster.num_workers),
             data_fingerprint=self.tags["data_fingerprint"],
             code_fingerprint=code_fingerprint(),
         )

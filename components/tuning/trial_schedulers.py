@@ -9,7 +9,7 @@ TIME_ATTRIBUTE = "evaluation"  # every report carries it: without it ASHA would 
 
 
 def asha(config: ExperimentConfig, max_evaluations: int) -> Any:
-    """Asynchronous successive halving over evaluations."""
+    """Asynchronous successive halving over evaluations. `max_evaluations`: of the longest trial; Tune ends every trial there."""
     from ray.tune.schedulers import ASHAScheduler
 
     return ASHAScheduler(

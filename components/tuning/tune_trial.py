@@ -67,7 +67,7 @@ class TuneTrial(tune.Trainable):
         if self.context.config.search.reuse_trials:
             self.reused_run_id = take_over(
                 folder,
-                train_batch_size=self.context.config.train_batch_size,
+                train_batch_size=config.training.batch_size(self.context.config.cluster.num_workers),
                 data_fingerprint=self.context.data_fingerprint,
                 code_fingerprint=self.context.code_fingerprint,
             )

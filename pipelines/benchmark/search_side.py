@@ -54,7 +54,7 @@ def run_slots(settings: SideSettings, config: ExperimentConfig) -> list[TrialRec
             search_folder=settings.folder,
             tracker=tracker,
             tags={"data_fingerprint": data.fingerprint},
-            params={},
+            params=lambda _: {},
             listener=listen,
         )
         context = SearchContext(
@@ -65,7 +65,7 @@ def run_slots(settings: SideSettings, config: ExperimentConfig) -> list[TrialRec
             code_fingerprint=code_fingerprint(),
             folder=settings.folder,
         )
-        run_trials(context, log, max_evaluations=config.training.epochs * config.training.evaluations_per_epoch)
+        run_trials(context, log, num_documents=len(data.splits["train"]))
         close_slots(slots)
     return [_record(summary, times[summary.name]) for summary in log.summaries.values()]
 

@@ -161,8 +161,8 @@ def plain_loop(config: TrainConfig, data: Any, world: Any, *, cache_path: Path, 
 
     from components.adapters import ClassificationHeadConfig, adapt
     from components.backbones import load_backbone, load_tokenizer
+    from components.config.steps import evaluation_steps, steps_per_epoch, total_steps
     from components.data.batching import collate, epoch_steps, split_step
-    from components.training import trial
     from components.training.evaluation import metrics_of, split_logits
     from components.training.lr_schedule import lr_factor
 
@@ -180,9 +180,9 @@ def plain_loop(config: TrainConfig, data: Any, world: Any, *, cache_path: Path, 
     optimizer = torch.optim.AdamW(
         parameters, lr=settings.learning_rate, betas=settings.betas, eps=settings.eps, weight_decay=settings.weight_decay
     )
-    per_epoch = trial.steps_per_epoch(config, num_documents=len(train), world_size=1)
-    total = trial.total_steps(config, num_documents=len(train), world_size=1)
-    marks = trial.evaluation_steps(config, num_documents=len(train), world_size=1)
+    per_epoch = steps_per_epoch(config, num_documents=len(train), world_size=1)
+    total = total_steps(config, num_documents=len(train), world_size=1)
+    marks = evaluation_steps(config, num_documents=len(train), world_size=1)
     batch_size = config.training.batch_size(1)
     started, loss_sum, documents = time.monotonic(), 0.0, 0
     model.train()

@@ -143,6 +143,16 @@ def test_a_point_whose_test_evaluation_failed_stays_the_chosen_one(tmp_path: Pat
     assert found.chosen("a", "head") == {"optimizer.learning_rate": 0.01}
 
 
+def test_a_search_that_lost_a_point_is_told_beside_its_results(tmp_path: Path) -> None:
+    """The choice was then of fewer points than the other methods had."""
+    found = schedule(tmp_path)
+    work_off(found)
+    assert found.problems("a", "head") == []
+    lost = found.search_cells("a", "head")[1]
+    found.ended(lost, CellRecord("failed", "the worker died"))
+    assert found.problems("a", "head") == ["search point optimizer.learning_rate = 0.001: failed, the worker died"]
+
+
 def test_another_number_of_workers_makes_other_cells(tmp_path: Path) -> None:
     """The same micro-batch on two workers is a step of twice as many documents."""
     one, two = schedule(tmp_path), schedule(tmp_path, cluster={"num_workers": 2})

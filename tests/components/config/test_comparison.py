@@ -72,9 +72,17 @@ def test_making_cells_changes_no_other_cell(tmp_path: Path) -> None:
         ({"base__training__epoch": 3}, "Did you mean 'base.training.epochs'"),
         ({"tasks__b__zero": {"stage": 3}}, "must be the same in all tasks"),
         ({"methods__head__adapter": {"method": "prompt"}}, "adapter.method .* is unknown"),
-        ({"methods__head__points": [{"adapter.prefix_length": 2}] * 2}, "task a, method head, point adapter.prefix_length=2"),
-        ({"methods__head__points": [{"data.max_tokens": 2}] * 2}, "is the same for all methods"),
-        ({"methods__head__points": [{"optimizer.learning_rat": 2}] * 2}, "Did you mean 'methods.head.points: optimizer.learning_rate'"),
+        (
+            {"methods__head__points": [{"adapter.prefix_length": 2}, {"adapter.prefix_length": 3}]},
+            "task a, method head, point adapter.prefix_length=2",
+        ),
+        ({"methods__head__points": [{"data.max_tokens": 2}, {"data.max_tokens": 3}]}, "is the same for all methods"),
+        (
+            {"methods__head__points": [{"optimizer.learning_rat": 2}, {"optimizer.learning_rat": 3}]},
+            "Did you mean 'methods.head.points: optimizer.learning_rate'",
+        ),
+        ({"methods__head__points": [{"training.epochs": 2}, {"training.epochs": 3}]}, "part of the budget"),
+        ({"methods__head__points": [{"optimizer.learning_rate": 2.0}] * 2}, "methods.head.points holds a point twice"),
         ({"tasks__a__data": {"max_tokens": 3}}, "give exactly one of files, hub, installed_source"),
     ],
 )

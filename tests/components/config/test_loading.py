@@ -85,6 +85,35 @@ def test_grid_needs_values_to_enumerate(tmp_path: Path) -> None:
     )
 
 
+def test_values_that_fit_alone_and_not_together_are_refused(tmp_path: Path) -> None:
+    space = "{adapter.rank: {choice: [null, 2, 4]}, adapter.reparametrization: {choice: [none, mlp]}}"
+    error = refused(tmp_path, MINIMAL + f"search: {{space: {space}}}")
+    assert error.startswith("search.space: adapter.rank = 2, adapter.reparametrization = 'mlp' together are refused: ")
+
+
+def test_a_value_may_need_that_of_another_path(tmp_path: Path) -> None:
+    """A suffix needs pooling `last`, which is not what the file says for the search to replace."""
+    text = MINIMAL.replace("longformer", "decoder") + (
+        "search: {space: {adapter.placement: {choice: [suffix]}, head.pooling: {choice: [last]}, seed: {choice: [1, 2]}}}"
+    )
+    assert load_experiment(write(tmp_path, text)).search.space["head.pooling"]
+
+
+def test_a_value_given_twice_is_refused(tmp_path: Path) -> None:
+    assert "holds a value twice" in refused(tmp_path, MINIMAL + "search: {space: {seed: {choice: [1, 2, 1]}}}")
+
+
+def test_an_empty_section_can_be_filled_from_the_command_line(tmp_path: Path) -> None:
+    config = load_experiment(write(tmp_path, MINIMAL + "search:\n"), ["search.space.seed={choice: [1, 2]}"])
+    assert list(config.search.space) == ["seed"]
+
+
+def test_merge_keys_of_yaml_are_read(tmp_path: Path) -> None:
+    text = MINIMAL.replace("optimizer: {learning_rate: 1e-3}", "optimizer: {<<: &o {eps: 1e-7, weight_decay: 0.5}, weight_decay: 0.1}")
+    optimizer = load_experiment(write(tmp_path, text)).optimizer
+    assert (optimizer.eps, optimizer.weight_decay) == (1e-7, 0.1)
+
+
 def test_a_point_of_the_space_is_validated_again(tmp_path: Path) -> None:
     config = load_experiment(write(tmp_path, MINIMAL))
     assert trial_config(config, {"adapter.prefix_length": 32}).adapter.prefix_length == 32

@@ -73,7 +73,27 @@ def test_classes_and_an_upper_bound_of_steps_are_known_for_installed_source(long
     data = {"installed_source": {"libraries": ["a", "b", "c"], "documents_per_library": 10}, "max_tokens": 100}
     plan = make_plan(experiment(data=data, training={"epochs": 2, "micro_batch_size": 4}), longformer_json)
     assert plan.num_labels == 3
-    assert (plan.steps_per_trial, plan.steps_are_exact) == (2 * 6, False)  # 30 documents x .85 x .85 = 21.7 -> 22 -> 6 steps of 4
+    assert plan.steps_per_trial == 2 * 6  # 30 documents x .85 x .85 = 21.7 -> 22 -> 6 steps of 4
+
+
+def test_steps_and_evaluations_are_those_of_the_longest_trial(longformer_json: dict[str, Any]) -> None:
+    data = {"installed_source": {"libraries": ["a", "b", "c"], "documents_per_library": 10}, "max_tokens": 100}
+    space = {"training.epochs": {"choice": [1, 5]}}
+    assert make_plan(experiment(data=data, training={"max_steps": 1000}, search={"space": space}), longformer_json).steps_per_trial == 5 * 6
+    cut = make_plan(
+        experiment(data=data, training={"max_steps": 7, "epochs": 10}, search={"space": {"seed": {"choice": [1]}}}), longformer_json
+    )
+    assert (cut.steps_per_trial, cut.evaluations_per_trial) == (7, 2)
+    assert any("ASHA will never stop one" in line for line in cut.advice) is False
+    unknown = make_plan(experiment(training={"max_steps": 7, "epochs": 10}, search={"space": space}), longformer_json)
+    assert (unknown.steps_per_trial, unknown.evaluations_per_trial) == (7, 5)
+
+
+def test_memory_is_that_of_the_largest_combination(longformer_json: dict[str, Any]) -> None:
+    space = {"adapter.prefix_length": {"choice": [4, 20]}, "training.micro_batch_size": {"choice": [1, 8]}}
+    plan = make_plan(experiment(search={"space": space}), longformer_json)
+    largest = max(plan.points, key=lambda point: point.memory.total)
+    assert (largest.prefix_length, largest.micro_batch_size) == (20, 8) and len(plan.points) == 4
 
 
 def test_stage_3_is_advised_against_where_the_backbone_fits(longformer_json: dict[str, Any]) -> None:

@@ -5,6 +5,7 @@ from typing import Any
 
 from components.config import ExperimentConfig, validate
 from components.config.schema import SearchConfig
+from components.tuning.run_search import most_evaluations
 from components.tuning.searchers import SEARCHERS
 from components.tuning.trial_schedulers import TIME_ATTRIBUTE, TRIAL_SCHEDULERS
 
@@ -84,3 +85,12 @@ def test_random_draws_do_not_repeat_a_point_and_end_with_the_space() -> None:
     assert len(some) == len({tuple(point.values()) for point in some}) == 5
     assert len(drawn(experiment(num_trials=60, space=space))) == 6
     assert drawn(experiment(num_trials=60, space=space))[:5] == some
+
+
+def test_asha_waits_for_the_longest_trial() -> None:
+    """Where epochs are searched, a longer trial is not cut at the experiment's own number of evaluations."""
+    config = experiment(
+        searcher="grid", space={"training.epochs": {"choice": [1, 12]}, "training.evaluations_per_epoch": {"choice": [1, 2]}}
+    )
+    assert most_evaluations(config, drawn(config), num_documents=100) == 24
+    assert most_evaluations(config, [{"training.epochs": 12, "training.max_steps": 30}], num_documents=100) == 2
