@@ -17,7 +17,7 @@ def atomic_folder(target: Path) -> Iterator[Path]:
     os.chmod(temporary, 0o755)
     try:
         yield temporary
-        if target.exists():
+        if target.exists():  # a folder cannot be renamed onto one that is not empty: a kill between the two renames is mended by `settled`
             old = Path(tempfile.mkdtemp(prefix=f".{target.name}.old.", dir=target.parent))
             os.replace(target, old / target.name)
             os.replace(temporary, target)
@@ -26,3 +26,13 @@ def atomic_folder(target: Path) -> Iterator[Path]:
             os.replace(temporary, target)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def settled(target: Path) -> Path:
+    """The same path, after whatever a killed writer of it left beside it: the old folder goes back where the new one had not come yet. For a folder that only one process writes."""
+    for aside in sorted(target.parent.glob(f".{target.name}.old.*")):
+        if (aside / target.name).exists() and not target.exists():
+            os.replace(aside / target.name, target)
+    for left in target.parent.glob(f".{target.name}.*"):
+        shutil.rmtree(left, ignore_errors=True)
+    return target

@@ -49,9 +49,9 @@ def search(
     again = invocation.again("search", experiment, "--resume", overrides)
     with command(as_json=as_json, resume=again) as terminal:
         config = invocation.load(experiment, overrides)
+        invocation.check(config)
         if dry_run:
             return _plan(config, terminal)
-        invocation.check(config)
         addresses = invocation.connect(config)
         from components.planning.plan import most_evaluations, number_of_trials
         from pipelines.leaderboard import Leaderboard
@@ -88,12 +88,13 @@ def train(
     as_json: Json = False,
 ) -> None:
     """Train one adapter without Ray: alone, or on several ranks under torchrun."""
-    again = invocation.again("train", experiment, f"--output {shlex.quote(str(output))} --resume", overrides)
+    options = f"--output {shlex.quote(str(output))} --resume"
+    again = invocation.again("train", experiment, options, overrides, program=invocation.launcher(os.environ))
     with command(as_json=as_json, resume=again, quiet=os.environ.get("RANK", "0") != "0") as terminal:
         config = invocation.load(experiment, overrides)
+        invocation.check(config)
         if dry_run:
             return _plan(config, terminal)
-        invocation.check(config)
         from pipelines.show import show_train
         from pipelines.train import train as run
 
@@ -122,9 +123,9 @@ def submit(
     again = invocation.again(f"submit {workflow}", experiment, "--resume" if resume else "", overrides)
     with command(as_json=as_json, resume=f"{again} (follows the job, which still runs; end it with: ray job stop)") as terminal:
         config = invocation.load(experiment, overrides)
+        invocation.check(config, data=False)
         if dry_run:
             return _plan(config, terminal)
-        invocation.check(config, data=False)
         from pipelines.addresses import check_jobs
 
         addresses = invocation.addresses()

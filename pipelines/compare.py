@@ -138,7 +138,7 @@ class _Compare:
         from components.tuning.cluster import joined_cluster
         from components.tuning.run_jobs import Job, JobResult, run_jobs
         from components.tuning.run_search import check_cluster_fits
-        from components.tuning.slot import close_slots
+        from components.tuning.slot import close_slots, wait_until_placed
 
         working: dict[str, Cell] = {}
 
@@ -166,6 +166,7 @@ class _Compare:
         with joined_cluster(ray_address):
             check_cluster_fits(self._any_experiment())
             slots = self._start_slots()
+            wait_until_placed(slots)
             run_jobs(slots, next_job, on_result=on_result, on_report=on_report, max_failures=self.config.max_failures)
             close_slots(slots)
 

@@ -2,13 +2,14 @@
 
 import os
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from components.config import ExperimentConfig
     from components.config.comparison import ComparisonConfig
+    from components.config.schema import ClusterConfig
     from pipelines.addresses import Addresses
 
 
@@ -21,6 +22,7 @@ def load(experiment: str, overrides: Sequence[str] | None) -> "ExperimentConfig"
     from pipelines.local import HOME
 
     config = load_experiment(experiment, overrides or ())
+    config = config.model_copy(update={"cluster": _lasting(config.cluster, os.environ)})
     _work_in(os.environ.get(HOME))
     if config.backbone.source == "local":
         folder = str(Path(config.backbone.name_or_path).resolve())
@@ -34,12 +36,25 @@ def load_comparison(file: str, overrides: Sequence[str] | None) -> "ComparisonCo
     from pipelines.local import HOME
 
     config = read(file, overrides or ())
+    config = config.model_copy(update={"cluster": _lasting(config.cluster, os.environ)})
     _work_in(os.environ.get(HOME))
     backbone = config.base.get("backbone", {})
     if backbone.get("source") == "local":
         backbone = backbone | {"name_or_path": str(Path(backbone["name_or_path"]).resolve())}
         config = config.model_copy(update={"base": config.base | {"backbone": backbone}})
     return config
+
+
+def _lasting(cluster: "ClusterConfig", environ: Mapping[str, str]) -> "ClusterConfig":
+    """In a job on a cluster that `prefixprop up` did not start, the working folder is an unpacked upload: another one after every change, and gone with the cluster's session."""
+    from components.tuning import INSIDE_A_JOB
+    from pipelines.local import HOME
+
+    if INSIDE_A_JOB not in environ or environ.get(HOME):
+        return cluster
+    return cluster.model_copy(
+        update={"storage_path": str(Path.home() / cluster.storage_path), "cache_path": str(Path.home() / cluster.cache_path)}
+    )
 
 
 def _work_in(home: str | None) -> None:
@@ -81,7 +96,16 @@ def connect(config: "ExperimentConfig | ComparisonConfig") -> "Addresses":
     return found
 
 
-def again(verb: str, experiment: str, options: str, overrides: Sequence[str] | None) -> str:
+def again(verb: str, experiment: str, options: str, overrides: Sequence[str] | None, *, program: str = "prefixprop") -> str:
     """The command line that continues what was interrupted."""
     sets = [f"--set {shlex.quote(override)}" for override in overrides or []]
-    return " ".join(part for part in ("prefixprop", verb, shlex.quote(experiment), options, *sets) if part)
+    return " ".join(part for part in (program, verb, shlex.quote(experiment), options, *sets) if part)
+
+
+def launcher(environ: Mapping[str, str]) -> str:
+    """What this program was started by, for a command that continues it: as many ranks make the same optimizer steps, fewer do not."""
+    ranks, here = environ.get("WORLD_SIZE", "1"), environ.get("LOCAL_WORLD_SIZE", "1")
+    if ranks == "1":
+        return "prefixprop"
+    nodes = "" if ranks == here else f"--nnodes {int(ranks) // int(here)} [...] "
+    return f"torchrun {nodes}--nproc_per_node {here} -m pipelines.cli"

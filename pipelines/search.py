@@ -55,11 +55,19 @@ class _Search:
 
     def run(self, *, resume: bool, started: float) -> SearchReport:
         from components.tuning.run_search import check_cluster_fits
+        from components.tuning.search_folder import driven
 
         check_cluster_fits(self.config)
         self.folder = self._open_folder(resume)
+        with driven(self.folder):
+            return self._stages(started)
+
+    def _stages(self, started: float) -> SearchReport:
+        from components.tuning.slot import wait_until_placed
+
         slots = self._start_slots()
         data = self._prepare_data()
+        wait_until_placed(slots)
         search_run_id = self._start_run(data)
         try:
             log = self._run_trials(slots, data, search_run_id)
@@ -71,7 +79,7 @@ class _Search:
             registered = self._register(best, final, search_run_id)
         except KeyboardInterrupt:
             self.folder.ended("interrupted").save()
-            self.tracker.finish(search_run_id, "interrupted", "interrupted; the same command with --resume continues")
+            TolerantTracker(self.tracker).finish(search_run_id, "interrupted", "interrupted; the same command with --resume continues")
             raise
         except BaseException as error:
             TolerantTracker(self.tracker).finish(search_run_id, "failed", str(error) or type(error).__name__)

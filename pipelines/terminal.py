@@ -68,7 +68,7 @@ def command(*, as_json: bool, resume: str | None = None, quiet: bool = False) ->
             with _terminated_is_interrupted():
                 yield terminal
         except KeyboardInterrupt:
-            _leave(130, "Interrupted." + (f" Continue with: {resume}" if resume else ""))
+            _leave(130, "" if quiet else "Interrupted." + (f" Continue with: {resume}" if resume else ""))
         except Exception as error:
             code = exit_code(error)
             if code == 1:
@@ -84,7 +84,8 @@ def exit_code(error: Exception) -> int:
 
 
 def _leave(code: int, line: str) -> NoReturn:
-    sys.stderr.write(" ".join(line.split()) + "\n")
+    if line:
+        sys.stderr.write(" ".join(line.split()) + "\n")
     raise SystemExit(code)
 
 

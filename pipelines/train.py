@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from components.atomic_folder import settled
 from components.backbones import read_backbone_config, tokenizer_id
 from components.config import ExperimentConfig
 from components.errors import ArtifactError
@@ -23,9 +24,6 @@ def train(config: ExperimentConfig, *, output: Path, resume: bool = False, annou
     """
     check_feasible(config, read_backbone_config(config.backbone))
     checkpoint = output / "checkpoint"
-    if checkpoint.exists() and not resume:
-        raise ArtifactError(f"'{output}' already holds a training: give --resume to continue it, or another --output.")
-    resume = checkpoint.exists()
     from components.training.finalize import finalize
     from components.training.session import open_session
     from components.training.trial import Report, run_trial
@@ -33,6 +31,9 @@ def train(config: ExperimentConfig, *, output: Path, resume: bool = False, annou
 
     settings, cache = config.train_config(), Path(config.cluster.cache_path)
     world = join_world()
+    found = world.broadcast(world.is_main and settled(checkpoint).exists())
+    if found and not resume:
+        raise ArtifactError(f"'{output}' already holds a training: give --resume to continue it, or another --output.")
     session = open_session(settings, world, cache_path=cache)
     data = _prepare(config, session)
     if world.is_main:
@@ -44,7 +45,7 @@ def train(config: ExperimentConfig, *, output: Path, resume: bool = False, annou
             + ", ".join(f"{name} {report.metrics[name]:.4g}" for name in ("train/loss", settings.training.metric, "tokens_per_second"))
         )
 
-    result = run_trial(session, data, settings, checkpoint_folder=checkpoint, report=show, resume=resume)
+    result = run_trial(session, data, settings, checkpoint_folder=checkpoint, report=show, resume=found)
     if not result.best:
         raise RuntimeError(f"No adapter was trained: {result.outcome}, {result.reason}")
     final = finalize(session, data, settings, checkpoint_folder=checkpoint, artifact_folder=output / "adapter", code_version=code_version())

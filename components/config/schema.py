@@ -643,9 +643,9 @@ class ClusterConfig(Config):
     gpus_per_worker: Annotated[float, Field(ge=0.0)] = 0.0
     """GPUs per worker."""
     storage_path: str = ".prefixprop/storage"
-    """Folder for checkpoints and results; on more than one node it must be shared storage."""
+    """Folder for checkpoints and results; on more than one node it must be shared storage. Relative: below the folder that one works in; in a job on a cluster of others, below the home folder."""
     cache_path: str = ".prefixprop/cache"
-    """Folder for tokenised data and lengthened backbones; on more than one node it must be shared storage."""
+    """Folder for tokenised data and lengthened backbones; on more than one node it must be shared storage. Relative: as storage_path."""
     placement_timeout_seconds: PositiveInt = 120
     """A trial slot that cannot be placed within this time ends the search with a clear message."""
 

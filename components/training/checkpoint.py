@@ -86,7 +86,8 @@ def load_checkpoint(folder: Path, *, resume_key: str) -> Checkpoint:
     stored = state.pop("resume_key")
     if stored != resume_key:
         raise ArtifactError(
-            f"'{folder}' belongs to another configuration ({stored[:12]}, this one is {resume_key[:12]}). Start afresh in a new folder."
+            f"'{folder}' belongs to another configuration, to other documents or to another number of documents per optimizer step "
+            "(training.micro_batch_size x training.gradient_accumulation_steps x ranks). Continue with the same settings and as many ranks, or start afresh in a new folder."
         )
     state["history"] = tuple(state["history"])
     return Checkpoint(

@@ -11,9 +11,9 @@ from pathlib import Path
 import ray
 
 from components.errors import ClusterError
+from components.tuning import INSIDE_A_JOB
 
 PACKAGES = Path(__file__).resolve().parents[2]
-INSIDE_A_JOB = "RAY_JOB_CONFIG_JSON_ENV_VAR"
 
 
 @contextmanager

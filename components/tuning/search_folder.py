@@ -6,8 +6,12 @@
 import json
 import secrets
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+
+from filelock import FileLock, Timeout
 
 from components.atomic_file import atomic_file
 from components.errors import ConfigError
@@ -32,6 +36,22 @@ class SearchFolder:
 
     def ended(self, state: str) -> "SearchFolder":
         return replace(self, state=state)
+
+
+@contextmanager
+def driven(folder: SearchFolder) -> Iterator[None]:
+    """Hold the search for this driver alone; the lock ends with its process, however that ends. Raises ConfigError where another driver has it."""
+    lock = FileLock(Path(folder.path) / "driver.lock", timeout=0)
+    try:
+        lock.acquire()
+    except Timeout as error:
+        raise ConfigError(
+            f"--resume: search {folder.search_id} still runs. Wait for its end, or end it first (Ctrl-C in its terminal, or: ray job stop <id>)."
+        ) from error
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def new_search(storage: Path, experiment: str, config_sha256: str) -> SearchFolder:

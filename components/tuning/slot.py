@@ -14,7 +14,7 @@ from typing import Any
 
 import ray
 
-from components.errors import UserError
+from components.errors import ClusterError, UserError
 from components.tuning.assignments import Assignment, Message, SlotSettings
 from components.tuning.in_order import InOrder
 from components.tuning.slot_worker import serve
@@ -35,7 +35,7 @@ class TrialSlot:
         self.arrivals = InOrder()
         self.changed = asyncio.Event()
         self.holder, self.held_until = "", 0.0
-        self.ready_at: float | None = None
+        self.placed, self.why_not_placed = False, ""
         self.loop = asyncio.get_event_loop()
         self.keeper = threading.Thread(target=self._keep_workers, name="slot-workers", daemon=True)
         self.keeper.start()
@@ -86,9 +86,9 @@ class TrialSlot:
         self.messages.clear()
         return found
 
-    async def is_ready(self) -> bool:
-        """Whether the workers have loaded the backbone."""
-        return self.ready_at is not None
+    async def placement(self) -> tuple[bool, str]:
+        """Whether the workers were ever started, and why they cannot be."""
+        return self.placed, self.why_not_placed
 
     async def close(self) -> None:
         """Let the workers go; the worker group ends in an orderly way."""
@@ -102,8 +102,8 @@ class TrialSlot:
 
     # --- asked by rank 0 of the workers ----------------------------------------------------------------------------------------------------------
 
-    async def workers_ready(self) -> None:
-        self.ready_at = time.monotonic()
+    async def workers_placed(self) -> None:
+        self.placed = True
 
     async def next_assignment(self, after: int) -> tuple[int, Assignment | None]:
         """The newest assignment if it is newer than `after`, waiting up to a second; (-1, None) when the slot is closed."""
@@ -141,7 +141,8 @@ class TrialSlot:
     def _fail(self, error: BaseException) -> None:
         self.messages.append(Message("error", {"error": _root_message(error), "user": isinstance(_root(error), UserError)}))
         self.assignment = None
-        self.ready_at = None
+        if isinstance(error, ClusterError):
+            self.why_not_placed = str(error)
         self._notify()
 
     def _keep_workers(self) -> None:
@@ -156,7 +157,7 @@ class TrialSlot:
 
 def run_worker_group(settings: SlotSettings, slot: Any) -> None:
     """One Ray Train run whose workers serve the slot until it is closed. Raises what ended them."""
-    from ray.train import RunConfig, ScalingConfig
+    from ray.train import ControllerError, FailureConfig, RunConfig, ScalingConfig
     from ray.train.torch import TorchConfig, TorchTrainer
 
     cluster = settings.cluster
@@ -167,13 +168,26 @@ def run_worker_group(settings: SlotSettings, slot: Any) -> None:
         train_loop_config={"settings": settings, "slot": slot},
         scaling_config=ScalingConfig(num_workers=cluster.num_workers, use_gpu=cluster.gpus_per_worker > 0, resources_per_worker=resources),
         torch_config=TorchConfig(backend="nccl" if cluster.gpus_per_worker else "gloo"),
-        run_config=RunConfig(name=f"slot-{uuid.uuid4().hex[:12]}", storage_path=os.path.join(settings.storage_path, "slots")),
+        run_config=RunConfig(
+            name=f"slot-{uuid.uuid4().hex[:12]}",
+            storage_path=os.path.join(settings.storage_path, "slots"),
+            failure_config=FailureConfig(controller_failure_limit=0),  # its default asks for the same room for ever
+        ),
     )
-    trainer.fit()
+    try:
+        trainer.fit()
+    except ControllerError as error:
+        raise ClusterError(
+            f"The workers of a trial slot could not be started within cluster.placement_timeout_seconds ({cluster.placement_timeout_seconds} s): the cluster has no room for "
+            f"{cluster.num_workers} worker(s) of {cluster.cpus_per_worker:g} CPU and {cluster.gpus_per_worker:g} GPU beside what runs there. "
+            f"Wait for it to end, lower search.concurrent_slots or cluster.num_workers, or raise the time. ({type(error.controller_failure).__name__})"
+        ) from error
 
 
 def _root(error: BaseException) -> BaseException:
     """The worker's own exception under Ray's wrappers."""
+    if isinstance(error, UserError):
+        return error
     inner: Any = getattr(error, "worker_failures", None)
     if inner:
         return _root(next(iter(inner.values())))
@@ -189,6 +203,18 @@ def _root_message(error: BaseException) -> str:
 def start_slot(settings: SlotSettings) -> Any:
     """Start a slot; its workers load the backbone while the caller goes on."""
     return ray.remote(num_cpus=0, max_concurrency=64)(TrialSlot).remote(settings)
+
+
+def wait_until_placed(slots: tuple[Any, ...]) -> None:
+    """Return when the workers of all slots have started (they load the backbone then). Raises ClusterError where the cluster has no room for them."""
+    waiting = list(slots)
+    while waiting:
+        answers = ray.get([slot.placement.remote() for slot in waiting])
+        if reasons := [why for placed, why in answers if not placed and why]:
+            raise ClusterError(reasons[0])
+        waiting = [slot for slot, (placed, _) in zip(waiting, answers, strict=True) if not placed]
+        if waiting:
+            time.sleep(0.1)
 
 
 def close_slots(slots: tuple[Any, ...], *, timeout_seconds: float = 30.0) -> None:

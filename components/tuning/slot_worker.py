@@ -17,6 +17,8 @@ def serve(config: dict[str, Any]) -> None:
     slot = config["slot"]
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     import ray
+
+    ray.get(slot.workers_placed.remote())
     import ray.train.torch
     import torch
 
@@ -27,8 +29,6 @@ def serve(config: dict[str, Any]) -> None:
     torch.set_num_threads(max(1, int(settings.cluster.cpus_per_worker)))
     world = join_world(ray.train.torch.get_device())
     session = open_session(settings.config, world, cache_path=Path(settings.cache_path))
-    if world.is_main:
-        ray.get(slot.workers_ready.remote())
     done = 0
     while True:
         sequence, assignment = world.broadcast(ray.get(slot.next_assignment.remote(done)) if world.is_main else None)
@@ -72,6 +72,7 @@ def _check_code(expected: str) -> None:
 
 
 def _run(session: "Session", assignment: Assignment, settings: SlotSettings, outbox: Outbox) -> Message:
+    from components.atomic_folder import settled
     from components.data import open_prepared
     from components.training.finalize import finalize
     from components.training.peak_memory import peak_bytes, start_peak
@@ -91,7 +92,7 @@ def _run(session: "Session", assignment: Assignment, settings: SlotSettings, out
         )
         return Message("end", {**asdict(finalized), "folder": str(finalized.folder)})
     start_peak(session.world.device)
-    resume = session.world.broadcast((checkpoint / "state.json").is_file())
+    resume = session.world.broadcast(session.world.is_main and (settled(checkpoint) / "state.json").is_file())
     result = run_trial(
         session,
         data,

@@ -13,7 +13,7 @@ from components.backbones import check_positions, family_named, read_backbone_co
 from components.config import DataConfig, ExperimentConfig
 from components.config.schema import LengthStudyConfig
 from components.data.needle import needle_place
-from components.errors import ConfigError
+from components.errors import ConfigError, DataError
 from components.evaluation.by_length import NUM_BUCKETS, quantile_edges
 from components.evaluation.repeated import Estimate, RepeatedAnswers, paired_difference, trend_per_doubling
 from pipelines.studies.lab import Lab, answers_of, changed, with_method
@@ -41,7 +41,11 @@ def check(config: ExperimentConfig) -> None:
         check_positions(
             family_named(config.backbone.family), values, max_tokens=data.max_tokens, prefix_length=config.adapter.prefix_length
         )
-        source_of(data).state(data)
+        try:
+            source_of(data).state(data)
+        except DataError as error:
+            real = str(error).replace("data.files.", "study.length.real.files.") if data is _settings(config).real else str(error)
+            raise DataError(f"{real} Without real documents: --set study.length.real=null.") from error
 
 
 def run(lab: Lab) -> StudyOutcome:

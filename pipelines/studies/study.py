@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from components.atomic_folder import atomic_folder
 from components.config import ExperimentConfig, config_sha256, resolved
 from components.errors import ConfigError
-from components.registry import Tracker, code_version, open_tracker, run_tags
+from components.registry import TolerantTracker, Tracker, code_version, open_tracker, run_tags
 from pipelines.reports import StudyReport
 from pipelines.studies import STUDIES
 
@@ -55,10 +55,10 @@ def study(
         lab = Lab(config, output, say)
         outcome: StudyOutcome = module.run(lab)
     except KeyboardInterrupt:
-        tracker.finish(run_id, "interrupted", "interrupted; the same command continues")
+        TolerantTracker(tracker).finish(run_id, "interrupted", "interrupted; the same command continues")
         raise
     except Exception as error:
-        tracker.finish(run_id, "failed", str(error))
+        TolerantTracker(tracker).finish(run_id, "failed", str(error))
         raise
     report = _write(output / "report", outcome, _provenance(command, lab.cells.used))
     tracker.log_folder(run_id, report, "study")

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from components.errors import ConfigError
-from components.tuning.search_folder import new_search, unfinished_search
+from components.tuning.search_folder import driven, new_search, unfinished_search
 
 
 def test_every_search_gets_a_new_id(tmp_path: Path) -> None:
@@ -50,3 +50,12 @@ def test_other_settings_are_refused(tmp_path: Path) -> None:
     new_search(tmp_path, "toy", "a").save()
     with pytest.raises(ConfigError, match="other settings"):
         unfinished_search(tmp_path, "toy", "b")
+
+
+def test_a_search_has_one_driver_at_a_time(tmp_path: Path) -> None:
+    """`--resume` beside a driver that still runs (a job that was followed and left) would write into the same checkpoints and runs."""
+    folder = new_search(tmp_path, "toy", "a")
+    with driven(folder), pytest.raises(ConfigError, match=r"still runs.*ray job stop"), driven(unfinished_search(tmp_path, "toy", "a")):
+        pass
+    with driven(folder):
+        pass

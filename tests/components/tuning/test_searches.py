@@ -188,3 +188,23 @@ def test_asha_stops_trials_that_fall_behind(side_by_side: dict[str, dict[str, An
     stopped = [trial for trial in trials if trial["outcome"] == "stopped"]
     assert len(stopped) >= 2
     assert all("asha" in trial["reason"] and trial["evaluations"] < EPOCHS for trial in stopped)
+
+
+def test_a_search_without_room_ends_with_a_message_instead_of_waiting_for_ever(cluster: str, toy: dict[str, Any], tmp_path: Path) -> None:
+    import ray
+
+    @ray.remote(num_cpus=2)
+    class Neighbour:
+        def here(self) -> bool:
+            return True
+
+    neighbour = Neighbour.remote()
+    assert ray.get(neighbour.here.remote())
+    values = toy | {"name": "crowded", "registry": {"kind": "memory"}, "cluster": toy["cluster"] | {"placement_timeout_seconds": 3}}
+    driver = start_driver(tmp_path, "crowded", address=cluster, tracking_uri="memory://", values=values)
+    try:
+        assert driver.wait() != 0
+        assert "could not be started within cluster.placement_timeout_seconds (3 s)" in driver.log()
+        assert driver.events() == []
+    finally:
+        ray.kill(neighbour)
