@@ -15,18 +15,26 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from components.adapters.card import card
-from components.adapters.model import AdaptedModel, adapt, train_in_float32
+from components.adapters.model import AdaptedModel, adapt
 from components.atomic_folder import atomic_folder
 from components.backbones import family_of
 from components.config import validate
 from components.config.schema import ADAPTER_CONFIGS, HEAD_CONFIGS, AdapterConfig, AnyHeadConfig
-from components.errors import ArtifactError, ConfigError
+from components.errors import ArtifactError, BackboneError, ConfigError
 
 FORMAT = 1
 CONFIG_FILE = "adapter_config.json"
 TENSOR_FILE = "adapter_model.safetensors"
 CALIBRATION_FILE = "calibration.json"
 _SCALAR = torch.zeros(())
+
+_SHAPE: tuple[tuple[str, Any, str], ...] = (
+    ("backbone", dict | None, "an object or null"),
+    ("head", dict | None, "an object or null"),
+    ("training", dict | None, "an object or null"),
+    ("method", str | None, "the name of a method"),
+)
+"""Key of adapter_config.json, what it may hold, and that in words."""
 
 # What decides a backbone's function besides its weights; other keys of config.json change between transformers versions.
 STRUCTURE = (
@@ -64,6 +72,8 @@ def write_artifact(
 ) -> Path:
     """Write gathered tensors (see AdaptedModel.artifact_tensors) as format 1, atomically; an earlier artifact in the same place is replaced."""
     folder = Path(folder)
+    if not folder.name:  # ".": a folder without a name of its own cannot be replaced
+        folder = folder.resolve()
     if folder.is_file():
         raise ArtifactError(f"'{folder}' is a file. Give a new folder: nothing was written.")
     if folder.exists() and any(folder.iterdir()) and not (folder / CONFIG_FILE).is_file():
@@ -101,7 +111,9 @@ def describe_backbone(backbone: nn.Module, identity: Mapping[str, Any] | None = 
 def backbone_structure(backbone: nn.Module) -> dict[str, Any]:
     """The part of the backbone's config that its function depends on."""
     values: dict[str, Any] = backbone.config.to_dict()  # type: ignore[union-attr, operator]
-    return {name: values[name] for name in STRUCTURE if values.get(name) is not None}
+    structure = {name: values[name] for name in STRUCTURE if values.get(name) is not None}
+    rotary = values.get("rope_parameters") or {}
+    return structure | {f"rope_{name.removeprefix('rope_')}": value for name, value in sorted(rotary.items()) if value is not None}
 
 
 def structure_sha256(structure: Mapping[str, Any]) -> str:
@@ -117,8 +129,13 @@ def read_adapter_config(folder: str | Path) -> dict[str, Any]:
         raise ArtifactError(f"'{folder}' holds no {CONFIG_FILE}. Give a folder written by save_adapter.") from error
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise ArtifactError(f"{path} is not readable as JSON: {error}") from error
+    except OSError as error:
+        raise ArtifactError(f"{path} cannot be read: {error.strerror}. Give a folder written by save_adapter.") from error
     if not isinstance(config, dict):
         raise ArtifactError(f"{path} holds {type(config).__name__}, expected a JSON object. Give a folder written by save_adapter.")
+    for name, kinds, expected in _SHAPE:
+        if not isinstance(config.get(name), kinds):
+            raise ArtifactError(f"{path}: {name} is {json.dumps(config[name])}, expected {expected}.")
     if config.get("format") != FORMAT:
         raise ArtifactError(f"{path} has format {config.get('format')!r}; this version reads format {FORMAT}. Use a newer prefixprop.")
     return config
@@ -133,7 +150,12 @@ def load_adapter(backbone: nn.Module, folder: str | Path) -> AdaptedModel:
     _check_backbone(config.get("backbone") or {}, backbone)
     tensors = _read_tensors(Path(folder) / TENSOR_FILE)
     adapter_config, head_config = _configs(config, tensors, folder)
-    model = adapt(backbone, adapter_config, head_config)
+    for name, tensor in tensors.items():
+        _check_finite(name, tensor)
+    try:
+        model = adapt(backbone, adapter_config, head_config)
+    except BackboneError as error:
+        raise ArtifactError(f"'{folder}' does not fit this backbone: {error}") from error
     for name in tensors:
         if name.startswith("backbone."):
             _train(model, name.removeprefix("backbone."))
@@ -199,10 +221,13 @@ def _check_backbone(stored: Mapping[str, Any], backbone: nn.Module) -> None:
     structure = backbone_structure(backbone)
     if stored.get("config_sha256") in (None, structure_sha256(structure)):
         return
-    known = stored.get("structure") or {}
-    differing = [
-        f"{name}: {known.get(name)} then, {structure.get(name)} here" for name in STRUCTURE if known.get(name) != structure.get(name)
-    ]
+    known = stored.get("structure")
+    if not isinstance(known, dict):
+        known = {}
+    # An older version wrote fewer settings: only those that it knew can tell a difference.
+    if known and stored["config_sha256"] == structure_sha256(known) and all(structure.get(name) == value for name, value in known.items()):
+        return
+    differing = [f"{name}: {value} then, {structure.get(name)} here" for name, value in known.items() if value != structure.get(name)]
     raise ArtifactError(
         f"The adapter was trained on another backbone ({stored.get('name_or_path')}): "
         + ("; ".join(differing) or "its config hash differs")
@@ -223,7 +248,6 @@ def _copy_into(model: AdaptedModel, tensors: Mapping[str, Tensor]) -> None:
             raise ArtifactError(
                 f"{name} has shape {tuple(tensor.shape)}; this backbone and adapter_config.json need {tuple(expected[name].shape)}."
             )
-        _check_finite(name, tensor)
     with torch.no_grad():
         for name, tensor in tensors.items():
             expected[name].copy_(tensor)
@@ -231,7 +255,7 @@ def _copy_into(model: AdaptedModel, tensors: Mapping[str, Tensor]) -> None:
 
 def _train(model: AdaptedModel, name: str) -> None:
     try:
-        train_in_float32(model.backbone, name)
+        model.train_in_backbone(name)
     except AttributeError as error:
         raise ArtifactError(f"{TENSOR_FILE} holds backbone.{name}, which this backbone does not have.") from error
 

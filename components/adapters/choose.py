@@ -6,7 +6,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
+from components.adapters.classify import padding_id
 from components.adapters.model import AdaptedModel
+from components.data.batching import padded
 from components.data.documents import Question
 from components.data.multiple_choice import chunks_of
 
@@ -41,10 +43,7 @@ def choose(
     for start in range(0, len(order), batch_size):
         members = order[start : start + batch_size]
         chunks = [(place, chunk) for place, member in enumerate(members) for chunk in chunked[member]]
-        ids = np.full((len(chunks), max(len(chunk) for _, chunk in chunks)), int(tokenizer.pad_token_id), dtype=np.int64)
-        mask = np.zeros_like(ids)
-        for row, (_, chunk) in enumerate(chunks):
-            ids[row, : len(chunk)], mask[row, : len(chunk)] = chunk, 1
+        ids, mask = padded([chunk for _, chunk in chunks], pad_token_id=padding_id(tokenizer))
         index = torch.tensor([place for place, _ in chunks], device=device)
         with torch.inference_mode():
             logits_BC = model(torch.from_numpy(ids).to(device), torch.from_numpy(mask).to(device), example_index=index).logits

@@ -8,6 +8,7 @@ import torch
 
 from components.adapters.model import AdaptedModel
 from components.config.schema import ClassificationHeadConfig
+from components.data.batching import padded
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -39,8 +40,14 @@ def classify(
     device = next(model.head.parameters()).device
     for start in range(0, len(order), batch_size):
         rows = order[start : start + batch_size]
-        batch = tokenizer.pad({"input_ids": [encoded[row] for row in rows]}, return_tensors="pt")
+        ids_BT, mask_BT = padded([encoded[row] for row in rows], pad_token_id=padding_id(tokenizer))
         with torch.inference_mode():
-            logits_BC = model(input_ids=batch["input_ids"].to(device), attention_mask=batch["attention_mask"].to(device)).logits
+            logits_BC = model(torch.from_numpy(ids_BT).to(device), torch.from_numpy(mask_BT).to(device)).logits
         probabilities[rows] = torch.softmax(logits_BC / temperature, dim=-1).cpu().numpy()
     return probabilities
+
+
+def padding_id(tokenizer: "PreTrainedTokenizerBase") -> int:
+    """What fills the rows of shorter texts: any id serves, because the attention mask covers it; Longformer counts its positions by its own, which its tokenizers have."""
+    found = (tokenizer.pad_token_id, tokenizer.eos_token_id, 0)
+    return next(int(token) for token in found if token is not None)

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from components.adapters.kernel_prefix import smoothed
-from components.adapters.method import Contribution, Values
+from components.adapters.method import Contribution, Values, follow
 from components.adapters.prefix_propagation import PrefixPropagation, new_propagation
 from components.backbones import family_of
 from components.backbones.family import BackboneFamily
@@ -34,6 +34,7 @@ class KernelPropagation(nn.Module):
         self.alpha = nn.Parameter(torch.full((propagation.num_layers,), config.alpha_init))
 
     def forward(self) -> Values:
+        follow(self, self.parts[0])
         return {**self.parts[0].forward(), "alpha": self.alpha.clone()}
 
     def contribute(self, values: Mapping[str, Tensor], *, batch_size: int) -> Contribution:

@@ -33,6 +33,12 @@ class Contribution:
     """Whether the last layer must call its attention module as it is, because its output is changed or its weights are trained; else only the classified row may be computed there."""
 
 
+def follow(owner: nn.Module, part: nn.Module) -> None:
+    """Let a part read the parameters that its owner has now, also where one was put in another's place (load_state_dict with assign)."""
+    for name in part._parameters:
+        part._parameters[name] = owner._parameters[name]
+
+
 class AdapterMethod(Protocol):
     """A torch module that owns what the method trains beside backbone and head."""
 

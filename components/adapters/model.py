@@ -69,7 +69,9 @@ class AdaptedOutput:
     loss: Tensor | None
 
 
-_TURNS = count()
+_TURNS = count(1)
+LAST_TURN, PRETRAINED = "adapter_turn", "pretrained_values"
+"""What a backbone object remembers: the newest adapted model that needs it as it is now, and pretrained values of what any adapter trained in it."""
 
 
 class AdaptedModel(nn.Module):
@@ -88,9 +90,12 @@ class AdaptedModel(nn.Module):
         self.backbone, self.adapter, self.head = backbone, adapter, head
         self.adapter_config, self.head_config = adapter_config, head_config
         self.family = family_of(backbone)
+        self.usable_positions = self.family.usable_positions(_config(backbone).to_dict())
+        self.trained_in_backbone: tuple[str, ...] = ()
         self.turn = next(_TURNS)
-        if adapter.trained_in_backbone:
-            backbone.__dict__["adapter_turn"] = self.turn
+        for name in adapter.trained_in_backbone:
+            self.train_in_backbone(name)
+        self._take_turn()
 
     def forward(
         self,
@@ -105,12 +110,9 @@ class AdaptedModel(nn.Module):
         input_ids (B, T) int64; attention_mask (B, T), 1 for real tokens (left out: all are); labels (B,) int64. A prefix is added inside: T counts text tokens only.
         Multiple choice: each row is one chunk, example_index (B,) int64 numbers the question that it belongs to (0, 1, ...; left out: each is one), labels are one per question.
         """
-        if self.adapter.trained_in_backbone and self.backbone.__dict__["adapter_turn"] != self.turn:
-            names = ", ".join(self.adapter.trained_in_backbone)
-            raise BackboneError(
-                f"A later adapter on the same backbone trains {names} too, which this one needs. Load a backbone for each of them."
-            )
-        mask_BT = torch.ones_like(input_ids) if attention_mask is None else attention_mask
+        self._check_turn()
+        mask_BT = torch.ones_like(input_ids) if attention_mask is None else attention_mask.long()
+        self._check_width(mask_BT)
         rows = self.adapter.rows
         contribution = self.adapter.contribute(self.adapter(), batch_size=input_ids.shape[0])
         text = self.head.text(self.backbone, input_ids, mask_BT)
@@ -124,6 +126,33 @@ class AdaptedModel(nn.Module):
         loss = None if labels is None else nn.functional.cross_entropy(logits_BC, labels)
         return AdaptedOutput(logits=logits_BC, loss=loss)
 
+    def train_in_backbone(self, name: str) -> None:
+        """Train this backbone parameter too; its pretrained value is kept. Raises AttributeError where the backbone has none of that name."""
+        keep_pretrained(self.backbone, name)
+        train_in_float32(self.backbone, name)
+        if name not in self.trained_in_backbone:
+            self.trained_in_backbone += (name,)
+        self._take_turn()
+
+    def _take_turn(self) -> None:
+        if pretrained_values(self.backbone):
+            self.backbone.__dict__[LAST_TURN] = self.turn
+
+    def _check_turn(self) -> None:
+        if self.turn < self.backbone.__dict__.get(LAST_TURN, 0):
+            names = ", ".join(list(pretrained_values(self.backbone))[:3])
+            raise BackboneError(
+                f"A later adapter was put on the same backbone, and its {names} are no longer what this one was trained with. Load a backbone for each of them."
+            )
+
+    def _check_width(self, mask_BT: Tensor) -> None:
+        """Real tokens alone need positions; they are counted only where the width leaves any doubt."""
+        if mask_BT.shape[1] + self.adapter_config.prefix_length > self.usable_positions:
+            tokens = int(mask_BT.sum(dim=1).max())
+            check_positions(
+                self.family, _config(self.backbone).to_dict(), max_tokens=tokens, prefix_length=self.adapter_config.prefix_length
+            )
+
     @contextmanager
     def _contributed(self, contribution: Contribution) -> Iterator[None]:
         before, inside = contribution.before_layer, contribution.inside_layer
@@ -136,8 +165,14 @@ class AdaptedModel(nn.Module):
             yield
 
     def trainable_parameters(self) -> dict[str, nn.Parameter]:
-        """Name -> parameter for everything that is trained: adapter, head, and the backbone's few."""
-        return {name: parameter for name, parameter in self.named_parameters() if parameter.requires_grad}
+        """Name -> parameter for everything that is trained: adapter, head, and the backbone's few. Raises BackboneError where a later adapter has taken those."""
+        self._check_turn()
+        in_backbone = {f"backbone.{name}" for name in self.trained_in_backbone}
+        return {
+            name: parameter
+            for name, parameter in self.named_parameters()
+            if (name in in_backbone if name.startswith("backbone.") else parameter.requires_grad)
+        }
 
     def num_trainable_parameters(self) -> int:
         """Number of trained scalars, also where ZeRO-3 holds only shards of them here."""
@@ -191,7 +226,7 @@ def adapt(backbone: nn.Module, adapter: AdapterConfig, head: AnyHeadConfig) -> A
     """Put a fresh adapter and head around a stock transformers base model.
 
     The backbone's parameters are frozen in place, but for those that the method trains (see its file; prefix methods on Longformer: the token type embedding).
-    Those keep what an earlier adapter on this backbone has trained them to; load the backbone anew to start from its pretrained values.
+    Of those the pretrained values are kept (on the CPU) and put back by the next `adapt` on the same backbone, after which the earlier adapted model refuses to answer.
     New parameters are drawn from torch's global generator. Raises ConfigError or BackboneError where the two do not fit.
     """
     family = family_of(backbone)
@@ -203,15 +238,35 @@ def adapt(backbone: nn.Module, adapter: AdapterConfig, head: AnyHeadConfig) -> A
         raise ConfigError(f"{reason}.")
     if reason := why_blind(family=family.name, pooling=pooling):
         warnings.warn(f"{reason}.", stacklevel=2)
+    _put_back(backbone)
     module = ADAPTERS[adapter.method](adapter, backbone, _own_dropout(backbone))
     if head.task == "multiple_choice" and module.trained_in_backbone == family.trained_with_prefix:
         module.trained_in_backbone = ()  # as in the release, where this task trains prefix, special tokens and score alone
     scorer = HEADS[head.task](head, backbone, _own_dropout(backbone))
     backbone.requires_grad_(False)
-    for name in module.trained_in_backbone:
-        train_in_float32(backbone, name)
     device = next(backbone.parameters()).device
     return AdaptedModel(backbone, module.to(device), scorer.to(device), adapter_config=adapter, head_config=head)
+
+
+def keep_pretrained(backbone: nn.Module, name: str) -> None:
+    """Remember the parameter's value before an adapter trains it. Shards of ZeRO-3 are left to the training session."""
+    parameter, kept = backbone.get_parameter(name), pretrained_values(backbone)
+    if name not in kept and not hasattr(parameter, "ds_id"):
+        kept[name] = parameter.detach().to("cpu", torch.float32, copy=True)
+
+
+def _put_back(backbone: nn.Module) -> None:
+    with torch.no_grad():
+        for name, value in pretrained_values(backbone).items():
+            parameter = backbone.get_parameter(name)
+            if not hasattr(parameter, "ds_id"):
+                parameter.copy_(value)
+
+
+def pretrained_values(backbone: nn.Module) -> dict[str, Tensor]:
+    """Pretrained values, float32 on the CPU, of the parameters of this backbone object that any adapter has trained so far; `adapt` puts them back."""
+    values: dict[str, Tensor] = backbone.__dict__.setdefault(PRETRAINED, {})
+    return values
 
 
 def _config(backbone: nn.Module) -> Any:

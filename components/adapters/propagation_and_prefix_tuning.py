@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from torch import Tensor, nn
 
-from components.adapters.method import Contribution, Values
+from components.adapters.method import Contribution, Values, follow
 from components.adapters.prefix_propagation import PrefixPropagation, new_propagation
 from components.adapters.prefix_tuning import PrefixTuning, new_prefix_tuning
 from components.backbones.family import Rows
@@ -33,6 +33,8 @@ class PropagationAndPrefixTuning(nn.Module):
                 self.add_module(name, child)
 
     def forward(self) -> Values:
+        for part in self.parts:
+            follow(self, part)
         return {name: tensor for part in self.parts for name, tensor in part.forward().items()}
 
     def contribute(self, values: Mapping[str, Tensor], *, batch_size: int) -> Contribution:

@@ -51,8 +51,8 @@ class Decoder:
         before_BPD = (
             embeddings_BTD.new_zeros(batch, before, embeddings_BTD.shape[-1]) if prompt_BPD is None else prompt_BPD.to(embeddings_BTD.dtype)
         )
-        # Key/value rows stand at position 0, where the rotary rotation is the identity.
-        places = torch.cat([torch.zeros(rows.key_value, dtype=torch.long), torch.arange(rows.prefix)]).to(input_ids_BT.device)
+        # Key/value rows are not rotated (replaced_keys_and_values); their positions lead up to the next row's, because flash attention takes a jump for the start of another document.
+        places = (torch.arange(before) + rows.offset - before).to(input_ids_BT.device)
         text_BT = (attention_mask_BT.long().cumsum(dim=1) - 1).clamp(min=0) + rows.offset
         after_BPD = embeddings_BTD.new_zeros(batch, rows.suffix, embeddings_BTD.shape[-1])
         # They follow the last real token, padding or not.
@@ -70,6 +70,7 @@ class Decoder:
         attention: Any = layer.self_attn
         places = [(getattr(attention, "k_norm", attention.k_proj), key_BPK), (attention.v_proj, value_BPK)]
         handles = [module.register_forward_hook(_replace_first_rows(prefix_BPK)) for module, prefix_BPK in places]
+        handles.append(attention.register_forward_pre_hook(_unrotated(key_BPK.shape[1]), with_kwargs=True))
         try:
             yield
         finally:
@@ -131,6 +132,20 @@ def _replace_first_rows(prefix_BPK: "Tensor") -> Any:
     def hook(_module: Any, _inputs: Any, output: "Tensor") -> "Tensor":
         prefix = prefix_BPK.to(output.dtype).view(*prefix_BPK.shape[:2], *output.shape[2:])
         return torch.cat([prefix, output[:, prefix_BPK.shape[1] :]], dim=1)
+
+    return hook
+
+
+def _unrotated(count: int) -> Any:
+    """Hook on an attention: rotary embedding leaves the first rows as they are. At position 0 it would not everywhere: some kinds (YaRN) scale keys and queries too."""
+    import torch
+
+    def hook(_module: Any, inputs: tuple[Any, ...], options: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        cos_BSE, sin_BSE = options["position_embeddings"]
+        first = slice(0, count)
+        cosines = torch.cat([torch.ones_like(cos_BSE[:, first]), cos_BSE[:, count:]], dim=1)
+        sines = torch.cat([torch.zeros_like(sin_BSE[:, first]), sin_BSE[:, count:]], dim=1)
+        return inputs, options | {"position_embeddings": (cosines, sines)}
 
     return hook
 

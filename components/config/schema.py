@@ -7,13 +7,15 @@ given as text or a value out of range is an error that names its dotted path. No
 import json
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Discriminator, Field, Tag, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, Tag, model_validator
 
 from components.config.compatibility import FamilyName, why_not
 
 PositiveInt = Annotated[int, Field(gt=0)]
 Fraction = Annotated[float, Field(ge=0.0, lt=1.0)]
 Seed = Annotated[int, Field(ge=0)]
+Texts = Annotated[tuple[str, ...], BeforeValidator(lambda value: tuple(value) if isinstance(value, list) else value)]
+"""A tuple of texts; a list from Python is taken too."""
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")]
 Task = Literal["classification", "multiple_choice"]
 
@@ -173,7 +175,7 @@ class LoraConfig(_NoPrefix):
     """Scale: the update is multiplied by alpha / rank."""
     dropout: Fraction = 0.0
     """Dropout probability on the update's input."""
-    targets: Annotated[tuple[str, ...], Field(min_length=1)] | None = None
+    targets: Annotated[Texts, Field(min_length=1)] | None = None
     """Names of linear modules inside each layer; null takes the family's query and value projections."""
 
 
@@ -246,7 +248,7 @@ class ClassificationHeadConfig(HeadConfig):
     task: ClassVar[Task] = "classification"
     num_labels: Annotated[int, Field(ge=2)]
     """Number of classes C."""
-    labels: tuple[str, ...] | None = None
+    labels: Texts | None = None
     """Names of the classes in the order of the logits."""
 
     @model_validator(mode="after")

@@ -161,6 +161,22 @@ class Tokenized(Protocol):
     def chunks(self, index: int) -> list[NDArray[np.int32]]: ...
 
 
+def padded(
+    rows: Sequence[ArrayLike], *, pad_token_id: int, multiple_of: int = 1, padding_side: Literal["left", "right"] = "right"
+) -> tuple[Indices, Indices]:
+    """(input_ids (B, T), attention_mask (B, T)) of rows of token ids, T the longest rounded up to `multiple_of`; at least one column, so that rows without a token can be asked for too."""
+    arrays = [np.asarray(row, dtype=np.int64) for row in rows]
+    longest = max(1, *(len(row) for row in arrays))
+    width = -(-longest // multiple_of) * multiple_of
+    input_ids_BT = np.full((len(arrays), width), pad_token_id, dtype=np.int64)
+    attention_mask_BT = np.zeros((len(arrays), width), dtype=np.int64)
+    for place, row in enumerate(arrays):
+        here = slice(0, len(row)) if padding_side == "right" else slice(width - len(row), width)
+        input_ids_BT[place, here] = row
+        attention_mask_BT[place, here] = 1
+    return input_ids_BT, attention_mask_BT
+
+
 def collate(
     split: Tokenized,
     indices: Sequence[int] | Indices,
@@ -176,15 +192,9 @@ def collate(
     import torch
 
     chunks = [split.chunks(int(index)) for index in indices]
-    rows = [row for each in chunks for row in each]
-    longest = max(len(row) for row in rows)
-    width = -(-longest // multiple_of) * multiple_of
-    input_ids_BT = np.full((len(rows), width), pad_token_id, dtype=np.int64)
-    attention_mask_BT = np.zeros((len(rows), width), dtype=np.int64)
-    for place, row in enumerate(rows):
-        here = slice(0, len(row)) if padding_side == "right" else slice(width - len(row), width)
-        input_ids_BT[place, here] = row
-        attention_mask_BT[place, here] = 1
+    input_ids_BT, attention_mask_BT = padded(
+        [row for each in chunks for row in each], pad_token_id=pad_token_id, multiple_of=multiple_of, padding_side=padding_side
+    )
     labels_B = split.label_ids[np.asarray(indices, dtype=np.int64)]
     arrays = {"input_ids": input_ids_BT, "attention_mask": attention_mask_BT, "labels": labels_B}
     if split.is_chunked:

@@ -78,6 +78,8 @@ def closed_up(text: str) -> str:
 
 
 def _ids(tokenizer: "PreTrainedTokenizerBase", texts: list[str]) -> list[list[int]]:
+    if not texts:
+        return []
     encoded = tokenizer(
         [closed_up(text) for text in texts], add_special_tokens=False, return_attention_mask=False, return_token_type_ids=False
     )

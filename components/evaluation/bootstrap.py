@@ -37,7 +37,9 @@ def mean_interval(values_N: Floats, *, level: float = 0.95, num_resamples: int =
     return bootstrap_interval(lambda rows: float(values_N[rows].mean()), len(values_N), level=level, num_resamples=num_resamples, seed=seed)
 
 
-def interval_around(estimate: float, values_R: Floats, *, level: float, least: float = -math.inf) -> tuple[float, float]:
-    """Percentiles of resampled values, moved so that their mean is the estimate, which they hold, and not below `least`."""
+def interval_around(
+    estimate: float, values_R: Floats, *, level: float, least: float = -math.inf, most: float = math.inf
+) -> tuple[float, float]:
+    """Percentiles of resampled values, moved so that their mean is the estimate, which they hold, and within what the score can be (`least` to `most`)."""
     low, high = np.quantile(values_R, [0.5 - level / 2, 0.5 + level / 2]) + (estimate - values_R.mean())
-    return max(min(float(low), estimate), least), max(float(high), estimate)
+    return max(min(float(low), estimate), least), min(max(float(high), estimate), most)

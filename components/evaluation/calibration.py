@@ -20,13 +20,14 @@ def top_class(probabilities_NC: Floats, label_ids_N: Integers) -> tuple[Floats, 
 def equal_width_bins(confidence_N: Floats, num_bins: int) -> Integers:
     """Bin index 0..num_bins-1 of each confidence; bin b is (b/num_bins, (b+1)/num_bins], the first one closed on both sides.
 
-    Confidences are compared as float32, the precision in which models give them: the decimal fractions 0.6 and 0.7 then lie inside the bin (0.6, 0.7].
+    Confidences are compared as float32, the precision in which models give them: the decimal fractions 0.6 and 0.7 then lie inside the bin (0.6, 0.7]. On which side of an edge a
+    confidence falls that is written like it (0.2, 1/3) is decided by the last bit of its float32.
     """
     inner_edges = np.linspace(0.0, 1.0, num_bins + 1)[1:-1]
     return np.digitize(confidence_N.astype(np.float32), inner_edges, right=True)
 
 
-def bin_gaps(confidence_N: Floats, correct_N: Booleans, bins_N: Integers) -> tuple[Floats, Floats]:
+def bin_gaps(confidence_N: Floats, correct_N: Booleans | Floats, bins_N: Integers) -> tuple[Floats, Floats]:
     """Per occupied bin: its share of the documents, and |accuracy - mean confidence|."""
     _, inverse_N, count = np.unique(bins_N, return_inverse=True, return_counts=True)
     accuracy = np.bincount(inverse_N, weights=correct_N.astype(np.float64)) / count
@@ -46,13 +47,18 @@ def mce(confidence_N: Floats, correct_N: Booleans, *, num_bins: int = 15) -> flo
 
 
 def adaptive_ece(confidence_N: Floats, correct_N: Booleans, *, num_bins: int = 15) -> float:
-    """ECE over bins of equal mass: documents sorted by confidence and cut into num_bins runs whose sizes differ by at most one."""
+    """ECE over bins of equal mass: documents sorted by confidence and cut into num_bins runs whose sizes differ by at most one.
+
+    Documents of equal confidence count with their common accuracy, so that a run that ends among them does not depend on their order.
+    """
+    _, group_N, size = np.unique(confidence_N, return_inverse=True, return_counts=True)
+    accuracy_N = (np.bincount(group_N, weights=correct_N.astype(np.float64)) / size)[group_N]
     order = np.argsort(confidence_N, kind="stable")
     runs = [run for run in np.array_split(order, num_bins) if len(run)]
     bins_N = np.empty(len(order), dtype=np.int64)
     for index, run in enumerate(runs):
         bins_N[run] = index
-    share, gap = bin_gaps(confidence_N, correct_N, bins_N)
+    share, gap = bin_gaps(confidence_N, accuracy_N, bins_N)
     return float(share @ gap)
 
 

@@ -9,6 +9,7 @@ import numpy as np
 
 from components.evaluation.calibration import Floats, Integers
 from components.evaluation.significance import (
+    MOST,
     STATISTICS,
     BootstrapDifference,
     Interval,
@@ -146,7 +147,7 @@ def _row(result: MethodResult, documents: TaskDocuments, *, level: float, resamp
     scores = {name: seed_interval([seed.scores[name] for seed in seeds], level=level) for name in SCORES} if seeds else {}
     probabilities = [seed.probabilities_NC for seed in seeds]
     intervals = {
-        name: score_interval(STATISTICS[name], probabilities, documents.label_ids_N, resamples=resamples, level=level)
+        name: score_interval(STATISTICS[name], probabilities, documents.label_ids_N, resamples=resamples, level=level, most=MOST[name])
         for name in COMPARED
         if seeds
     }

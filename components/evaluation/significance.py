@@ -4,6 +4,7 @@ Shapes: N documents, C classes, S seeds, R resamples. The fact a newcomer gets w
 resampled, so that three seeds on 100 documents count as 100 documents, not as 300.
 """
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -89,6 +90,8 @@ STATISTICS: dict[str, Statistic] = {
     "nll": nll_of_resamples,
 }
 """Scores that can be compared on resampled documents, by the name of the metric."""
+MOST = {"accuracy": 1.0, "macro_f1": 1.0, "ece": 1.0, "brier": 2.0, "nll": math.inf}
+"""The largest value that each can have."""
 
 
 def resample(num_documents: int, *, resamples: int, seed: int) -> Floats:
@@ -125,7 +128,7 @@ def paired_bootstrap(
     """Compare two methods on the same documents: both are scored on every resample, averaged over their seeds (Efron and Tibshirani 1993, chapters 13 and 16).
 
     `first_SNC`, `second_SNC`: probabilities (N, C) of each seed. The p-value is the share of resampled differences, moved to mean zero, that are at least as large as the one seen; counted
-    with the sample itself, it is never 0. It speaks for these seeds: how much another seed would change is in `seed_interval`. Raises ValueError where the documents do not match.
+    with the sample itself, it is never 0. Where all resamples differ alike (one document, or a few that all differ) they know no chance: p is then 1 and the interval reaches to 0. It speaks for these seeds: how much another seed would change is in `seed_interval`. Raises ValueError where the documents do not match.
     """
     for probabilities_NC in (*first_SNC, *second_SNC):
         if len(probabilities_NC) != len(labels_N):
@@ -135,6 +138,8 @@ def paired_bootstrap(
     differences_R = seed_mean(statistic, first_SNC, labels_N, counts_RN) - seed_mean(statistic, second_SNC, labels_N, counts_RN)
     low, high = interval_around(difference, differences_R, level=level)
     tolerance = 1e-12  # equal sums of floats may differ in their last bits
+    if np.ptp(differences_R) < tolerance < abs(difference):
+        return BootstrapDifference(difference, min(low, 0.0), max(high, 0.0), 1.0)
     as_large = np.abs(differences_R - differences_R.mean()) >= abs(difference) - tolerance
     return BootstrapDifference(difference, low, high, float((as_large.sum() + 1) / (resamples + 1)))
 
@@ -147,12 +152,13 @@ def score_interval(
     resamples: int = 10_000,
     level: float = 0.95,
     seed: int = 0,
+    most: float = 1.0,
 ) -> tuple[float, float]:
-    """Percentile interval over resampled documents of one method's score, averaged over its seeds: what another test set of this size could show."""
+    """Percentile interval over resampled documents of one method's score, averaged over its seeds: what another test set of this size could show. `most`: the largest value that the score can have."""
     once_1N = np.ones((1, len(labels_N)))
     scores_R = seed_mean(statistic, probabilities_SNC, labels_N, resample(len(labels_N), resamples=resamples, seed=seed))
     estimate = float(seed_mean(statistic, probabilities_SNC, labels_N, once_1N)[0])
-    return interval_around(estimate, scores_R, level=level, least=0.0)
+    return interval_around(estimate, scores_R, level=level, least=0.0, most=most)
 
 
 @dataclass(frozen=True)

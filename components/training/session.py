@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from components.adapters import AdaptedModel, ClassificationHeadConfig, MultipleChoiceHeadConfig, adapt
-from components.adapters.model import train_in_float32
+from components.adapters.model import pretrained_values, train_in_float32
 from components.backbones import family_of, load_backbone, load_tokenizer
 from components.config.schema import AnyHeadConfig, TrainConfig
 from components.errors import ConfigError
@@ -25,16 +25,12 @@ DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
 @dataclass(frozen=True)
 class Session:
-    """One worker's share of a trial slot.
-
-    `starting_weights`: float32 values on the CPU, as loaded, of the backbone parameters that any trial so far has trained. It grows before a method trains further ones (full fine-tuning: all).
-    """
+    """One worker's share of a trial slot."""
 
     config: TrainConfig
     world: World
     backbone: Any
     tokenizer: Any
-    starting_weights: dict[str, Tensor]
 
     @property
     def pad_token_id(self) -> int:
@@ -52,9 +48,9 @@ class Session:
             raise ConfigError(
                 "backbone, zero, training.precision and training.gradient_checkpointing stay the same within a session; start another one."
             )
-        self._put_starting_weights_back()
+        self._put_pretrained_back()
         model = self._new_model(config, labels)
-        self._keep_starting_weights(model.adapter.trained_in_backbone)
+        self._keep_pretrained(model.trained_in_backbone)
         if parameters is not None:
             _set_parameters(model, parameters)
         engine = build_engine(model, config, self.world)
@@ -62,19 +58,21 @@ class Session:
         yield model, engine
         # Only after an orderly end: an error on one rank alone must surface there, not wait in a collective for ranks that went on.
         engine.close()
-        self._put_starting_weights_back()
+        self._put_pretrained_back()
 
     def _new_model(self, config: TrainConfig, labels: tuple[str, ...]) -> AdaptedModel:
         torch.manual_seed(config.seed)
         return adapt(self.backbone, config.adapter, head_config(config, labels))
 
-    def _keep_starting_weights(self, names: Iterable[str]) -> None:
+    def _keep_pretrained(self, names: Iterable[str]) -> None:
+        """What `adapt` leaves to the session: values that ZeRO-3 holds in shards."""
+        kept = pretrained_values(self.backbone)
         for name in names:
-            if name not in self.starting_weights:
-                self.starting_weights[name] = _whole(self.backbone.get_parameter(name))
+            if name not in kept:
+                kept[name] = _whole(self.backbone.get_parameter(name))
 
-    def _put_starting_weights_back(self) -> None:
-        for name, value in self.starting_weights.items():
+    def _put_pretrained_back(self) -> None:
+        for name, value in pretrained_values(self.backbone).items():
             parameter = self.backbone.get_parameter(name)
             with torch.no_grad(), gathered([parameter], write=True):
                 if parameter.numel():
@@ -115,6 +113,7 @@ def open_session(config: TrainConfig, world: World, *, cache_path: Path) -> Sess
     if config.training.gradient_checkpointing:
         backbone.activation_checkpointing_enable(activation_checkpointing_kwargs={"use_reentrant": False})
     weights = {name: _whole(backbone.get_parameter(name)) for name in family_of(backbone).trained_with_prefix}
+    pretrained_values(backbone).update(weights)
     for name, weight in weights.items():
         train_in_float32(backbone, name, weight)
-    return Session(config=config, world=world, backbone=backbone, tokenizer=load_tokenizer(config.backbone), starting_weights=weights)
+    return Session(config=config, world=world, backbone=backbone, tokenizer=load_tokenizer(config.backbone))

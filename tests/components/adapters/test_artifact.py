@@ -18,6 +18,7 @@ from components.adapters import (
     read_adapter_config,
     save_adapter,
 )
+from components.adapters.artifact import structure_sha256
 from components.config.schema import ADAPTER_CONFIGS
 from components.errors import ArtifactError
 from tests.components.adapters.harness import build, documents, randomise
@@ -130,6 +131,17 @@ WRONG: dict[str, tuple[Callable[[Path], Any], str]] = {
         "head.dense.bias holds values that are not finite",
     ),
     "empty": (lambda folder: change_tensors(folder, adapter__prefix=torch.ones(0)), "adapter.prefix"),
+    "backbone is text": (lambda folder: change_config(folder, backbone="toy"), 'backbone is "toy", expected an object or null'),
+    "head is a list": (lambda folder: change_config(folder, head=["x"]), "head is .*expected an object or null"),
+    "method is a list": (lambda folder: change_config(folder, method=["x"]), "method is .*expected the name of a method"),
+    "prefix over the positions": (
+        lambda folder: change_config(folder, prefix_length=500),
+        "does not fit this backbone: .*prefix_length 500",
+    ),
+    "another backbone without its settings": (
+        lambda folder: change_config(folder, backbone={"name_or_path": "toy", "config_sha256": "0"}),
+        r"another backbone \(toy\): its config hash differs",
+    ),
     "other family": (
         lambda folder: change_config(folder, backbone={"family": "decoder"}),
         "trained on a decoder backbone, this one is longformer",
@@ -152,6 +164,21 @@ def test_other_backbone_is_refused_by_its_differing_settings(tmp_path: Path) -> 
         ArtifactError, match=r"another backbone \(toy/longformer\): intermediate_size: 48 then, 40 here; vocab_size: 101 then, 102 here"
     ):
         load_adapter(build("longformer", vocab_size=102, intermediate_size=40), tmp_path / "adapter")
+
+
+def test_a_decoder_whose_rotary_embedding_was_changed_is_another_backbone(tmp_path: Path) -> None:
+    save_adapter(live("llama"), tmp_path / "adapter")
+    with pytest.raises(ArtifactError, match=r"rope_theta: 10000.0 then, 500000.0 here"):
+        load_adapter(build("llama", rope_parameters={"rope_type": "default", "rope_theta": 5e5}), tmp_path / "adapter")
+
+
+def test_a_folder_of_an_older_version_that_knew_fewer_settings_still_loads(tmp_path: Path) -> None:
+    model = live("llama")
+    save_adapter(model, tmp_path / "adapter")
+    stored = read_adapter_config(tmp_path / "adapter")["backbone"]
+    fewer = {name: value for name, value in stored["structure"].items() if not name.startswith("rope_")}
+    change_config(tmp_path / "adapter", backbone=stored | {"structure": fewer, "config_sha256": structure_sha256(fewer)})
+    assert torch.equal(answers(load_adapter(build("llama"), tmp_path / "adapter")), answers(model))
 
 
 def test_foreign_folder_stays_untouched(tmp_path: Path) -> None:

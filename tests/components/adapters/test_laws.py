@@ -1,5 +1,6 @@
 """What must not change an adapted model's answers: padding, batching, gradient checkpointing, other adapters on the same backbone."""
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -77,31 +78,23 @@ def test_gradient_checkpointing_changes_nothing(kind: str) -> None:
     check_same_gradients(without_and_with_checkpointing(lambda: adapted(kind)), rtol=1e-6)
 
 
-def test_models_that_share_a_backbone_do_not_disturb_each_other() -> None:
-    """A decoder's method trains nothing in the backbone, so its adapters may be interleaved freely, backward passes included."""
-    backbone = build_tiny_decoder()
-    head = ClassificationHeadConfig(num_labels=3, pooling="mean")
-    first, second = (adapt(backbone, PrefixPropagationConfig(prefix_length=length), head) for length in (3, 6))
-    _, ids, mask = documents(0)
-    alone = first(ids, mask).logits
-    both = first(ids, mask).logits, second(ids, mask).logits
-    (both[0].sum() + both[1].sum()).backward()
-    torch.testing.assert_close(both[0], alone, atol=0, rtol=0)
-    bare = backbone(input_ids=ids, attention_mask=mask).last_hidden_state
-    torch.testing.assert_close(bare, build_tiny_decoder()(input_ids=ids, attention_mask=mask).last_hidden_state, atol=0, rtol=0)
-    assert all(parameter.grad is not None for model in (first, second) for parameter in model.trainable_parameters().values())
-    assert all(parameter.grad is None for parameter in backbone.parameters())
+def test_a_mask_of_truth_values_is_a_mask() -> None:
+    for kind in BACKBONES:
+        model = adapted(kind, "cls" if kind == "longformer" else "last")
+        _, ids, mask = documents(model.backbone.config.pad_token_id)
+        with torch.no_grad():
+            assert torch.equal(model(ids, mask.bool()).logits, model(ids, mask).logits)
 
 
-def test_an_adapter_whose_backbone_a_later_one_trains_refuses_to_answer() -> None:
-    """Prefix methods on Longformer train the token type embedding, which is the backbone's own: the first one would answer with the second one's values."""
-    backbone = build_tiny_longformer()
-    head = ClassificationHeadConfig(num_labels=3, pooling="mean")
-    first, second = (adapt(backbone, PrefixPropagationConfig(prefix_length=length), head) for length in (3, 6))
-    _, ids, mask = documents(1)
-    second(ids, mask)
-    with pytest.raises(BackboneError, match=r"trains embeddings\.token_type_embeddings\.weight too"):
-        first(ids, mask)
+@pytest.mark.parametrize("kind", BACKBONES)
+def test_a_document_longer_than_the_positions_is_refused_and_padding_is_not(kind: str) -> None:
+    model = adapted(kind, max_position_embeddings=40)
+    usable = model.usable_positions
+    ids, mask = torch.full((1, usable + 9), 7), torch.ones(1, usable + 9, dtype=torch.long)
+    ids[0, usable - 5 :], mask[0, usable - 5 :] = model.backbone.config.pad_token_id, 0
+    model(ids, mask)
+    with pytest.raises(BackboneError, match=rf"data.max_tokens {usable - 4} \+ adapter.prefix_length 5"):
+        model(ids[:, :1].expand(1, usable - 4))
 
 
 def test_a_row_that_cannot_see_the_document_is_told() -> None:
@@ -160,6 +153,16 @@ def test_classify_keeps_the_order_and_equals_the_live_model(tmp_path: Any) -> No
     cooler = classify(model, tokenizer, texts, max_tokens=40, temperature=4.0)
     assert cooler.max() < together.max() and (cooler.argmax(1) == together.argmax(1)).all()
     assert classify(model, tokenizer, [], max_tokens=40).shape == (0, 3)
+    tokenizer.pad_token = None
+    np.testing.assert_allclose(classify(model, tokenizer, texts, max_tokens=40, batch_size=3), together, atol=ROUNDING)
+
+
+@pytest.mark.parametrize("kind", BACKBONES)
+def test_a_text_without_a_token_has_an_answer_alone_and_in_company(kind: str, tmp_path: Path) -> None:
+    model, tokenizer = adapted(kind, "mean"), make_tokenizer(tmp_path)
+    tokenizer.backend_tokenizer.post_processor = None  # no special tokens either
+    alone, among = (classify(model, tokenizer, texts, max_tokens=40)[-1] for texts in ([""], ["apple pear", ""]))
+    np.testing.assert_allclose(alone, among, atol=ROUNDING)
 
 
 def test_bf16_backbone_trains_float32_parameters() -> None:

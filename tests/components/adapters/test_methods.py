@@ -335,3 +335,33 @@ def test_bf16_backbone_trains_float32_parameters(method: str, kind: str) -> None
     assert all(
         parameter.grad is not None and bool(torch.isfinite(parameter.grad).all()) for parameter in model.trainable_parameters().values()
     )
+
+
+@pytest.mark.parametrize("rope_type", ["default", "yarn", "llama3"])
+def test_prefix_tuning_in_a_decoder_is_keys_and_values_in_its_cache(rope_type: str) -> None:
+    """Trained keys are taken as they are: neither rotated nor, where the rotary embedding scales (YaRN), scaled."""
+    from transformers import DynamicCache
+
+    further = {"llama3": {"low_freq_factor": 1.0, "high_freq_factor": 4.0}}.get(rope_type, {})
+    scaled = {} if rope_type == "default" else {"factor": 8.0, "original_max_position_embeddings": 16} | further
+    model = new("prefix_tuning", "llama", backbone=build("llama", rope_parameters={"rope_type": rope_type, "rope_theta": 1e4} | scaled))
+    ids = documents(0)[1]
+    text = ids[:1]
+    cache = DynamicCache()
+    for layer in range(L):
+        key_PHE, value_PHE = (values[layer].detach().view(P, 2, E) for values in (model.adapter.prefix_key, model.adapter.prefix_value))
+        cache.update(key_PHE.transpose(0, 1)[None], value_PHE.transpose(0, 1)[None], layer)
+    with torch.no_grad():
+        rows = model.backbone(input_ids=text, past_key_values=cache, position_ids=P + torch.arange(text.shape[1])[None]).last_hidden_state
+        expected = model.head.out_proj(torch.tanh(model.head.dense(rows.mean(1))))
+        torch.testing.assert_close(model(text).logits, expected, atol=ROUNDING, rtol=0)
+
+
+@pytest.mark.parametrize("method", ["prefix_propagation", "propagation_and_prefix_tuning", "kernel_propagation"])
+def test_a_parameter_that_was_put_in_anothers_place_is_the_one_that_counts(method: str) -> None:
+    model, other = (new(method, "longformer") for _ in range(2))
+    _, ids, mask = documents(1)
+    with torch.no_grad():
+        other.adapter.prefix.mul_(3)
+        model.adapter.prefix = torch.nn.Parameter(other.adapter.prefix.clone())
+        assert torch.equal(model(ids, mask).logits, other(ids, mask).logits)

@@ -168,3 +168,10 @@ def test_reliability_diagram_adds_up_to_ece_and_draws():
     assert sum(gaps) / sum(diagram.count) == pytest.approx(diagram.ece, abs=1e-12)
     assert sum(diagram.count) == len(labels)
     assert plot_reliability(diagram, title="test").axes[0].get_title().startswith("test")
+
+
+def test_adaptive_ece_does_not_depend_on_the_order_of_equal_confidences():
+    confidence, correct = np.full(30, 0.8), np.array([True] * 24 + [False] * 6)
+    assert adaptive_ece(confidence, correct) == pytest.approx(0.0, abs=1e-12)
+    mixed = np.random.default_rng(0).permutation(30)
+    assert adaptive_ece(confidence, correct[mixed]) == pytest.approx(adaptive_ece(confidence, correct), abs=1e-12)

@@ -164,3 +164,18 @@ def test_holm_of_a_worked_example() -> None:
     assert holm([0.03, 0.01, 0.04, 0.02]) == pytest.approx((0.06, 0.04, 0.06, 0.06))
     assert holm([0.6, 0.7]) == (1.0, 1.0)
     assert holm([]) == ()
+
+
+def test_an_interval_does_not_leave_what_a_score_can_be() -> None:
+    probabilities, labels = answers(30, 3, seed=0, skill=2.2)
+    low, high = score_interval(STATISTICS["macro_f1"], [probabilities], labels, resamples=500)
+    assert low < high <= 1.0
+
+
+def test_documents_that_all_differ_alike_prove_nothing() -> None:
+    """Resampling them shows no spread: one document would be as sure as a thousand."""
+    right, wrong = np.array([[1.0, 0.0]]), np.array([[0.0, 1.0]])
+    for count in (1, 3):
+        labels = np.zeros(count, dtype=int)
+        found = paired_bootstrap(STATISTICS["accuracy"], [right.repeat(count, 0)], [wrong.repeat(count, 0)], labels, resamples=200)
+        assert (found.difference, found.p_value) == (1.0, 1.0) and found.low <= 0.0
