@@ -27,7 +27,7 @@ def by_length(numbers: Mapping[str, Any], part: str) -> "Figure":
     from matplotlib.figure import Figure
 
     found = numbers[part]
-    figure = Figure(figsize=(11, 4.3), layout="constrained")
+    figure = Figure(figsize=(11, 4.7), layout="constrained")
     accuracy, calibration = figure.subplots(1, 2)
     groups = list(found["by_length"][numbers["methods"][0]])
     for index, method in enumerate(numbers["methods"]):
@@ -50,8 +50,8 @@ def by_length(numbers: Mapping[str, Any], part: str) -> "Figure":
         seen = sum(int(group) <= max(numbers["training_lengths"]) for group in groups)
         accuracy.axvline(seen - 0.5, color="#b0b0b0", linestyle=":", label="longer than any training document")
         calibration.axvline(seen - 0.5, color="#b0b0b0", linestyle=":")
-    accuracy.legend(fontsize="small", loc="best")
-    calibration.legend(fontsize="small", loc="best")
+    entries = {label: handle for panel in (accuracy, calibration) for handle, label in zip(*panel.get_legend_handles_labels(), strict=True)}
+    figure.legend(entries.values(), entries.keys(), loc="outside lower center", ncols=3, fontsize="small", frameon=False)
     title = "Needle task" if part == "needle" else "Real documents"
     figure.suptitle(f"{title}: accuracy and calibration by document length (95% intervals over documents)")
     return figure
@@ -110,7 +110,7 @@ def differences(numbers: Mapping[str, Any]) -> "Figure":
     from matplotlib.figure import Figure
 
     parts = [part for part in ("needle", "real") if numbers[part] is not None]
-    figure = Figure(figsize=(5.6 * len(parts) + 0.6, 4), layout="constrained")
+    figure = Figure(figsize=(5.6 * len(parts) + 0.6, 4.6), layout="constrained")
     panels = figure.subplots(1, len(parts), squeeze=False)[0]
     for panel, part in zip(panels, parts, strict=True):
         for index, (other, found) in enumerate(numbers[part]["differences"].items()):
@@ -129,7 +129,7 @@ def differences(numbers: Mapping[str, Any]) -> "Figure":
         panel.set(
             xlabel="tokens of the document", ylabel="difference in accuracy", title="needle task" if part == "needle" else "real documents"
         )
-        panel.legend(fontsize="x-small", loc="best")
+        panel.legend(fontsize="small", loc="upper center", bbox_to_anchor=(0.5, -0.16), frameon=False)
         panel.grid(axis="y", alpha=0.3)
     figure.suptitle(f"Accuracy of {numbers['methods'][0]} minus the others, paired, 95% intervals")
     return figure
