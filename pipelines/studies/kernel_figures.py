@@ -99,7 +99,7 @@ def variants(found: Mapping[str, Any]) -> "Figure":
     from matplotlib.figure import Figure
 
     names = list(found)[::-1]
-    figure = Figure(figsize=(12, 0.42 * len(names) + 1.6), layout="constrained")
+    figure = Figure(figsize=(12, 0.42 * len(names) + 1.9), layout="constrained")
     panels = figure.subplots(1, 3, sharey=True)
     places = range(len(names))
     for panel, (measure, title) in zip(
@@ -115,7 +115,7 @@ def variants(found: Mapping[str, Any]) -> "Figure":
     panels[2].plot(
         [found[name]["ece_if_calibrated"] for name in names], list(places), "x", color="#202020", label="if perfectly calibrated"
     )
-    panels[2].legend(fontsize="small")
+    figure.legend(loc="outside lower right", frameon=False)
     panels[0].set_yticks(list(places), names)
     figure.suptitle("Softmax prefixes (circles) and kernel-decomposed ones (squares) at equal budget, 95% intervals")
     return figure
@@ -138,7 +138,7 @@ def decomposition(closeness: Mapping[str, Any]) -> "Figure":
         "additive": "added",
         "no_prefix": "no prefix",
     }
-    figure = Figure(figsize=(12.5, 4), layout="constrained")
+    figure = Figure(figsize=(12.5, 4.5), layout="constrained")
     answers, logits, layers = figure.subplots(1, 3)
     for offset, (method, cell) in zip((-0.2, 0.2), closeness.items(), strict=True):
         places = np.arange(len(forms)) + offset
@@ -164,7 +164,7 @@ def decomposition(closeness: Mapping[str, Any]) -> "Figure":
     layers.set(xlabel="layer", ylabel="prefix's effect on attention reproduced (%)", ylim=(min(0, layers.get_ylim()[0]), 105))
     for panel in (answers, logits):
         panel.set_xticks(range(len(forms)), list(forms.values()), fontsize=8)
-    answers.legend(fontsize="small", loc="lower left")
-    layers.legend(fontsize="small")
+    answers.legend(fontsize="small", loc="upper center", bbox_to_anchor=(0.5, -0.12), ncols=2, frameon=False)
+    layers.legend(fontsize="small", loc="upper center", bbox_to_anchor=(0.5, -0.12), ncols=2, frameon=False)
     figure.suptitle("The trained softmax prefix put outside the softmax")
     return figure
