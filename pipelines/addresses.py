@@ -85,20 +85,31 @@ def check_ray(ray_address: str | None, environ: Mapping[str, str]) -> str:
 
 
 def _check_gcs(ray_address: str, environ: Mapping[str, str]) -> None:
-    """Ask the cluster's control service whether it lives. ray itself would try a wrong token for 20 seconds before it gives up."""
+    """Ask the cluster's control service whether it lives and wants a token. ray itself would try a wrong one for 20 seconds, and with one that nobody wants lose its actors without a reason."""
+    token = auth_headers(environ).get("Authorization")
+    if not _accepts(ray_address, token):
+        raise ClusterError(_refused(f"Ray cluster {ray_address}"))
+    if environ.get("RAY_AUTH_MODE") == "token" and _accepts(ray_address, None):
+        raise ClusterError(
+            f"Ray cluster {ray_address} runs without tokens, and RAY_AUTH_MODE=token asks for them. Unset RAY_AUTH_MODE, or start the cluster with it."
+        )
+
+
+def _accepts(ray_address: str, token: str | None) -> bool:
+    """Whether the control service answers a caller with this token. Raises ClusterError where none answers."""
     import grpc
 
-    token = auth_headers(environ).get("Authorization")
     with grpc.insecure_channel(ray_address) as channel:
         try:
             call = channel.unary_unary("/ray.rpc.NodeInfoGcsService/CheckAlive")
             call(b"", timeout=TIMEOUT_SECONDS, metadata=[("authorization", token)] if token else None)
         except grpc.RpcError as error:
             if error.code() == grpc.StatusCode.UNAUTHENTICATED:
-                raise ClusterError(_refused(f"Ray cluster {ray_address}")) from error
+                return False
             raise ClusterError(
                 f"{ray_address} takes connections but is no Ray cluster that answers ({error.code().name.lower()}). Correct RAY_ADDRESS: it is the port of the head, usually 6379."
             ) from error
+    return True
 
 
 def _refused(what: str) -> str:

@@ -4,8 +4,9 @@ import json
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -48,9 +49,14 @@ def job_server() -> Iterator[str]:
 @pytest.fixture
 def control_service() -> Iterator[str]:
     """A gRPC server with the one method that is asked, wanting the token."""
+    with serving_alive(lambda found: found == f"Bearer {TOKEN}") as address:
+        yield address
 
+
+@contextmanager
+def serving_alive(accepts: Callable[[str | None], bool]) -> Iterator[str]:
     def alive(_: bytes, context: grpc.ServicerContext) -> bytes:
-        if ("authorization", f"Bearer {TOKEN}") not in [tuple(pair) for pair in context.invocation_metadata()]:
+        if not accepts(dict(tuple(pair) for pair in context.invocation_metadata()).get("authorization")):
             context.abort(grpc.StatusCode.UNAUTHENTICATED, "InvalidAuthToken")
         return b""
 
@@ -79,6 +85,14 @@ def test_a_wrong_or_missing_token_is_told_with_the_settings_to_mend(
         check_jobs(job_server, environ)
     with pytest.raises(ClusterError, match=r"refuses the token\. Set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN"):
         check_ray(control_service, environ)
+
+
+def test_a_token_that_nobody_asks_for_is_told() -> None:
+    """Ray itself connects then, and its first actor is cancelled without a reason."""
+    with serving_alive(lambda _: True) as address:
+        assert check_ray(address, {}) == address
+        with pytest.raises(ClusterError, match=r"runs without tokens.*Unset RAY_AUTH_MODE"):
+            check_ray(address, WITH_TOKEN)
 
 
 def test_an_address_where_nothing_listens_is_told_within_seconds() -> None:
