@@ -1,7 +1,7 @@
 """The live leaderboard of a search: a table that stays in place on a terminal, one line per event elsewhere (a job's log, a pipe)."""
 
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -93,19 +93,20 @@ class Leaderboard:
 
     def render(self) -> Group:
         """Table of the best trials and a line of progress."""
-        sign = -1.0 if self.mode == "max" else 1.0
-
-        def rank(trial: Trial) -> float:
-            return sign * trial.best_metrics[self.metric] if self.metric in trial.best_metrics else float("inf")
-
-        ranked = sorted(self.trials.values(), key=rank)
+        rows = ranked([as_row(trial) for trial in self.trials.values()], metric=self.metric, mode=self.mode)
         line = f"{self.ended} of {self.total} trials ended, {duration(time.monotonic() - self._started)} passed, {self.time_left()}"
-        return Group(trial_table([as_row(trial) for trial in ranked[:ROWS]], metric=self.metric), Text(line))
+        return Group(trial_table(rows[:ROWS], metric=self.metric), Text(line))
 
 
 def as_row(trial: Trial) -> dict[str, Any]:
     """A trial's summary as the mapping that a report holds."""
     return {name: getattr(trial, name) for name in ("name", "point", "outcome", "evaluations", "step", "best_metrics", "reason")}
+
+
+def ranked(trials: Iterable[Mapping[str, Any]], *, metric: str, mode: str) -> list[Mapping[str, Any]]:
+    """Best first; trials without a single evaluation come last."""
+    sign = -1.0 if mode == "max" else 1.0
+    return sorted(trials, key=lambda trial: sign * trial["best_metrics"].get(metric, sign * float("inf")))
 
 
 def trial_table(trials: list[Mapping[str, Any]], *, metric: str) -> Table:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 from rich.table import Table
 
-from pipelines.leaderboard import duration, number, trial_table
+from pipelines.leaderboard import duration, number, ranked, trial_table
 
 if TYPE_CHECKING:
     from components.evaluation import LengthBucket
@@ -69,10 +69,8 @@ def show_plan(console: Console, plan: "Plan") -> None:
 
 
 def show_search(console: Console, report: "SearchReport") -> None:
-    sign = -1.0 if report.mode == "max" else 1.0
-    ranked = sorted(report.trials, key=lambda trial: sign * trial["best_metrics"].get(report.metric, sign * float("inf")))
     console.print()
-    console.print(trial_table(list(ranked), metric=report.metric))
+    console.print(trial_table(ranked(report.trials, metric=report.metric, mode=report.mode), metric=report.metric))
     console.print()
     rows = {
         "best": report.best_trial,

@@ -1,6 +1,6 @@
 """The folder of one search: what an interrupted search is continued from.
 
-<storage>/<experiment>/<search id>/search.json, trials/<configuration>/checkpoint, tune/, adapter/. A new search always gets a new id; the same id again would resume by accident.
+<storage>/<experiment>/<search id>/search.json, driver.lock, trials/<configuration>/checkpoint, tune/, adapter/. A new search always gets a new id; the same id again would resume by accident.
 """
 
 import json

@@ -129,7 +129,7 @@ def test_an_unreachable_mlflow_server_ends_with_code_2(experiment: str, argument
     assert stderr.count("\n") == 1
 
 
-@pytest.mark.parametrize("command", [["train", "--output", "out"], ["search"]])
+@pytest.mark.parametrize("command", [["train", "--output", "out"], ["search"], ["search", "--dry-run"]])
 def test_a_missing_documents_file_ends_with_code_2(experiment: str, command: list[str]) -> None:
     code, _, stderr = call(*command, experiment, "--set", "data.files.train=missing.jsonl")
     assert code == 2
@@ -208,6 +208,31 @@ def test_relative_paths_are_read_against_the_home_that_the_cluster_names(
     config = invocation.load("toy.yaml", ["backbone.source=local", "backbone.name_or_path=model"])
     assert Path.cwd() == home
     assert config.backbone.name_or_path == str(home / "model")
+
+
+def test_a_job_on_a_cluster_of_others_keeps_its_storage_below_the_home_folder(experiment: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its working folder is an unpacked upload, another one after every change."""
+    from pipelines import invocation
+
+    assert invocation.load(experiment, []).cluster.storage_path == ".prefixprop/storage"
+    monkeypatch.setenv("RAY_JOB_CONFIG_JSON_ENV_VAR", "{}")
+    cluster = invocation.load(experiment, ["cluster.cache_path=/shared/cache"]).cluster
+    assert (cluster.storage_path, cluster.cache_path) == (str(Path.home() / ".prefixprop/storage"), "/shared/cache")
+
+
+@pytest.mark.parametrize(
+    ("environ", "program"),
+    [
+        ({}, "prefixprop"),
+        ({"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2"}, "torchrun --nproc_per_node 2 -m pipelines.cli"),
+        ({"WORLD_SIZE": "4", "LOCAL_WORLD_SIZE": "2"}, "torchrun --nnodes 2 [...] --nproc_per_node 2 -m pipelines.cli"),
+    ],
+)
+def test_what_was_started_by_torchrun_is_continued_by_it(environ: dict[str, str], program: str) -> None:
+    """Other numbers of ranks make other optimizer steps."""
+    from pipelines import invocation
+
+    assert invocation.again("train", "demo", "--resume", [], program=invocation.launcher(environ)) == f"{program} train demo --resume"
 
 
 @pytest.mark.slow

@@ -4,9 +4,10 @@ import io
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+import pytest
 from rich.console import Console
 
-from pipelines.leaderboard import Leaderboard, duration
+from pipelines.leaderboard import Leaderboard, duration, ranked
 
 
 @dataclass(frozen=True)
@@ -67,6 +68,12 @@ def test_the_table_ranks_by_the_best_evaluation() -> None:
     shown = text.getvalue()
     assert shown.index("trial-001") < shown.index("trial-000")
     assert "1 of 2 trials ended" in shown
+
+
+@pytest.mark.parametrize(("mode", "order"), [("max", ["b", "a", "none"]), ("min", ["a", "b", "none"])])
+def test_a_trial_without_an_evaluation_comes_last(mode: str, order: list[str]) -> None:
+    trials = [{"name": name, "best_metrics": metrics} for name, metrics in (("none", {}), ("a", {"x": 0.2}), ("b", {"x": 0.9}))]
+    assert [trial["name"] for trial in ranked(trials, metric="x", mode=mode)] == order
 
 
 def test_time_left_is_unknown_before_anything_was_measured() -> None:

@@ -128,6 +128,6 @@ def test_what_cannot_be_studied_is_refused_before_anything_is_read(tmp_path: Pat
     with pytest.raises(ConfigError, match=r"data\.needle is missing"):
         length.check(without)
     (tmp_path / "length" / "test.jsonl").unlink()
-    with pytest.raises(DataError, match=r"no file"):
+    with pytest.raises(DataError, match=r"^study\.length\.real\.files\.test: no file .*--set study\.length\.real=null"):
         length.check(needle)
     assert not (tmp_path / "out").exists()
