@@ -53,7 +53,7 @@ def search(
         if dry_run:
             return _plan(config, terminal)
         addresses = invocation.connect(config)
-        from components.planning.plan import most_evaluations, number_of_trials
+        from components.planning.plan import evaluations_at_most, number_of_trials
         from pipelines.leaderboard import Leaderboard
         from pipelines.search import search as run
         from pipelines.show import show_search
@@ -64,7 +64,7 @@ def search(
             metric=training.metric,
             mode=training.mode,
             trials=number_of_trials(config),
-            evaluations_per_trial=most_evaluations(config),
+            evaluations_per_trial=evaluations_at_most(config),
         )
         with board:
             report = run(

@@ -4,7 +4,6 @@ One YAML file is one `ComparisonConfig`. A cell of it (task, method, point, seed
 would get wrong: points are listed, not drawn. A budget of three draws could miss the sizes of one method and hit those of another; a list shows what each method got.
 """
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Annotated, Any
 
@@ -32,6 +31,7 @@ from components.config.schema import (
     SearchConfig,
     Seed,
     TrainConfig,
+    holds_repeats,
 )
 from components.config.space import FIXED_IN_A_SLOT
 from components.errors import ConfigError
@@ -95,10 +95,10 @@ class ComparisonConfig(Config):
                 raise ValueError(
                     f"methods.{name}.points: {len(method.points)} points, but search.points is {self.search.points}: every method gets the same budget. Add or remove points."
                 )
-        if len(set(self.seeds)) != len(self.seeds):
+        if holds_repeats(self.seeds):
             raise ValueError(f"seeds: {list(self.seeds)} holds a seed twice; give different ones")
         for name, method in self.methods.items():
-            if len({json.dumps(point, sort_keys=True) for point in method.points}) < len(method.points):
+            if holds_repeats(method.points):
                 raise ValueError(f"methods.{name}.points holds a point twice, which would be one point less than the others get; change it")
         return self
 

@@ -5,6 +5,7 @@ given as text or a value out of range is an error that names its dotted path. No
 """
 
 import json
+from collections.abc import Sequence
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, Tag, model_validator
@@ -528,8 +529,13 @@ class TrainConfig(Config):
         return self
 
 
+def holds_repeats(values: Sequence[Any]) -> bool:
+    """Whether two of these plain values are equal."""
+    return len({json.dumps(value, sort_keys=True) for value in values}) < len(values)
+
+
 def _different(values: tuple[Any, ...]) -> tuple[Any, ...]:
-    if len({json.dumps(value, sort_keys=True) for value in values}) < len(values):
+    if holds_repeats(values):
         raise ValueError(f"{list(values)} holds a value twice, which would train the same trial twice: leave one out")
     return values
 

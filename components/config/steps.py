@@ -1,6 +1,7 @@
 """How many optimizer steps a trial takes and after which of them it evaluates: arithmetic on its settings and the number of training documents."""
 
 import math
+from collections.abc import Sequence
 
 from components.config.schema import TrainConfig
 
@@ -25,3 +26,19 @@ def evaluation_steps(config: TrainConfig, *, num_documents: int, world_size: int
         epoch * per_epoch + math.ceil(part * per_epoch / parts) for epoch in range(config.training.epochs) for part in range(1, parts + 1)
     }
     return sorted({mark for mark in marks if mark < total} | {total})
+
+
+def most_evaluations(trials: Sequence[TrainConfig], *, num_documents: int | None, world_size: int) -> int:
+    """Evaluations of the longest of these trials; an upper bound where the number of training documents is not known."""
+    if num_documents is not None:
+        return max(len(evaluation_steps(trial, num_documents=num_documents, world_size=world_size)) for trial in trials)
+    asked = [(trial.training.epochs * trial.training.evaluations_per_epoch, trial.training.max_steps) for trial in trials]
+    return max(min(count, limit or count) for count, limit in asked)
+
+
+def most_steps(trials: Sequence[TrainConfig], *, num_documents: int | None, world_size: int) -> int | None:
+    """Optimizer steps of the longest of these trials; None where neither the number of training documents nor max_steps tells."""
+    if num_documents is not None:
+        return max(total_steps(trial, num_documents=num_documents, world_size=world_size) for trial in trials)
+    limits = [trial.training.max_steps for trial in trials if trial.training.max_steps is not None]
+    return max(limits) if len(limits) == len(trials) else None

@@ -1,13 +1,13 @@
 """The plan of an experiment: every distinct point of its space with parameters and memory, the number of trials, and advice."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from components.config.schema import Choice, ExperimentConfig, Grid, Integer, TrainConfig
 from components.config.space import corner_values
-from components.config.steps import evaluation_steps, total_steps
+from components.config.steps import most_evaluations, most_steps
 from components.planning.backbone_shape import BackboneShape, backbone_shape
 from components.planning.feasibility import check_feasible, check_resources, named_points
 from components.planning.memory import WorkerMemory, weights_bytes, worker_memory
@@ -73,7 +73,9 @@ def make_plan(config: ExperimentConfig, backbone_json: Mapping[str, Any], resour
         check_resources(config, cpus=resources.cpus, gpus=resources.gpus or 0.0)
     shape = backbone_shape(backbone_json)
     num_labels = len(config.data.installed_source.libraries) if config.data.installed_source is not None else None
-    points = _distinct_points(config, shape, num_labels or 2)
+    trials = [point for _, point in named_points(config)]
+    points = _distinct_points(config, trials, shape, num_labels or 2)
+    evaluations = _most_evaluations(config, trials)
     workers = config.search.concurrent_slots * config.cluster.num_workers
     largest = max((point.memory for point in points), key=lambda memory: memory.total)
     per_worker = largest.process if config.cluster.gpus_per_worker else largest.total
@@ -85,16 +87,16 @@ def make_plan(config: ExperimentConfig, backbone_json: Mapping[str, Any], resour
         num_labels=num_labels,
         points=points,
         trials=number_of_trials(config),
-        evaluations_per_trial=most_evaluations(config),
+        evaluations_per_trial=evaluations,
         train_batch_size=config.train_batch_size,
-        steps_per_trial=_most_steps(config),
+        steps_per_trial=most_steps(trials, num_documents=_training_documents(config), world_size=config.cluster.num_workers),
         slots=config.search.concurrent_slots,
         workers_per_slot=config.cluster.num_workers,
         cpus_needed=workers * config.cluster.cpus_per_worker,
         gpus_needed=workers * config.cluster.gpus_per_worker,
         memory_needed_bytes=workers * per_worker,
         resources=resources,
-        advice=tuple(_advice(config, shape, largest, workers * per_worker, resources)),
+        advice=tuple(_advice(config, shape, largest, workers * per_worker, resources, evaluations)),
     )
 
 
@@ -114,8 +116,10 @@ def _size(domain: Any) -> int:
     return values[1] - values[0] + 1 if hasattr(domain, "integer") else len(values)
 
 
-def _distinct_points(config: ExperimentConfig, shape: BackboneShape, num_labels: int) -> tuple[PointPlan, ...]:
-    points = {_point(point, shape, num_labels, config.cluster.num_workers) for _, point in named_points(config)}
+def _distinct_points(
+    config: ExperimentConfig, trials: Sequence[TrainConfig], shape: BackboneShape, num_labels: int
+) -> tuple[PointPlan, ...]:
+    points = {_point(trial, shape, num_labels, config.cluster.num_workers) for trial in trials}
     return tuple(sorted(points, key=lambda point: (point.prefix_length, point.micro_batch_size, point.trainable_parameters)))
 
 
@@ -130,25 +134,14 @@ def _point(point: TrainConfig, shape: BackboneShape, num_labels: int, num_worker
     )
 
 
-def most_evaluations(config: ExperimentConfig) -> int:
+def evaluations_at_most(config: ExperimentConfig) -> int:
     """Evaluations of any trial of the search at most; fewer where an epoch has fewer steps than evaluations."""
+    return _most_evaluations(config, [point for _, point in named_points(config)])
+
+
+def _most_evaluations(config: ExperimentConfig, points: Sequence[TrainConfig]) -> int:
     documents = _training_documents(config) if config.data.max_documents is None else None  # a limit does not say how few there are
-    return max(_evaluations(point, documents, config.cluster.num_workers) for _, point in named_points(config))
-
-
-def _evaluations(point: TrainConfig, documents: int | None, num_workers: int) -> int:
-    if documents is not None:
-        return len(evaluation_steps(point, num_documents=documents, world_size=num_workers))
-    most = point.training.epochs * point.training.evaluations_per_epoch
-    return min(most, point.training.max_steps or most)
-
-
-def _most_steps(config: ExperimentConfig) -> int | None:
-    documents, points = _training_documents(config), [point for _, point in named_points(config)]
-    if documents is not None:
-        return max(total_steps(point, num_documents=documents, world_size=config.cluster.num_workers) for point in points)
-    limits = [point.training.max_steps for point in points if point.training.max_steps is not None]
-    return max(limits) if len(limits) == len(points) else None
+    return most_evaluations(points, num_documents=documents, world_size=config.cluster.num_workers)
 
 
 def _training_documents(config: ExperimentConfig) -> int | None:
@@ -167,7 +160,9 @@ def _training_documents(config: ExperimentConfig) -> int | None:
     return documents
 
 
-def _advice(config: ExperimentConfig, shape: BackboneShape, largest: WorkerMemory, memory_needed: int, resources: Resources) -> list[str]:
+def _advice(
+    config: ExperimentConfig, shape: BackboneShape, largest: WorkerMemory, memory_needed: int, resources: Resources, evaluations: int
+) -> list[str]:
     advice = []
     on_gpu = config.cluster.gpus_per_worker > 0
     room = resources.gpu_memory_bytes if on_gpu else _share_of_memory(config, resources)
@@ -186,7 +181,6 @@ def _advice(config: ExperimentConfig, shape: BackboneShape, largest: WorkerMemor
             f"all workers together need about {_gib(memory_needed)} of main memory and there are {_gib(resources.memory_bytes)}: lower search.concurrent_slots or "
             "training.micro_batch_size, or set training.gradient_checkpointing=true."
         )
-    evaluations = most_evaluations(config)
     if config.search.trial_scheduler == "asha" and config.search.asha.grace_evaluations >= evaluations:
         advice.append(
             f"search.asha.grace_evaluations {config.search.asha.grace_evaluations} is not below the {evaluations} evaluations of a trial: ASHA will never stop one."

@@ -1,7 +1,7 @@
 """Let Ray Tune run the trials of a search on its slots."""
 
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -9,7 +9,7 @@ from typing import Any
 import ray
 
 from components.config import ExperimentConfig, TrainConfig, trial_config
-from components.config.steps import evaluation_steps
+from components.config.steps import most_evaluations
 from components.planning import check_resources
 from components.tuning.searchers import SEARCHERS
 from components.tuning.trial_log import TrialLog
@@ -34,7 +34,8 @@ def run_trials(context: SearchContext, log: TrialLog, *, num_documents: int) -> 
 
     config = context.config
     points = SEARCHERS[config.search.searcher](config)
-    evaluations = most_evaluations(config, points, num_documents=num_documents)
+    trials = [trial_config(config, point) for point in points]
+    evaluations = most_evaluations(trials, num_documents=num_documents, world_size=config.cluster.num_workers)
     with _quiet_tune():
         tuner = tune.Tuner(
             tune.with_resources(tune.with_parameters(TuneTrial, context=context), HOLDS_NO_CPU),
@@ -56,13 +57,6 @@ def run_trials(context: SearchContext, log: TrialLog, *, num_documents: int) -> 
             ),
         )
         tuner.fit()
-
-
-def most_evaluations(config: ExperimentConfig, points: Iterable[Mapping[str, Any]], *, num_documents: int) -> int:
-    """Evaluations of the longest trial: epochs, steps and evaluations per epoch may be searched."""
-    workers = config.cluster.num_workers
-    trials = [trial_config(config, point) for point in points]
-    return max(len(evaluation_steps(trial, num_documents=num_documents, world_size=workers)) for trial in trials)
 
 
 @contextmanager

@@ -41,11 +41,12 @@ def check(config: ExperimentConfig) -> None:
         check_positions(
             family_named(config.backbone.family), values, max_tokens=data.max_tokens, prefix_length=config.adapter.prefix_length
         )
+    if (real := _settings(config).real) is not None:
         try:
-            source_of(data).state(data)
+            source_of(real).state(real)
         except DataError as error:
-            real = str(error).replace("data.files.", "study.length.real.files.") if data is _settings(config).real else str(error)
-            raise DataError(f"{real} Without real documents: --set study.length.real=null.") from error
+            named = str(error).replace("data.files.", "study.length.real.files.")
+            raise DataError(f"{named} Without real documents: --set study.length.real=null.") from error
 
 
 def run(lab: Lab) -> StudyOutcome:

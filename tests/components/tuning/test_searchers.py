@@ -3,9 +3,9 @@
 import typing
 from typing import Any
 
-from components.config import ExperimentConfig, validate
+from components.config import ExperimentConfig, trial_config, validate
 from components.config.schema import SearchConfig
-from components.tuning.run_search import most_evaluations
+from components.config.steps import most_evaluations
 from components.tuning.searchers import SEARCHERS
 from components.tuning.trial_schedulers import TIME_ATTRIBUTE, TRIAL_SCHEDULERS
 
@@ -92,5 +92,6 @@ def test_asha_waits_for_the_longest_trial() -> None:
     config = experiment(
         searcher="grid", space={"training.epochs": {"choice": [1, 12]}, "training.evaluations_per_epoch": {"choice": [1, 2]}}
     )
-    assert most_evaluations(config, drawn(config), num_documents=100) == 24
-    assert most_evaluations(config, [{"training.epochs": 12, "training.max_steps": 30}], num_documents=100) == 2
+    assert most_evaluations([trial_config(config, point) for point in drawn(config)], num_documents=100, world_size=1) == 24
+    cut = trial_config(config, {"training.epochs": 12, "training.max_steps": 30})
+    assert most_evaluations([cut], num_documents=100, world_size=1) == 2
