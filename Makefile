@@ -28,7 +28,7 @@ $(STAMP): pyproject.toml constraints.txt
 
 demo: $(STAMP)
 	@$(BIN)/prefixprop up
-	@$(BIN)/python -m pipelines.demo
+	@$(BIN)/python -m pipelines.local_cluster.demo
 
 # Quick tests share the cores; slow ones start clusters and workers that want every core, so they come one by one.
 test: quick-tests

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from pipelines import invocation
-from pipelines.terminal import Terminal, command
+from pipelines.command_line import invocation
+from pipelines.command_line.terminal import Terminal, command
 
 if TYPE_CHECKING:
     from components.config import ExperimentConfig
@@ -54,9 +54,9 @@ def search(
             return _plan(config, terminal)
         addresses = invocation.connect(config)
         from components.planning.plan import evaluations_at_most, number_of_trials
-        from pipelines.leaderboard import Leaderboard
+        from pipelines.command_line.leaderboard import Leaderboard
+        from pipelines.command_line.show import show_search
         from pipelines.search import search as run
-        from pipelines.show import show_search
 
         training = config.training
         board = Leaderboard(
@@ -95,7 +95,7 @@ def train(
         invocation.check(config)
         if dry_run:
             return _plan(config, terminal)
-        from pipelines.show import show_train
+        from pipelines.command_line.show import show_train
         from pipelines.train import train as run
 
         report = run(config, output=output, resume=resume, announce=terminal.say)
@@ -126,11 +126,11 @@ def submit(
         invocation.check(config, data=False)
         if dry_run:
             return _plan(config, terminal)
-        from pipelines.addresses import check_jobs
+        from pipelines.local_cluster.addresses import check_jobs
 
         addresses = invocation.addresses()
         jobs_address = check_jobs(addresses.jobs_address, os.environ)
-        from pipelines.show import show_submission
+        from pipelines.command_line.show import show_submission
         from pipelines.submit import submit as run
 
         arguments = [workflow, experiment, *[part for override in overrides or [] for part in ("--set", override)], *["--resume"] * resume]
@@ -164,8 +164,8 @@ def predict(
     """Label documents with a registered adapter or an adapter folder."""
     with command(as_json=as_json) as terminal:
         tracking_uri = invocation.addresses().tracking_uri
+        from pipelines.command_line.show import show_prediction
         from pipelines.predict import predict as run
-        from pipelines.show import show_prediction
 
         report = run(
             model,
@@ -196,8 +196,8 @@ def evaluate(
     """Measure an adapter on one split, calibration included."""
     with command(as_json=as_json) as terminal:
         tracking_uri = invocation.addresses().tracking_uri
+        from pipelines.command_line.show import show_evaluation
         from pipelines.evaluate import evaluate as run
-        from pipelines.show import show_evaluation
 
         report = run(model, tracking_uri=tracking_uri, split=split, experiment=experiment, overrides=overrides or (), output=output)
         terminal.report(report, lambda console: show_evaluation(console, report))
@@ -217,15 +217,15 @@ def compare(
     options = f"--output {shlex.quote(str(output))}" if output else ""
     with command(as_json=as_json, resume=invocation.again("compare", comparison, options, overrides)) as terminal:
         config = invocation.load_comparison(comparison, overrides)
-        from pipelines.show import show_comparison, show_comparison_plan
+        from pipelines.command_line.show import show_comparison, show_comparison_plan
 
         if dry_run:
-            from pipelines.comparison_plan import plan_comparison
+            from pipelines.comparison.plan import plan_comparison
 
             comparison_plan = plan_comparison(config, terminal.say)
             return terminal.report(comparison_plan, lambda console: show_comparison_plan(console, comparison_plan))
         addresses = invocation.connect(config)
-        from pipelines.compare import compare as run
+        from pipelines.comparison.compare import compare as run
 
         report = run(
             config,
@@ -249,8 +249,8 @@ def promote(
     """Give a registered version the alias champion."""
     with command(as_json=as_json) as terminal:
         tracking_uri = invocation.addresses().tracking_uri
+        from pipelines.command_line.show import show_promotion
         from pipelines.promote import promote as run
-        from pipelines.show import show_promotion
 
         report = run(model_name, version=version, tracking_uri=tracking_uri, dry_run=dry_run)
         terminal.report(report, lambda console: show_promotion(console, report))
@@ -261,8 +261,8 @@ def rollback(model_name: Annotated[str, typer.Argument(help="Name of the registe
     """Give the alias champion back to the version that had it before."""
     with command(as_json=as_json) as terminal:
         tracking_uri = invocation.addresses().tracking_uri
+        from pipelines.command_line.show import show_promotion
         from pipelines.promote import rollback as run
-        from pipelines.show import show_promotion
 
         report = run(model_name, tracking_uri=tracking_uri)
         terminal.report(report, lambda console: show_promotion(console, report))
@@ -278,8 +278,8 @@ def export(
     """Write an adapter out of the registry into a folder."""
     with command(as_json=as_json) as terminal:
         tracking_uri = invocation.addresses().tracking_uri
+        from pipelines.command_line.show import show_export
         from pipelines.export import export as run
-        from pipelines.show import show_export
 
         report = run(model, output=output, tracking_uri=tracking_uri, form=form)
         terminal.report(report, lambda console: show_export(console, report))
@@ -287,7 +287,9 @@ def export(
 
 @app.command()
 def bench(
-    name: Annotated[Literal["step", "length", "search", "data", "startup"], typer.Argument(help="Which question (pipelines/benchmark).")],
+    name: Annotated[
+        Literal["step", "length", "search", "data", "startup"], typer.Argument(help="Which question (pipelines/research/benchmark).")
+    ],
     data: Annotated[Path | None, typer.Option(help="Folder of real documents; without it they are generated.")] = None,
     only: Annotated[list[str] | None, typer.Option(help="Name of a case; repeatable. Without it all run.")] = None,
     quick: Annotated[bool, typer.Option("--quick", help="Fewer repeats, for a look.")] = False,
@@ -296,8 +298,8 @@ def bench(
 ) -> None:
     """Measure this program beside its peers on this machine, on the same work in the same run."""
     with command(as_json=as_json) as terminal:
-        from pipelines.benchmark import BenchmarkOptions, measure
-        from pipelines.show import show_benchmark
+        from pipelines.command_line.show import show_benchmark
+        from pipelines.research.benchmark import BenchmarkOptions, measure
 
         report = measure(name, BenchmarkOptions(data=data, quick=quick, full=full, only=tuple(only or ())), terminal.say)
         terminal.report(report, lambda console: show_benchmark(console, report))
@@ -305,7 +307,7 @@ def bench(
 
 @app.command()
 def study(
-    name: Annotated[Literal["kernel", "length"], typer.Argument(help="Which question (pipelines/studies).")],
+    name: Annotated[Literal["kernel", "length"], typer.Argument(help="Which question (pipelines/research/studies).")],
     output: Annotated[
         Path, typer.Option("--output", "-o", help="Folder for the report and what it is made from; the same folder goes on.")
     ],
@@ -320,8 +322,8 @@ def study(
         config = invocation.load(chosen, overrides)
         invocation.check(config)
         tracking_uri = invocation.addresses().tracking_uri or ""
-        from pipelines.show import show_study
-        from pipelines.studies.study import study as run
+        from pipelines.command_line.show import show_study
+        from pipelines.research.studies.study import study as run
 
         shown = invocation.again(f"study {name}", chosen, "--output FOLDER", overrides)
         report = run(name, config, output=output, tracking_uri=tracking_uri, command=shown, say=terminal.say)
@@ -332,8 +334,8 @@ def study(
 def up(state: StateFolder = STATE, as_json: Json = False) -> None:
     """Start a Ray head and an MLflow server on this machine; a second call changes nothing."""
     with command(as_json=as_json) as terminal:
-        from pipelines.local import up as run
-        from pipelines.show import show_cluster
+        from pipelines.command_line.show import show_cluster
+        from pipelines.local_cluster.lifecycle import up as run
 
         cluster = run(state, say=terminal.say)
         terminal.report(cluster, lambda console: show_cluster(console, cluster))
@@ -343,7 +345,7 @@ def up(state: StateFolder = STATE, as_json: Json = False) -> None:
 def down(state: StateFolder = STATE, as_json: Json = False) -> None:
     """End what `up` started, and nothing else. Runs and models stay."""
     with command(as_json=as_json) as terminal:
-        from pipelines.local import down as run
+        from pipelines.local_cluster.lifecycle import down as run
 
         ended = run(state)
         line = f"Ended {ended} processes" if ended else "Nothing was running"
@@ -354,8 +356,8 @@ def down(state: StateFolder = STATE, as_json: Json = False) -> None:
 def status(state: StateFolder = STATE, as_json: Json = False) -> None:
     """What of the local cluster runs (exit code 1 where not all of it does)."""
     with command(as_json=as_json) as terminal:
-        from pipelines.local import status as run
-        from pipelines.show import show_status
+        from pipelines.command_line.show import show_status
+        from pipelines.local_cluster.lifecycle import status as run
 
         found = run(state)
         terminal.report(found, lambda console: show_status(console, found))
@@ -367,8 +369,8 @@ def status(state: StateFolder = STATE, as_json: Json = False) -> None:
 def doctor(as_json: Json = False) -> None:
     """What this machine lacks, and how to mend it (exit code 1 where something will fail)."""
     with command(as_json=as_json) as terminal:
-        from pipelines.doctor import doctor as run
-        from pipelines.show import show_findings
+        from pipelines.command_line.show import show_findings
+        from pipelines.local_cluster.doctor import doctor as run
 
         findings = run()
         terminal.report(findings, lambda console: show_findings(console, findings))
@@ -377,8 +379,8 @@ def doctor(as_json: Json = False) -> None:
 
 
 def _plan(config: "ExperimentConfig", terminal: Terminal) -> None:
+    from pipelines.command_line.show import show_plan
     from pipelines.plan import plan as run
-    from pipelines.show import show_plan
 
     report = run(config, invocation.addresses(), os.environ)
     terminal.report(report, lambda console: show_plan(console, report))

@@ -16,7 +16,7 @@ from pipelines.reports import EvaluationReport
 
 if TYPE_CHECKING:
     from components.data import PreparedData
-    from components.registry.classifier import Classifier
+    from components.inference.classifier import Classifier
 
 Array = np.ndarray[Any, Any]
 Split = Literal["train", "validation", "test"]
@@ -40,7 +40,7 @@ def evaluate(
     from components.adapters import read_adapter_config
     from components.backbones import tokenizer_id
     from components.data import prepare
-    from components.registry.classifier import load_classifier
+    from components.inference.classifier import load_classifier
 
     started = time.perf_counter()
     with adapter_source(model, tracking_uri=tracking_uri) as source:

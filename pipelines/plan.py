@@ -9,7 +9,7 @@ import psutil
 from components.backbones import read_backbone_config
 from components.config import ExperimentConfig
 from components.planning import Plan, Resources, make_plan
-from pipelines.addresses import Addresses, cluster_nodes
+from pipelines.local_cluster.addresses import Addresses, cluster_nodes
 
 
 def plan(config: ExperimentConfig, addresses: Addresses, environ: Mapping[str, str]) -> Plan:

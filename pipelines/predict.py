@@ -18,12 +18,12 @@ from components.data import qangaroo
 from components.data.documents import Question, Row
 from components.data.files import read_rows
 from components.errors import ConfigError, DataError
+from components.inference.classifier import BATCH_SIZE, CHUNK_DOCUMENTS, load_classifier
 from components.registry.adapter_source import adapter_source
-from components.registry.classifier import BATCH_SIZE, CHUNK_DOCUMENTS, load_classifier
 from pipelines.reports import PredictionReport
 
 if TYPE_CHECKING:
-    from components.registry.classifier import Classifier
+    from components.inference.classifier import Classifier
 
 
 def predict(

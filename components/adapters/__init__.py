@@ -6,8 +6,6 @@ save_adapter(model, folder);  model = load_adapter(backbone, folder)
 """
 
 from components.adapters.artifact import load_adapter, read_adapter_config, save_adapter, write_artifact
-from components.adapters.choose import choose
-from components.adapters.classify import classify
 from components.adapters.model import ADAPTERS, HEADS, AdaptedModel, AdaptedOutput, adapt
 from components.config.schema import (
     AdaptivePrefixPropagationConfig,
@@ -46,8 +44,6 @@ __all__ = [
     "PromptTuningConfig",
     "PropagationAndPrefixTuningConfig",
     "adapt",
-    "choose",
-    "classify",
     "load_adapter",
     "read_adapter_config",
     "save_adapter",

@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 
 from components.adapters.model import AdaptedModel
-from components.backbones.longformer_hooks import Change, changed_output
-from components.backbones.longformer_parts import log_alpha
+from components.backbones.longformer.hooks import Change, changed_output
+from components.backbones.longformer.parts import log_alpha
 from components.errors import BackboneError, ConfigError
 
 SOFTMAX_PREFIXES = ("prefix_tuning", "prefix_propagation")

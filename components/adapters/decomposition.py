@@ -20,8 +20,8 @@ from torch import Tensor
 
 from components.adapters.attention_mass import attention_changed, rows_before_text
 from components.adapters.model import AdaptedModel
-from components.backbones.longformer_hooks import Change
-from components.backbones.longformer_parts import AttentionParts, attention_parts
+from components.backbones.longformer.hooks import Change
+from components.backbones.longformer.parts import AttentionParts, attention_parts
 
 Form = Literal["input_dependent", "normalised", "additive", "no_prefix"]
 FORMS: tuple[Form, ...] = get_args(Form)

@@ -16,27 +16,26 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from components.adapters import (
+from components.adapters.methods import (
     adaptive_prefix_propagation,
     adaptive_prefix_tuning,
     full_fine_tuning,
-    head,
     head_only,
     kernel_prefix,
     kernel_propagation,
     lora,
-    multiple_choice,
     prefix_memory,
     prefix_propagation,
     prefix_tuning,
     prompt_tuning,
     propagation_and_prefix_tuning,
 )
-from components.adapters.method import Contribution
+from components.adapters.methods.method import Contribution
 from components.backbones import check_positions, family_of
 from components.config.compatibility import why_blind, why_not
 from components.config.schema import AdapterConfig, AnyHeadConfig, Task
 from components.errors import BackboneError, ConfigError
+from components.tasks.heads import classification, multiple_choice
 
 ADAPTERS: dict[str, Callable[[Any, nn.Module, float], Any]] = {
     "prefix_propagation": prefix_propagation.build,
@@ -52,10 +51,13 @@ ADAPTERS: dict[str, Callable[[Any, nn.Module, float], Any]] = {
     "kernel_prefix": kernel_prefix.build,
     "kernel_propagation": kernel_propagation.build,
 }
-"""Method -> what builds its module (components/adapters/method.py) from (its settings, the backbone, the backbone's own dropout)."""
+"""Method -> what builds its module (components/adapters/methods/method.py) from (its settings, the backbone, the backbone's own dropout)."""
 
-HEADS: dict[Task, Callable[[Any, nn.Module, float], Any]] = {"classification": head.build, "multiple_choice": multiple_choice.build}
-"""Task -> what builds its head (components/adapters/head.py) from the same."""
+HEADS: dict[Task, Callable[[Any, nn.Module, float], Any]] = {
+    "classification": classification.build,
+    "multiple_choice": multiple_choice.build,
+}
+"""Task -> what builds its head (components/tasks/heads/classification.py) from the same."""
 
 
 @dataclass(frozen=True)

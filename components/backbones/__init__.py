@@ -20,7 +20,7 @@ from components.errors import BackboneError
 if TYPE_CHECKING:
     from components.backbones.family import BackboneFamily
 
-BACKBONES = {"longformer": "components.backbones.longformer:LONGFORMER", "decoder": "components.backbones.decoder:DECODER"}
+BACKBONES = {"longformer": "components.backbones.longformer.family:LONGFORMER", "decoder": "components.backbones.decoder:DECODER"}
 
 
 def family_named(name: str) -> "BackboneFamily":

@@ -11,8 +11,8 @@ from components.registry.environment import SOURCE_ROOT, installed_version
 
 # What a fresh environment needs to answer; training's dependencies are not among them.
 REQUIRED = ("mlflow", "torch", "transformers", "tokenizers", "safetensors", "numpy", "pandas", "pydantic", "pyyaml", "filelock")
-CODE_PACKAGES = ("config", "backbones", "data", "adapters", "registry")
-PYFUNC_FILE = Path(__file__).with_name("pyfunc_model.py")
+CODE_PACKAGES = ("config", "backbones", "data", "tasks", "adapters", "registry", "inference")
+PYFUNC_FILE = SOURCE_ROOT / "components" / "inference" / "pyfunc_model.py"
 
 
 def save_pyfunc(

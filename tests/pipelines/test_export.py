@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from components.errors import ArtifactError, ConfigError
+from components.inference.classifier import load_classifier
 from components.registry import open_tracker
-from components.registry.classifier import load_classifier
 from pipelines.export import export
 from tests.registry_fixtures import LABELS, sample_texts
 

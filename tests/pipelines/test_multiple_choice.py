@@ -12,11 +12,11 @@ import pandas
 import pytest
 import yaml
 
-from components.adapters import choose
 from components.data.documents import Row
 from components.data.qangaroo import questions_of
 from components.errors import DataError
-from components.registry.classifier import load_classifier
+from components.inference import choose
+from components.inference.classifier import load_classifier
 from components.registry.packaging import save_pyfunc
 from pipelines.evaluate import evaluate
 from pipelines.predict import predict

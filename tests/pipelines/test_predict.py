@@ -9,9 +9,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from components.adapters import classify
 from components.errors import ConfigError, DataError, RegistryError
-from components.registry.classifier import load_classifier
+from components.inference import classify
+from components.inference.classifier import load_classifier
 from pipelines.predict import predict
 from tests.registry_fixtures import LABELS, sample_texts
 

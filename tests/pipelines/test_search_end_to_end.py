@@ -79,7 +79,8 @@ def test_prediction_in_fresh_processes_equals_the_plain_artifact(searched: tuple
 import json, sys
 from pathlib import Path
 import mlflow, numpy as np, pandas as pd
-from components.adapters import classify, load_adapter
+from components.adapters import load_adapter
+from components.inference import classify
 from components.backbones import load_backbone, load_tokenizer
 from components.config import BackboneConfig, validate
 rows = [json.loads(line) for line in open("test.jsonl")]

@@ -64,11 +64,11 @@ def test_shares_are_those_of_the_dense_reference(method: str, prefix_length: int
 
 
 def test_shares_do_not_depend_on_the_size_of_a_block(monkeypatch: pytest.MonkeyPatch) -> None:
-    from components.backbones import longformer_parts
+    from components.backbones.longformer import parts
 
     model, inputs = softmax_model("prefix_propagation"), batch((40, 33))
     whole = attention_mass(model, **inputs)
-    monkeypatch.setattr(longformer_parts, "BLOCK_ROWS", 5)
+    monkeypatch.setattr(parts, "BLOCK_ROWS", 5)
     blocks = attention_mass(model, **inputs)
     torch.testing.assert_close(blocks.local_BLH, whole.local_BLH, atol=1e-6, rtol=0)
 
@@ -101,8 +101,8 @@ def test_the_additive_form_is_the_kernel_method_with_the_same_prefix(method: str
 @pytest.mark.parametrize("method", CONFIGS)
 def test_fitted_alphas_are_the_best_ones(method: str) -> None:
     """Explained shares are below 1, and a copy of the softmax model's first layer is never closer with another alpha."""
-    from components.backbones.longformer_hooks import changed_output
-    from components.backbones.longformer_parts import attention_parts
+    from components.backbones.longformer.hooks import changed_output
+    from components.backbones.longformer.parts import attention_parts
 
     model, inputs = softmax_model(method), batch()
     fits = fit_alphas(model, [inputs])

@@ -8,9 +8,10 @@ import pytest
 import torch
 from transformers import BertConfig, BertModel
 
-from components.adapters import AdaptedModel, ClassificationHeadConfig, PrefixPropagationConfig, adapt, classify
-from components.adapters.head import pool
+from components.adapters import AdaptedModel, ClassificationHeadConfig, PrefixPropagationConfig, adapt
 from components.errors import BackboneError
+from components.inference import classify
+from components.tasks.heads.classification import pool
 from tests.components.adapters.harness import (
     build,
     check_same_gradients,

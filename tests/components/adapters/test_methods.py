@@ -303,7 +303,7 @@ def test_untrained_update_changes_nothing(method: str, kind: str) -> None:
 
 def test_kernel_with_alpha_reproduces_the_softmax_where_alpha_is_the_ratio_of_masses() -> None:
     """Softmax over cat(prefix, text) = (text + r * prefix) / (1 + r), r = Z_prefix / Z_text: one query, worked out with both forms."""
-    from components.adapters.kernel_prefix import kernel_weights
+    from components.adapters.methods.kernel_prefix import kernel_weights
 
     draw = torch.Generator().manual_seed(1)
     query, keys, values = (torch.randn(shape, generator=draw) for shape in ((1, 1, 1, E), (1, 9, 1, E), (1, 9, 1, E)))

@@ -22,13 +22,13 @@ from components.adapters import (
     PrefixPropagationConfig,
     PrefixTuningConfig,
     adapt,
-    classify,
     load_adapter,
     save_adapter,
 )
 from components.config.schema import ADAPTER_CONFIGS, HEAD_CONFIGS, Task
 from components.data.multiple_choice import ENTITY, ENTITY_END, NO_CANDIDATE, QUESTION, QUESTION_END, SPECIAL_TOKENS, cut
 from components.errors import ArtifactError, ConfigError
+from components.inference import classify
 from components.planning.backbone_shape import backbone_shape
 from components.planning.trained_parameters import TRAINS_TOKEN_TYPES, trainable_parameters
 from tests.components.adapters.dense_longformer import dense_longformer

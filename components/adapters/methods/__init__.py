@@ -1,0 +1,1 @@
+"""Adapter methods, one file each; `method.py` is what every one of them answers."""

@@ -1,0 +1,1 @@
+"""The Longformer family: inputs, hooks, and its fast exact attention."""

@@ -1,0 +1,1 @@
+"""Heads: what the hidden states of the last layer are turned into."""

@@ -1,0 +1,111 @@
+"""From what was typed and the environment to what a workflow takes: the validated experiment, and addresses that answer."""
+
+import os
+import shlex
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from components.config import ExperimentConfig
+    from components.config.comparison import ComparisonConfig
+    from components.config.schema import ClusterConfig
+    from pipelines.local_cluster.addresses import Addresses
+
+
+def load(experiment: str, overrides: Sequence[str] | None) -> "ExperimentConfig":
+    """The validated experiment, relative paths in it read against the folder that the user works in.
+
+    A job runs in an uploaded copy of that folder; the local cluster tells it where the folder itself is.
+    """
+    from components.config import load_experiment
+    from pipelines.local_cluster.lifecycle import HOME
+
+    config = load_experiment(experiment, overrides or ())
+    config = config.model_copy(update={"cluster": _lasting(config.cluster, os.environ)})
+    _work_in(os.environ.get(HOME))
+    if config.backbone.source == "local":
+        folder = str(Path(config.backbone.name_or_path).resolve())
+        config = config.model_copy(update={"backbone": config.backbone.model_copy(update={"name_or_path": folder})})
+    return config
+
+
+def load_comparison(file: str, overrides: Sequence[str] | None) -> "ComparisonConfig":
+    """The validated comparison, relative paths in it read against the folder that the user works in."""
+    from components.config.comparison import load_comparison as read
+    from pipelines.local_cluster.lifecycle import HOME
+
+    config = read(file, overrides or ())
+    config = config.model_copy(update={"cluster": _lasting(config.cluster, os.environ)})
+    _work_in(os.environ.get(HOME))
+    backbone = config.base.get("backbone", {})
+    if backbone.get("source") == "local":
+        backbone = backbone | {"name_or_path": str(Path(backbone["name_or_path"]).resolve())}
+        config = config.model_copy(update={"base": config.base | {"backbone": backbone}})
+    return config
+
+
+def _lasting(cluster: "ClusterConfig", environ: Mapping[str, str]) -> "ClusterConfig":
+    """In a job on a cluster that `prefixprop up` did not start, the working folder is an unpacked upload: another one after every change, and gone with the cluster's session."""
+    from components.tuning import INSIDE_A_JOB
+    from pipelines.local_cluster.lifecycle import HOME
+
+    if INSIDE_A_JOB not in environ or environ.get(HOME):
+        return cluster
+    return cluster.model_copy(
+        update={"storage_path": str(Path.home() / cluster.storage_path), "cache_path": str(Path.home() / cluster.cache_path)}
+    )
+
+
+def _work_in(home: str | None) -> None:
+    if home:
+        os.chdir(home)
+
+
+def check(config: "ExperimentConfig", *, data: bool = True) -> None:
+    """Refuse what cannot work before any address is tried or weight is read. Raises UserError.
+
+    `data`: also look for the files or libraries that the documents come from; left out where another machine will read them.
+    """
+    from components.backbones import read_backbone_config
+    from components.data.sources import source_of
+    from components.planning import check_feasible
+
+    check_feasible(config, read_backbone_config(config.backbone))
+    if data:
+        source_of(config.data).state(config.data)
+
+
+def addresses() -> "Addresses":
+    """Addresses from the environment or the local cluster; what ray needs to connect to them is put into the environment."""
+    from pipelines.local_cluster.addresses import connection_environment, find_addresses
+
+    found = find_addresses(os.environ)
+    os.environ.update(connection_environment(found, os.environ))
+    return found
+
+
+def connect(config: "ExperimentConfig | ComparisonConfig") -> "Addresses":
+    """Addresses that a search can use. Raises ClusterError, within seconds, where one is missing, does not answer or refuses the token."""
+    from components.registry import open_tracker
+    from pipelines.local_cluster.addresses import check_ray
+
+    found = addresses()
+    check_ray(found.ray_address, os.environ)
+    open_tracker(config.registry.kind, found.tracking_uri or "").check()
+    return found
+
+
+def again(verb: str, experiment: str, options: str, overrides: Sequence[str] | None, *, program: str = "prefixprop") -> str:
+    """The command line that continues what was interrupted."""
+    sets = [f"--set {shlex.quote(override)}" for override in overrides or []]
+    return " ".join(part for part in (program, verb, shlex.quote(experiment), options, *sets) if part)
+
+
+def launcher(environ: Mapping[str, str]) -> str:
+    """What this program was started by, for a command that continues it: as many ranks make the same optimizer steps, fewer do not."""
+    ranks, here = environ.get("WORLD_SIZE", "1"), environ.get("LOCAL_WORLD_SIZE", "1")
+    if ranks == "1":
+        return "prefixprop"
+    nodes = "" if ranks == here else f"--nnodes {int(ranks) // int(here)} [...] "
+    return f"torchrun {nodes}--nproc_per_node {here} -m pipelines.cli"

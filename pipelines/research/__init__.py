@@ -1,0 +1,1 @@
+"""Measuring, apart from the product."""

@@ -1,0 +1,132 @@
+"""One training step: ours against the stock Longformer with the same adapter, and on a small decoder against PEFT with transformers' Trainer.
+
+Every side is a process; sides and a plain matrix product take turns, so that all see the same machine. A step is forward, backward and the optimizer's update.
+"""
+
+import statistics
+import tempfile
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from pipelines.research.benchmark import BenchmarkOptions
+from pipelines.research.benchmark.arithmetic import step_flops
+from pipelines.research.benchmark.sides import SideResult, largest_difference, take_turns
+from pipelines.research.benchmark.step_sides import BASE_LONGFORMER, DECODER
+
+PREFIX_LENGTH = 8
+WINDOW = 256
+SAME_VALUES = {"float32": 1e-4, "bfloat16": 1e-1}  # absolute, on logits and gradients of size 1: sums in another order
+MATRIX_SIZE = {"float32": 2048, "bfloat16": 8192}
+Announce = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Case:
+    """`peer`: stock (the transformers Longformer), peft_prefix_tuning or peft_lora."""
+
+    name: str
+    backbone: str
+    batch: int
+    tokens: int
+    peer: str = "stock"
+    gpu_only: bool = False
+
+
+CASES = (
+    Case("longformer_1x1024", "minilm", 1, 1024),
+    Case("longformer_4x1024", "minilm", 4, 1024),
+    Case("longformer_1x4096", "minilm", 1, 4096),
+    Case("decoder_4x512", "decoder", 4, 512, peer="peft_prefix_tuning"),
+    Case("decoder_4x512", "decoder", 4, 512, peer="peft_lora"),
+    Case("longformer_base_1x4096", "base", 1, 4096, gpu_only=True),
+    Case("longformer_base_8x4096", "base", 8, 4096, gpu_only=True),
+)
+
+
+def run(options: BenchmarkOptions, announce: Announce) -> list[dict[str, Any]]:
+    """The cases of the report: 7 steps of each side (`quick`: 3)."""
+    import torch
+
+    on_gpu = torch.cuda.is_available()
+    chosen = [case for case in CASES if options.chosen(case.name) and (on_gpu or not case.gpu_only)]
+    return [measure_case(case, repeats=3 if options.quick else 7, announce=announce) for case in chosen]
+
+
+def measure_case(case: Case, *, repeats: int, announce: Announce) -> dict[str, Any]:
+    """One case of the report."""
+    import torch
+
+    precision = "bfloat16" if torch.cuda.is_available() else "float32"
+    with tempfile.TemporaryDirectory(prefix="prefixprop-bench-") as folder:
+        settings = side_settings(case.backbone, batch=case.batch, tokens=case.tokens, folder=folder)
+        sides = [
+            ("pipelines.research.benchmark.step_sides:adapted", settings),
+            _peer(case, settings),
+            ("pipelines.research.benchmark.step_sides:matrix_product", {"size": MATRIX_SIZE[precision]}),
+        ]
+        ours, theirs, product = take_turns(sides, repeats=repeats)
+    difference = compared(ours, theirs, tolerance=SAME_VALUES[precision], name=case.name) if case.peer == "stock" else None
+    product_flops = 2.0 * MATRIX_SIZE[precision] ** 3
+    rate = product_flops / statistics.median(product.seconds)
+    tokens = case.batch * case.tokens
+    mine, other = ours.summary(tokens), theirs.summary(tokens)
+    flops = _flops(case)
+    result = {
+        "case": case.name,
+        "peer": case.peer,
+        "precision": precision,
+        "ours": mine,
+        "theirs": other,
+        "ratio": mine["tokens_per_second"] / other["tokens_per_second"],
+        "cpu_ratio": other["cpu_seconds"] / mine["cpu_seconds"],
+        "share_of_matrix_rate": flops / mine["seconds"] / rate,
+        "share_of_matrix_rate_theirs": flops / other["seconds"] / rate,
+        "share_of_matrix_rate_in_cpu_time": flops / mine["cpu_seconds"] / product_flops * statistics.median(product.cpu_seconds),
+        "matrix_rate_gflops": rate / 1e9,
+        "threads": torch.get_num_threads(),
+        "largest_difference": difference,
+    }
+    announce(
+        f"{case.name} against {case.peer}: {mine['seconds']:.3f} s against {other['seconds']:.3f} s, ratio {result['ratio']:.2f}, "
+        f"{100 * result['share_of_matrix_rate']:.0f}% of the matrix rate ({rate / 1e9:.0f} GFLOP/s)"
+    )
+    return result
+
+
+def side_settings(backbone: str, *, batch: int, tokens: int, folder: str) -> dict[str, Any]:
+    """What both sides of a case are given."""
+    return {
+        "backbone": backbone,
+        "family": "decoder" if backbone == "decoder" else "longformer",
+        "batch": batch,
+        "tokens": tokens,
+        "prefix_length": PREFIX_LENGTH,
+        "window": WINDOW,
+        "attention": "auto",
+        "folder": folder,
+    }
+
+
+def compared(ours: SideResult, theirs: SideResult, *, tolerance: float, name: str) -> float:
+    """Largest difference of logits and gradients after the first step. Raises RuntimeError above the tolerance."""
+    difference = largest_difference(ours.values, theirs.values)
+    if difference > tolerance:
+        raise RuntimeError(f"{name}: the two sides did not compute the same: values differ by {difference:.2g}")
+    return difference
+
+
+def _peer(case: Case, settings: Mapping[str, Any]) -> tuple[str, Mapping[str, Any]]:
+    if case.peer == "stock":
+        return "pipelines.research.benchmark.step_sides:adapted", {**settings, "attention": "stock"}
+    return "pipelines.research.benchmark.step_sides:peft_trainer", {**settings, "peft": case.peer.removeprefix("peft_")}
+
+
+def _flops(case: Case) -> float:
+    """Operations that one step needs at least, by the backbone's shape."""
+    config = {"minilm": MINILM, "decoder": DECODER, "base": BASE_LONGFORMER}[case.backbone]
+    return step_flops(config, batch=case.batch, tokens=case.tokens, prefix_length=PREFIX_LENGTH)
+
+
+MINILM: dict[str, Any] = {"hidden_size": 384, "intermediate_size": 1536, "num_hidden_layers": 6, "attention_window": [WINDOW] * 6}
+"""Shape of the lengthened all-MiniLM-L6-v2."""

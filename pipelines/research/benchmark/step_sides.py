@@ -1,0 +1,203 @@
+"""The sides of the `step` and `length` benchmarks: what one training step is, ours and the peers'.
+
+Shapes: B documents, T text tokens each, all of them real. Dropout is off everywhere, so that sides can be compared number by number.
+"""
+
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pipelines.research.benchmark.sides import Turns, Values
+
+LABELS = 2
+DECODER: dict[str, Any] = {
+    "vocab_size": 8192,
+    "hidden_size": 384,
+    "intermediate_size": 1024,
+    "num_hidden_layers": 6,
+    "num_attention_heads": 12,
+    "num_key_value_heads": 12,
+    "max_position_embeddings": 4096,
+    "pad_token_id": 0,
+}
+BASE_LONGFORMER: dict[str, Any] = {
+    "vocab_size": 50265,
+    "hidden_size": 768,
+    "intermediate_size": 3072,
+    "num_hidden_layers": 12,
+    "num_attention_heads": 12,
+    "attention_window": [512] * 12,
+    "max_position_embeddings": 4352,
+    "pad_token_id": 1,
+    "type_vocab_size": 1,
+    "hidden_dropout_prob": 0.0,
+    "attention_probs_dropout_prob": 0.0,
+}
+
+
+def adapted(settings: Mapping[str, Any], turns: Turns) -> Values:
+    """Prefix-propagation by this project's training engine (ZeRO stage 0, one worker); `settings["attention"]`: auto, or stock for the transformers implementation."""
+    import torch
+
+    from components.config.schema import ExperimentConfig
+    from components.training.engine import build_engine
+    from components.training.world import join_world
+
+    device = _device(torch)
+    config = ExperimentConfig.model_validate(experiment_values(settings)).train_config()
+    backbone = made_backbone(settings, device)
+    torch.manual_seed(config.seed)
+    model = adapted_model(backbone, settings).to(device).train()
+    engine = build_engine(model, config, join_world(device))
+    batch = made_batch(settings, torch, device)
+    values: dict[str, np.ndarray] = {}
+    while turns.wait():
+        started = time.perf_counter()
+        output = engine.deepspeed(**batch)
+        engine.deepspeed.backward(output.loss)
+        if not values:
+            values = {"logits": _array(output.logits)} | {
+                name: _array(one.grad) for name, one in engine.parameters.items() if one.grad is not None
+            }
+        engine.deepspeed.step()
+        float(output.loss.detach())  # waits for the device
+        turns.done(time.perf_counter() - started)
+    engine.close()
+    return values
+
+
+def peft_trainer(settings: Mapping[str, Any], turns: Turns) -> Values:
+    """A PEFT method on the same decoder by transformers' Trainer; `settings["peft"]`: prefix_tuning or lora."""
+    import torch
+    from peft import LoraConfig, PrefixTuningConfig, TaskType, get_peft_model
+    from transformers import LlamaConfig, LlamaForSequenceClassification, Trainer, TrainerCallback, TrainingArguments
+
+    device = _device(torch)
+    torch.manual_seed(0)
+    model = LlamaForSequenceClassification(LlamaConfig(**DECODER, num_labels=LABELS)).to(_dtype(torch, device))
+    if settings["peft"] == "lora":
+        peft_config: Any = LoraConfig(task_type=TaskType.SEQ_CLS, r=8, lora_alpha=16, target_modules=["q_proj", "v_proj"])
+    else:
+        peft_config = PrefixTuningConfig(task_type=TaskType.SEQ_CLS, num_virtual_tokens=settings["prefix_length"])
+    batch = made_batch(settings, torch, torch.device("cpu"))
+    documents = [{name: tensor[index] for name, tensor in batch.items()} for index in range(settings["batch"])] * 1000
+
+    class TakesTurns(TrainerCallback):
+        started = 0.0
+
+        def on_step_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+            control.should_training_stop = not turns.wait()
+            self.started = time.perf_counter()
+
+        def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+            if not control.should_training_stop:
+                turns.done(time.perf_counter() - self.started)
+
+    arguments = TrainingArguments(
+        output_dir=settings["folder"],
+        per_device_train_batch_size=settings["batch"],
+        max_steps=1000,
+        learning_rate=1e-3,
+        logging_strategy="no",
+        save_strategy="no",
+        report_to=[],
+        use_cpu=device.type == "cpu",
+        bf16=_dtype(torch, device) is torch.bfloat16,
+        disable_tqdm=True,
+    )
+    Trainer(model=get_peft_model(model, peft_config), args=arguments, train_dataset=documents, callbacks=[TakesTurns()]).train()
+    return {}
+
+
+def matrix_product(settings: Mapping[str, Any], turns: Turns) -> Values:
+    """One square matrix product, in the precision of the step: the machine's rate, measured between the steps."""
+    import torch
+
+    device = _device(torch)
+    left, right = (torch.randn(settings["size"], settings["size"], device=device, dtype=_dtype(torch, device)) for _ in range(2))
+    while turns.wait():
+        started = time.perf_counter()
+        float((left @ right)[0, 0])
+        turns.done(time.perf_counter() - started)
+    return {}
+
+
+def experiment_values(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """The experiment of one side."""
+    return {
+        "name": "benchmark-step",
+        "backbone": backbone_values(settings),
+        "adapter": {"prefix_length": settings["prefix_length"], "dropout": 0.0},
+        "head": {"pooling": "prefix", "dropout": 0.0},
+        "data": {"files": {"train": "unused"}, "max_tokens": settings["tokens"]},
+        "optimizer": {"learning_rate": 1e-3},
+        "zero": {"stage": 0},
+    }
+
+
+def backbone_values(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """The pretrained offline package lengthened to what the documents need, in whole windows."""
+    if settings["backbone"] != "minilm":
+        return {"source": "local", "name_or_path": "made-on-the-spot", "family": settings["family"]}
+    window = settings["window"]
+    return {
+        "source": "installed",
+        "name_or_path": "all-MiniLM-L6-v2",
+        "family": "longformer",
+        "lengthen_to": -(-(settings["tokens"] + settings["prefix_length"]) // window) * window,
+        "attention_window": window,
+        "attention": settings["attention"],
+        "hidden_dropout": 0.0,
+        "attention_dropout": 0.0,
+    }
+
+
+def made_backbone(settings: Mapping[str, Any], device: Any) -> Any:
+    import torch
+    from transformers import LlamaConfig, LlamaModel, LongformerConfig, LongformerModel
+
+    from components.backbones import load_backbone
+    from components.config.schema import BackboneConfig
+
+    if settings["backbone"] == "minilm":
+        config = BackboneConfig.model_validate(backbone_values(settings))
+        return load_backbone(config, cache_path=Path(settings["folder"]) / "cache", dtype=_dtype(torch, device))
+    torch.manual_seed(0)
+    if settings["backbone"] == "decoder":
+        return LlamaModel(LlamaConfig(**DECODER)).to(_dtype(torch, device))
+    backbone = LongformerModel(LongformerConfig(**BASE_LONGFORMER), add_pooling_layer=False).to(_dtype(torch, device))
+    if settings["attention"] == "auto":
+        from components.backbones import family_of
+
+        family_of(backbone).accelerate(backbone)
+    return backbone
+
+
+def adapted_model(backbone: Any, settings: Mapping[str, Any]) -> Any:
+    from components.adapters import ClassificationHeadConfig, PrefixPropagationConfig, adapt
+
+    adapter = PrefixPropagationConfig(prefix_length=settings["prefix_length"], dropout=0.0)
+    head = ClassificationHeadConfig(num_labels=LABELS, pooling="last" if settings["backbone"] == "decoder" else "prefix", dropout=0.0)
+    return adapt(backbone, adapter, head)
+
+
+def made_batch(settings: Mapping[str, Any], torch: Any, device: Any) -> dict[str, Any]:
+    generator = torch.Generator().manual_seed(1)
+    input_ids = torch.randint(1000, 8000, (settings["batch"], settings["tokens"]), generator=generator)
+    values = {"input_ids": input_ids, "attention_mask": torch.ones_like(input_ids), "labels": torch.arange(settings["batch"]) % LABELS}
+    return {name: tensor.to(device) for name, tensor in values.items()}
+
+
+def _device(torch: Any) -> Any:
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def _dtype(torch: Any, device: Any) -> Any:
+    return torch.bfloat16 if device.type == "cuda" else torch.float32
+
+
+def _array(tensor: Any) -> np.ndarray:
+    return np.asarray(tensor.detach().float().cpu().numpy())

@@ -1,0 +1,3 @@
+from tests.registry_fixtures import mlflow_server, mlflow_uri, plain_adapter, tiny_adapter
+
+__all__ = ["mlflow_server", "mlflow_uri", "plain_adapter", "tiny_adapter"]

@@ -1,0 +1,73 @@
+"""Exit codes, one clear line, and --json that nothing else can write into."""
+
+import json
+import os
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from components.errors import ConfigError, GateRefused
+from pipelines.command_line.terminal import command, jsonable
+
+
+@dataclass(frozen=True)
+class Report:
+    path: Path
+    values: tuple[float, ...]
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "line"),
+    [
+        (ConfigError("a.b: wrong\nfix it"), 2, "Error: a.b: wrong fix it\n"),
+        (GateRefused("not better"), 3, "Refused: not better\n"),
+        (KeyboardInterrupt(), 130, "Interrupted. Continue with: prefixprop search x --resume\n"),
+    ],
+)
+def test_errors_become_exit_codes_and_one_line(error: BaseException, code: int, line: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as leaving, command(as_json=False, resume="prefixprop search x --resume"):
+        raise error
+    assert leaving.value.code == code
+    assert capsys.readouterr() == ("", line)
+
+
+def test_any_other_error_keeps_its_traceback() -> None:
+    with pytest.raises(ZeroDivisionError), command(as_json=False):
+        raise ZeroDivisionError
+
+
+def test_json_is_alone_on_stdout_whatever_libraries_and_children_print() -> None:
+    program = """
+import subprocess, sys
+from pipelines.command_line.terminal import command
+with command(as_json=True) as terminal:
+    print("a library")
+    subprocess.run([sys.executable, "-c", "print('a child')"])
+    terminal.say("a line for people")
+    terminal.report({"answer": 42}, lambda console: None)
+print("after")
+"""
+    ran = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True, env=os.environ | {"PYTHONUNBUFFERED": "1"}
+    )
+    report, after = ran.stdout.rsplit("after", 1)[0], ran.stdout.endswith("after\n")
+    assert json.loads(report) == {"answer": 42}
+    assert after
+    assert all(text in ran.stderr for text in ("a library", "a child", "a line for people"))
+
+
+def test_a_quiet_command_says_and_reports_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+    with command(as_json=False, quiet=True) as terminal:
+        terminal.say("x")
+        terminal.report({}, lambda console: console.print("y"))
+    assert capsys.readouterr() == ("", "")
+
+
+def test_reports_become_strict_json() -> None:
+    report = Report(Path("a/b"), (1.5, float("nan"), float("inf")))
+    assert jsonable(report) == {"path": "a/b", "values": [1.5, None, None]}
+    assert jsonable({"n": np.float32(0.5), "k": np.int64(3)}) == {"n": 0.5, "k": 3}

@@ -1,0 +1,159 @@
+"""The local cluster: up, status and down do what they say twice in a row, a submitted job runs the uploaded code, and nobody else's processes are touched."""
+
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+from components.errors import ClusterError
+from pipelines.local_cluster import lifecycle, marked_processes
+
+
+@pytest.mark.slow
+def test_a_mark_finds_children_and_stop_ends_them_and_nothing_else(tmp_path: Path) -> None:
+    program = "import subprocess, sys, time; subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(60)'], start_new_session=True); time.sleep(60)"
+    environ = os.environ | {marked_processes.MARK: f"test-{os.getpid()}"}
+    bystander = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"], env=os.environ | {marked_processes.MARK: "another"})
+    try:
+        leader = marked_processes.spawn([sys.executable, "-c", program], environ, tmp_path / "log")
+        psutil.wait_procs([], timeout=0)
+        for _ in range(100):
+            if len(marked_processes.members(f"test-{os.getpid()}")) == 2:
+                break
+            psutil.cpu_percent(interval=0.1)
+        assert marked_processes.stop(f"test-{os.getpid()}", leaders=[leader]) == 2
+        assert marked_processes.members(f"test-{os.getpid()}") == []
+        assert bystander.poll() is None
+    finally:
+        bystander.kill()
+        bystander.wait()
+
+
+def test_a_recorded_process_id_that_is_someone_elses_now_is_not_taken_for_the_cluster(tmp_path: Path) -> None:
+    own = os.getpid()
+    cluster = lifecycle.LocalCluster(
+        "127.0.0.1:1",
+        "http://127.0.0.1:1",
+        "http://127.0.0.1:1",
+        "http://127.0.0.1:1",
+        {},
+        str(tmp_path),
+        "gone",
+        {"ray": own, "mlflow": own},
+    )
+    lifecycle._write(tmp_path, cluster)
+    assert lifecycle.status(tmp_path) == lifecycle.ClusterStatus(cluster)
+    assert lifecycle.down(tmp_path) == 0
+    assert lifecycle.status(tmp_path).cluster is None
+
+
+def test_an_unreadable_state_file_is_told_with_the_fix(tmp_path: Path) -> None:
+    (tmp_path / "cluster.json").write_text("{")
+    with pytest.raises(ClusterError, match=r"Remove it and run: prefixprop up"):
+        lifecycle.status(tmp_path)
+
+
+def test_the_folder_of_ray_is_short_enough_for_its_sockets(tmp_path: Path) -> None:
+    deep = tmp_path / ("x" * 100)
+    deep.mkdir()
+    folder = lifecycle._ray_folder(deep)
+    assert len(os.fsencode(folder)) <= lifecycle.LONGEST_RAY_FOLDER_BYTES
+    assert lifecycle._ray_folder(deep) == folder
+    folder.rmdir()
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, lifecycle.LocalCluster]]:
+    state = tmp_path_factory.mktemp("state")
+    before = Path.cwd()
+    os.chdir(tmp_path_factory.mktemp("home"))
+    try:
+        environ = {name: value for name, value in os.environ.items() if name not in {"RAY_ADDRESS", "RAY_AUTH_MODE", "MLFLOW_TRACKING_URI"}}
+        yield state, lifecycle.up(state, environ=environ)
+    finally:
+        lifecycle.down(state)
+        os.chdir(before)
+
+
+@pytest.mark.slow
+def test_up_twice_is_up_once(cluster: tuple[Path, lifecycle.LocalCluster]) -> None:
+    state, started = cluster
+    assert lifecycle.up(state) == started
+    status = lifecycle.status(state)
+    assert status.running
+    assert set(started.pids.values()) <= {process.pid for process in marked_processes.members(started.mark)}
+
+
+@pytest.mark.slow
+def test_nothing_listens_beyond_this_machine(cluster: tuple[Path, lifecycle.LocalCluster]) -> None:
+    _, started = cluster
+    listening = {
+        connection.laddr.ip
+        for process in marked_processes.members(started.mark)
+        for connection in process.net_connections(kind="inet")
+        if connection.status == psutil.CONN_LISTEN
+    }
+    assert {address.removeprefix("::ffff:") for address in listening} <= {"127.0.0.1", "::1"}
+
+
+@pytest.mark.slow
+def test_a_plain_job_gets_the_tracking_uri_the_home_and_this_interpreter(
+    cluster: tuple[Path, lifecycle.LocalCluster], tmp_path: Path
+) -> None:
+    """Submitted by Ray's own command, with nothing passed along."""
+    _, started = cluster
+    (tmp_path / "job.py").write_text(
+        "import os, sys; print(os.environ['MLFLOW_TRACKING_URI'], os.environ['PREFIXPROP_HOME'], sys.executable)"
+    )
+    ray = Path(sys.executable).parent / "ray"
+    command = [str(ray), "job", "submit", "--address", started.jobs_address, "--working-dir", str(tmp_path), "--", "python", "job.py"]
+    ran = subprocess.run(command, env=os.environ | started.environment, capture_output=True, text=True, timeout=120, check=True)
+    python = Path(sys.executable).parent / "python"
+    assert f"{started.tracking_uri} {started.home} {python}" in ran.stdout
+
+
+@pytest.mark.slow
+def test_submit_runs_the_command_line_and_hands_on_its_exit_code(
+    cluster: tuple[Path, lifecycle.LocalCluster], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from pipelines.submit import submit
+
+    _, started = cluster
+    for name, value in started.environment.items():
+        monkeypatch.setenv(name, value)
+    project = Path(__file__).resolve().parents[3]
+    log: list[str] = []
+    ended = [
+        submit(
+            ["search", "demo", "--set", "adapter.prefix_lenght=1"],
+            name="demo",
+            jobs_address=started.jobs_address,
+            environ={},
+            working_dir=project,
+            write=log.append,
+        )
+        for _ in range(2)
+    ]
+    assert [submission.status for submission in ended] == ["FAILED", "FAILED"]
+    assert [submission.exit_code for submission in ended] == [2, 2]
+    assert [submission.submission_id.rpartition("-")[2] for submission in ended] == ["1", "2"]
+    assert "Did you mean 'adapter.prefix_length'?" in "".join(log)
+
+
+@pytest.mark.slow
+def test_down_ends_everything_and_up_comes_back_on_the_same_mlflow_port(cluster: tuple[Path, lifecycle.LocalCluster]) -> None:
+    """Last in this file: it stops the module's cluster."""
+    state, started = cluster
+    assert lifecycle.down(state) >= 2
+    assert marked_processes.members(started.mark) == []
+    assert lifecycle.down(state) == 0
+    port = int(started.tracking_uri.rpartition(":")[2])
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        probe.bind(("127.0.0.1", port))
+    assert lifecycle._mlflow_port(state) == port
