@@ -10,14 +10,18 @@ from pathlib import Path
 
 @contextmanager
 def atomic_folder(target: Path) -> Iterator[Path]:
-    """Yield a temporary sibling to write into; it takes the place of `target` when the block ends without an error."""
+    """Yield a temporary sibling to write into; it takes the place of `target` when the block ends
+    without an error.
+    """
     target = Path(target)
     target.parent.mkdir(parents=True, exist_ok=True)
     temporary = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
     os.chmod(temporary, 0o755)
     try:
         yield temporary
-        if target.exists():  # a folder cannot be renamed onto one that is not empty: a kill between the two renames is mended by `settled`
+        # a folder cannot be renamed onto one that is not empty: a kill between the two renames is
+        # mended by `settled`
+        if target.exists():
             old = Path(tempfile.mkdtemp(prefix=f".{target.name}.old.", dir=target.parent))
             os.replace(target, old / target.name)
             os.replace(temporary, target)
@@ -29,7 +33,9 @@ def atomic_folder(target: Path) -> Iterator[Path]:
 
 
 def settled(target: Path) -> Path:
-    """The same path, after whatever a killed writer of it left beside it: the old folder goes back where the new one had not come yet. For a folder that only one process writes."""
+    """The same path, after whatever a killed writer of it left beside it: the old folder goes back
+    where the new one had not come yet. For a folder that only one process writes.
+    """
     for aside in sorted(target.parent.glob(f".{target.name}.old.*")):
         if (aside / target.name).exists() and not target.exists():
             os.replace(aside / target.name, target)

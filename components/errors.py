@@ -1,6 +1,8 @@
-"""Errors that reach a user. Each carries one clear message: what was given, what was expected, how to mend it.
+"""Errors that reach a user. Each carries one clear message: what was given, what was expected, how
+to mend it.
 
-The command line turns `UserError` into exit code 2 and a single line; every other exception is a failure (exit code 1).
+The command line turns `UserError` into exit code 2 and a single line; every other exception is a
+failure (exit code 1).
 """
 
 

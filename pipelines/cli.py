@@ -1,6 +1,8 @@
-"""The command line. It parses and validates first; torch, ray, deepspeed and mlflow are imported by the workflow, after that.
+"""The command line. It parses and validates first; torch, ray, deepspeed and mlflow are imported by
+the workflow, after that.
 
-Addresses and secrets are read from the environment here and nowhere else. Every command is a few lines: load, call the workflow, show its report.
+Addresses and secrets are read from the environment here and nowhere else. Every command is a few
+lines: load, call the workflow, show its report.
 """
 
 import os
@@ -25,14 +27,32 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-Experiment = Annotated[str, typer.Argument(help="A checked-in experiment's name (pipelines/experiments) or the path of a YAML file.")]
+Experiment = Annotated[
+    str,
+    typer.Argument(
+        help="A checked-in experiment's name (pipelines/experiments) or the path of a YAML file."
+    ),
+]
 Overrides = Annotated[
     list[str] | None,
-    typer.Option("--set", metavar="PATH=VALUE", help="Override a setting, e.g. --set adapter.prefix_length=16. Repeatable."),
+    typer.Option(
+        "--set",
+        metavar="PATH=VALUE",
+        help="Override a setting, e.g. --set adapter.prefix_length=16. Repeatable.",
+    ),
 ]
-Json = Annotated[bool, typer.Option("--json", help="A machine-readable report on stdout, and nothing else there.")]
-DryRun = Annotated[bool, typer.Option("--dry-run", help="Check everything and say what would happen; start nothing.")]
-Model = Annotated[str, typer.Argument(help="models:/<name>@champion, models:/<name>/<version>, or an adapter folder.")]
+Json = Annotated[
+    bool,
+    typer.Option("--json", help="A machine-readable report on stdout, and nothing else there."),
+]
+DryRun = Annotated[
+    bool,
+    typer.Option("--dry-run", help="Check everything and say what would happen; start nothing."),
+]
+Model = Annotated[
+    str,
+    typer.Argument(help="models:/<name>@champion, models:/<name>/<version>, or an adapter folder."),
+]
 StateFolder = Annotated[Path, typer.Option("--state", help="Folder of the local cluster's state.")]
 STATE = Path(".prefixprop")
 
@@ -41,7 +61,10 @@ STATE = Path(".prefixprop")
 def search(
     experiment: Experiment,
     overrides: Overrides = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Continue the latest unfinished search of this experiment.")] = False,
+    resume: Annotated[
+        bool,
+        typer.Option("--resume", help="Continue the latest unfinished search of this experiment."),
+    ] = False,
     dry_run: DryRun = False,
     as_json: Json = False,
 ) -> None:
@@ -81,16 +104,24 @@ def search(
 @app.command()
 def train(
     experiment: Experiment,
-    output: Annotated[Path, typer.Option("--output", "-o", help="Folder for checkpoint and adapter.")],
+    output: Annotated[
+        Path, typer.Option("--output", "-o", help="Folder for checkpoint and adapter.")
+    ],
     overrides: Overrides = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Continue from the folder's checkpoint.")] = False,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Continue from the folder's checkpoint.")
+    ] = False,
     dry_run: DryRun = False,
     as_json: Json = False,
 ) -> None:
     """Train one adapter without Ray: alone, or on several ranks under torchrun."""
     options = f"--output {shlex.quote(str(output))} --resume"
-    again = invocation.again("train", experiment, options, overrides, program=invocation.launcher(os.environ))
-    with command(as_json=as_json, resume=again, quiet=os.environ.get("RANK", "0") != "0") as terminal:
+    again = invocation.again(
+        "train", experiment, options, overrides, program=invocation.launcher(os.environ)
+    )
+    with command(
+        as_json=as_json, resume=again, quiet=os.environ.get("RANK", "0") != "0"
+    ) as terminal:
         config = invocation.load(experiment, overrides)
         invocation.check(config)
         if dry_run:
@@ -104,7 +135,9 @@ def train(
 
 @app.command()
 def plan(experiment: Experiment, overrides: Overrides = None, as_json: Json = False) -> None:
-    """Parameters, memory, placement and feasibility of every point of the space, before anything starts."""
+    """Parameters, memory, placement and feasibility of every point of the space, before anything
+    starts.
+    """
     with command(as_json=as_json) as terminal:
         _plan(invocation.load(experiment, overrides), terminal)
 
@@ -114,14 +147,24 @@ def submit(
     workflow: Annotated[Literal["search"], typer.Argument(help="What to run on the cluster.")],
     experiment: Experiment,
     overrides: Overrides = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Continue the latest unfinished search of this experiment.")] = False,
-    wait: Annotated[bool, typer.Option("--wait/--no-wait", help="Follow the job's log until it ends.")] = True,
+    resume: Annotated[
+        bool,
+        typer.Option("--resume", help="Continue the latest unfinished search of this experiment."),
+    ] = False,
+    wait: Annotated[
+        bool, typer.Option("--wait/--no-wait", help="Follow the job's log until it ends.")
+    ] = True,
     dry_run: DryRun = False,
     as_json: Json = False,
 ) -> None:
     """Run a search on the Ray cluster as a job: the same program, by `ray job submit`."""
-    again = invocation.again(f"submit {workflow}", experiment, "--resume" if resume else "", overrides)
-    with command(as_json=as_json, resume=f"{again} (follows the job, which still runs; end it with: ray job stop)") as terminal:
+    again = invocation.again(
+        f"submit {workflow}", experiment, "--resume" if resume else "", overrides
+    )
+    with command(
+        as_json=as_json,
+        resume=f"{again} (follows the job, which still runs; end it with: ray job stop)",
+    ) as terminal:
         config = invocation.load(experiment, overrides)
         invocation.check(config, data=False)
         if dry_run:
@@ -133,7 +176,12 @@ def submit(
         from pipelines.command_line.show import show_submission
         from pipelines.submit import submit as run
 
-        arguments = [workflow, experiment, *[part for override in overrides or [] for part in ("--set", override)], *["--resume"] * resume]
+        arguments = [
+            workflow,
+            experiment,
+            *[part for override in overrides or [] for part in ("--set", override)],
+            *["--resume"] * resume,
+        ]
         submission = run(
             arguments,
             name=config.name,
@@ -151,13 +199,27 @@ def submit(
 
 @app.command()
 def predict(
-    model: Annotated[str, typer.Option("--model", "-m", help="models:/<name>@champion, models:/<name>/<version>, or an adapter folder.")],
+    model: Annotated[
+        str,
+        typer.Option(
+            "--model",
+            "-m",
+            help="models:/<name>@champion, models:/<name>/<version>, or an adapter folder.",
+        ),
+    ],
     input_: Annotated[
-        Path, typer.Option("--input", "-i", help="Documents: .jsonl, .csv (also .gz) or .parquet; questions: .json (also .gz).")
+        Path,
+        typer.Option(
+            "--input",
+            "-i",
+            help="Documents: .jsonl, .csv (also .gz) or .parquet; questions: .json (also .gz).",
+        ),
     ],
     output: Annotated[Path, typer.Option("--output", "-o", help="Answers: .jsonl or .jsonl.gz.")],
     text_column: Annotated[str, typer.Option(help="Column of the document.")] = "text",
-    id_column: Annotated[str, typer.Option(help="Column of the id; made from file and row where absent.")] = "id",
+    id_column: Annotated[
+        str, typer.Option(help="Column of the id; made from file and row where absent.")
+    ] = "id",
     batch_size: Annotated[int, typer.Option(min=1, help="Documents at a time.")] = 8,
     as_json: Json = False,
 ) -> None:
@@ -183,13 +245,21 @@ def predict(
 @app.command()
 def evaluate(
     model: Model,
-    split: Annotated[Literal["train", "validation", "test"], typer.Option(help="Which documents.")] = "test",
+    split: Annotated[
+        Literal["train", "validation", "test"], typer.Option(help="Which documents.")
+    ] = "test",
     experiment: Annotated[
-        str | None, typer.Option(help="Take this experiment's data instead of those the adapter was trained with.")
+        str | None,
+        typer.Option(
+            help="Take this experiment's data instead of those the adapter was trained with."
+        ),
     ] = None,
     overrides: Overrides = None,
     output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="Folder for evaluation.json, reliability.png and by_length.png.")
+        Path | None,
+        typer.Option(
+            "--output", "-o", help="Folder for evaluation.json, reliability.png and by_length.png."
+        ),
     ] = None,
     as_json: Json = False,
 ) -> None:
@@ -199,23 +269,46 @@ def evaluate(
         from pipelines.command_line.show import show_evaluation
         from pipelines.evaluate import evaluate as run
 
-        report = run(model, tracking_uri=tracking_uri, split=split, experiment=experiment, overrides=overrides or (), output=output)
+        report = run(
+            model,
+            tracking_uri=tracking_uri,
+            split=split,
+            experiment=experiment,
+            overrides=overrides or (),
+            output=output,
+        )
         terminal.report(report, lambda console: show_evaluation(console, report))
 
 
 @app.command()
 def compare(
-    comparison: Annotated[str, typer.Argument(help="A checked-in comparison's name (pipelines/experiments) or the path of a YAML file.")],
+    comparison: Annotated[
+        str,
+        typer.Argument(
+            help=(
+                "A checked-in comparison's name (pipelines/experiments) or the path of a YAML file."
+            )
+        ),
+    ],
     overrides: Overrides = None,
     output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="Folder for tables and figures; without it <storage>/<name>/results.")
+        Path | None,
+        typer.Option(
+            "--output",
+            "-o",
+            help="Folder for tables and figures; without it <storage>/<name>/results.",
+        ),
     ] = None,
     dry_run: DryRun = False,
     as_json: Json = False,
 ) -> None:
-    """Compare methods over tasks and seeds, each after a search of the same size. The same command goes on where it stopped."""
+    """Compare methods over tasks and seeds, each after a search of the same size. The same command
+    goes on where it stopped.
+    """
     options = f"--output {shlex.quote(str(output))}" if output else ""
-    with command(as_json=as_json, resume=invocation.again("compare", comparison, options, overrides)) as terminal:
+    with command(
+        as_json=as_json, resume=invocation.again("compare", comparison, options, overrides)
+    ) as terminal:
         config = invocation.load_comparison(comparison, overrides)
         from pipelines.command_line.show import show_comparison, show_comparison_plan
 
@@ -223,7 +316,9 @@ def compare(
             from pipelines.comparison.plan import plan_comparison
 
             comparison_plan = plan_comparison(config, terminal.say)
-            return terminal.report(comparison_plan, lambda console: show_comparison_plan(console, comparison_plan))
+            return terminal.report(
+                comparison_plan, lambda console: show_comparison_plan(console, comparison_plan)
+            )
         addresses = invocation.connect(config)
         from pipelines.comparison.compare import compare as run
 
@@ -242,7 +337,9 @@ def compare(
 @app.command()
 def promote(
     model_name: Annotated[str, typer.Argument(help="Name of the registered adapter.")],
-    version: Annotated[int | None, typer.Option(min=1, help="Version; without it the challenger.")] = None,
+    version: Annotated[
+        int | None, typer.Option(min=1, help="Version; without it the challenger.")
+    ] = None,
     dry_run: DryRun = False,
     as_json: Json = False,
 ) -> None:
@@ -257,7 +354,10 @@ def promote(
 
 
 @app.command()
-def rollback(model_name: Annotated[str, typer.Argument(help="Name of the registered adapter.")], as_json: Json = False) -> None:
+def rollback(
+    model_name: Annotated[str, typer.Argument(help="Name of the registered adapter.")],
+    as_json: Json = False,
+) -> None:
     """Give the alias champion back to the version that had it before."""
     with command(as_json=as_json) as terminal:
         tracking_uri = invocation.addresses().tracking_uri
@@ -272,7 +372,10 @@ def rollback(model_name: Annotated[str, typer.Argument(help="Name of the registe
 def export(
     model: Model,
     output: Annotated[Path, typer.Option("--output", "-o", help="New folder.")],
-    form: Annotated[Literal["adapter", "pyfunc"], typer.Option(help="Plain safetensors and JSON, or a complete MLflow model.")] = "adapter",
+    form: Annotated[
+        Literal["adapter", "pyfunc"],
+        typer.Option(help="Plain safetensors and JSON, or a complete MLflow model."),
+    ] = "adapter",
     as_json: Json = False,
 ) -> None:
     """Write an adapter out of the registry into a folder."""
@@ -288,12 +391,19 @@ def export(
 @app.command()
 def bench(
     name: Annotated[
-        Literal["step", "length", "search", "data", "startup"], typer.Argument(help="Which question (pipelines/research/benchmark).")
+        Literal["step", "length", "search", "data", "startup"],
+        typer.Argument(help="Which question (pipelines/research/benchmark)."),
     ],
-    data: Annotated[Path | None, typer.Option(help="Folder of real documents; without it they are generated.")] = None,
-    only: Annotated[list[str] | None, typer.Option(help="Name of a case; repeatable. Without it all run.")] = None,
+    data: Annotated[
+        Path | None, typer.Option(help="Folder of real documents; without it they are generated.")
+    ] = None,
+    only: Annotated[
+        list[str] | None, typer.Option(help="Name of a case; repeatable. Without it all run.")
+    ] = None,
     quick: Annotated[bool, typer.Option("--quick", help="Fewer repeats, for a look.")] = False,
-    full: Annotated[bool, typer.Option("--full", help="Extrapolate nothing, however long it takes.")] = False,
+    full: Annotated[
+        bool, typer.Option("--full", help="Extrapolate nothing, however long it takes.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Measure this program beside its peers on this machine, on the same work in the same run."""
@@ -301,23 +411,42 @@ def bench(
         from pipelines.command_line.show import show_benchmark
         from pipelines.research.benchmark import BenchmarkOptions, measure
 
-        report = measure(name, BenchmarkOptions(data=data, quick=quick, full=full, only=tuple(only or ())), terminal.say)
+        report = measure(
+            name,
+            BenchmarkOptions(data=data, quick=quick, full=full, only=tuple(only or ())),
+            terminal.say,
+        )
         terminal.report(report, lambda console: show_benchmark(console, report))
 
 
 @app.command()
 def study(
-    name: Annotated[Literal["kernel", "length"], typer.Argument(help="Which question (pipelines/research/studies).")],
-    output: Annotated[
-        Path, typer.Option("--output", "-o", help="Folder for the report and what it is made from; the same folder goes on.")
+    name: Annotated[
+        Literal["kernel", "length"],
+        typer.Argument(help="Which question (pipelines/research/studies)."),
     ],
-    experiment: Annotated[str | None, typer.Argument(help="An experiment with a section `study`; without it study_<name>.")] = None,
+    output: Annotated[
+        Path,
+        typer.Option(
+            "--output",
+            "-o",
+            help="Folder for the report and what it is made from; the same folder goes on.",
+        ),
+    ],
+    experiment: Annotated[
+        str | None,
+        typer.Argument(help="An experiment with a section `study`; without it study_<name>."),
+    ] = None,
     overrides: Overrides = None,
     as_json: Json = False,
 ) -> None:
-    """Answer a question with many small trainings: findings, figures and numbers, in a folder and in one tracking run. An interrupted study goes on by the same command."""
+    """Answer a question with many small trainings: findings, figures and numbers, in a folder and
+    in one tracking run. An interrupted study goes on by the same command.
+    """
     chosen = experiment or f"study_{name}"
-    again = invocation.again(f"study {name}", chosen, f"--output {shlex.quote(str(output))}", overrides)
+    again = invocation.again(
+        f"study {name}", chosen, f"--output {shlex.quote(str(output))}", overrides
+    )
     with command(as_json=as_json, resume=again) as terminal:
         config = invocation.load(chosen, overrides)
         invocation.check(config)
@@ -326,7 +455,9 @@ def study(
         from pipelines.research.studies.study import study as run
 
         shown = invocation.again(f"study {name}", chosen, "--output FOLDER", overrides)
-        report = run(name, config, output=output, tracking_uri=tracking_uri, command=shown, say=terminal.say)
+        report = run(
+            name, config, output=output, tracking_uri=tracking_uri, command=shown, say=terminal.say
+        )
         terminal.report(report, lambda console: show_study(console, report))
 
 

@@ -1,4 +1,6 @@
-"""Plan an experiment against what there is to run it on. Starts nothing, downloads no weights, imports no torch."""
+"""Plan an experiment against what there is to run it on. Starts nothing, downloads no weights,
+imports no torch.
+"""
 
 import subprocess
 from collections.abc import Mapping
@@ -13,8 +15,12 @@ from pipelines.local_cluster.addresses import Addresses, cluster_nodes
 
 
 def plan(config: ExperimentConfig, addresses: Addresses, environ: Mapping[str, str]) -> Plan:
-    """The plan against the Ray cluster that is known, else against this machine. Raises UserError where the experiment cannot work."""
-    return make_plan(config, read_backbone_config(config.backbone), find_resources(addresses, environ))
+    """The plan against the Ray cluster that is known, else against this machine. Raises UserError
+    where the experiment cannot work.
+    """
+    return make_plan(
+        config, read_backbone_config(config.backbone), find_resources(addresses, environ)
+    )
 
 
 def find_resources(addresses: Addresses, environ: Mapping[str, str]) -> Resources:
@@ -34,11 +40,17 @@ def find_resources(addresses: Addresses, environ: Mapping[str, str]) -> Resource
 
 
 def this_machine() -> Resources:
-    """CPU cores that this process may use, available main memory, and GPUs as nvidia-smi tells them."""
+    """CPU cores that this process may use, available main memory, and GPUs as nvidia-smi tells
+    them.
+    """
     memory = gpu_memory()
     return Resources(
         source="this machine",
-        cpus=float(len(psutil.Process().cpu_affinity()) if hasattr(psutil.Process, "cpu_affinity") else psutil.cpu_count() or 1),
+        cpus=float(
+            len(psutil.Process().cpu_affinity())
+            if hasattr(psutil.Process, "cpu_affinity")
+            else psutil.cpu_count() or 1
+        ),
         gpus=float(len(memory)),
         memory_bytes=available_memory(),
         gpu_memory_bytes=min(memory) if memory else None,
@@ -46,7 +58,9 @@ def this_machine() -> Resources:
 
 
 def available_memory() -> int:
-    """Main memory in bytes that can still be taken, the control group's limit (a container's) included."""
+    """Main memory in bytes that can still be taken, the control group's limit (a container's)
+    included.
+    """
     available = int(psutil.virtual_memory().available)
     limit, used = Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory.current")
     try:

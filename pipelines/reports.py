@@ -11,7 +11,9 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class SearchReport:
-    """A search and the adapter it registered. `by_length` as in EvaluationReport; `metrics` are those of the best adapter on all validation and test documents; `seconds` is wall time."""
+    """A search and the adapter it registered. `by_length` as in EvaluationReport; `metrics` are
+    those of the best adapter on all validation and test documents; `seconds` is wall time.
+    """
 
     experiment: str
     search_id: str
@@ -36,7 +38,9 @@ class SearchReport:
 
 @dataclass(frozen=True)
 class TrainReport:
-    """One training without a search. `metrics` as in SearchReport; `by_length` as in EvaluationReport, of the test documents; `seconds` is training time, evaluation included."""
+    """One training without a search. `metrics` as in SearchReport; `by_length` as in
+    EvaluationReport, of the test documents; `seconds` is training time, evaluation included.
+    """
 
     experiment: str
     outcome: str
@@ -56,7 +60,9 @@ class TrainReport:
 
 @dataclass(frozen=True)
 class PredictionReport:
-    """`prefixprop predict`. `model` is the address with its alias resolved; `labels` counts the answers per label."""
+    """`prefixprop predict`. `model` is the address with its alias resolved; `labels` counts the
+    answers per label.
+    """
 
     model: str
     output: Path
@@ -67,11 +73,14 @@ class PredictionReport:
 
 @dataclass(frozen=True)
 class EvaluationReport:
-    """`prefixprop evaluate`. `metrics` are of calibrated probabilities, `uncalibrated` of temperature 1.
+    """`prefixprop evaluate`. `metrics` are of calibrated probabilities, `uncalibrated` of
+    temperature 1.
 
-    `same_data_as_training`: whether documents, splits and tokenizer are those the adapter was trained with; None where the artifact does not say.
-    `labels` and both axes of `confusion` (rows: true label, columns: answer) are in the order of the adapter's labels. `by_length`: accuracy, NLL and ECE of the calibrated answers by document length.
-    `output` is the folder with evaluation.json, reliability.png and by_length.png, if one was asked for.
+    `same_data_as_training`: whether documents, splits and tokenizer are those the adapter was
+    trained with; None where the artifact does not say. `labels` and both axes of `confusion` (rows:
+    true label, columns: answer) are in the order of the adapter's labels. `by_length`: accuracy,
+    NLL and ECE of the calibrated answers by document length. `output` is the folder with
+    evaluation.json, reliability.png and by_length.png, if one was asked for.
     """
 
     model: str
@@ -92,7 +101,9 @@ class EvaluationReport:
 
 @dataclass(frozen=True)
 class PromotionReport:
-    """`prefixprop promote` and `rollback`. `previous` is the champion before, None where there was none; equal to `version` where nothing changed; `dry_run`: nothing was changed."""
+    """`prefixprop promote` and `rollback`. `previous` is the champion before, None where there was
+    none; equal to `version` where nothing changed; `dry_run`: nothing was changed.
+    """
 
     model_name: str
     version: int
@@ -118,7 +129,9 @@ class ExportReport:
 
 @dataclass(frozen=True)
 class CompareReport:
-    """`prefixprop compare`. `rows` and `pairs` are those of components/evaluation/comparison.py; `missing` says which cells have no result and why; `seconds` and `cells_run` are of this call."""
+    """`prefixprop compare`. `rows` and `pairs` are those of components/evaluation/comparison.py;
+    `missing` says which cells have no result and why; `seconds` and `cells_run` are of this call.
+    """
 
     comparison: str
     rows: tuple[Any, ...]
@@ -134,7 +147,9 @@ class CompareReport:
 
 @dataclass(frozen=True)
 class StudyReport:
-    """`prefixprop study`. `folder` holds `files`: findings.md, figures and study.json; `cells` trainings and measurements took `seconds` altogether, over all the runs that it took."""
+    """`prefixprop study`. `folder` holds `files`: findings.md, figures and study.json; `cells`
+    trainings and measurements took `seconds` altogether, over all the runs that it took.
+    """
 
     study: str
     experiment: str

@@ -1,6 +1,7 @@
 """The main workflow: from one experiment to a registered adapter.
 
-data -> slots load the backbone meanwhile -> Ray Tune runs the trials -> the best one is evaluated on test data -> registered version, alias, and where to look.
+data -> slots load the backbone meanwhile -> Ray Tune runs the trials -> the best one is evaluated
+on test data -> registered version, alias, and where to look.
 """
 
 import json
@@ -14,7 +15,15 @@ from typing import Any
 from components.backbones import read_backbone_config, tokenizer_id
 from components.config import ExperimentConfig, TrainConfig, config_sha256, resolved, trial_config
 from components.planning import check_feasible
-from components.registry import TolerantTracker, Tracker, code_fingerprint, code_version, environment, open_tracker, run_tags
+from components.registry import (
+    TolerantTracker,
+    Tracker,
+    code_fingerprint,
+    code_version,
+    environment,
+    open_tracker,
+    run_tags,
+)
 from pipelines.reports import SearchReport
 
 Announce = Callable[[str], None]
@@ -31,8 +40,10 @@ def search(
 ) -> SearchReport:
     """Run an experiment's search and register its best adapter.
 
-    `resume` continues the latest unfinished search of this experiment: trials keep their runs and go on from their checkpoints, finished ones are not run again.
-    `announce` gets one line per stage, `on_trial` a TrialSummary whenever a trial changed. Raises UserError before anything is started where the input is wrong; KeyboardInterrupt leaves a resumable state.
+    `resume` continues the latest unfinished search of this experiment: trials keep their runs and
+    go on from their checkpoints, finished ones are not run again. `announce` gets one line per
+    stage, `on_trial` a TrialSummary whenever a trial changed. Raises UserError before anything is
+    started where the input is wrong; KeyboardInterrupt leaves a resumable state.
     """
     from components.tuning.cluster import joined_cluster
 
@@ -47,7 +58,13 @@ def search(
 class _Search:
     """One run of the workflow; its methods are its stages, in order."""
 
-    def __init__(self, config: ExperimentConfig, tracker: Tracker, announce: Announce, on_trial: Callable[[Any], None] | None) -> None:
+    def __init__(
+        self,
+        config: ExperimentConfig,
+        tracker: Tracker,
+        announce: Announce,
+        on_trial: Callable[[Any], None] | None,
+    ) -> None:
         self.config, self.tracker, self.announce = config, tracker, announce
         self.on_trial = on_trial or (lambda _: None)
         self.storage = Path(config.cluster.storage_path).resolve()
@@ -73,25 +90,39 @@ class _Search:
             log = self._run_trials(slots, data, search_run_id)
             best = log.best()
             if best is None:
-                reason = "; ".join(sorted({f"{s.outcome}: {s.reason}" for s in log.summaries.values()})) or "no trial ran"
+                reason = (
+                    "; ".join(sorted({f"{s.outcome}: {s.reason}" for s in log.summaries.values()}))
+                    or "no trial ran"
+                )
                 raise RuntimeError(f"No trial of '{self.config.name}' gave an adapter. {reason}")
             final = self._finalize(best)
             registered = self._register(best, final, search_run_id)
         except KeyboardInterrupt:
             self.folder.ended("interrupted").save()
-            TolerantTracker(self.tracker).finish(search_run_id, "interrupted", "interrupted; the same command with --resume continues")
+            TolerantTracker(self.tracker).finish(
+                search_run_id,
+                "interrupted",
+                "interrupted; the same command with --resume continues",
+            )
             raise
         except BaseException as error:
-            TolerantTracker(self.tracker).finish(search_run_id, "failed", str(error) or type(error).__name__)
+            TolerantTracker(self.tracker).finish(
+                search_run_id, "failed", str(error) or type(error).__name__
+            )
             raise
         self.tracker.finish(
             search_run_id,
             "completed",
-            f"{len(log.summaries)} trials; best {best.name}; registered {registered.name} version {registered.version}",
+            (
+                f"{len(log.summaries)} trials; best {best.name}; registered {registered.name} "
+                f"version {registered.version}"
+            ),
         )
         self.folder.ended("done").save()
         self._close_slots()
-        return self._report(log, best, final, registered, search_run_id, data, time.monotonic() - started)
+        return self._report(
+            log, best, final, registered, search_run_id, data, time.monotonic() - started
+        )
 
     def _open_folder(self, resume: bool) -> Any:
         from components.tuning.search_folder import new_search, unfinished_search
@@ -105,7 +136,10 @@ class _Search:
         from components.tuning.slot import start_slot
 
         count = self.config.search.concurrent_slots
-        self.announce(f"starting {count} trial slot(s) of {self.config.cluster.num_workers} worker(s); the backbone loads meanwhile")
+        self.announce(
+            f"starting {count} trial slot(s) of {self.config.cluster.num_workers} worker(s); the "
+            "backbone loads meanwhile"
+        )
         settings = SlotSettings(
             config=self.config.train_config(),
             cluster=self.config.cluster,
@@ -123,13 +157,22 @@ class _Search:
 
         self.announce("preparing data")
         backbone = self.config.backbone
-        data = prepare(self.config.data, load_tokenizer(backbone), tokenizer_id=tokenizer_id(backbone), cache_path=self.cache)
+        data = prepare(
+            self.config.data,
+            load_tokenizer(backbone),
+            tokenizer_id=tokenizer_id(backbone),
+            cache_path=self.cache,
+        )
         self.announce(describe_data(data))
         return data
 
     def _start_run(self, data: Any) -> str:
         self.tracker.ensure_experiment(self.config.name, self.config.description)
-        tags = run_tags(config_sha256=config_sha256(self.config), data_fingerprint=data.fingerprint, search_id=self.folder.search_id)
+        tags = run_tags(
+            config_sha256=config_sha256(self.config),
+            data_fingerprint=data.fingerprint,
+            search_id=self.folder.search_id,
+        )
         if self.folder.search_run_id is not None:
             run_id = str(self.folder.search_run_id)
             self.tracker.resume_search(run_id, tags | {"resumed": "true"})
@@ -168,7 +211,9 @@ class _Search:
             search_folder=self.folder.path,
             tracker=tolerant,
             tags={"data_fingerprint": data.fingerprint, "search_id": self.folder.search_id},
-            params=lambda trial: key_params(trial, self.config.cluster.num_workers) | truncation_params(data),
+            params=lambda trial: (
+                key_params(trial, self.config.cluster.num_workers) | truncation_params(data)
+            ),
             listener=self.on_trial,
         )
         try:
@@ -178,8 +223,10 @@ class _Search:
             raise
         if not tolerant.flush():
             raise RuntimeError(
-                f"All trials have ended, but MLflow did not take {tolerant.waiting} of their records: nothing is registered. "
-                "Bring it back and run the same command with --resume; finished trials are not run again."
+                f"All trials have ended, but MLflow did not take {tolerant.waiting} of their "
+                "records: nothing is registered. "
+                "Bring it back and run the same command with --resume; finished trials are not run "
+                "again."
             )
         log.settle(tolerant.real_run_id)
         return log
@@ -187,11 +234,23 @@ class _Search:
     def _finalize(self, best: Any) -> dict[str, Any]:
         from components.tuning.run_search import finalize_best
 
-        self.announce(f"evaluating the best adapter ({best.name}: {describe_point(best.point)}) on all validation and test documents")
-        return finalize_best(self.context, Path(best.folder), trial_config(self.config, best.point), Path(self.folder.path) / "adapter")
+        self.announce(
+            f"evaluating the best adapter ({best.name}: {describe_point(best.point)}) on all "
+            "validation and test documents"
+        )
+        return finalize_best(
+            self.context,
+            Path(best.folder),
+            trial_config(self.config, best.point),
+            Path(self.folder.path) / "adapter",
+        )
 
     def _register(self, best: Any, final: dict[str, Any], search_run_id: str) -> Any:
-        metrics = {name: value for name, value in final["metrics"].items() if name.startswith(("test", "validation/"))}
+        metrics = {
+            name: value
+            for name, value in final["metrics"].items()
+            if name.startswith(("test", "validation/"))
+        }
         point = trial_config(self.config, best.point)
         params = {
             "method": point.adapter.method,
@@ -214,17 +273,30 @@ class _Search:
             description=self.config.description,
             tags=run_tags(config_sha256=best.config_sha256, search_id=self.folder.search_id),
         )
-        self.announce(f"registered {registered.name} version {registered.version} as {registered.alias}")
+        self.announce(
+            f"registered {registered.name} version {registered.version} as {registered.alias}"
+        )
         return registered
 
     def _log_figures(self, best: Any, final: dict[str, Any]) -> None:
-        from components.evaluation import LengthBucket, ReliabilityDiagram, plot_by_length, plot_reliability
+        from components.evaluation import (
+            LengthBucket,
+            ReliabilityDiagram,
+            plot_by_length,
+            plot_reliability,
+        )
 
         title = f"{self.config.name}: test answers, calibrated"
-        self.tracker.log_figure(best.run_id, plot_reliability(ReliabilityDiagram(**final["reliability"]), title=title), "reliability.png")
+        self.tracker.log_figure(
+            best.run_id,
+            plot_reliability(ReliabilityDiagram(**final["reliability"]), title=title),
+            "reliability.png",
+        )
         buckets = [LengthBucket(**values) for values in final["by_length"]]
         self.tracker.log_figure(best.run_id, plot_by_length(buckets, title=title), "by_length.png")
-        self.tracker.log_dict(best.run_id, {"by_length": list(final["by_length"])}, "by_length.json")
+        self.tracker.log_dict(
+            best.run_id, {"by_length": list(final["by_length"])}, "by_length.json"
+        )
 
     def _close_slots(self) -> None:
         from components.tuning.slot import close_slots
@@ -232,7 +304,14 @@ class _Search:
         close_slots(self.slots)
 
     def _report(
-        self, log: Any, best: Any, final: dict[str, Any], registered: Any, search_run_id: str, data: Any, seconds: float
+        self,
+        log: Any,
+        best: Any,
+        final: dict[str, Any],
+        registered: Any,
+        search_run_id: str,
+        data: Any,
+        seconds: float,
     ) -> SearchReport:
         tracker = self.tracker
         return SearchReport(
@@ -255,7 +334,11 @@ class _Search:
             adapter_folder=final["folder"],
             urls={
                 "search": tracker.run_url(search_run_id),
-                "trials, best first": tracker.trials_url(search_run_id, metric=self.config.training.metric, mode=self.config.training.mode),
+                "trials, best first": tracker.trials_url(
+                    search_run_id,
+                    metric=self.config.training.metric,
+                    mode=self.config.training.mode,
+                ),
                 "best trial": tracker.run_url(best.run_id),
                 "registered adapter": tracker.model_url(registered.name, registered.version),
                 "experiment": tracker.experiment_url(self.config.name),
@@ -281,18 +364,29 @@ BATCH_SIZE_PATHS = {"training.micro_batch_size", "training.gradient_accumulation
 
 
 def key_params(config: TrainConfig, num_workers: int) -> dict[str, Any]:
-    """The settings that people filter and compare runs by; copied to every trial because MLflow's children do not inherit them."""
+    """The settings that people filter and compare runs by; copied to every trial because MLflow's
+    children do not inherit them.
+    """
     values = {name: attrgetter(path)(config) for name, path in KEY_PARAMS.items()}
-    return values | {"train_batch_size": config.training.batch_size(num_workers), "num_workers": num_workers}
+    return values | {
+        "train_batch_size": config.training.batch_size(num_workers),
+        "num_workers": num_workers,
+    }
 
 
 def search_params(config: ExperimentConfig) -> dict[str, Any]:
-    """For the search's own run: what is searched stands in place of the value that only its trials have."""
-    searched = {path: json.dumps(domain.model_dump(mode="json")) for path, domain in config.search.space.items()}
+    """For the search's own run: what is searched stands in place of the value that only its trials
+    have.
+    """
+    searched = {
+        path: json.dumps(domain.model_dump(mode="json"))
+        for path, domain in config.search.space.items()
+    }
     params = {
         name: value
         for name, value in key_params(config, config.cluster.num_workers).items()
-        if KEY_PARAMS.get(name) not in searched and not (name == "train_batch_size" and BATCH_SIZE_PATHS & set(searched))
+        if KEY_PARAMS.get(name) not in searched
+        and not (name == "train_batch_size" and BATCH_SIZE_PATHS & set(searched))
     }
     return params | searched
 
@@ -304,13 +398,18 @@ def describe_data(data: Any) -> str:
     dropped = f", {sum(report.dropped.values()):,} rows dropped" if report.dropped else ""
     found = "found ready in the cache" if report.cached else f"tokenised in {report.seconds:.1f} s"
     return (
-        f"data: {sizes} documents, {_asked(data)}, median {train.median_tokens:,} tokens, {train.truncated:,} training documents cut at the limit"
+        f"data: {sizes} documents, {_asked(data)}, median {train.median_tokens:,} tokens, "
+        f"{train.truncated:,} training documents cut at the limit"
         f" ({train.share_of_tokens_cut:.0%} of their tokens){dropped}; {found}"
     )
 
 
 def _asked(data: Any) -> str:
-    return f"{len(data.labels)} classes" if data.task == "classification" else "each with candidates of its own"
+    return (
+        f"{len(data.labels)} classes"
+        if data.task == "classification"
+        else "each with candidates of its own"
+    )
 
 
 def truncation_params(data: Any) -> dict[str, Any]:
@@ -321,6 +420,8 @@ def truncation_params(data: Any) -> dict[str, Any]:
 def describe_point(point: Mapping[str, Any]) -> str:
     """A point of the space in one short line."""
     return ", ".join(
-        f"{path.rpartition('.')[2]}={value:.4g}" if isinstance(value, float) else f"{path.rpartition('.')[2]}={value}"
+        f"{path.rpartition('.')[2]}={value:.4g}"
+        if isinstance(value, float)
+        else f"{path.rpartition('.')[2]}={value}"
         for path, value in point.items()
     )

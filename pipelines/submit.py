@@ -1,7 +1,9 @@
 """Submit a search as a Ray job: the same program, run by the cluster.
 
-`prefixprop submit search <experiment>` does what `ray job submit --working-dir . -- python -m pipelines.cli search <experiment>` does. The fact a newcomer gets wrong: Ray never
-retries a submitted job, and takes each submission id once. Ids here follow from the experiment, so that submitting what already runs follows it instead of starting it twice.
+`prefixprop submit search <experiment>` does what `ray job submit --working-dir . -- python -m
+pipelines.cli search <experiment>` does. The fact a newcomer gets wrong: Ray never retries a
+submitted job, and takes each submission id once. Ids here follow from the experiment, so that
+submitting what already runs follows it instead of starting it twice.
 """
 
 import asyncio
@@ -18,13 +20,16 @@ from components.errors import ClusterError, ConfigError
 if TYPE_CHECKING:
     from ray.job_submission import JobSubmissionClient
 
-# Only what is no secret: a job's runtime environment is readable on the dashboard. Tokens belong into the environment of the cluster's own processes.
+# Only what is no secret: a job's runtime environment is readable on the dashboard. Tokens belong
+# into the environment of the cluster's own processes.
 PASSED_ON = ("MLFLOW_TRACKING_URI", "HF_HUB_OFFLINE")
 
 
 @dataclass(frozen=True)
 class Submission:
-    """One job. `status` is Ray's: SUCCEEDED, FAILED, STOPPED, or RUNNING where it was not waited for."""
+    """One job. `status` is Ray's: SUCCEEDED, FAILED, STOPPED, or RUNNING where it was not waited
+    for.
+    """
 
     submission_id: str
     entrypoint: str
@@ -49,16 +54,21 @@ def submit(
 ) -> Submission:
     """Run `python -m pipelines.cli <arguments>` on the cluster and follow its log until it ends.
 
-    `name` and the arguments decide the submission id: a job of the same id that still runs is followed, an ended one gets a further attempt. `write` takes pieces of the log, `say`
-    lines about the submission. Raises ConfigError where `working_dir` is not this project, ClusterError where the job server refuses the job.
+    `name` and the arguments decide the submission id: a job of the same id that still runs is
+    followed, an ended one gets a further attempt. `write` takes pieces of the log, `say` lines
+    about the submission. Raises ConfigError where `working_dir` is not this project, ClusterError
+    where the job server refuses the job.
     """
     from ray.job_submission import JobSubmissionClient
 
     if not (working_dir / "pipelines" / "cli.py").is_file():
         raise ConfigError(
-            f"'{working_dir}' does not hold pipelines/cli.py. Submit from the project's own folder: its code is what the job runs."
+            f"'{working_dir}' does not hold pipelines/cli.py. Submit from the project's own "
+            "folder: its code is what the job runs."
         )
-    logging.getLogger("ray").setLevel(logging.ERROR)  # or it lists what it leaves out of the upload, several times
+    logging.getLogger("ray").setLevel(
+        logging.ERROR
+    )  # or it lists what it leaves out of the upload, several times
     client = JobSubmissionClient(jobs_address)
     entrypoint = shlex.join(["python", "-m", "pipelines.cli", *arguments])
     base = submission_base(name, arguments)
@@ -77,9 +87,12 @@ def submit(
             )
         except (RuntimeError, ValueError) as error:
             reason = str(error).strip().splitlines()[-1:] or ["no reason given"]
-            raise ClusterError(f"The job server {jobs_address} refused the job: {reason[0]}") from error
+            raise ClusterError(
+                f"The job server {jobs_address} refused the job: {reason[0]}"
+            ) from error
         say(
-            f"Submitted, as this does: ray job submit --address {jobs_address} --submission-id {submission_id} --working-dir . -- {entrypoint}"
+            f"Submitted, as this does: ray job submit --address {jobs_address} --submission-id "
+            f"{submission_id} --working-dir . -- {entrypoint}"
         )
     if wait:
         asyncio.run(_follow(client, submission_id, write))
@@ -102,12 +115,20 @@ def submission_base(name: str, arguments: Sequence[str]) -> str:
 
 def _earlier(client: "JobSubmissionClient", base: str) -> tuple[str | None, int]:
     """The id of a running job of this base, and the number of the next attempt."""
-    jobs = {job.submission_id: job for job in client.list_jobs() if (job.submission_id or "").rpartition("-")[0] == base}
-    running = next((submission_id for submission_id, job in jobs.items() if not job.status.is_terminal()), None)
+    jobs = {
+        job.submission_id: job
+        for job in client.list_jobs()
+        if (job.submission_id or "").rpartition("-")[0] == base
+    }
+    running = next(
+        (submission_id for submission_id, job in jobs.items() if not job.status.is_terminal()), None
+    )
     attempts = [int(submission_id.rpartition("-")[2]) for submission_id in jobs]
     return running, max(attempts, default=0) + 1
 
 
-async def _follow(client: "JobSubmissionClient", submission_id: str, write: Callable[[str], Any]) -> None:
+async def _follow(
+    client: "JobSubmissionClient", submission_id: str, write: Callable[[str], Any]
+) -> None:
     async for piece in client.tail_job_logs(submission_id):
         write(piece)

@@ -16,11 +16,20 @@ from components.registry import code_version
 from pipelines.reports import TrainReport
 
 
-def train(config: ExperimentConfig, *, output: Path, resume: bool = False, announce: Callable[[str], None] = print) -> TrainReport:
-    """Train at the experiment's own values (the search space is not read) and write the adapter to `output`/adapter.
+def train(
+    config: ExperimentConfig,
+    *,
+    output: Path,
+    resume: bool = False,
+    announce: Callable[[str], None] = print,
+) -> TrainReport:
+    """Train at the experiment's own values (the search space is not read) and write the adapter to
+    `output`/adapter.
 
-    Every rank calls this; rank 0 writes and announces. `resume` continues from `output`/checkpoint. The number of ranks is the one that torchrun started, whatever cluster.num_workers says.
-    One that was interrupted before its first checkpoint begins again. Raises UserError where the input is wrong, and where the folder holds a training already and `resume` is not given.
+    Every rank calls this; rank 0 writes and announces. `resume` continues from `output`/checkpoint.
+    The number of ranks is the one that torchrun started, whatever cluster.num_workers says. One
+    that was interrupted before its first checkpoint begins again. Raises UserError where the input
+    is wrong, and where the folder holds a training already and `resume` is not given.
     """
     check_feasible(config, read_backbone_config(config.backbone))
     checkpoint = output / "checkpoint"
@@ -33,22 +42,40 @@ def train(config: ExperimentConfig, *, output: Path, resume: bool = False, annou
     world = join_world()
     found = world.broadcast(world.is_main and settled(checkpoint).exists())
     if found and not resume:
-        raise ArtifactError(f"'{output}' already holds a training: give --resume to continue it, or another --output.")
+        raise ArtifactError(
+            f"'{output}' already holds a training: give --resume to continue it, or another "
+            "--output."
+        )
     session = open_session(settings, world, cache_path=cache)
     data = _prepare(config, session)
     if world.is_main:
-        announce(f"training on {world.size} rank(s), ZeRO stage {config.zero.stage}, {len(data.splits['train'])} documents")
+        announce(
+            f"training on {world.size} rank(s), ZeRO stage {config.zero.stage}, "
+            f"{len(data.splits['train'])} documents"
+        )
 
     def show(report: Report) -> None:
         announce(
             f"step {report.step}: "
-            + ", ".join(f"{name} {report.metrics[name]:.4g}" for name in ("train/loss", settings.training.metric, "tokens_per_second"))
+            + ", ".join(
+                f"{name} {report.metrics[name]:.4g}"
+                for name in ("train/loss", settings.training.metric, "tokens_per_second")
+            )
         )
 
-    result = run_trial(session, data, settings, checkpoint_folder=checkpoint, report=show, resume=found)
+    result = run_trial(
+        session, data, settings, checkpoint_folder=checkpoint, report=show, resume=found
+    )
     if not result.best:
         raise RuntimeError(f"No adapter was trained: {result.outcome}, {result.reason}")
-    final = finalize(session, data, settings, checkpoint_folder=checkpoint, artifact_folder=output / "adapter", code_version=code_version())
+    final = finalize(
+        session,
+        data,
+        settings,
+        checkpoint_folder=checkpoint,
+        artifact_folder=output / "adapter",
+        code_version=code_version(),
+    )
     progress = result.progress
     return TrainReport(
         experiment=config.name,
@@ -69,7 +96,9 @@ def train(config: ExperimentConfig, *, output: Path, resume: bool = False, annou
 
 
 def _prepare(config: ExperimentConfig, session: Any) -> Any:
-    """Rank 0 prepares, then every rank memory-maps; a wrong document is told on every rank, so that none waits."""
+    """Rank 0 prepares, then every rank memory-maps; a wrong document is told on every rank, so that
+    none waits.
+    """
     from components.data import open_prepared, prepare
     from components.errors import UserError
 
@@ -77,7 +106,12 @@ def _prepare(config: ExperimentConfig, session: Any) -> Any:
     if session.world.is_main:
         try:
             cache = Path(config.cluster.cache_path)
-            answer = prepare(config.data, session.tokenizer, tokenizer_id=tokenizer_id(config.backbone), cache_path=cache).folder
+            answer = prepare(
+                config.data,
+                session.tokenizer,
+                tokenizer_id=tokenizer_id(config.backbone),
+                cache_path=cache,
+            ).folder
         except UserError as error:
             answer = error
     answer = session.world.broadcast(answer)

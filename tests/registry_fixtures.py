@@ -1,4 +1,6 @@
-"""Fixtures that the tests of the registry and of its workflows share: one migrated database, tiny adapters that a fresh process can load, an MLflow server."""
+"""Fixtures that the tests of the registry and of its workflows share: one migrated database, tiny
+adapters that a fresh process can load, an MLflow server.
+"""
 
 import json
 import os
@@ -43,7 +45,9 @@ LABELS = ("politics", "space", "sports")
 
 @pytest.fixture(scope="session")
 def mlflow_uri(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """A database of its own for the session: the first migration of a fresh one takes seconds, so tests share it and take names of their own."""
+    """A database of its own for the session: the first migration of a fresh one takes seconds, so
+    tests share it and take names of their own.
+    """
     # pytest counts a fixture that two conftest files import as two; the folder is one.
     if "mlflow" not in FOLDERS:
         FOLDERS["mlflow"] = tmp_path_factory.mktemp("mlflow")
@@ -57,7 +61,18 @@ def mlflow_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
+    command = [
+        sys.executable,
+        "-m",
+        "mlflow",
+        "server",
+        "--host",
+        "127.0.0.1",
+        "--port",
+        str(port),
+        "--workers",
+        "1",
+    ]
     command += [
         "--backend-store-uri",
         f"sqlite:///{folder}/mlflow.db",
@@ -65,9 +80,14 @@ def mlflow_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         str(folder / "artifacts"),
         "--serve-artifacts",
     ]
-    environment = os.environ | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_DISABLE_TELEMETRY": "true"}
+    environment = os.environ | {
+        "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
+        "MLFLOW_DISABLE_TELEMETRY": "true",
+    }
     with (folder / "log.txt").open("w") as log:
-        process = subprocess.Popen(command, cwd=folder, env=environment, stdout=log, stderr=log, start_new_session=True)
+        process = subprocess.Popen(
+            command, cwd=folder, env=environment, stdout=log, stderr=log, start_new_session=True
+        )
     try:
         _wait_until_healthy(f"http://127.0.0.1:{port}/health", process, folder / "log.txt")
         yield f"http://127.0.0.1:{port}"
@@ -76,7 +96,9 @@ def mlflow_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         process.wait(timeout=30)
 
 
-def _wait_until_healthy(url: str, process: "subprocess.Popen[bytes]", log: Path, *, seconds: float = 120.0) -> None:
+def _wait_until_healthy(
+    url: str, process: "subprocess.Popen[bytes]", log: Path, *, seconds: float = 120.0
+) -> None:
     until = time.monotonic() + seconds
     while time.monotonic() < until and process.poll() is None:
         try:
@@ -89,7 +111,9 @@ def _wait_until_healthy(url: str, process: "subprocess.Popen[bytes]", log: Path,
 
 @pytest.fixture
 def plain_adapter(tmp_path: Path) -> Path:
-    """A folder with the files of an artifact but no weights worth loading: enough for everything that only stores and moves it."""
+    """A folder with the files of an artifact but no weights worth loading: enough for everything
+    that only stores and moves it.
+    """
     folder = tmp_path / "plain-adapter"
     (folder / "tokenizer").mkdir(parents=True)
     config = {
@@ -115,21 +139,35 @@ def tiny_tokenizer(*, pad_id: int) -> Any:
     tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="<unk>"))
     tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
     tokenizer.post_processor = processors.TemplateProcessing(
-        single="<s> $A </s>", special_tokens=[("<s>", vocabulary["<s>"]), ("</s>", vocabulary["</s>"])]
+        single="<s> $A </s>",
+        special_tokens=[("<s>", vocabulary["<s>"]), ("</s>", vocabulary["</s>"])],
     )
-    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, pad_token="<pad>", unk_token="<unk>", bos_token="<s>", eos_token="</s>")
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        pad_token="<pad>",
+        unk_token="<unk>",
+        bos_token="<s>",
+        eos_token="</s>",
+    )
 
 
 @pytest.fixture
 def tiny_adapter(
     tmp_path: Path, tiny_decoder: Callable[..., Any], tiny_longformer: Callable[..., Any]
 ) -> Callable[[str], tuple[Path, Any]]:
-    """Builds (artifact folder, live model) for a family, on a backbone saved to disk; the temperature is 1.7."""
+    """Builds (artifact folder, live model) for a family, on a backbone saved to disk; the
+    temperature is 1.7.
+    """
 
     def build(family: str) -> tuple[Path, Any]:
         import torch
 
-        from components.adapters import ClassificationHeadConfig, PrefixPropagationConfig, adapt, save_adapter
+        from components.adapters import (
+            ClassificationHeadConfig,
+            PrefixPropagationConfig,
+            adapt,
+            save_adapter,
+        )
         from components.backbones import load_backbone
         from components.config import BackboneConfig, resolved
 
@@ -140,19 +178,33 @@ def tiny_adapter(
         tokenizer = tiny_tokenizer(pad_id=original.config.pad_token_id)
         tokenizer.save_pretrained(backbone_folder)
         source = BackboneConfig(
-            source="local", name_or_path=str(backbone_folder), family="decoder" if family == "decoder" else "longformer"
+            source="local",
+            name_or_path=str(backbone_folder),
+            family="decoder" if family == "decoder" else "longformer",
         )
         backbone = load_backbone(source, cache_path=tmp_path / "cache")
-        head = ClassificationHeadConfig(num_labels=3, labels=LABELS, pooling="last" if family == "decoder" else "prefix")
+        head = ClassificationHeadConfig(
+            num_labels=3, labels=LABELS, pooling="last" if family == "decoder" else "prefix"
+        )
         model = adapt(backbone, PrefixPropagationConfig(prefix_length=4), head).eval()
         with torch.no_grad():
-            # As drawn, one class answers everything: centre the logits on the sample and spread them.
-            batch = tokenizer(sample_texts(20), padding=True, truncation=True, max_length=96, return_tensors="pt")
-            logits = model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"]).logits
+            # As drawn, one class answers everything: centre the logits on the sample and spread
+            # them.
+            batch = tokenizer(
+                sample_texts(20), padding=True, truncation=True, max_length=96, return_tensors="pt"
+            )
+            logits = model(
+                input_ids=batch["input_ids"], attention_mask=batch["attention_mask"]
+            ).logits
             scale = 2 / logits.std(dim=0).mean()
             model.head.out_proj.weight.mul_(scale)
             model.head.out_proj.bias.copy_(-scale * logits.mean(dim=0))
-        folder = save_adapter(model, tmp_path / f"{family}-adapter", training={"max_tokens": 96}, backbone_id={"load": resolved(source)})
+        folder = save_adapter(
+            model,
+            tmp_path / f"{family}-adapter",
+            training={"max_tokens": 96},
+            backbone_id={"load": resolved(source)},
+        )
         tokenizer.save_pretrained(folder / "tokenizer")
         (folder / "calibration.json").write_text(json.dumps({"temperature": 1.7}))
         return folder, model
@@ -161,7 +213,13 @@ def tiny_adapter(
 
 
 def sample_texts(count: int) -> list[str]:
-    """Different texts of 3 to about 120 words: some longer than the 96 tokens of the tiny adapters."""
+    """Different texts of 3 to about 120 words: some longer than the 96 tokens of the tiny
+    adapters.
+    """
     return [
-        " ".join(WORDS[(7 * row + 3 * place * (row + 1)) % len(WORDS)] for place in range(3 + (17 * row) % 120)) for row in range(count)
+        " ".join(
+            WORDS[(7 * row + 3 * place * (row + 1)) % len(WORDS)]
+            for place in range(3 + (17 * row) % 120)
+        )
+        for row in range(count)
     ]

@@ -1,4 +1,6 @@
-"""A tiny experiment made on the spot: word-level tokenizer, random backbone folder, documents whose class is told by one word."""
+"""A tiny experiment made on the spot: word-level tokenizer, random backbone folder, documents whose
+class is told by one word.
+"""
 
 import json
 import random
@@ -14,18 +16,31 @@ def make_tokenizer(folder: Path) -> Any:
     from tokenizers import Tokenizer, models, pre_tokenizers, processors
     from transformers import PreTrainedTokenizerFast
 
-    vocabulary = {word: index for index, word in enumerate(["<s>", "<pad>", "</s>", "<unk>", *LABELS, *WORDS])}
+    vocabulary = {
+        word: index for index, word in enumerate(["<s>", "<pad>", "</s>", "<unk>", *LABELS, *WORDS])
+    }
     core = Tokenizer(models.WordLevel(vocabulary, unk_token="<unk>"))
     core.pre_tokenizer = pre_tokenizers.Whitespace()
-    core.post_processor = processors.TemplateProcessing(single="<s> $A </s>", special_tokens=[("<s>", 0), ("</s>", 2)])
-    names = {"bos_token": "<s>", "cls_token": "<s>", "pad_token": "<pad>", "eos_token": "</s>", "sep_token": "</s>", "unk_token": "<unk>"}
+    core.post_processor = processors.TemplateProcessing(
+        single="<s> $A </s>", special_tokens=[("<s>", 0), ("</s>", 2)]
+    )
+    names = {
+        "bos_token": "<s>",
+        "cls_token": "<s>",
+        "pad_token": "<pad>",
+        "eos_token": "</s>",
+        "sep_token": "</s>",
+        "unk_token": "<unk>",
+    }
     tokenizer = PreTrainedTokenizerFast(tokenizer_object=core, **names)
     tokenizer.save_pretrained(folder)
     return tokenizer
 
 
 def make_documents(path: Path, count: int, *, seed: int, max_words: int = 60) -> None:
-    """JSON Lines with id, text, label; between 8 and `max_words` words, the label's own word among them."""
+    """JSON Lines with id, text, label; between 8 and `max_words` words, the label's own word among
+    them.
+    """
     draw = random.Random(seed)
     with path.open("w", encoding="utf-8") as file:
         for index in range(count):
@@ -33,11 +48,16 @@ def make_documents(path: Path, count: int, *, seed: int, max_words: int = 60) ->
             words = draw.choices(WORDS, k=draw.randint(8, max_words))
             for _ in range(3):
                 words.insert(draw.randrange(len(words)), label)
-            file.write(json.dumps({"id": f"{path.stem}-{index}", "text": " ".join(words), "label": label}) + "\n")
+            file.write(
+                json.dumps({"id": f"{path.stem}-{index}", "text": " ".join(words), "label": label})
+                + "\n"
+            )
 
 
 def make_questions(path: Path, count: int, *, seed: int) -> list[dict[str, Any]]:
-    """Questions in WikiHop's own form, a JSON list: 2 to 5 candidates, 1 to 4 supports of 5 to 25 words; in one of the supports the answer follows the word that is asked for."""
+    """Questions in WikiHop's own form, a JSON list: 2 to 5 candidates, 1 to 4 supports of 5 to 25
+    words; in one of the supports the answer follows the word that is asked for.
+    """
     draw = random.Random(seed)
     records = []
     for index in range(count):
@@ -60,16 +80,22 @@ def make_questions(path: Path, count: int, *, seed: int) -> list[dict[str, Any]]
 
 
 def make_question_experiment(folder: Path, backbone: Any, **changes: Any) -> dict[str, Any]:
-    """`make_experiment` for multiple choice: 14, 6 and 6 questions in chunks of at most 48 tokens."""
+    """`make_experiment` for multiple choice: 14, 6 and 6 questions in chunks of at most 48
+    tokens.
+    """
     files = {split: str(folder / f"{split}.json") for split in ("train", "validation", "test")}
-    values = make_experiment(folder, backbone, **{"data": {"qangaroo": files, "max_tokens": 48}, **changes})
+    values = make_experiment(
+        folder, backbone, **{"data": {"qangaroo": files, "max_tokens": 48}, **changes}
+    )
     for split, count, seed in (("train", 14, 1), ("validation", 6, 2), ("test", 6, 3)):
         make_questions(Path(files[split]), count, seed=seed)
     return values
 
 
 def make_experiment(folder: Path, backbone: Any, **changes: Any) -> dict[str, Any]:
-    """Save backbone, tokenizer and documents under `folder`; the experiment as plain values (dropout 0 everywhere)."""
+    """Save backbone, tokenizer and documents under `folder`; the experiment as plain values
+    (dropout 0 everywhere).
+    """
     from components.config.loading import set_path
 
     backbone.save_pretrained(folder / "backbone")
@@ -85,7 +111,12 @@ def make_experiment(folder: Path, backbone: Any, **changes: Any) -> dict[str, An
         },
         "adapter": {"method": "prefix_propagation", "prefix_length": 4, "dropout": 0.0},
         "head": {"pooling": "mean", "dropout": 0.0},
-        "data": {"files": {split: str(folder / f"{split}.jsonl") for split in ("train", "validation", "test")}, "max_tokens": 64},
+        "data": {
+            "files": {
+                split: str(folder / f"{split}.jsonl") for split in ("train", "validation", "test")
+            },
+            "max_tokens": 64,
+        },
         "optimizer": {"learning_rate": 1e-2},
         "training": {"epochs": 2, "micro_batch_size": 4},
         "zero": {"stage": 0, "param_persistence_threshold": 0},

@@ -1,6 +1,7 @@
 """Artifact format 1: a folder with JSON and safetensors that any tool can read; no pickle, no code.
 
-The fact a newcomer gets wrong: a reparametrised prefix is stored materialised and loads as a plain one; a folder that holds the reparametrisation's own tensors loads reparametrised.
+The fact a newcomer gets wrong: a reparametrised prefix is stored materialised and loads as a plain
+one; a folder that holds the reparametrisation's own tensors loads reparametrised.
 """
 
 import hashlib
@@ -36,20 +37,28 @@ _SHAPE: tuple[tuple[str, Any, str], ...] = (
 )
 """Key of adapter_config.json, what it may hold, and that in words."""
 
-# What decides a backbone's function besides its weights; other keys of config.json change between transformers versions.
+# What decides a backbone's function besides its weights; other keys of config.json change between
+# transformers versions.
 STRUCTURE = (
-    "model_type hidden_size num_hidden_layers num_attention_heads num_key_value_heads head_dim intermediate_size hidden_act vocab_size "
-    "max_position_embeddings type_vocab_size attention_window pad_token_id layer_norm_eps rms_norm_eps sliding_window"
+    "model_type hidden_size num_hidden_layers num_attention_heads num_key_value_heads head_dim "
+    "intermediate_size hidden_act vocab_size "
+    "max_position_embeddings type_vocab_size attention_window pad_token_id layer_norm_eps "
+    "rms_norm_eps sliding_window"
 ).split()
 
 
 def save_adapter(
-    model: AdaptedModel, folder: str | Path, *, training: Mapping[str, Any] | None = None, backbone_id: Mapping[str, Any] | None = None
+    model: AdaptedModel,
+    folder: str | Path,
+    *,
+    training: Mapping[str, Any] | None = None,
+    backbone_id: Mapping[str, Any] | None = None,
 ) -> Path:
     """Write a live model's adapter as format 1, atomically; returns the folder.
 
-    `training`: {"config_sha256", "data_fingerprint", "code_version", ...}; `backbone_id`: fields that override name_or_path, revision and add others.
-    Raises ArtifactError where a tensor is empty or not finite.
+    `training`: {"config_sha256", "data_fingerprint", "code_version", ...}; `backbone_id`: fields
+    that override name_or_path, revision and add others. Raises ArtifactError where a tensor is
+    empty or not finite.
     """
     return write_artifact(
         folder,
@@ -70,33 +79,49 @@ def write_artifact(
     backbone_info: Mapping[str, Any],
     training: Mapping[str, Any] | None = None,
 ) -> Path:
-    """Write gathered tensors (see AdaptedModel.artifact_tensors) as format 1, atomically; an earlier artifact in the same place is replaced."""
+    """Write gathered tensors (see AdaptedModel.artifact_tensors) as format 1, atomically; an
+    earlier artifact in the same place is replaced.
+    """
     folder = Path(folder)
     if not folder.name:  # ".": a folder without a name of its own cannot be replaced
         folder = folder.resolve()
     if folder.is_file():
         raise ArtifactError(f"'{folder}' is a file. Give a new folder: nothing was written.")
     if folder.exists() and any(folder.iterdir()) and not (folder / CONFIG_FILE).is_file():
-        raise ArtifactError(f"'{folder}' is not empty and holds no adapter. Give a new folder: nothing was written.")
+        raise ArtifactError(
+            f"'{folder}' is not empty and holds no adapter. Give a new folder: nothing was written."
+        )
     for name, tensor in tensors.items():
         _check_finite(name, tensor)
     config = {
         "format": FORMAT,
         "method": adapter_config.method,
-        **json.loads(adapter_config.model_dump_json(exclude={"reparametrization", "reparametrization_hidden"})),
+        **json.loads(
+            adapter_config.model_dump_json(
+                exclude={"reparametrization", "reparametrization_hidden"}
+            )
+        ),
         "backbone": dict(backbone_info),
         "head": {"task": head_config.task, **json.loads(head_config.model_dump_json())},
         "training": dict(training or {}),
     }
     with atomic_folder(folder) as temporary:
         (temporary / CONFIG_FILE).write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
-        save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, temporary / TENSOR_FILE, metadata={"format": "pt"})
+        save_file(
+            {name: tensor.contiguous() for name, tensor in tensors.items()},
+            temporary / TENSOR_FILE,
+            metadata={"format": "pt"},
+        )
         (temporary / "README.md").write_text(card(config, tensors), encoding="utf-8")
     return folder
 
 
-def describe_backbone(backbone: nn.Module, identity: Mapping[str, Any] | None = None) -> dict[str, Any]:
-    """The artifact's `backbone` section: where it came from, its family, and a hash of its structure."""
+def describe_backbone(
+    backbone: nn.Module, identity: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
+    """The artifact's `backbone` section: where it came from, its family, and a hash of its
+    structure.
+    """
     structure = backbone_structure(backbone)
     return {
         "name_or_path": getattr(backbone.config, "_name_or_path", "") or None,
@@ -113,7 +138,11 @@ def backbone_structure(backbone: nn.Module) -> dict[str, Any]:
     values: dict[str, Any] = backbone.config.to_dict()  # type: ignore[union-attr, operator]
     structure = {name: values[name] for name in STRUCTURE if values.get(name) is not None}
     rotary = values.get("rope_parameters") or {}
-    return structure | {f"rope_{name.removeprefix('rope_')}": value for name, value in sorted(rotary.items()) if value is not None}
+    return structure | {
+        f"rope_{name.removeprefix('rope_')}": value
+        for name, value in sorted(rotary.items())
+        if value is not None
+    }
 
 
 def structure_sha256(structure: Mapping[str, Any]) -> str:
@@ -121,30 +150,45 @@ def structure_sha256(structure: Mapping[str, Any]) -> str:
 
 
 def read_adapter_config(folder: str | Path) -> dict[str, Any]:
-    """The artifact's adapter_config.json. Raises ArtifactError where it is missing, broken or of a later format."""
+    """The artifact's adapter_config.json. Raises ArtifactError where it is missing, broken or of a
+    later format.
+    """
     path = Path(folder) / CONFIG_FILE
     try:
         config: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
-        raise ArtifactError(f"'{folder}' holds no {CONFIG_FILE}. Give a folder written by save_adapter.") from error
+        raise ArtifactError(
+            f"'{folder}' holds no {CONFIG_FILE}. Give a folder written by save_adapter."
+        ) from error
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise ArtifactError(f"{path} is not readable as JSON: {error}") from error
     except OSError as error:
-        raise ArtifactError(f"{path} cannot be read: {error.strerror}. Give a folder written by save_adapter.") from error
+        raise ArtifactError(
+            f"{path} cannot be read: {error.strerror}. Give a folder written by save_adapter."
+        ) from error
     if not isinstance(config, dict):
-        raise ArtifactError(f"{path} holds {type(config).__name__}, expected a JSON object. Give a folder written by save_adapter.")
+        raise ArtifactError(
+            f"{path} holds {type(config).__name__}, expected a JSON object. Give a folder written "
+            "by save_adapter."
+        )
     for name, kinds, expected in _SHAPE:
         if not isinstance(config.get(name), kinds):
-            raise ArtifactError(f"{path}: {name} is {json.dumps(config[name])}, expected {expected}.")
+            raise ArtifactError(
+                f"{path}: {name} is {json.dumps(config[name])}, expected {expected}."
+            )
     if config.get("format") != FORMAT:
-        raise ArtifactError(f"{path} has format {config.get('format')!r}; this version reads format {FORMAT}. Use a newer prefixprop.")
+        raise ArtifactError(
+            f"{path} has format {config.get('format')!r}; this version reads format {FORMAT}. Use "
+            "a newer prefixprop."
+        )
     return config
 
 
 def load_adapter(backbone: nn.Module, folder: str | Path) -> AdaptedModel:
     """The adapted model of an artifact folder around a loaded backbone, in evaluation mode.
 
-    Raises ArtifactError: a broken folder, another backbone than the one trained on (the differing settings are named), wrong shapes, values that are not finite.
+    Raises ArtifactError: a broken folder, another backbone than the one trained on (the differing
+    settings are named), wrong shapes, values that are not finite.
     """
     config = read_adapter_config(folder)
     _check_backbone(config.get("backbone") or {}, backbone)
@@ -163,12 +207,15 @@ def load_adapter(backbone: nn.Module, folder: str | Path) -> AdaptedModel:
     return model.eval()
 
 
-def _configs(config: Mapping[str, Any], tensors: Mapping[str, Tensor], folder: str | Path) -> tuple[AdapterConfig, AnyHeadConfig]:
+def _configs(
+    config: Mapping[str, Any], tensors: Mapping[str, Tensor], folder: str | Path
+) -> tuple[AdapterConfig, AnyHeadConfig]:
     method = config.get("method", "prefix_propagation")
     model = ADAPTER_CONFIGS.get(method)
     if model is None:
         raise ArtifactError(
-            f"'{folder}' has method {method!r}, which this version does not know. Known: {', '.join(ADAPTER_CONFIGS)}. Use a newer prefixprop."
+            f"'{folder}' has method {method!r}, which this version does not know. Known: "
+            f"{', '.join(ADAPTER_CONFIGS)}. Use a newer prefixprop."
         )
     own = {name: config[name] for name in model.model_fields if name in config} | {"method": method}
     if "prefix_length" in model.model_fields and "prefix_length" not in own:
@@ -180,14 +227,25 @@ def _configs(config: Mapping[str, Any], tensors: Mapping[str, Tensor], folder: s
             "reparametrization.embedding",
             "key_value_reparametrization.embedding",
         )
-        lengths = [tensors[f"adapter.{name}"].shape[-2] for name in shaped if tensors.get(f"adapter.{name}", _SCALAR).dim() >= 2]
+        lengths = [
+            tensors[f"adapter.{name}"].shape[-2]
+            for name in shaped
+            if tensors.get(f"adapter.{name}", _SCALAR).dim() >= 2
+        ]
         own |= {"prefix_length": lengths[0]} if lengths else {}
-    if "rank" in model.model_fields and "rank" not in own and "adapter.prefix_coefficients" in tensors:
+    if (
+        "rank" in model.model_fields
+        and "rank" not in own
+        and "adapter.prefix_coefficients" in tensors
+    ):
         own["rank"] = tensors["adapter.prefix_coefficients"].shape[-1]
     if "reparametrization" in model.model_fields:
-        # A prefix is stored materialised, so it loads as a plain one, unless the folder holds the network that produces it.
+        # A prefix is stored materialised, so it loads as a plain one, unless the folder holds the
+        # network that produces it.
         networks = [
-            tensor for name, tensor in tensors.items() if name.startswith("adapter.") and name.endswith("reparametrization.down.bias")
+            tensor
+            for name, tensor in tensors.items()
+            if name.startswith("adapter.") and name.endswith("reparametrization.down.bias")
         ]
         own["reparametrization"] = "mlp" if networks else "none"
         if networks:
@@ -196,7 +254,8 @@ def _configs(config: Mapping[str, Any], tensors: Mapping[str, Tensor], folder: s
     head_model = HEAD_CONFIGS.get(head.get("task", "classification"))
     if head_model is None:
         raise ArtifactError(
-            f"'{folder}' has task {head['task']!r}, which this version does not know. Known: {', '.join(HEAD_CONFIGS)}. Use a newer prefixprop."
+            f"'{folder}' has task {head['task']!r}, which this version does not know. Known: "
+            f"{', '.join(HEAD_CONFIGS)}. Use a newer prefixprop."
         )
     fields = {name: head[name] for name in head_model.model_fields if name in head}
     try:
@@ -209,7 +268,9 @@ def _read_tensors(path: Path) -> dict[str, Tensor]:
     try:
         return load_file(path)
     except FileNotFoundError as error:
-        raise ArtifactError(f"'{path.parent}' holds no {path.name}: the adapter is incomplete.") from error
+        raise ArtifactError(
+            f"'{path.parent}' holds no {path.name}: the adapter is incomplete."
+        ) from error
     except SafetensorError as error:
         raise ArtifactError(f"{path} is not readable as safetensors: {error}") from error
 
@@ -217,7 +278,9 @@ def _read_tensors(path: Path) -> dict[str, Tensor]:
 def _check_backbone(stored: Mapping[str, Any], backbone: nn.Module) -> None:
     family = family_of(backbone).name
     if stored.get("family") not in (None, family):
-        raise ArtifactError(f"The adapter was trained on a {stored['family']} backbone, this one is {family}.")
+        raise ArtifactError(
+            f"The adapter was trained on a {stored['family']} backbone, this one is {family}."
+        )
     structure = backbone_structure(backbone)
     if stored.get("config_sha256") in (None, structure_sha256(structure)):
         return
@@ -225,9 +288,17 @@ def _check_backbone(stored: Mapping[str, Any], backbone: nn.Module) -> None:
     if not isinstance(known, dict):
         known = {}
     # An older version wrote fewer settings: only those that it knew can tell a difference.
-    if known and stored["config_sha256"] == structure_sha256(known) and all(structure.get(name) == value for name, value in known.items()):
+    if (
+        known
+        and stored["config_sha256"] == structure_sha256(known)
+        and all(structure.get(name) == value for name, value in known.items())
+    ):
         return
-    differing = [f"{name}: {value} then, {structure.get(name)} here" for name, value in known.items() if value != structure.get(name)]
+    differing = [
+        f"{name}: {value} then, {structure.get(name)} here"
+        for name, value in known.items()
+        if value != structure.get(name)
+    ]
     raise ArtifactError(
         f"The adapter was trained on another backbone ({stored.get('name_or_path')}): "
         + ("; ".join(differing) or "its config hash differs")
@@ -237,16 +308,20 @@ def _check_backbone(stored: Mapping[str, Any], backbone: nn.Module) -> None:
 
 def _copy_into(model: AdaptedModel, tensors: Mapping[str, Tensor]) -> None:
     expected = model.trainable_parameters()
-    missing = sorted(name for name in expected if name not in tensors and not name.startswith("backbone."))
+    missing = sorted(
+        name for name in expected if name not in tensors and not name.startswith("backbone.")
+    )
     unknown = sorted(set(tensors) - set(expected))
     if missing or unknown:
         raise ArtifactError(
-            f"{TENSOR_FILE} does not fit: missing {', '.join(missing) or 'nothing'}; unknown {', '.join(unknown) or 'nothing'}."
+            f"{TENSOR_FILE} does not fit: missing {', '.join(missing) or 'nothing'}; unknown "
+            f"{', '.join(unknown) or 'nothing'}."
         )
     for name, tensor in tensors.items():
         if tensor.shape != expected[name].shape:
             raise ArtifactError(
-                f"{name} has shape {tuple(tensor.shape)}; this backbone and adapter_config.json need {tuple(expected[name].shape)}."
+                f"{name} has shape {tuple(tensor.shape)}; this backbone and adapter_config.json "
+                f"need {tuple(expected[name].shape)}."
             )
     with torch.no_grad():
         for name, tensor in tensors.items():
@@ -257,7 +332,9 @@ def _train(model: AdaptedModel, name: str) -> None:
     try:
         model.train_in_backbone(name)
     except AttributeError as error:
-        raise ArtifactError(f"{TENSOR_FILE} holds backbone.{name}, which this backbone does not have.") from error
+        raise ArtifactError(
+            f"{TENSOR_FILE} holds backbone.{name}, which this backbone does not have."
+        ) from error
 
 
 def _check_finite(name: str, tensor: Tensor) -> None:

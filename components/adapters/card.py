@@ -1,4 +1,6 @@
-"""The adapter's card: README.md of an artifact folder, for a person who finds it on a disk or in the registry."""
+"""The adapter's card: README.md of an artifact folder, for a person who finds it on a disk or in
+the registry.
+"""
 
 from collections.abc import Mapping
 from typing import Any
@@ -14,7 +16,10 @@ def card(config: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> str:
     if "num_labels" in head:
         labels = ", ".join(f"`{label}`" for label in head.get("labels") or ()) or "not named"
         task += f", {head['num_labels']} classes: {labels}; pooling {head['pooling']}"
-    rows = "\n".join(f"| `{name}` | {tuple(tensor.shape)} | {tensor.numel():,} |" for name, tensor in tensors.items())
+    rows = "\n".join(
+        f"| `{name}` | {tuple(tensor.shape)} | {tensor.numel():,} |"
+        for name, tensor in tensors.items()
+    )
     length = f", prefix length {config['prefix_length']}" if config.get("prefix_length") else ""
     return f"""# {config["method"]} adapter{length}
 

@@ -1,8 +1,10 @@
 """A frozen backbone with an adapter and a head: what is trained, saved and asked for predictions.
 
-Hooks are set only while the forward pass runs (and around each layer that is recomputed), so that several adapted models can share one backbone, and a trial slot can go from one trial
-to the next without a trace of the last. Not where a method trains parameters of the backbone itself (prefix methods on Longformer: the token type embedding): there the latest adapter has the
-backbone, and an earlier one refuses to answer with values that are not its own.
+Hooks are set only while the forward pass runs (and around each layer that is recomputed), so that
+several adapted models can share one backbone, and a trial slot can go from one trial to the next
+without a trace of the last. Not where a method trains parameters of the backbone itself (prefix
+methods on Longformer: the token type embedding): there the latest adapter has the backbone, and an
+earlier one refuses to answer with values that are not its own.
 Shapes: B batch, P prefix, T text tokens, S all rows, D hidden, C classes.
 """
 
@@ -51,7 +53,9 @@ ADAPTERS: dict[str, Callable[[Any, nn.Module, float], Any]] = {
     "kernel_prefix": kernel_prefix.build,
     "kernel_propagation": kernel_propagation.build,
 }
-"""Method -> what builds its module (components/adapters/methods/method.py) from (its settings, the backbone, the backbone's own dropout)."""
+"""Method -> what builds its module (components/adapters/methods/method.py) from (its settings, the
+backbone, the backbone's own dropout).
+"""
 
 HEADS: dict[Task, Callable[[Any, nn.Module, float], Any]] = {
     "classification": classification.build,
@@ -64,7 +68,8 @@ HEADS: dict[Task, Callable[[Any, nn.Module, float], Any]] = {
 class AdaptedOutput:
     """`logits` (B, C) float32; `loss` the mean cross-entropy over the batch, None without labels.
 
-    Multiple choice: one row per question, C the most candidates of a question in the batch; places beyond a question's own candidates hold NO_CANDIDATE (-1e30), whose probability is 0.
+    Multiple choice: one row per question, C the most candidates of a question in the batch; places
+    beyond a question's own candidates hold NO_CANDIDATE (-1e30), whose probability is 0.
     """
 
     logits: Tensor
@@ -73,11 +78,15 @@ class AdaptedOutput:
 
 _TURNS = count(1)
 LAST_TURN, PRETRAINED = "adapter_turn", "pretrained_values"
-"""What a backbone object remembers: the newest adapted model that needs it as it is now, and pretrained values of what any adapter trained in it."""
+"""What a backbone object remembers: the newest adapted model that needs it as it is now, and
+pretrained values of what any adapter trained in it.
+"""
 
 
 class AdaptedModel(nn.Module):
-    """The backbone (frozen but for the few parameters that the method trains), the adapter and the head. Built by `adapt`."""
+    """The backbone (frozen but for the few parameters that the method trains), the adapter and the
+    head. Built by `adapt`.
+    """
 
     def __init__(
         self,
@@ -109,8 +118,10 @@ class AdaptedModel(nn.Module):
     ) -> AdaptedOutput:
         """Classify documents, or score the candidates of questions.
 
-        input_ids (B, T) int64; attention_mask (B, T), 1 for real tokens (left out: all are); labels (B,) int64. A prefix is added inside: T counts text tokens only.
-        Multiple choice: each row is one chunk, example_index (B,) int64 numbers the question that it belongs to (0, 1, ...; left out: each is one), labels are one per question.
+        input_ids (B, T) int64; attention_mask (B, T), 1 for real tokens (left out: all are); labels
+        (B,) int64. A prefix is added inside: T counts text tokens only.
+        Multiple choice: each row is one chunk, example_index (B,) int64 numbers the question that
+        it belongs to (0, 1, ...; left out: each is one), labels are one per question.
         """
         self._check_turn()
         mask_BT = torch.ones_like(input_ids) if attention_mask is None else attention_mask.long()
@@ -118,18 +129,24 @@ class AdaptedModel(nn.Module):
         rows = self.adapter.rows
         contribution = self.adapter.contribute(self.adapter(), batch_size=input_ids.shape[0])
         text = self.head.text(self.backbone, input_ids, mask_BT)
-        inputs = self.family.prefixed_inputs(self.backbone, input_ids, mask_BT, rows, prompt_BPD=contribution.prompt_BPD, **text)
+        inputs = self.family.prefixed_inputs(
+            self.backbone, input_ids, mask_BT, rows, prompt_BPD=contribution.prompt_BPD, **text
+        )
         read_BR = self.head.read_rows(input_ids, mask_BT, rows=rows)
         if read_BR is not None and not contribution.changes_attention:
             inputs |= self.family.only_rows(self.backbone, rows.key_value + read_BR)
         with self._contributed(contribution):
             hidden_BSD = self.backbone(**inputs).last_hidden_state[:, rows.key_value :]
-        logits_BC = self.head.logits(hidden_BSD, input_ids, mask_BT, rows=rows, example_index=example_index)
+        logits_BC = self.head.logits(
+            hidden_BSD, input_ids, mask_BT, rows=rows, example_index=example_index
+        )
         loss = None if labels is None else nn.functional.cross_entropy(logits_BC, labels)
         return AdaptedOutput(logits=logits_BC, loss=loss)
 
     def train_in_backbone(self, name: str) -> None:
-        """Train this backbone parameter too; its pretrained value is kept. Raises AttributeError where the backbone has none of that name."""
+        """Train this backbone parameter too; its pretrained value is kept. Raises AttributeError
+        where the backbone has none of that name.
+        """
         keep_pretrained(self.backbone, name)
         train_in_float32(self.backbone, name)
         if name not in self.trained_in_backbone:
@@ -144,15 +161,21 @@ class AdaptedModel(nn.Module):
         if self.turn < self.backbone.__dict__.get(LAST_TURN, 0):
             names = ", ".join(list(pretrained_values(self.backbone))[:3])
             raise BackboneError(
-                f"A later adapter was put on the same backbone, and its {names} are no longer what this one was trained with. Load a backbone for each of them."
+                f"A later adapter was put on the same backbone, and its {names} are no longer what "
+                "this one was trained with. Load a backbone for each of them."
             )
 
     def _check_width(self, mask_BT: Tensor) -> None:
-        """Real tokens alone need positions; they are counted only where the width leaves any doubt."""
+        """Real tokens alone need positions; they are counted only where the width leaves any
+        doubt.
+        """
         if mask_BT.shape[1] + self.adapter_config.prefix_length > self.usable_positions:
             tokens = int(mask_BT.sum(dim=1).max())
             check_positions(
-                self.family, _config(self.backbone).to_dict(), max_tokens=tokens, prefix_length=self.adapter_config.prefix_length
+                self.family,
+                _config(self.backbone).to_dict(),
+                max_tokens=tokens,
+                prefix_length=self.adapter_config.prefix_length,
             )
 
     @contextmanager
@@ -161,13 +184,19 @@ class AdaptedModel(nn.Module):
         with ExitStack() as stack:
             for index, layer in enumerate(self.family.layers(self.backbone)):
                 if before is not None:
-                    stack.callback(layer.register_forward_pre_hook(_before(before, index), with_kwargs=True).remove)
+                    stack.callback(
+                        layer.register_forward_pre_hook(
+                            _before(before, index), with_kwargs=True
+                        ).remove
+                    )
                 if inside is not None:
                     stack.enter_context(_inside(inside, index, layer))
             yield
 
     def trainable_parameters(self) -> dict[str, nn.Parameter]:
-        """Name -> parameter for everything that is trained: adapter, head, and the backbone's few. Raises BackboneError where a later adapter has taken those."""
+        """Name -> parameter for everything that is trained: adapter, head, and the backbone's few.
+        Raises BackboneError where a later adapter has taken those.
+        """
         self._check_turn()
         in_backbone = {f"backbone.{name}" for name in self.trained_in_backbone}
         return {
@@ -178,22 +207,38 @@ class AdaptedModel(nn.Module):
 
     def num_trainable_parameters(self) -> int:
         """Number of trained scalars, also where ZeRO-3 holds only shards of them here."""
-        return sum(getattr(parameter, "ds_numel", parameter.numel()) for parameter in self.trainable_parameters().values())
+        return sum(
+            getattr(parameter, "ds_numel", parameter.numel())
+            for parameter in self.trainable_parameters().values()
+        )
 
     def artifact_tensors(self, gathered: Mapping[str, Tensor] | None = None) -> dict[str, Tensor]:
-        """The tensors of artifact format 1, float32 on the CPU; a reparametrised prefix is materialised.
+        """The tensors of artifact format 1, float32 on the CPU; a reparametrised prefix is
+        materialised.
 
-        `gathered`: whole values of `trainable_parameters`, needed where ZeRO-3 holds only shards of them here; otherwise the live ones are taken.
+        `gathered`: whole values of `trainable_parameters`, needed where ZeRO-3 holds only shards of
+        them here; otherwise the live ones are taken.
         """
-        values = {name: tensor.detach().to("cpu", torch.float32) for name, tensor in (gathered or self.trainable_parameters()).items()}
-        own = {name.removeprefix("adapter."): tensor for name, tensor in values.items() if name.startswith("adapter.")}
+        values = {
+            name: tensor.detach().to("cpu", torch.float32)
+            for name, tensor in (gathered or self.trainable_parameters()).items()
+        }
+        own = {
+            name.removeprefix("adapter."): tensor
+            for name, tensor in values.items()
+            if name.startswith("adapter.")
+        }
         tensors = {f"adapter.{name}": tensor for name, tensor in self.adapter.stored(own).items()}
-        tensors |= {name: tensor for name, tensor in values.items() if not name.startswith("adapter.")}
+        tensors |= {
+            name: tensor for name, tensor in values.items() if not name.startswith("adapter.")
+        }
         return {name: tensor.contiguous().clone() for name, tensor in tensors.items()}
 
 
 def _before(change: Callable[[int, Tensor], Tensor], index: int) -> Any:
-    def hook(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    def hook(
+        _: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> tuple[tuple[Any, ...], dict[str, Any]]:
         if args:
             return (change(index, args[0]), *args[1:]), kwargs
         return args, {**kwargs, "hidden_states": change(index, kwargs["hidden_states"])}
@@ -202,8 +247,12 @@ def _before(change: Callable[[int, Tensor], Tensor], index: int) -> Any:
 
 
 @contextmanager
-def _inside(context: Callable[[int, nn.Module], AbstractContextManager[Any]], index: int, layer: Any) -> Iterator[None]:
-    """The method's context around every run of the layer: this forward pass, and the recomputation in the backward pass where the layer is checkpointed."""
+def _inside(
+    context: Callable[[int, nn.Module], AbstractContextManager[Any]], index: int, layer: Any
+) -> Iterator[None]:
+    """The method's context around every run of the layer: this forward pass, and the recomputation
+    in the backward pass where the layer is checkpointed.
+    """
     if not (getattr(layer, "gradient_checkpointing", False) and layer.training):
         with context(index, layer):
             yield
@@ -227,14 +276,20 @@ def _inside(context: Callable[[int, nn.Module], AbstractContextManager[Any]], in
 def adapt(backbone: nn.Module, adapter: AdapterConfig, head: AnyHeadConfig) -> AdaptedModel:
     """Put a fresh adapter and head around a stock transformers base model.
 
-    The backbone's parameters are frozen in place, but for those that the method trains (see its file; prefix methods on Longformer: the token type embedding).
-    Of those the pretrained values are kept (on the CPU) and put back by the next `adapt` on the same backbone, after which the earlier adapted model refuses to answer.
-    New parameters are drawn from torch's global generator. Raises ConfigError or BackboneError where the two do not fit.
+    The backbone's parameters are frozen in place, but for those that the method trains (see its
+    file; prefix methods on Longformer: the token type embedding). Of those the pretrained values
+    are kept (on the CPU) and put back by the next `adapt` on the same backbone, after which the
+    earlier adapted model refuses to answer. New parameters are drawn from torch's global generator.
+    Raises ConfigError or BackboneError where the two do not fit.
     """
     family = family_of(backbone)
     if adapter.method not in ADAPTERS:
-        raise ConfigError(f"adapter.method '{adapter.method}' is unknown. Known: {', '.join(ADAPTERS)}.")
-    check_positions(family, _config(backbone).to_dict(), max_tokens=1, prefix_length=adapter.prefix_length)
+        raise ConfigError(
+            f"adapter.method '{adapter.method}' is unknown. Known: {', '.join(ADAPTERS)}."
+        )
+    check_positions(
+        family, _config(backbone).to_dict(), max_tokens=1, prefix_length=adapter.prefix_length
+    )
     pooling = getattr(head, "pooling", None)
     if reason := why_not(adapter, family=family.name, task=head.task, pooling=pooling):
         raise ConfigError(f"{reason}.")
@@ -243,15 +298,20 @@ def adapt(backbone: nn.Module, adapter: AdapterConfig, head: AnyHeadConfig) -> A
     _put_back(backbone)
     module = ADAPTERS[adapter.method](adapter, backbone, _own_dropout(backbone))
     if head.task == "multiple_choice" and module.trained_in_backbone == family.trained_with_prefix:
-        module.trained_in_backbone = ()  # as in the release, where this task trains prefix, special tokens and score alone
+        # as in the release, where this task trains prefix, special tokens and score alone
+        module.trained_in_backbone = ()
     scorer = HEADS[head.task](head, backbone, _own_dropout(backbone))
     backbone.requires_grad_(False)
     device = next(backbone.parameters()).device
-    return AdaptedModel(backbone, module.to(device), scorer.to(device), adapter_config=adapter, head_config=head)
+    return AdaptedModel(
+        backbone, module.to(device), scorer.to(device), adapter_config=adapter, head_config=head
+    )
 
 
 def keep_pretrained(backbone: nn.Module, name: str) -> None:
-    """Remember the parameter's value before an adapter trains it. Shards of ZeRO-3 are left to the training session."""
+    """Remember the parameter's value before an adapter trains it. Shards of ZeRO-3 are left to the
+    training session.
+    """
     parameter, kept = backbone.get_parameter(name), pretrained_values(backbone)
     if name not in kept and not hasattr(parameter, "ds_id"):
         kept[name] = parameter.detach().to("cpu", torch.float32, copy=True)
@@ -266,7 +326,9 @@ def _put_back(backbone: nn.Module) -> None:
 
 
 def pretrained_values(backbone: nn.Module) -> dict[str, Tensor]:
-    """Pretrained values, float32 on the CPU, of the parameters of this backbone object that any adapter has trained so far; `adapt` puts them back."""
+    """Pretrained values, float32 on the CPU, of the parameters of this backbone object that any
+    adapter has trained so far; `adapt` puts them back.
+    """
     values: dict[str, Tensor] = backbone.__dict__.setdefault(PRETRAINED, {})
     return values
 
@@ -282,14 +344,17 @@ def _own_dropout(backbone: nn.Module) -> float:
 def train_in_float32(backbone: nn.Module, name: str, value: Tensor | None = None) -> nn.Parameter:
     """Make one backbone parameter trainable; returns it.
 
-    In a bf16 backbone it becomes a float32 parameter of the same name, and its module's output is cast back, so that small updates are not rounded away.
-    `value`: the parameter's whole value, needed where ZeRO-3 holds only a shard of it here.
+    In a bf16 backbone it becomes a float32 parameter of the same name, and its module's output is
+    cast back, so that small updates are not rounded away. `value`: the parameter's whole value,
+    needed where ZeRO-3 holds only a shard of it here.
     """
     parameter = backbone.get_parameter(name)
     if parameter.dtype != torch.float32:
         module_name, _, leaf = name.rpartition(".")
         module, dtype = backbone.get_submodule(module_name), parameter.dtype
-        parameter = nn.Parameter((parameter if value is None else value).detach().to(parameter.device, torch.float32))
+        parameter = nn.Parameter(
+            (parameter if value is None else value).detach().to(parameter.device, torch.float32)
+        )
         setattr(module, leaf, parameter)
         module.register_forward_hook(lambda _module, _inputs, output: output.to(dtype))
     return parameter.requires_grad_(True)

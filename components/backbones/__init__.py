@@ -20,7 +20,10 @@ from components.errors import BackboneError
 if TYPE_CHECKING:
     from components.backbones.family import BackboneFamily
 
-BACKBONES = {"longformer": "components.backbones.longformer.family:LONGFORMER", "decoder": "components.backbones.decoder:DECODER"}
+BACKBONES = {
+    "longformer": "components.backbones.longformer.family:LONGFORMER",
+    "decoder": "components.backbones.decoder:DECODER",
+}
 
 
 def family_named(name: str) -> "BackboneFamily":
@@ -44,13 +47,18 @@ def family_of(backbone: Any) -> "BackboneFamily":
     raise BackboneError(f"No backbone family reads '{kind}' models. Known model types: {known}.")
 
 
-def check_positions(family: "BackboneFamily", config: Mapping[str, Any], *, max_tokens: int, prefix_length: int) -> None:
-    """Raise BackboneError where text and prefix together need more positions than the backbone with this config.json has."""
+def check_positions(
+    family: "BackboneFamily", config: Mapping[str, Any], *, max_tokens: int, prefix_length: int
+) -> None:
+    """Raise BackboneError where text and prefix together need more positions than the backbone with
+    this config.json has.
+    """
     needed, usable = max_tokens + prefix_length, family.usable_positions(config)
     if needed > usable:
         lengthen = ", or raise backbone.lengthen_to" if family.name == "longformer" else ""
         raise BackboneError(
-            f"data.max_tokens {max_tokens} + adapter.prefix_length {prefix_length} = {needed} positions, but the backbone has {usable}. "
+            f"data.max_tokens {max_tokens} + adapter.prefix_length {prefix_length} = {needed} "
+            f"positions, but the backbone has {usable}. "
             f"Lower data.max_tokens or adapter.prefix_length{lengthen}."
         )
 

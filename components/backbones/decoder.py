@@ -1,7 +1,10 @@
-"""Causal decoders of the Llama form (LlamaModel, Qwen3Model, ...): a prefix comes before the text and cannot see it; a suffix comes after it and does.
+"""Causal decoders of the Llama form (LlamaModel, Qwen3Model, ...): a prefix comes before the text
+and cannot see it; a suffix comes after it and does.
 
-The fact a newcomer gets wrong: under a causal mask the prefix rows do not depend on the document, and the text rows do not depend on a suffix. Grouped-query attention needs no care here, because the prefix is added to hidden
-states and not to keys and values. Right and left padding give the same result: positions follow the real tokens.
+The fact a newcomer gets wrong: under a causal mask the prefix rows do not depend on the document,
+and the text rows do not depend on a suffix. Grouped-query attention needs no care here, because the
+prefix is added to hidden states and not to keys and values. Right and left padding give the same
+result: positions follow the real tokens.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -49,14 +52,21 @@ class Decoder:
         if embeddings_BTD is None:
             embeddings_BTD = backbone.get_input_embeddings()(input_ids_BT)  # type: ignore[operator]
         before_BPD = (
-            embeddings_BTD.new_zeros(batch, before, embeddings_BTD.shape[-1]) if prompt_BPD is None else prompt_BPD.to(embeddings_BTD.dtype)
+            embeddings_BTD.new_zeros(batch, before, embeddings_BTD.shape[-1])
+            if prompt_BPD is None
+            else prompt_BPD.to(embeddings_BTD.dtype)
         )
-        # Key/value rows are not rotated (replaced_keys_and_values); their positions lead up to the next row's, because flash attention takes a jump for the start of another document.
+        # Key/value rows are not rotated (replaced_keys_and_values); their positions lead up to the
+        # next row's, because flash attention takes a jump for the start of another document.
         places = (torch.arange(before) + rows.offset - before).to(input_ids_BT.device)
         text_BT = (attention_mask_BT.long().cumsum(dim=1) - 1).clamp(min=0) + rows.offset
         after_BPD = embeddings_BTD.new_zeros(batch, rows.suffix, embeddings_BTD.shape[-1])
         # They follow the last real token, padding or not.
-        after_BP = attention_mask_BT.long().sum(dim=1, keepdim=True) + rows.offset + torch.arange(rows.suffix, device=input_ids_BT.device)
+        after_BP = (
+            attention_mask_BT.long().sum(dim=1, keepdim=True)
+            + rows.offset
+            + torch.arange(rows.suffix, device=input_ids_BT.device)
+        )
         ones_BP = [attention_mask_BT.new_ones(batch, count) for count in (before, rows.suffix)]
         return {
             "inputs_embeds": torch.cat([before_BPD, embeddings_BTD, after_BPD], dim=1),
@@ -66,11 +76,21 @@ class Decoder:
         }
 
     @contextmanager
-    def replaced_keys_and_values(self, layer: "nn.Module", key_BPK: "Tensor", value_BPK: "Tensor") -> Iterator[None]:
+    def replaced_keys_and_values(
+        self, layer: "nn.Module", key_BPK: "Tensor", value_BPK: "Tensor"
+    ) -> Iterator[None]:
         attention: Any = layer.self_attn
-        places = [(getattr(attention, "k_norm", attention.k_proj), key_BPK), (attention.v_proj, value_BPK)]
-        handles = [module.register_forward_hook(_replace_first_rows(prefix_BPK)) for module, prefix_BPK in places]
-        handles.append(attention.register_forward_pre_hook(_unrotated(key_BPK.shape[1]), with_kwargs=True))
+        places = [
+            (getattr(attention, "k_norm", attention.k_proj), key_BPK),
+            (attention.v_proj, value_BPK),
+        ]
+        handles = [
+            module.register_forward_hook(_replace_first_rows(prefix_BPK))
+            for module, prefix_BPK in places
+        ]
+        handles.append(
+            attention.register_forward_pre_hook(_unrotated(key_BPK.shape[1]), with_kwargs=True)
+        )
         try:
             yield
         finally:
@@ -78,10 +98,15 @@ class Decoder:
                 handle.remove()
 
     def released_indexing(self, layer: "nn.Module", count: int) -> Any:
-        raise BackboneError("a decoder has no released indexing (components/config/compatibility.py refuses it by name)")
+        raise BackboneError(
+            "a decoder has no released indexing (components/config/compatibility.py refuses it by "
+            "name)"
+        )
 
     @contextmanager
-    def added_to_attention(self, layer: "nn.Module", extra: "Callable[[Tensor], Tensor]") -> Iterator[None]:
+    def added_to_attention(
+        self, layer: "nn.Module", extra: "Callable[[Tensor], Tensor]"
+    ) -> Iterator[None]:
         attention: Any = layer.self_attn
         queries: list[Tensor] = []
 
@@ -103,7 +128,8 @@ class Decoder:
 
     def decomposed_prefix(self, layer: "nn.Module", prefix_length: int, smooth: Any) -> Any:
         raise BackboneError(
-            "a decoder's prefix rows see no text to leave them out of (components/config/compatibility.py refuses it by name)"
+            "a decoder's prefix rows see no text to leave them out of "
+            "(components/config/compatibility.py refuses it by name)"
         )
 
     def only_rows(self, backbone: "nn.Module", row_BR: "Tensor") -> dict[str, Any]:
@@ -117,8 +143,11 @@ class Decoder:
         slides = config.get("sliding_window") if config.get("use_sliding_window", True) else None
         if "sliding_attention" in layer_types or (not layer_types and slides):
             raise BackboneError(
-                f"The backbone ({config['model_type']}) has sliding-window layers (sliding_window={config.get('sliding_window')}): the prefix would fade with distance. "
-                "Use a backbone with full attention, or set sliding_window to null in its config.json if the documents are shorter than the window."
+                f"The backbone ({config['model_type']}) has sliding-window layers "
+                f"(sliding_window={config.get('sliding_window')}): the prefix would fade with "
+                "distance. "
+                "Use a backbone with full attention, or set sliding_window to null in its "
+                "config.json if the documents are shorter than the window."
             )
 
     def accelerate(self, backbone: "nn.Module") -> None:
@@ -137,10 +166,14 @@ def _replace_first_rows(prefix_BPK: "Tensor") -> Any:
 
 
 def _unrotated(count: int) -> Any:
-    """Hook on an attention: rotary embedding leaves the first rows as they are. At position 0 it would not everywhere: some kinds (YaRN) scale keys and queries too."""
+    """Hook on an attention: rotary embedding leaves the first rows as they are. At position 0 it
+    would not everywhere: some kinds (YaRN) scale keys and queries too.
+    """
     import torch
 
-    def hook(_module: Any, inputs: tuple[Any, ...], options: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    def hook(
+        _module: Any, inputs: tuple[Any, ...], options: dict[str, Any]
+    ) -> tuple[tuple[Any, ...], dict[str, Any]]:
         cos_BSE, sin_BSE = options["position_embeddings"]
         first = slice(0, count)
         cosines = torch.cat([torch.ones_like(cos_BSE[:, first]), cos_BSE[:, count:]], dim=1)

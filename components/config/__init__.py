@@ -1,4 +1,6 @@
-"""Configuration: schema, loading, overrides and the search space. Imports nothing heavier than pydantic and PyYAML."""
+"""Configuration: schema, loading, overrides and the search space. Imports nothing heavier than
+pydantic and PyYAML.
+"""
 
 from components.config.loading import config_sha256, load_experiment, resolved, validate
 from components.config.schema import (

@@ -1,7 +1,10 @@
-"""The configuration of a comparison: methods x tasks x seeds under one harness, every method with a search of the same size.
+"""The configuration of a comparison: methods x tasks x seeds under one harness, every method with a
+search of the same size.
 
-One YAML file is one `ComparisonConfig`. A cell of it (task, method, point, seed) is an ordinary `TrainConfig`, so that whatever holds for a trial of a search holds for a cell. The fact a newcomer
-would get wrong: points are listed, not drawn. A budget of three draws could miss the sizes of one method and hit those of another; a list shows what each method got.
+One YAML file is one `ComparisonConfig`. A cell of it (task, method, point, seed) is an ordinary
+`TrainConfig`, so that whatever holds for a trial of a search holds for a cell. The fact a newcomer
+would get wrong: points are listed, not drawn. A budget of three draws could miss the sizes of one
+method and hit those of another; a list shows what each method got.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -46,7 +49,9 @@ class MethodConfig(Config):
     adapter: AdapterConfig
     """The adapter at its fixed settings; a point may change them."""
     points: Annotated[tuple[dict[str, Any], ...], Field(min_length=1)]
-    """The points of its search, each {dotted path: value}: its learning rates and, where it has one, its size. As many as search.points."""
+    """The points of its search, each {dotted path: value}: its learning rates and, where it has
+    one, its size. As many as search.points.
+    """
 
 
 class ComparisonSearch(Config):
@@ -57,7 +62,9 @@ class ComparisonSearch(Config):
     seed: Seed = 10
     """Seed of every search training."""
     settings: Settings = Field(default_factory=dict)
-    """Sections that differ from `base` in search trainings only, the same for all methods: {training: {epochs: 1}}."""
+    """Sections that differ from `base` in search trainings only, the same for all methods:
+    {training: {epochs: 1}}.
+    """
 
 
 class ComparisonConfig(Config):
@@ -68,7 +75,9 @@ class ComparisonConfig(Config):
     description: str = ""
     """One line for people."""
     base: Settings
-    """Settings of every training (the sections of an experiment but seed and adapter); `data` may be left to the tasks."""
+    """Settings of every training (the sections of an experiment but seed and adapter); `data` may
+    be left to the tasks.
+    """
     tasks: Annotated[dict[Name, Settings], Field(min_length=1)]
     """Task -> the sections in which it differs from `base`, its data among them."""
     methods: Annotated[dict[Name, MethodConfig], Field(min_length=1)]
@@ -76,9 +85,13 @@ class ComparisonConfig(Config):
     search: ComparisonSearch
     """How each method's point is chosen."""
     seeds: Annotated[tuple[Seed, ...], Field(min_length=1)]
-    """Seeds of the trainings at the chosen point, which alone see the test documents. One that equals search.seed takes the search's training where settings are equal."""
+    """Seeds of the trainings at the chosen point, which alone see the test documents. One that
+    equals search.seed takes the search's training where settings are equal.
+    """
     level: Annotated[float, Field(gt=0.5, lt=1.0)] = 0.95
-    """Level of the confidence intervals; a difference is called significant where its corrected p-value is below 1 - level."""
+    """Level of the confidence intervals; a difference is called significant where its corrected
+    p-value is below 1 - level.
+    """
     resamples: Annotated[int, Field(ge=100)] = 10_000
     """Resamples of the test documents in each paired bootstrap."""
     concurrent_slots: PositiveInt = 1
@@ -93,17 +106,26 @@ class ComparisonConfig(Config):
         for name, method in self.methods.items():
             if len(method.points) != self.search.points:
                 raise ValueError(
-                    f"methods.{name}.points: {len(method.points)} points, but search.points is {self.search.points}: every method gets the same budget. Add or remove points."
+                    f"methods.{name}.points: {len(method.points)} points, but search.points is "
+                    f"{self.search.points}: every method gets the same budget. Add or remove "
+                    "points."
                 )
         if holds_repeats(self.seeds):
             raise ValueError(f"seeds: {list(self.seeds)} holds a seed twice; give different ones")
         for name, method in self.methods.items():
             if holds_repeats(method.points):
-                raise ValueError(f"methods.{name}.points holds a point twice, which would be one point less than the others get; change it")
+                raise ValueError(
+                    f"methods.{name}.points holds a point twice, which would be one point less "
+                    "than the others get; change it"
+                )
         return self
 
-    def train_config(self, task: str, method: str, *, point: Mapping[str, Any], seed: int, searching: bool) -> TrainConfig:
-        """The training of one cell. Raises ConfigError where the settings of task, method and point do not make a valid one."""
+    def train_config(
+        self, task: str, method: str, *, point: Mapping[str, Any], seed: int, searching: bool
+    ) -> TrainConfig:
+        """The training of one cell. Raises ConfigError where the settings of task, method and point
+        do not make a valid one.
+        """
         values = _merged(self.base, self.tasks[task])
         if searching:
             values = _merged(values, self.search.settings)
@@ -119,10 +141,23 @@ class ComparisonConfig(Config):
         """A cell's final training as an experiment, for whatever plans or checks one."""
         config = self.train_config(task, method, point=point, seed=self.seeds[0], searching=False)
         parts = {name: getattr(config, name) for name in TrainConfig.model_fields}
-        space: dict[str, Domain] = {"optimizer.learning_rate": Choice(choice=(config.optimizer.learning_rate,))}
-        search = SearchConfig(space=space, searcher="grid", trial_scheduler="none", concurrent_slots=self.concurrent_slots)
+        space: dict[str, Domain] = {
+            "optimizer.learning_rate": Choice(choice=(config.optimizer.learning_rate,))
+        }
+        search = SearchConfig(
+            space=space,
+            searcher="grid",
+            trial_scheduler="none",
+            concurrent_slots=self.concurrent_slots,
+        )
         return ExperimentConfig.model_validate(
-            {**parts, "name": self.name, "search": search, "cluster": self.cluster, "registry": self.registry}
+            {
+                **parts,
+                "name": self.name,
+                "search": search,
+                "cluster": self.cluster,
+                "registry": self.registry,
+            }
         )
 
     def points(self) -> Iterator[tuple[str, str, Mapping[str, Any]]]:
@@ -134,15 +169,18 @@ class ComparisonConfig(Config):
 
 
 def load_comparison(path_or_name: str, overrides: Sequence[str] = ()) -> ComparisonConfig:
-    """Read a comparison's file, or a checked-in one by its name, and apply `a.b=value` overrides (`base.training.epochs=2`, `tasks.<task>.data.files.train=PATH`).
+    """Read a comparison's file, or a checked-in one by its name, and apply `a.b=value` overrides
+    (`base.training.epochs=2`, `tasks.<task>.data.files.train=PATH`).
 
-    Raises ConfigError: the file is missing or is no comparison, a path is unknown, or any cell's settings are refused. Every cell is made once here.
+    Raises ConfigError: the file is missing or is no comparison, a path is unknown, or any cell's
+    settings are refused. Every cell is made once here.
     """
     path = find_file(path_or_name)
     values = read_yaml(path)
     if not is_comparison(values):
         raise ConfigError(
-            f"{path} is no comparison: it has no section 'methods'. To run it as an experiment: prefixprop search {path_or_name}"
+            f"{path} is no comparison: it has no section 'methods'. To run it as an experiment: "
+            f"prefixprop search {path_or_name}"
         )
     for override in overrides:
         apply_override(values, override, check_comparison_path)
@@ -157,42 +195,69 @@ def is_comparison(values: Mapping[str, Any]) -> bool:
 
 
 def check_comparison(config: ComparisonConfig) -> None:
-    """Make every cell's settings once. Raises ConfigError where one is refused, or where the trainings could not share the loaded backbone."""
+    """Make every cell's settings once. Raises ConfigError where one is refused, or where the
+    trainings could not share the loaded backbone.
+    """
     for where, settings in _sections(config):
         for path in _leaves(settings):
             if path.split(".")[0] in ("seed", "adapter"):
-                raise ConfigError(f"{where}.{path}: the comparison sets it for every training. Write it into methods or seeds.")
+                raise ConfigError(
+                    f"{where}.{path}: the comparison sets it for every training. Write it into "
+                    "methods or seeds."
+                )
             check_path(path, TrainConfig, below=f"{where}.")
     for name, method in config.methods.items():
         for path in {path for point in method.points for path in point}:
             check_path(path, TrainConfig, below=f"methods.{name}.points: ")
-            if any(path == fixed or path.startswith(f"{fixed}.") for fixed in FIXED_IN_A_SLOT) or path == "seed":
+            if (
+                any(path == fixed or path.startswith(f"{fixed}.") for fixed in FIXED_IN_A_SLOT)
+                or path == "seed"
+            ):
                 raise ConfigError(
-                    f"methods.{name}.points: '{path}' is the same for all methods of a comparison. Set it in base or in a task."
+                    f"methods.{name}.points: '{path}' is the same for all methods of a comparison. "
+                    "Set it in base or in a task."
                 )
             if path.split(".")[0] == "training":
                 raise ConfigError(
-                    f"methods.{name}.points: '{path}' is part of the budget, which is the same for all points. Set it in base, a task or search.settings."
+                    f"methods.{name}.points: '{path}' is part of the budget, which is the same for "
+                    "all points. Set it in base, a task or search.settings."
                 )
     loaded = set()
     for task, name, point in config.points():
         for searching in (True, False):
-            cell = config.train_config(task, name, point=point, seed=config.seeds[0], searching=searching)
+            cell = config.train_config(
+                task, name, point=point, seed=config.seeds[0], searching=searching
+            )
             if cell.data.task != "classification":
                 raise ConfigError(
-                    f"tasks.{task}.data.qangaroo: the tables of a comparison are of classes, and questions have none. Use prefixprop search."
+                    f"tasks.{task}.data.qangaroo: the tables of a comparison are of classes, and "
+                    "questions have none. Use prefixprop search."
                 )
-            shared = (cell.backbone, cell.zero, cell.training.precision, cell.training.gradient_checkpointing)
-            loaded.add(tuple(part if isinstance(part, str | bool) else part.model_dump_json() for part in shared))
+            shared = (
+                cell.backbone,
+                cell.zero,
+                cell.training.precision,
+                cell.training.gradient_checkpointing,
+            )
+            loaded.add(
+                tuple(
+                    part if isinstance(part, str | bool) else part.model_dump_json()
+                    for part in shared
+                )
+            )
     if len(loaded) > 1:
         raise ConfigError(
-            "base: backbone, zero, training.precision and training.gradient_checkpointing must be the same in all tasks and in search.settings, because all trainings share the loaded backbone. "
+            "base: backbone, zero, training.precision and training.gradient_checkpointing must be "
+            "the same in all tasks and in search.settings, because all trainings share the loaded "
+            "backbone. "
             "Run one comparison per value."
         )
 
 
 def check_comparison_path(path: str) -> None:
-    """Raise ConfigError with the nearest known path unless `path` names a setting of a comparison."""
+    """Raise ConfigError with the nearest known path unless `path` names a setting of a
+    comparison.
+    """
     section, _, rest = path.partition(".")
     if section == "base":
         check_path(rest, TrainConfig, below="base.")
@@ -229,8 +294,17 @@ def _merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> Settings:
     merged = dict(below)
     for name, value in above.items():
         both = isinstance(value, Mapping) and isinstance(merged.get(name), Mapping)
-        merged[name] = _merged(merged[name], value) if both else _merged(value, {}) if isinstance(value, Mapping) else value
-    return {name: _merged(value, {}) if isinstance(value, Mapping) else value for name, value in merged.items()}
+        merged[name] = (
+            _merged(merged[name], value)
+            if both
+            else _merged(value, {})
+            if isinstance(value, Mapping)
+            else value
+        )
+    return {
+        name: _merged(value, {}) if isinstance(value, Mapping) else value
+        for name, value in merged.items()
+    }
 
 
 def _where(task: str, method: str, point: Mapping[str, Any]) -> str:

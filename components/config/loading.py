@@ -1,6 +1,7 @@
 """From a YAML file and dotted overrides to a validated configuration.
 
-Values travel as JSON into pydantic's strict mode, so that a list is a tuple and a number is never text. YAML 1.1 reads `1e-3` as text; the loader here reads it as a number.
+Values travel as JSON into pydantic's strict mode, so that a list is a tuple and a number is never
+text. YAML 1.1 reads `1e-3` as text; the loader here reads it as a number.
 """
 
 import hashlib
@@ -27,7 +28,9 @@ class _Loader(yaml.SafeLoader):
 
 
 _Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float", re.compile(r"^[-+]?(\d[\d_]*\.?[\d_]*|\.\d[\d_]*)([eE][-+]?\d+)$"), list("-+.0123456789")
+    "tag:yaml.org,2002:float",
+    re.compile(r"^[-+]?(\d[\d_]*\.?[\d_]*|\.\d[\d_]*)([eE][-+]?\d+)$"),
+    list("-+.0123456789"),
 )
 
 
@@ -38,7 +41,9 @@ def _mapping_without_repeats(loader: _Loader, node: yaml.MappingNode) -> dict[An
     keys = [loader.construct_object(key) for key, _ in node.value if key.tag != MERGE]  # type: ignore[no-untyped-call]
     repeated = sorted({str(key) for key in keys if keys.count(key) > 1})
     if repeated:
-        raise ConfigError(f"Repeated key '{repeated[0]}' at line {node.start_mark.line + 1}. Keep one of them.")
+        raise ConfigError(
+            f"Repeated key '{repeated[0]}' at line {node.start_mark.line + 1}. Keep one of them."
+        )
     loader.flatten_mapping(node)
     return loader.construct_mapping(node, deep=True)
 
@@ -47,16 +52,20 @@ _Loader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _mapping
 
 
 def load_experiment(path_or_name: str, overrides: Sequence[str] = ()) -> ExperimentConfig:
-    """Read an experiment file, or a checked-in experiment by its name, and apply `a.b=value` overrides.
+    """Read an experiment file, or a checked-in experiment by its name, and apply `a.b=value`
+    overrides.
 
-    Raises ConfigError: the file is missing or is no YAML mapping, a path is unknown, a value is refused, the search space holds an invalid point.
+    Raises ConfigError: the file is missing or is no YAML mapping, a path is unknown, a value is
+    refused, the search space holds an invalid point.
     """
     from components.config.space import check_space
 
     path = find_file(path_or_name)
     values = read_yaml(path)
     if "methods" in values:
-        raise ConfigError(f"{path} is a comparison of methods. Run it with: prefixprop compare {path_or_name}")
+        raise ConfigError(
+            f"{path} is a comparison of methods. Run it with: prefixprop compare {path_or_name}"
+        )
     for override in overrides:
         apply_override(values, override)
     config = validate(ExperimentConfig, values)
@@ -69,9 +78,14 @@ def read_yaml(path: Path) -> dict[str, Any]:
     try:
         values = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)  # noqa: S506  (a SafeLoader)
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path} is not readable as YAML: {' '.join(str(error).split())}") from error
+        raise ConfigError(
+            f"{path} is not readable as YAML: {' '.join(str(error).split())}"
+        ) from error
     if not isinstance(values, dict):
-        raise ConfigError(f"{path} holds {type(values).__name__}, expected a mapping of sections such as 'backbone:' and 'data:'.")
+        raise ConfigError(
+            f"{path} holds {type(values).__name__}, expected a mapping of sections such as "
+            "'backbone:' and 'data:'."
+        )
     return values
 
 
@@ -86,30 +100,44 @@ def find_file(path_or_name: str) -> Path:
     if path.suffix in {".yaml", ".yml"}:
         if path.is_file():
             return path
-        raise ConfigError(f"Experiment file '{path}' does not exist. Give the path of a YAML file or one of: {', '.join(_names())}.")
+        raise ConfigError(
+            f"Experiment file '{path}' does not exist. Give the path of a YAML file or one of: "
+            f"{', '.join(_names())}."
+        )
     named = experiments_folder() / f"{path_or_name}.yaml"
     if named.is_file():
         return named
-    raise ConfigError(f"Unknown experiment '{path_or_name}'.{_did_you_mean(path_or_name, _names())} Known: {', '.join(_names())}.")
+    raise ConfigError(
+        f"Unknown experiment '{path_or_name}'.{_did_you_mean(path_or_name, _names())} Known: "
+        f"{', '.join(_names())}."
+    )
 
 
 def _names() -> list[str]:
     return sorted(path.stem for path in experiments_folder().glob("*.yaml"))
 
 
-def apply_override(values: dict[str, Any], override: str, check: Callable[[str], None] | None = None) -> None:
-    """Set `a.b.c=value` (value read as YAML) in nested mappings; raises ConfigError for a malformed or unknown path.
+def apply_override(
+    values: dict[str, Any], override: str, check: Callable[[str], None] | None = None
+) -> None:
+    """Set `a.b.c=value` (value read as YAML) in nested mappings; raises ConfigError for a malformed
+    or unknown path.
 
     `check` raises it for an unknown path; left out, the paths are those of an experiment.
     """
     path, equals, text = override.partition("=")
     path = path.strip()
     if not equals or not path:
-        raise ConfigError(f"Override '{override}' is not of the form path=value, for example adapter.prefix_length=16.")
+        raise ConfigError(
+            f"Override '{override}' is not of the form path=value, for example "
+            "adapter.prefix_length=16."
+        )
     try:
         value = yaml.load(text, Loader=_Loader)  # noqa: S506  (a SafeLoader)
     except yaml.YAMLError as error:
-        raise ConfigError(f"{path}: '{text}' is not readable as a YAML value: {' '.join(str(error).split())}") from error
+        raise ConfigError(
+            f"{path}: '{text}' is not readable as a YAML value: {' '.join(str(error).split())}"
+        ) from error
     if path.startswith("search.space."):  # a key of its own, dots included
         _section(_section(values, "search"), "space")[path.removeprefix("search.space.")] = value
         return
@@ -134,10 +162,15 @@ def _section(values: dict[str, Any], name: str) -> dict[str, Any]:
 
 
 def check_path(path: str, model: type[BaseModel] = ExperimentConfig, *, below: str = "") -> None:
-    """Raise ConfigError with the nearest known path unless `path` names a setting or a section of the model, which stands `below` (`base.`) in its file."""
+    """Raise ConfigError with the nearest known path unless `path` names a setting or a section of
+    the model, which stands `below` (`base.`) in its file.
+    """
     known = config_paths(model)
     if path not in known:
-        raise ConfigError(f"Unknown config path '{below}{path}'.{_did_you_mean(below + path, [below + each for each in known])}")
+        raise ConfigError(
+            "Unknown config path "
+            f"'{below}{path}'.{_did_you_mean(below + path, [below + each for each in known])}"
+        )
 
 
 @cache
@@ -162,13 +195,20 @@ def _models_in(annotation: Any) -> list[type[BaseModel]]:
 
 
 def validate(model: type[Model], values: Mapping[str, Any]) -> Model:
-    """Validate plain values in strict JSON mode; raises ConfigError that names each path, what was given, and the fix."""
+    """Validate plain values in strict JSON mode; raises ConfigError that names each path, what was
+    given, and the fix.
+    """
     try:
         return model.model_validate_json(json.dumps(values))
     except ValidationError as error:
-        raise ConfigError("; ".join(_explain(model, item) for item in error.errors(include_url=False))) from error
+        raise ConfigError(
+            "; ".join(_explain(model, item) for item in error.errors(include_url=False))
+        ) from error
     except TypeError as error:
-        raise ConfigError(f"The configuration holds a value that is no text, number, list or mapping: {error}. Quote it.") from error
+        raise ConfigError(
+            f"The configuration holds a value that is no text, number, list or mapping: {error}. "
+            "Quote it."
+        ) from error
 
 
 def _explain(model: type[BaseModel], item: Any) -> str:
@@ -177,18 +217,27 @@ def _explain(model: type[BaseModel], item: Any) -> str:
     path = ".".join(str(part) for part in item["loc"] if part not in tags)
     given = item["input"]
     if item["type"] == "adapter_method":
-        return f"adapter.method {json.dumps(given.get('method') if isinstance(given, dict) else given, default=str)} is unknown. Known: {', '.join(ADAPTER_CONFIGS)}."
+        return (
+            "adapter.method "
+            f"{json.dumps(given.get('method') if isinstance(given, dict) else given, default=str)} "
+            f"is unknown. Known: {', '.join(ADAPTER_CONFIGS)}."
+        )
     if item["type"] == "extra_forbidden":
         if tags and path in config_paths(model):
             return f"{path} is no setting of '{tags[0]}'. Remove it or choose another method."
         return f"Unknown config path '{path}'.{_did_you_mean(path, config_paths(model))}"
     if item["type"] == "missing":
-        return f"{path} is required and missing. Add it to the experiment file or give --set {path}=..."
+        return (
+            f"{path} is required and missing. Add it to the experiment file or give --set "
+            f"{path}=..."
+        )
     message = item["msg"].removeprefix("Value error, ")
     if not path and re.split(r"[ .:]", message)[0] in model.model_fields:
         return str(message)  # a rule across sections names its path itself
     shown = json.dumps(given, default=str)
-    return f"{path or model.__name__}: {message}" + ("" if isinstance(given, dict) else f" (given {shown})")
+    return f"{path or model.__name__}: {message}" + (
+        "" if isinstance(given, dict) else f" (given {shown})"
+    )
 
 
 def _did_you_mean(path: str, known: Sequence[str]) -> str:

@@ -1,37 +1,57 @@
 """The configuration of an experiment: every setting, its meaning, unit and range.
 
-One YAML file is one `ExperimentConfig`. A trial's point of the search space turns it into a `TrainConfig`, validated again. Frozen and strict: an unknown key, a number
-given as text or a value out of range is an error that names its dotted path. No torch, ray, deepspeed or mlflow is imported here.
+One YAML file is one `ExperimentConfig`. A trial's point of the search space turns it into a
+`TrainConfig`, validated again. Frozen and strict: an unknown key, a number given as text or a value
+out of range is an error that names its dotted path. No torch, ray, deepspeed or mlflow is imported
+here.
 """
 
 import json
 from collections.abc import Sequence
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, Tag, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Discriminator,
+    Field,
+    Tag,
+    model_validator,
+)
 
 from components.config.compatibility import FamilyName, why_not
 
 PositiveInt = Annotated[int, Field(gt=0)]
 Fraction = Annotated[float, Field(ge=0.0, lt=1.0)]
 Seed = Annotated[int, Field(ge=0)]
-Texts = Annotated[tuple[str, ...], BeforeValidator(lambda value: tuple(value) if isinstance(value, list) else value)]
+Texts = Annotated[
+    tuple[str, ...],
+    BeforeValidator(lambda value: tuple(value) if isinstance(value, list) else value),
+]
 """A tuple of texts; a list from Python is taken too."""
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")]
 Task = Literal["classification", "multiple_choice"]
 
 
 class Config(BaseModel):
-    """Base of every section: frozen, strict, no unknown keys, attribute docstrings as descriptions."""
+    """Base of every section: frozen, strict, no unknown keys, attribute docstrings as
+    descriptions.
+    """
 
-    model_config = ConfigDict(frozen=True, strict=True, extra="forbid", use_attribute_docstrings=True)
+    model_config = ConfigDict(
+        frozen=True, strict=True, extra="forbid", use_attribute_docstrings=True
+    )
 
 
 class BackboneConfig(Config):
     """The frozen pretrained model."""
 
     source: Literal["hub", "local", "installed"] = "hub"
-    """Where the weights come from: a hub id, a local folder, or an installed Python package that carries them (no hub needed)."""
+    """Where the weights come from: a hub id, a local folder, or an installed Python package that
+    carries them (no hub needed).
+    """
     name_or_path: Annotated[str, Field(min_length=1)]
     """Hub id, folder, or for `installed` the name of the model: `all-MiniLM-L6-v2`."""
     revision: str | None = None
@@ -39,13 +59,21 @@ class BackboneConfig(Config):
     family: FamilyName
     """Which backbone family reads it (components/backbones)."""
     lengthen_to: Annotated[int, Field(gt=0)] | None = None
-    """Turn a BERT or RoBERTa checkpoint into a Longformer with this many positions (tokens). Null: load as it is."""
+    """Turn a BERT or RoBERTa checkpoint into a Longformer with this many positions (tokens). Null:
+    load as it is.
+    """
     attention_window: Annotated[int, Field(gt=0, multiple_of=2)] = 256
-    """Width of the local attention window in tokens (both sides together). Only read with `lengthen_to`."""
+    """Width of the local attention window in tokens (both sides together). Only read with
+    `lengthen_to`.
+    """
     attention: Literal["auto", "stock"] = "auto"
-    """`auto`: the fastest exact attention for this machine; `stock`: the transformers implementation as it is."""
+    """`auto`: the fastest exact attention for this machine; `stock`: the transformers
+    implementation as it is.
+    """
     hidden_dropout: Fraction | None = None
-    """Dropout probability inside the frozen backbone's layers while training; null keeps the checkpoint's own."""
+    """Dropout probability inside the frozen backbone's layers while training; null keeps the
+    checkpoint's own.
+    """
     attention_dropout: Fraction | None = None
     """Dropout probability on attention weights while training; null keeps the checkpoint's own."""
 
@@ -53,7 +81,8 @@ class BackboneConfig(Config):
     def _has_this_dropout(self) -> "BackboneConfig":
         if self.hidden_dropout is not None and self.family == "decoder":
             raise ValueError(
-                "hidden_dropout: the decoders of this family have no such dropout; remove it (adapter.dropout and head.dropout are their own)"
+                "hidden_dropout: the decoders of this family have no such dropout; remove it "
+                "(adapter.dropout and head.dropout are their own)"
             )
         return self
 
@@ -73,7 +102,9 @@ class _Prefix(Config):
     prefix_length: PositiveInt = 8
     """Prefix length P in positions."""
     dropout: Fraction | None = None
-    """Dropout probability on the prefix, drawn per example; null takes the backbone's hidden dropout."""
+    """Dropout probability on the prefix, drawn per example; null takes the backbone's hidden
+    dropout.
+    """
     init_std: Annotated[float, Field(gt=0.0)] = 0.02
     """Standard deviation of the normal initialisation."""
 
@@ -82,33 +113,47 @@ class _ReparametrizedPrefix(_Prefix):
     """A prefix that a small network may produce while it is trained."""
 
     reparametrization: Literal["none", "mlp"] = "none"
-    """`mlp`: Embedding(P, D) -> Linear(D, hidden) -> Tanh -> Linear(hidden, ...), stored materialised."""
+    """`mlp`: Embedding(P, D) -> Linear(D, hidden) -> Tanh -> Linear(hidden, ...), stored
+    materialised.
+    """
     reparametrization_hidden: PositiveInt = 512
     """Hidden width of the reparametrisation. Only read with `mlp`."""
 
 
 class PrefixPropagationConfig(_ReparametrizedPrefix):
-    """Prefix-propagation (Li et al., ACL 2023): trainable vectors added to the first P hidden states before every layer."""
+    """Prefix-propagation (Li et al., ACL 2023): trainable vectors added to the first P hidden
+    states before every layer.
+    """
 
     method: Literal["prefix_propagation"] = "prefix_propagation"
     rank: PositiveInt | None = None
-    """Rank r of a low-rank prefix, P_l = U_l V with U_l (P, r) for each layer and one V (r, D): L P r + r D parameters in place of L P D. Null: a full one."""
+    """Rank r of a low-rank prefix, P_l = U_l V with U_l (P, r) for each layer and one V (r, D): L P
+    r + r D parameters in place of L P D. Null: a full one.
+    """
     placement: Literal["prefix", "suffix"] = "prefix"
-    """`suffix`, for causal decoders: P positions after the document, which see it; head.pooling last then classifies the last of them. Not for longformer."""
+    """`suffix`, for causal decoders: P positions after the document, which see it; head.pooling
+    last then classifies the last of them. Not for longformer.
+    """
 
     @model_validator(mode="after")
     def _one_form(self) -> "PrefixPropagationConfig":
         if self.rank is not None and self.reparametrization != "none":
-            raise ValueError("rank and reparametrization are two ways to produce a prefix; remove one")
+            raise ValueError(
+                "rank and reparametrization are two ways to produce a prefix; remove one"
+            )
         return self
 
 
 class PrefixTuningConfig(_ReparametrizedPrefix):
-    """Prefix-tuning (P-tuning v2): trainable keys and values that every position of every layer sees."""
+    """Prefix-tuning (P-tuning v2): trainable keys and values that every position of every layer
+    sees.
+    """
 
     method: Literal["prefix_tuning"] = "prefix_tuning"
     released_indexing: bool = False
-    """Only for comparison with the paper's release: its index error, by which text rows 1..P take the global path, on Longformer."""
+    """Only for comparison with the paper's release: its index error, by which text rows 1..P take
+    the global path, on Longformer.
+    """
 
 
 class PropagationAndPrefixTuningConfig(_ReparametrizedPrefix):
@@ -120,7 +165,9 @@ class PropagationAndPrefixTuningConfig(_ReparametrizedPrefix):
 
 
 class PromptTuningConfig(_Prefix):
-    """Prompt-tuning: trainable embeddings of P positions before the text, at the first layer only."""
+    """Prompt-tuning: trainable embeddings of P positions before the text, at the first layer
+    only.
+    """
 
     method: Literal["prompt_tuning"] = "prompt_tuning"
 
@@ -138,10 +185,14 @@ class AdaptivePrefixTuningConfig(_Prefix):
 
 
 class _KernelPrefix(_Prefix):
-    """A prefix outside the softmax: a kernel smoother over it, added with a trained factor alpha per layer."""
+    """A prefix outside the softmax: a kernel smoother over it, added with a trained factor alpha
+    per layer.
+    """
 
     kernel: Literal["exp", "rbf", "polynomial"] = "exp"
-    """K'(q, k): exp(q.k/sqrt(E)), exp(-|q-k|^2 / (2 lengthscale^2)), or (q.k/sqrt(E) + 1)^2, E the head size."""
+    """K'(q, k): exp(q.k/sqrt(E)), exp(-|q-k|^2 / (2 lengthscale^2)), or (q.k/sqrt(E) + 1)^2, E the
+    head size.
+    """
     lengthscale: Annotated[float, Field(gt=0.0)] = 64.0
     """Width of the RBF kernel. Only read with `rbf`."""
     alpha_init: float = 0.005
@@ -161,7 +212,9 @@ class KernelPropagationConfig(_KernelPrefix):
 
 
 class PrefixMemoryConfig(_NoPrefix):
-    """Prefix memory ("Prefix-Tuning+"): a trained matrix per layer and head, phi(q) M added to the attention's output. It has no prefix length."""
+    """Prefix memory ("Prefix-Tuning+"): a trained matrix per layer and head, phi(q) M added to the
+    attention's output. It has no prefix length.
+    """
 
     method: Literal["prefix_memory"] = "prefix_memory"
 
@@ -177,7 +230,9 @@ class LoraConfig(_NoPrefix):
     dropout: Fraction = 0.0
     """Dropout probability on the update's input."""
     targets: Annotated[Texts, Field(min_length=1)] | None = None
-    """Names of linear modules inside each layer; null takes the family's query and value projections."""
+    """Names of linear modules inside each layer; null takes the family's query and value
+    projections.
+    """
 
 
 class FullFineTuningConfig(_NoPrefix):
@@ -210,7 +265,11 @@ ADAPTER_CONFIGS: dict[str, type[Config]] = {
 
 
 def _adapter_method(value: Any) -> Any:
-    return value.get("method", "prefix_propagation") if isinstance(value, dict) else getattr(value, "method", None)
+    return (
+        value.get("method", "prefix_propagation")
+        if isinstance(value, dict)
+        else getattr(value, "method", None)
+    )
 
 
 AdapterConfig = Annotated[
@@ -238,7 +297,9 @@ class HeadConfig(Config):
     """The trained classification head. The labels come from the data."""
 
     pooling: Literal["prefix", "cls", "mean", "last"] = "prefix"
-    """Which row is classified: first prefix position (of a method without prefix rows: first text token), first text token, mean over text tokens, or last text token."""
+    """Which row is classified: first prefix position (of a method without prefix rows: first text
+    token), first text token, mean over text tokens, or last text token.
+    """
     dropout: Fraction | None = None
     """Dropout probability in the head; null takes the backbone's hidden dropout."""
 
@@ -255,12 +316,17 @@ class ClassificationHeadConfig(HeadConfig):
     @model_validator(mode="after")
     def _labels_match(self) -> "ClassificationHeadConfig":
         if self.labels is not None and len(self.labels) != self.num_labels:
-            raise ValueError(f"num_labels is {self.num_labels} but {len(self.labels)} labels are named; make them agree")
+            raise ValueError(
+                f"num_labels is {self.num_labels} but {len(self.labels)} labels are named; make "
+                "them agree"
+            )
         return self
 
 
 class MultipleChoiceHeadConfig(Config):
-    """A head that scores the candidates of each question (WikiHop); their number may differ from question to question. It has no settings."""
+    """A head that scores the candidates of each question (WikiHop); their number may differ from
+    question to question. It has no settings.
+    """
 
     task: ClassVar[Task] = "multiple_choice"
 
@@ -271,7 +337,9 @@ HEAD_CONFIGS: dict[Task, type[ClassificationHeadConfig] | type[MultipleChoiceHea
     "classification": ClassificationHeadConfig,
     "multiple_choice": MultipleChoiceHeadConfig,
 }
-"""Every task with the settings of its head; components/adapters implements each head, components/data each task's documents."""
+"""Every task with the settings of its head; components/adapters implements each head,
+components/data each task's documents.
+"""
 
 
 class ColumnsConfig(Config):
@@ -282,7 +350,9 @@ class ColumnsConfig(Config):
     label: str = "label"
     """Column of the class (text or integer)."""
     id: str | None = "id"
-    """Column of a unique id; null or absent in the data: ids are made from file name and row number."""
+    """Column of a unique id; null or absent in the data: ids are made from file name and row
+    number.
+    """
 
 
 class FilesConfig(Config):
@@ -325,26 +395,42 @@ class InstalledSourceConfig(Config):
 
 
 class QangarooConfig(Config):
-    """Multiple-choice questions with supporting documents, in the form of WikiHop's release: JSON files (.json, .json.gz) that hold one list of records."""
+    """Multiple-choice questions with supporting documents, in the form of WikiHop's release: JSON
+    files (.json, .json.gz) that hold one list of records.
+    """
 
     train: str
-    """Path of the training questions: [{"id", "query", "answer", "candidates": [...], "supports": [...]}, ...]."""
+    """Path of the training questions: [{"id", "query", "answer", "candidates": [...], "supports":
+    [...]}, ...].
+    """
     validation: str | None = None
     """Path of the validation questions; null carves them from train."""
     test: str | None = None
     """Path of the test questions; null carves them from train."""
     max_chunks: PositiveInt | None = None
-    """Keep at most this many chunks of max_tokens per question, and leave the rest of its supports out; null keeps all."""
+    """Keep at most this many chunks of max_tokens per question, and leave the rest of its supports
+    out; null keeps all.
+    """
 
 
 class NeedleConfig(Config):
-    """Generated documents in which one short passage, the needle, decides the label (components/data/needle.py)."""
+    """Generated documents in which one short passage, the needle, decides the label
+    (components/data/needle.py).
+    """
 
     lengths: Annotated[tuple[PositiveInt, ...], Field(min_length=1)] = (512, 1024)
-    """Lengths of training and validation documents in tokens, special tokens included, taken in turn; a document is at most one sentence shorter. At most data.max_tokens."""
+    """Lengths of training and validation documents in tokens, special tokens included, taken in
+    turn; a document is at most one sentence shorter. At most data.max_tokens.
+    """
     test_lengths: Annotated[tuple[PositiveInt, ...], Field(min_length=1)] | None = None
     """Lengths of test documents; null: as `lengths`."""
-    depths: Annotated[tuple[Annotated[float, Field(ge=0.0, le=1.0)], ...], Field(min_length=1)] = (0.0, 0.25, 0.5, 0.75, 1.0)
+    depths: Annotated[tuple[Annotated[float, Field(ge=0.0, le=1.0)], ...], Field(min_length=1)] = (
+        0.0,
+        0.25,
+        0.5,
+        0.75,
+        1.0,
+    )
     """Where the needle stands, taken in turn: 0 is the start of the document, 1 its end."""
     sentences: Annotated[int, Field(ge=1, le=4)] = 1
     """Sentences of a needle, and of a distractor."""
@@ -353,7 +439,9 @@ class NeedleConfig(Config):
     distractors: Annotated[int, Field(ge=0)] = 3
     """Passages of the needle's form about other subjects, at random places of every document."""
     train_documents: PositiveInt = 400
-    """Documents of the training split. Splits whose size is a multiple of lengths x depths x labels are balanced exactly."""
+    """Documents of the training split. Splits whose size is a multiple of lengths x depths x labels
+    are balanced exactly.
+    """
     validation_documents: PositiveInt = 40
     """Documents of the validation split."""
     test_documents: PositiveInt = 160
@@ -361,7 +449,9 @@ class NeedleConfig(Config):
 
 
 class DataConfig(Config):
-    """The documents. Exactly one of `files`, `hub`, `installed_source`, `needle` and `qangaroo` is given; the last one makes the task multiple choice."""
+    """The documents. Exactly one of `files`, `hub`, `installed_source`, `needle` and `qangaroo` is
+    given; the last one makes the task multiple choice.
+    """
 
     files: FilesConfig | None = None
     """Local files."""
@@ -370,7 +460,9 @@ class DataConfig(Config):
     installed_source: InstalledSourceConfig | None = None
     """Offline task made from the source code of installed libraries."""
     needle: NeedleConfig | None = None
-    """Generated task whose deciding passage stands at a chosen depth of documents of a chosen length."""
+    """Generated task whose deciding passage stands at a chosen depth of documents of a chosen
+    length.
+    """
     qangaroo: QangarooConfig | None = None
     """Multiple-choice questions (WikiHop)."""
     columns: ColumnsConfig = ColumnsConfig()
@@ -378,11 +470,17 @@ class DataConfig(Config):
     on_invalid: Literal["fail", "drop"] = "fail"
     """What to do with invalid rows: stop with the first ones named, or drop and report them."""
     max_tokens: PositiveInt = 1024
-    """Documents are truncated to this many tokens, special tokens included, prefix excluded. A multiple-choice question is cut into chunks of at most so many."""
+    """Documents are truncated to this many tokens, special tokens included, prefix excluded. A
+    multiple-choice question is cut into chunks of at most so many.
+    """
     validation_from: Literal["train", "test"] = "train"
-    """Which split validation is carved from where the source has none; `test` needs a source with test documents."""
+    """Which split validation is carved from where the source has none; `test` needs a source with
+    test documents.
+    """
     validation_fraction: Annotated[float, Field(gt=0.0, le=0.5)] = 0.15
-    """Share of that split carved for validation where the source has none (stratified, deterministic)."""
+    """Share of that split carved for validation where the source has none (stratified,
+    deterministic).
+    """
     test_fraction: Annotated[float, Field(gt=0.0, lt=0.5)] = 0.15
     """Share of train carved for test where the source has none (stratified, deterministic)."""
     max_documents: PositiveInt | None = None
@@ -395,15 +493,22 @@ class DataConfig(Config):
         sources = ("files", "hub", "installed_source", "needle", "qangaroo")
         given = [name for name in sources if getattr(self, name) is not None]
         if len(given) != 1:
-            raise ValueError(f"give exactly one of {', '.join(sources)}; got {', '.join(given) or 'none'}")
+            raise ValueError(
+                f"give exactly one of {', '.join(sources)}; got {', '.join(given) or 'none'}"
+            )
         return self
 
     @model_validator(mode="after")
     def _needles_fit(self) -> "DataConfig":
-        longest = max((*self.needle.lengths, *(self.needle.test_lengths or ()))) if self.needle is not None else 0
+        longest = (
+            max((*self.needle.lengths, *(self.needle.test_lengths or ())))
+            if self.needle is not None
+            else 0
+        )
         if longest > self.max_tokens:
             raise ValueError(
-                f"needle has documents of {longest} tokens, which max_tokens {self.max_tokens} would cut; raise data.max_tokens"
+                f"needle has documents of {longest} tokens, which max_tokens {self.max_tokens} "
+                "would cut; raise data.max_tokens"
             )
         return self
 
@@ -455,15 +560,25 @@ class TrainingConfig(Config):
     micro_batch_size: PositiveInt = 4
     """Sequences per worker and micro-batch (at most: see tokens_per_batch)."""
     gradient_accumulation_steps: PositiveInt = 1
-    """Micro-batches per optimizer step. train_batch_size = micro_batch_size x this x workers, in sequences."""
+    """Micro-batches per optimizer step. train_batch_size = micro_batch_size x this x workers, in
+    sequences.
+    """
     tokens_per_batch: PositiveInt | None = None
-    """Token budget of one micro-batch, padding included, prefix excluded: micro-batches over it are cut into smaller ones. The optimizer step stays the same. Null: no limit."""
+    """Token budget of one micro-batch, padding included, prefix excluded: micro-batches over it are
+    cut into smaller ones. The optimizer step stays the same. Null: no limit.
+    """
     evaluations_per_epoch: PositiveInt = 1
-    """Evaluations on validation data per epoch, evenly spaced by optimizer steps; each is a report to the search and a checkpoint."""
+    """Evaluations on validation data per epoch, evenly spaced by optimizer steps; each is a report
+    to the search and a checkpoint.
+    """
     evaluation_documents: PositiveInt | None = None
-    """During training evaluate on a fixed stratified subset of this many validation documents; null: all."""
+    """During training evaluate on a fixed stratified subset of this many validation documents;
+    null: all.
+    """
     metric: str = "validation/accuracy"
-    """Metric that decides which evaluation is the best one: validation/ and accuracy, macro_f1 (classification), nll, brier, ece, mce, adaptive_ece or ece_upper_edge_10."""
+    """Metric that decides which evaluation is the best one: validation/ and accuracy, macro_f1
+    (classification), nll, brier, ece, mce, adaptive_ece or ece_upper_edge_10.
+    """
     mode: Literal["max", "min"] = "max"
     """Whether a higher or a lower metric is better; where it is not given, what the metric says."""
     precision: Literal["fp32", "bf16"] = "fp32"
@@ -487,7 +602,10 @@ class TrainingConfig(Config):
         if self.metric not in BETTER:
             raise ValueError(f"metric '{self.metric}' is not measured; known: {', '.join(BETTER)}")
         if self.mode != BETTER[self.metric]:
-            raise ValueError(f"mode {self.mode} would keep the worst evaluation by {self.metric}; remove it, or set {BETTER[self.metric]}")
+            raise ValueError(
+                f"mode {self.mode} would keep the worst evaluation by {self.metric}; remove it, or "
+                f"set {BETTER[self.metric]}"
+            )
         return self
 
 
@@ -495,7 +613,9 @@ class ZeroConfig(Config):
     """DeepSpeed ZeRO."""
 
     stage: Annotated[int, Field(ge=0, le=3)] = 2
-    """0: none; 1: optimizer states sharded; 2: and gradients; 3: and parameters (for a backbone that does not fit on one device)."""
+    """0: none; 1: optimizer states sharded; 2: and gradients; 3: and parameters (for a backbone
+    that does not fit on one device).
+    """
     param_persistence_threshold: Annotated[int, Field(ge=0)] = 10_000
     """Stage 3: parameters with fewer elements stay whole on every worker."""
     reduce_bucket_size: PositiveInt = 50_000_000
@@ -517,14 +637,23 @@ class TrainConfig(Config):
 
     @model_validator(mode="after")
     def _method_fits(self) -> "TrainConfig":
-        reason = why_not(self.adapter, family=self.backbone.family, task=self.data.task, pooling=self.head.pooling)
+        reason = why_not(
+            self.adapter,
+            family=self.backbone.family,
+            task=self.data.task,
+            pooling=self.head.pooling,
+        )
         if reason is not None:
             raise ValueError(reason)
         if self.adapter.method == "full_fine_tuning" and self.training.precision != "fp32":
-            raise ValueError("adapter.method full_fine_tuning needs training.precision fp32: bf16 rounds small updates away")
+            raise ValueError(
+                "adapter.method full_fine_tuning needs training.precision fp32: bf16 rounds small "
+                "updates away"
+            )
         if self.data.task == "multiple_choice" and self.training.metric == "validation/macro_f1":
             raise ValueError(
-                "training.metric validation/macro_f1 is a mean over classes, which data.qangaroo has not; use validation/accuracy"
+                "training.metric validation/macro_f1 is a mean over classes, which data.qangaroo "
+                "has not; use validation/accuracy"
             )
         return self
 
@@ -536,7 +665,10 @@ def holds_repeats(values: Sequence[Any]) -> bool:
 
 def _different(values: tuple[Any, ...]) -> tuple[Any, ...]:
     if holds_repeats(values):
-        raise ValueError(f"{list(values)} holds a value twice, which would train the same trial twice: leave one out")
+        raise ValueError(
+            f"{list(values)} holds a value twice, which would train the same trial twice: leave "
+            "one out"
+        )
     return values
 
 
@@ -591,7 +723,11 @@ DOMAIN_KINDS = ("choice", "log_uniform", "uniform", "integer", "grid")
 
 
 def _domain_kind(value: Any) -> str | None:
-    keys = list(value) if isinstance(value, dict) else [name for name in DOMAIN_KINDS if hasattr(value, name)]
+    keys = (
+        list(value)
+        if isinstance(value, dict)
+        else [name for name in DOMAIN_KINDS if hasattr(value, name)]
+    )
     return keys[0] if len(keys) == 1 and keys[0] in DOMAIN_KINDS else None
 
 
@@ -604,7 +740,10 @@ Domain = Annotated[
     Discriminator(
         _domain_kind,
         custom_error_type="domain",
-        custom_error_message="expected one of {choice: [...]}, {log_uniform: [low, high]}, {uniform: [low, high]}, {integer: [low, high]}, {grid: [...]}",
+        custom_error_message=(
+            "expected one of {choice: [...]}, {log_uniform: [low, high]}, {uniform: [low, high]}, "
+            "{integer: [low, high]}, {grid: [...]}"
+        ),
     ),
 ]
 
@@ -634,9 +773,12 @@ class SearchConfig(Config):
     """`asha` stops trials that fall behind; `none` runs every trial to its end."""
     asha: AshaConfig = AshaConfig()
     concurrent_slots: PositiveInt = 1
-    """Trial slots that run at the same time; each holds one worker group with the backbone loaded."""
+    """Trial slots that run at the same time; each holds one worker group with the backbone loaded.
+    """
     reuse_trials: bool = True
-    """Take over a trial of an earlier search of this experiment where configuration, documents and code are the same, instead of training it again."""
+    """Take over a trial of an earlier search of this experiment where configuration, documents and
+    code are the same, instead of training it again.
+    """
     max_failures: Annotated[int, Field(ge=0)] = 1
     """How often a trial whose worker died is started again from its last checkpoint."""
 
@@ -651,9 +793,14 @@ class ClusterConfig(Config):
     gpus_per_worker: Annotated[float, Field(ge=0.0)] = 0.0
     """GPUs per worker."""
     storage_path: str = ".prefixprop/storage"
-    """Folder for checkpoints and results; on more than one node it must be shared storage. Relative: below the folder that one works in; in a job on a cluster of others, below the home folder."""
+    """Folder for checkpoints and results; on more than one node it must be shared storage.
+    Relative: below the folder that one works in; in a job on a cluster of others, below the home
+    folder.
+    """
     cache_path: str = ".prefixprop/cache"
-    """Folder for tokenised data and lengthened backbones; on more than one node it must be shared storage. Relative: as storage_path."""
+    """Folder for tokenised data and lengthened backbones; on more than one node it must be shared
+    storage. Relative: as storage_path.
+    """
     placement_timeout_seconds: PositiveInt = 120
     """A trial slot that cannot be placed within this time ends the search with a clear message."""
 
@@ -664,17 +811,31 @@ class RegistryConfig(Config):
     kind: Literal["mlflow", "memory"] = "mlflow"
     """`memory` keeps nothing after the process: for tests and dry runs."""
     model_name: Name | None = None
-    """Name of the registered adapter: letters, digits, dot, dash, underscore; null takes the experiment's name."""
+    """Name of the registered adapter: letters, digits, dot, dash, underscore; null takes the
+    experiment's name.
+    """
 
 
 class KernelStudyConfig(Config):
-    """What `prefixprop study kernel` measures; how adapters are trained and on what is the experiment's own."""
+    """What `prefixprop study kernel` measures; how adapters are trained and on what is the
+    experiment's own.
+    """
 
-    kernels: Annotated[tuple[Literal["exp", "rbf", "polynomial"], ...], Field(min_length=1)] = ("exp", "rbf", "polynomial")
+    kernels: Annotated[tuple[Literal["exp", "rbf", "polynomial"], ...], Field(min_length=1)] = (
+        "exp",
+        "rbf",
+        "polynomial",
+    )
     """Kernels of the decomposed methods that are trained beside the softmax ones."""
     seeds: Annotated[tuple[Seed, ...], Field(min_length=1)] = (10,)
     """Every method is trained with each of these seeds."""
-    mass_lengths: Annotated[tuple[PositiveInt, ...], Field(min_length=2)] = (256, 512, 1024, 2048, 4096)
+    mass_lengths: Annotated[tuple[PositiveInt, ...], Field(min_length=2)] = (
+        256,
+        512,
+        1024,
+        2048,
+        4096,
+    )
     """The prefix's share of attention is measured on the first so many tokens of test documents."""
     mass_documents: PositiveInt = 8
     """Test documents of at least the largest of these lengths."""
@@ -694,7 +855,9 @@ class LengthStudyConfig(Config):
     seeds: Annotated[tuple[Seed, ...], Field(min_length=1)] = (10, 11)
     """Every method is trained with each of these seeds."""
     real: DataConfig | None = None
-    """Real documents, on which accuracy and calibration are reported by length beside the needle task. Null: the needle task alone."""
+    """Real documents, on which accuracy and calibration are reported by length beside the needle
+    task. Null: the needle task alone.
+    """
     real_epochs: PositiveInt = 2
     """Passes over the real training documents; everything else is as for the needle task."""
     real_learning_rate: Annotated[float, Field(gt=0.0)] | None = None
@@ -733,4 +896,6 @@ class ExperimentConfig(TrainConfig):
 
     def train_config(self) -> TrainConfig:
         """The part that decides a trial's outcome, without name, search, cluster and registry."""
-        return TrainConfig.model_validate({name: getattr(self, name) for name in TrainConfig.model_fields})
+        return TrainConfig.model_validate(
+            {name: getattr(self, name) for name in TrainConfig.model_fields}
+        )

@@ -1,20 +1,38 @@
-"""The search space: checked whole before anything starts, and its points turned into training configurations."""
+"""The search space: checked whole before anything starts, and its points turned into training
+configurations.
+"""
 
 from collections.abc import Iterator, Mapping
 from itertools import islice, product
 from typing import Any
 
 from components.config.loading import check_path, resolved, set_path, validate
-from components.config.schema import Choice, Domain, ExperimentConfig, Grid, Integer, LogUniform, TrainConfig, Uniform
+from components.config.schema import (
+    Choice,
+    Domain,
+    ExperimentConfig,
+    Grid,
+    Integer,
+    LogUniform,
+    TrainConfig,
+    Uniform,
+)
 from components.errors import ConfigError
 
 # Every trial slot keeps its backbone and its data between trials: a trial cannot change them.
-FIXED_IN_A_SLOT = ("backbone", "data", "zero", "training.precision", "training.gradient_checkpointing")
+FIXED_IN_A_SLOT = (
+    "backbone",
+    "data",
+    "zero",
+    "training.precision",
+    "training.gradient_checkpointing",
+)
 MOST_COMBINATIONS = 4096
 
 
 def check_space(config: ExperimentConfig) -> None:
-    """Check that every path exists, may vary between trials, and that every bound and choice yields a valid TrainConfig, alone and together.
+    """Check that every path exists, may vary between trials, and that every bound and choice yields
+    a valid TrainConfig, alone and together.
 
     Raises ConfigError naming `search.space.<path>` and the value refused.
     """
@@ -24,23 +42,39 @@ def check_space(config: ExperimentConfig) -> None:
             check_path(path, TrainConfig)
         except ConfigError as error:
             raise ConfigError(f"{where}: {error}") from error
-        fixed = next((prefix for prefix in FIXED_IN_A_SLOT if path == prefix or path.startswith(prefix + ".")), None)
+        fixed = next(
+            (
+                prefix
+                for prefix in FIXED_IN_A_SLOT
+                if path == prefix or path.startswith(prefix + ".")
+            ),
+            None,
+        )
         if fixed is not None:
             raise ConfigError(
-                f"{where}: '{fixed}' stays the same within one search, because trials share the loaded backbone and data. Run one search per value."
+                f"{where}: '{fixed}' stays the same within one search, because trials share the "
+                "loaded backbone and data. Run one search per value."
             )
         if config.search.searcher == "grid" and isinstance(domain, LogUniform | Uniform):
-            raise ConfigError(f"{where}: the grid searcher needs values to enumerate. Use {{choice: [...]}} or search.searcher=random.")
+            raise ConfigError(
+                f"{where}: the grid searcher needs values to enumerate. Use {{choice: [...]}} or "
+                "search.searcher=random."
+            )
         _check_values(config, path)
     for point in combinations(config):
         try:
             trial_config(config, point)
         except ConfigError as error:
-            raise ConfigError(f"search.space: {named(point)} together are refused: {error} Take one of the values out.") from error
+            raise ConfigError(
+                f"search.space: {named(point)} together are refused: {error} Take one of the "
+                "values out."
+            ) from error
 
 
 def _check_values(config: ExperimentConfig, path: str) -> None:
-    """Each value alone, or, where it needs another path's value, with the first values of the others."""
+    """Each value alone, or, where it needs another path's value, with the first values of the
+    others.
+    """
     first = {each: corner_values(domain)[0] for each, domain in config.search.space.items()}
     for value in corner_values(config.search.space[path]):
         try:
@@ -49,7 +83,9 @@ def _check_values(config: ExperimentConfig, path: str) -> None:
             try:
                 trial_config(config, first | {path: value})
             except ConfigError:
-                raise ConfigError(f"search.space.{path}: value {value!r} is refused: {error}") from error
+                raise ConfigError(
+                    f"search.space.{path}: value {value!r} is refused: {error}"
+                ) from error
 
 
 def corner_values(domain: Domain) -> tuple[Any, ...]:
@@ -63,14 +99,20 @@ def corner_values(domain: Domain) -> tuple[Any, ...]:
 
 
 def combinations(config: ExperimentConfig) -> Iterator[dict[str, Any]]:
-    """Points that bound the space: every combination of its paths' values, of which numbers give their smallest and largest. Not more than MOST_COMBINATIONS of them."""
+    """Points that bound the space: every combination of its paths' values, of which numbers give
+    their smallest and largest. Not more than MOST_COMBINATIONS of them.
+    """
     space = config.search.space
     values = (_bounds(corner_values(domain)) for domain in space.values())
-    return (dict(zip(space, each, strict=True)) for each in islice(product(*values), MOST_COMBINATIONS))
+    return (
+        dict(zip(space, each, strict=True)) for each in islice(product(*values), MOST_COMBINATIONS)
+    )
 
 
 def _bounds(values: tuple[Any, ...]) -> tuple[Any, ...]:
-    numbers = all(isinstance(value, int | float) and not isinstance(value, bool) for value in values)
+    numbers = all(
+        isinstance(value, int | float) and not isinstance(value, bool) for value in values
+    )
     return tuple(dict.fromkeys((min(values), max(values)))) if numbers else values
 
 
@@ -80,7 +122,9 @@ def named(point: Mapping[str, Any]) -> str:
 
 
 def trial_config(config: ExperimentConfig, point: Mapping[str, Any]) -> TrainConfig:
-    """The training configuration at a point {dotted path: value} of the space; raises ConfigError where it is invalid."""
+    """The training configuration at a point {dotted path: value} of the space; raises ConfigError
+    where it is invalid.
+    """
     values = resolved(config.train_config())
     for path, value in point.items():
         set_path(values, path, value)

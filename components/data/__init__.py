@@ -1,8 +1,23 @@
-"""Documents: read, validated, tokenised once, memory-mapped, batched. Nothing heavier than numpy is imported before it is needed."""
+"""Documents: read, validated, tokenised once, memory-mapped, batched. Nothing heavier than numpy is
+imported before it is needed.
+"""
 
-from components.data.batching import collate, epoch_steps, evaluation_batches, padding_share, split_step, stratified_subset
+from components.data.batching import (
+    collate,
+    epoch_steps,
+    evaluation_batches,
+    padding_share,
+    split_step,
+    stratified_subset,
+)
 from components.data.preparation import prepare
-from components.data.prepared import DataReport, PreparedData, SplitReport, TokenizedSplit, open_prepared
+from components.data.prepared import (
+    DataReport,
+    PreparedData,
+    SplitReport,
+    TokenizedSplit,
+    open_prepared,
+)
 from components.data.sources import SOURCES
 from components.data.tasks import TASKS
 

@@ -1,7 +1,10 @@
-"""Which documents make an optimizer step, and how a step is cut into micro-batches: pure functions of lengths, seed and epoch.
+"""Which documents make an optimizer step, and how a step is cut into micro-batches: pure functions
+of lengths, seed and epoch.
 
-A step is a fixed number of documents of about the same length, whatever the token budget: so every document weighs the same and the result does not depend on world size
-or micro-batch size. The token budget only decides into how many micro-batches a step is cut. Lengths are in tokens, special tokens included.
+A step is a fixed number of documents of about the same length, whatever the token budget: so every
+document weighs the same and the result does not depend on world size or micro-batch size. The token
+budget only decides into how many micro-batches a step is cut. Lengths are in tokens, special tokens
+included.
 """
 
 from collections.abc import Iterable, Sequence
@@ -16,19 +19,28 @@ if TYPE_CHECKING:
 Indices = NDArray[np.int64]
 
 LENGTH_JITTER = 0.03
-"""Standard deviation of the relative noise on lengths before sorting: a document gets new neighbours every epoch."""
+"""Standard deviation of the relative noise on lengths before sorting: a document gets new
+neighbours every epoch.
+"""
 MICRO_BATCH_COST_TOKENS = 256
-"""What one more micro-batch may cost, in padding tokens saved: a step is cut finer only where that saves more."""
+"""What one more micro-batch may cost, in padding tokens saved: a step is cut finer only where that
+saves more.
+"""
 
 
-def epoch_steps(lengths: ArrayLike, *, train_batch_size: int, seed: int, epoch: int) -> list[Indices]:
+def epoch_steps(
+    lengths: ArrayLike, *, train_batch_size: int, seed: int, epoch: int
+) -> list[Indices]:
     """Document indices of each optimizer step of one epoch; every document exactly once.
 
-    All steps have `train_batch_size` documents, except one with the remainder, whose place in the order and in length is random as well.
+    All steps have `train_batch_size` documents, except one with the remainder, whose place in the
+    order and in length is random as well.
     """
     length_N = np.asarray(lengths, dtype=np.float64)
     random = np.random.default_rng([seed, epoch])
-    order = np.argsort(length_N * np.exp(LENGTH_JITTER * random.standard_normal(len(length_N))), kind="stable")
+    order = np.argsort(
+        length_N * np.exp(LENGTH_JITTER * random.standard_normal(len(length_N))), kind="stable"
+    )
     steps = _consecutive(order, train_batch_size, random)
     return [steps[place] for place in random.permutation(len(steps))]
 
@@ -43,12 +55,19 @@ def _consecutive(order: Indices, size: int, random: np.random.Generator) -> list
 
 
 def split_step(
-    indices: ArrayLike, lengths: ArrayLike, *, world_size: int, micro_batch_size: int, tokens_per_batch: int | None = None
+    indices: ArrayLike,
+    lengths: ArrayLike,
+    *,
+    world_size: int,
+    micro_batch_size: int,
+    tokens_per_batch: int | None = None,
 ) -> list[list[Indices]]:
-    """Cuts one step: `[rank][micro step]` -> document indices, longest documents first, the same number of micro steps on every rank.
+    """Cuts one step: `[rank][micro step]` -> document indices, longest documents first, the same
+    number of micro steps on every rank.
 
-    A micro-batch has at most `micro_batch_size` documents and at most `tokens_per_batch` tokens with padding (one document may exceed it). A rank has an empty array
-    in its last micro step only where there are fewer documents than ranks to serve.
+    A micro-batch has at most `micro_batch_size` documents and at most `tokens_per_batch` tokens
+    with padding (one document may exceed it). A rank has an empty array in its last micro step only
+    where there are fewer documents than ranks to serve.
     """
     index_N = np.asarray(indices, dtype=np.int64)
     length_N = np.asarray(lengths, dtype=np.int64)
@@ -58,8 +77,12 @@ def split_step(
     return _deal(batches, length_N, world_size)
 
 
-def _cut(index_N: Indices, length_N: Indices, micro_batch_size: int, tokens_per_batch: int | None) -> list[Indices]:
-    """The cheapest cut of documents sorted from long to short: fewest padded tokens plus a fixed cost per micro-batch, by dynamic programming."""
+def _cut(
+    index_N: Indices, length_N: Indices, micro_batch_size: int, tokens_per_batch: int | None
+) -> list[Indices]:
+    """The cheapest cut of documents sorted from long to short: fewest padded tokens plus a fixed
+    cost per micro-batch, by dynamic programming.
+    """
     sorted_N = length_N[index_N]
     count = len(sorted_N)
     cost = np.zeros(count + 1)
@@ -81,7 +104,9 @@ def _cut(index_N: Indices, length_N: Indices, micro_batch_size: int, tokens_per_
 
 
 def _even_out(batches: list[Indices], length_N: Indices, world_size: int) -> list[Indices]:
-    """Halves the costliest micro-batches until every rank gets equally many; where only single documents are left, adds empty ones."""
+    """Halves the costliest micro-batches until every rank gets equally many; where only single
+    documents are left, adds empty ones.
+    """
     batches = list(batches)
     while len(batches) % world_size:
         places = [place for place, batch in enumerate(batches) if len(batch) > 1]
@@ -95,7 +120,9 @@ def _even_out(batches: list[Indices], length_N: Indices, world_size: int) -> lis
 
 
 def _deal(batches: list[Indices], length_N: Indices, world_size: int) -> list[list[Indices]]:
-    """Each micro step takes the next costliest micro-batches; the largest of them goes to the rank with the least work so far."""
+    """Each micro step takes the next costliest micro-batches; the largest of them goes to the rank
+    with the least work so far.
+    """
     batches = sorted(batches, key=lambda batch: -_padded(batch, length_N))
     dealt: list[list[Indices]] = [[] for _ in range(world_size)]
     work = [0] * world_size
@@ -112,14 +139,25 @@ def _padded(batch: Indices, length_N: Indices) -> int:
 
 
 def evaluation_batches(
-    lengths: ArrayLike, *, world_size: int, rank: int, micro_batch_size: int, tokens_per_batch: int | None = None
+    lengths: ArrayLike,
+    *,
+    world_size: int,
+    rank: int,
+    micro_batch_size: int,
+    tokens_per_batch: int | None = None,
 ) -> list[Indices]:
-    """One rank's micro-batches over all documents, longest first; every rank has the same number (some may be empty)."""
+    """One rank's micro-batches over all documents, longest first; every rank has the same number
+    (some may be empty).
+    """
     length_N = np.asarray(lengths, dtype=np.int64)
     everything = np.arange(len(length_N))
-    return split_step(everything, length_N, world_size=world_size, micro_batch_size=micro_batch_size, tokens_per_batch=tokens_per_batch)[
-        rank
-    ]
+    return split_step(
+        everything,
+        length_N,
+        world_size=world_size,
+        micro_batch_size=micro_batch_size,
+        tokens_per_batch=tokens_per_batch,
+    )[rank]
 
 
 def padding_share(batches: Iterable[Indices], lengths: ArrayLike) -> float:
@@ -131,7 +169,9 @@ def padding_share(batches: Iterable[Indices], lengths: ArrayLike) -> float:
 
 
 def stratified_subset(label_ids: ArrayLike, count: int, seed: int) -> Indices:
-    """Sorted indices of `count` documents with the labels in proportion, each label at least once where `count` allows it. All documents if there are fewer."""
+    """Sorted indices of `count` documents with the labels in proportion, each label at least once
+    where `count` allows it. All documents if there are fewer.
+    """
     label_N = np.asarray(label_ids, dtype=np.int64)
     if count >= len(label_N):
         return np.arange(len(label_N))
@@ -145,7 +185,10 @@ def stratified_subset(label_ids: ArrayLike, count: int, seed: int) -> Indices:
     while quota.sum() > count:
         quota[np.argmax(np.where(quota > 1, quota - ideal, -np.inf))] -= 1
     random = np.random.default_rng(seed)
-    chosen = [random.permutation(np.flatnonzero(label_N == label))[:take] for label, take in zip(labels, quota, strict=True)]
+    chosen = [
+        random.permutation(np.flatnonzero(label_N == label))[:take]
+        for label, take in zip(labels, quota, strict=True)
+    ]
     return np.sort(np.concatenate(chosen))
 
 
@@ -162,9 +205,15 @@ class Tokenized(Protocol):
 
 
 def padded(
-    rows: Sequence[ArrayLike], *, pad_token_id: int, multiple_of: int = 1, padding_side: Literal["left", "right"] = "right"
+    rows: Sequence[ArrayLike],
+    *,
+    pad_token_id: int,
+    multiple_of: int = 1,
+    padding_side: Literal["left", "right"] = "right",
 ) -> tuple[Indices, Indices]:
-    """(input_ids (B, T), attention_mask (B, T)) of rows of token ids, T the longest rounded up to `multiple_of`; at least one column, so that rows without a token can be asked for too."""
+    """(input_ids (B, T), attention_mask (B, T)) of rows of token ids, T the longest rounded up to
+    `multiple_of`; at least one column, so that rows without a token can be asked for too.
+    """
     arrays = [np.asarray(row, dtype=np.int64) for row in rows]
     longest = max(1, *(len(row) for row in arrays))
     width = -(-longest // multiple_of) * multiple_of
@@ -185,18 +234,25 @@ def collate(
     multiple_of: int = 1,
     padding_side: Literal["left", "right"] = "right",
 ) -> "dict[str, torch.Tensor]":
-    """input_ids and attention_mask (B, T), labels (B); padded to the longest document, rounded up to `multiple_of` tokens.
+    """input_ids and attention_mask (B, T), labels (B); padded to the longest document, rounded up
+    to `multiple_of` tokens.
 
-    Of questions in chunks: one row per chunk, a question's together, and `example_index`, one per row, says which of the labels' questions it belongs to.
+    Of questions in chunks: one row per chunk, a question's together, and `example_index`, one per
+    row, says which of the labels' questions it belongs to.
     """
     import torch
 
     chunks = [split.chunks(int(index)) for index in indices]
     input_ids_BT, attention_mask_BT = padded(
-        [row for each in chunks for row in each], pad_token_id=pad_token_id, multiple_of=multiple_of, padding_side=padding_side
+        [row for each in chunks for row in each],
+        pad_token_id=pad_token_id,
+        multiple_of=multiple_of,
+        padding_side=padding_side,
     )
     labels_B = split.label_ids[np.asarray(indices, dtype=np.int64)]
     arrays = {"input_ids": input_ids_BT, "attention_mask": attention_mask_BT, "labels": labels_B}
     if split.is_chunked:
-        arrays["example_index"] = np.repeat(np.arange(len(chunks), dtype=np.int64), [len(each) for each in chunks])
+        arrays["example_index"] = np.repeat(
+            np.arange(len(chunks), dtype=np.int64), [len(each) for each in chunks]
+        )
     return {name: torch.from_numpy(np.ascontiguousarray(array)) for name, array in arrays.items()}

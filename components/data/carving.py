@@ -1,7 +1,7 @@
 """Splits that the source does not have, carved from train, and caps on their size.
 
-A document's place is decided by a hash of its text and the seed, within its label. So equal texts always land together, and a data set that grows keeps (nearly all
-of) its test documents in test.
+A document's place is decided by a hash of its text and the seed, within its label. So equal texts
+always land together, and a data set that grows keeps (nearly all of) its test documents in test.
 """
 
 import hashlib
@@ -18,26 +18,38 @@ from components.errors import ConfigError, DataError
 def complete_splits(loaded: Loaded, config: DataConfig) -> dict[SplitName, list[Document]]:
     """All three splits: what is missing carved from train, then each capped to `max_documents`."""
     splits = dict(loaded.splits)
-    fractions: dict[SplitName, float] = {"test": config.test_fraction, "validation": config.validation_fraction}
+    fractions: dict[SplitName, float] = {
+        "test": config.test_fraction,
+        "validation": config.validation_fraction,
+    }
     wanted = {split: fraction for split, fraction in fractions.items() if split not in splits}
     if config.validation_from == "test" and "validation" in wanted:
         if "test" in wanted:
-            raise ConfigError("data.validation_from: test needs a source with test documents; give them, or set data.validation_from=train")
-        splits["test"], halves = _carve(splits["test"], {"validation": wanted.pop("validation")}, config.split_seed)
+            raise ConfigError(
+                "data.validation_from: test needs a source with test documents; give them, or set "
+                "data.validation_from=train"
+            )
+        splits["test"], halves = _carve(
+            splits["test"], {"validation": wanted.pop("validation")}, config.split_seed
+        )
         splits |= halves
     train, carved = _carve(splits["train"], wanted, config.split_seed)
     labels = label_order(document.label for document in train)
     if config.max_documents is not None and config.max_documents < len(labels):
         raise ConfigError(
-            f"data.max_documents: {config.max_documents} is less than the number of labels ({len(labels)}); give at least that"
+            f"data.max_documents: {config.max_documents} is less than the number of labels "
+            f"({len(labels)}); give at least that"
         )
     complete = {**splits, **carved, "train": train}
     for split in wanted:
         if not complete[split]:
             raise DataError(
-                f"data: {len(splits['train'])} training documents are too few to carve {split} from; give a {split} file or more documents"
+                f"data: {len(splits['train'])} training documents are too few to carve {split} "
+                f"from; give a {split} file or more documents"
             )
-    return {split: _capped(complete[split], config.max_documents, config.split_seed) for split in SPLITS}
+    return {
+        split: _capped(complete[split], config.max_documents, config.split_seed) for split in SPLITS
+    }
 
 
 def _carve(
@@ -46,14 +58,18 @@ def _carve(
     """A label with fewer distinct texts than splits stays in train as a whole."""
     place: dict[bytes, SplitName] = {}
     by_label: defaultdict[str, dict[bytes, None]] = defaultdict(dict)
-    keys = [hashlib.sha256(b"%d:" % seed + text_key(document.text)).digest() for document in documents]
+    keys = [
+        hashlib.sha256(b"%d:" % seed + text_key(document.text)).digest() for document in documents
+    ]
     for document, key in zip(documents, keys, strict=True):
         by_label[document.label][key] = None
     for texts in by_label.values():
         order = sorted(texts)
         if len(order) < 1 + len(fractions):
             continue
-        for others, (split, fraction) in zip(reversed(range(1, len(fractions) + 1)), fractions.items(), strict=True):
+        for others, (split, fraction) in zip(
+            reversed(range(1, len(fractions) + 1)), fractions.items(), strict=True
+        ):
             count = min(max(1, round(fraction * len(texts))), len(order) - others)
             place |= dict.fromkeys(order[:count], split)
             order = order[count:]

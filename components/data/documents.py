@@ -1,6 +1,8 @@
-"""What flows through data preparation: a row as it was read, a document that passed, a problem that did not.
+"""What flows through data preparation: a row as it was read, a document that passed, a problem that
+did not.
 
-A document's `file` and `row` stay with it until it is tokenised, so that every message can point at the place to mend. Rows count from 1; in CSV the header is row 1.
+A document's `file` and `row` stay with it until it is tokenised, so that every message can point at
+the place to mend. Rows count from 1; in CSV the header is row 1.
 """
 
 from collections.abc import Mapping
@@ -39,7 +41,10 @@ FIXES: dict[Reason, str] = {
     "label_only_in_test": "add documents of this label to train, or delete the row",
     "duplicate_id": "make the id unique, or set data.columns.id=null to number the rows",
     "shared_document": "delete one of the copies: a document may be in one split only",
-    "missing_key": "add it: a question has query, answer, candidates, supports and, unless it is to be numbered, id",
+    "missing_key": (
+        "add it: a question has query, answer, candidates, supports and, unless it is to be "
+        "numbered, id"
+    ),
     "wrong_type": "give texts for query, answer and id, and lists of texts for candidates and supports",
     "unusable_candidates": "give at least two candidates, each with a text and once only",
     "unknown_answer": "make the answer one of the candidates, letter for letter",
@@ -86,7 +91,8 @@ def numbered_id(file: str, row: int) -> str:
 class Question(Document):
     """One valid multiple-choice example.
 
-    `text` is a hash of query, candidates, supports and answer (white space aside), by which copies are found; `label` is empty, because the candidates differ from question to question.
+    `text` is a hash of query, candidates, supports and answer (white space aside), by which copies
+    are found; `label` is empty, because the candidates differ from question to question.
     """
 
     query: str

@@ -1,6 +1,7 @@
 """Local files, row by row: JSON Lines, CSV (both also gzipped) and Parquet.
 
-Bytes that are not UTF-8 do not stop the reading: they come through as surrogates, and validation reports their row as `bad_encoding`.
+Bytes that are not UTF-8 do not stop the reading: they come through as surrogates, and validation
+reports their row as `bad_encoding`.
 """
 
 import csv
@@ -23,11 +24,16 @@ UTF16_MARKS = (b"\xff\xfe", b"\xfe\xff")
 
 
 def read_rows(path: str, config_path: str) -> Iterator[Row | Problem]:
-    """Every row of one file in order. Raises `DataError` for a file that is missing, of an unknown kind or broken as a whole."""
+    """Every row of one file in order. Raises `DataError` for a file that is missing, of an unknown
+    kind or broken as a whole.
+    """
     name = path.removesuffix(".gz")
     reader = next((read for suffix, read in READERS.items() if name.endswith(suffix)), None)
     if reader is None:
-        raise DataError(f"{config_path}: cannot read '{path}': expected a name ending in .jsonl, .jsonl.gz, .csv, .csv.gz or .parquet")
+        raise DataError(
+            f"{config_path}: cannot read '{path}': expected a name ending in .jsonl, .jsonl.gz, "
+            ".csv, .csv.gz or .parquet"
+        )
     check_exists(path, config_path)
     return _naming_damage(path, reader(path))
 
@@ -37,9 +43,19 @@ def check_exists(path: str, config_path: str) -> None:
     if Path(path).is_file():
         return
     folder = Path(path).parent
-    near = get_close_matches(Path(path).name, [entry.name for entry in folder.iterdir()] if folder.is_dir() else [], n=1)
-    hint = f" Did you mean '{folder / near[0]}'?" if near else "" if folder.is_dir() else f" The folder '{folder}' does not exist either."
-    raise DataError(f"{config_path}: no file '{path}'.{hint} Give the path with --set {config_path}=...")
+    near = get_close_matches(
+        Path(path).name, [entry.name for entry in folder.iterdir()] if folder.is_dir() else [], n=1
+    )
+    hint = (
+        f" Did you mean '{folder / near[0]}'?"
+        if near
+        else ""
+        if folder.is_dir()
+        else f" The folder '{folder}' does not exist either."
+    )
+    raise DataError(
+        f"{config_path}: no file '{path}'.{hint} Give the path with --set {config_path}=..."
+    )
 
 
 def _naming_damage(path: str, rows: Iterator[Row | Problem]) -> Iterator[Row | Problem]:
@@ -49,15 +65,21 @@ def _naming_damage(path: str, rows: Iterator[Row | Problem]) -> Iterator[Row | P
             last = row.number if isinstance(row, Row) else row.row
             yield row
     except (EOFError, gzip.BadGzipFile, zlib.error) as error:
-        raise DataError(f"{path}: the gzip data is damaged after row {last} ({error}); copy the file again") from error
+        raise DataError(
+            f"{path}: the gzip data is damaged after row {last} ({error}); copy the file again"
+        ) from error
     except PermissionError as error:
         raise DataError(f"{path}: may not be read by this user; change its permissions") from error
     except csv.Error as error:
-        raise DataError(f"{path}: not readable as CSV after row {last} ({error}); mend the quoting there") from error
+        raise DataError(
+            f"{path}: not readable as CSV after row {last} ({error}); mend the quoting there"
+        ) from error
 
 
 def _open(path: str) -> IO[bytes]:
-    return cast("IO[bytes]", gzip.open(path, "rb") if path.endswith(".gz") else Path(path).open("rb"))
+    return cast(
+        "IO[bytes]", gzip.open(path, "rb") if path.endswith(".gz") else Path(path).open("rb")
+    )
 
 
 def _read_jsonl(path: str) -> Iterator[Row | Problem]:
@@ -76,7 +98,12 @@ def _read_jsonl(path: str) -> Iterator[Row | Problem]:
             if isinstance(values, dict):
                 yield Row(path, number, values)
             else:
-                yield Problem("broken_row", path, number, f"expected a JSON object, got {type(values).__name__}")
+                yield Problem(
+                    "broken_row",
+                    path,
+                    number,
+                    f"expected a JSON object, got {type(values).__name__}",
+                )
 
 
 def _read_csv(path: str) -> Iterator[Row | Problem]:
@@ -92,7 +119,12 @@ def _read_csv(path: str) -> Iterator[Row | Problem]:
             if len(fields) == len(header):
                 yield Row(path, number, dict(zip(header, fields, strict=True)))
             else:
-                yield Problem("broken_row", path, number, f"{len(fields)} fields where the header names {len(header)}")
+                yield Problem(
+                    "broken_row",
+                    path,
+                    number,
+                    f"{len(fields)} fields where the header names {len(header)}",
+                )
 
 
 def _read_parquet(path: str) -> Iterator[Row | Problem]:
@@ -113,14 +145,19 @@ def _read_parquet(path: str) -> Iterator[Row | Problem]:
 
 
 def _column_values(column: "pa.Array") -> list[object]:
-    """Python values; text is decoded here because Arrow raises on bytes that are not UTF-8 without saying where."""
+    """Python values; text is decoded here because Arrow raises on bytes that are not UTF-8 without
+    saying where.
+    """
     import pyarrow as pa
 
     if not (pa.types.is_string(column.type) or pa.types.is_large_string(column.type)):
         values: list[object] = column.to_pylist()
         return values
     binary = pa.binary() if pa.types.is_string(column.type) else pa.large_binary()
-    return [None if value is None else value.decode("utf-8", "surrogateescape") for value in column.cast(binary).to_pylist()]
+    return [
+        None if value is None else value.decode("utf-8", "surrogateescape")
+        for value in column.cast(binary).to_pylist()
+    ]
 
 
 def _refuse_utf16(path: str, start: bytes) -> None:
@@ -128,4 +165,8 @@ def _refuse_utf16(path: str, start: bytes) -> None:
         raise DataError(f"{path}: encoded as UTF-16; save it as UTF-8")
 
 
-READERS: dict[str, Callable[[str], Iterator[Row | Problem]]] = {".jsonl": _read_jsonl, ".csv": _read_csv, ".parquet": _read_parquet}
+READERS: dict[str, Callable[[str], Iterator[Row | Problem]]] = {
+    ".jsonl": _read_jsonl,
+    ".csv": _read_csv,
+    ".parquet": _read_parquet,
+}

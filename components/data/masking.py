@@ -1,4 +1,6 @@
-"""What must not be seen in a source file when the task is to tell its library: imports, comments (licence headers) and the libraries' names."""
+"""What must not be seen in a source file when the task is to tell its library: imports, comments
+(licence headers) and the libraries' names.
+"""
 
 import re
 from collections.abc import Iterable, Iterator
@@ -9,8 +11,13 @@ BLANK_LINES = re.compile(r"\n\s*\n\s*\n+")
 
 
 def masked(source: str, names: Iterable[str]) -> str:
-    """The source without import statements and whole-line comments, and with every occurrence of a name, in identifiers too and in any case, as `lib`."""
-    pattern = re.compile("|".join(re.escape(name) for name in sorted(names, key=lambda name: (-len(name), name))), re.IGNORECASE)
+    """The source without import statements and whole-line comments, and with every occurrence of a
+    name, in identifiers too and in any case, as `lib`.
+    """
+    pattern = re.compile(
+        "|".join(re.escape(name) for name in sorted(names, key=lambda name: (-len(name), name))),
+        re.IGNORECASE,
+    )
     text = pattern.sub(MASK, "\n".join(_without_imports(source.splitlines())))
     return BLANK_LINES.sub("\n\n", text).strip()
 
@@ -24,6 +31,12 @@ def _without_imports(lines: Iterable[str]) -> Iterator[str]:
         elif inside == "continued":
             inside = inside if code.endswith("\\") else None
         elif IMPORT.match(line):
-            inside = "parentheses" if "(" in code and ")" not in code else "continued" if code.endswith("\\") else None
+            inside = (
+                "parentheses"
+                if "(" in code and ")" not in code
+                else "continued"
+                if code.endswith("\\")
+                else None
+            )
         elif not line.lstrip().startswith("#"):
             yield line

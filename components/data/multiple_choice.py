@@ -1,10 +1,13 @@
 """From a multiple-choice question to chunks of token ids, as the paper has it for WikiHop:
 
-    <s> [question] q [/question] [ent] candidate [/ent] [ent] candidate [/ent] ...  </s> support </s> </s> support </s> ...
+    <s> [question] q [/question] [ent] candidate [/ent] [ent] candidate [/ent] ...  </s> support
+    </s> </s> support </s> ...
 
-What is longer than max_tokens is cut into chunks, each of which starts with the whole first part (question and candidates) and goes on with the next piece of the supports: a cut of the
-token stream, wherever it falls.
-The fact a newcomer gets wrong: the four special tokens are in no vocabulary. Their ids here are negative, index - 4; a model puts its own trained embeddings there.
+What is longer than max_tokens is cut into chunks, each of which starts with the whole first part
+(question and candidates) and goes on with the next piece of the supports: a cut of the token
+stream, wherever it falls.
+The fact a newcomer gets wrong: the four special tokens are in no vocabulary. Their ids here are
+negative, index - 4; a model puts its own trained embeddings there.
 """
 
 from collections.abc import Sequence
@@ -20,26 +23,55 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 SPECIAL_TOKENS = ("[question]", "[/question]", "[ent]", "[/ent]")
-QUESTION, QUESTION_END, ENTITY, ENTITY_END = (index - len(SPECIAL_TOKENS) for index in range(len(SPECIAL_TOKENS)))
+QUESTION, QUESTION_END, ENTITY, ENTITY_END = (
+    index - len(SPECIAL_TOKENS) for index in range(len(SPECIAL_TOKENS))
+)
 
 NO_CANDIDATE = -1e30
-"""Logit beyond a question's own candidates: its probability is 0 at every temperature, and it is finite in float32, also divided by a temperature of 0.05."""
+"""Logit beyond a question's own candidates: its probability is 0 at every temperature, and it is
+finite in float32, also divided by a temperature of 0.05.
+"""
 
 Ids = NDArray[np.int32]
 Logits = NDArray[np.float32]
 
-CLOSED_UP = ((" .", "."), (" ,", ","), (" !", "!"), (" ?", "?"), ("( ", "("), (" )", ")"), (" 's", "'s"))
-"""The data set's texts come with spaces around punctuation; the release closes these up before it tokenises."""
+CLOSED_UP = (
+    (" .", "."),
+    (" ,", ","),
+    (" !", "!"),
+    (" ?", "?"),
+    ("( ", "("),
+    (" )", ")"),
+    (" 's", "'s"),
+)
+"""The data set's texts come with spaces around punctuation; the release closes these up before it
+tokenises.
+"""
 
 
-def chunks_of(tokenizer: "PreTrainedTokenizerBase", question: Question, *, max_tokens: int, max_chunks: int | None = None) -> list[Ids]:
-    """A question's chunks. Raises ConfigError where question and candidates leave no room for supports."""
+def chunks_of(
+    tokenizer: "PreTrainedTokenizerBase",
+    question: Question,
+    *,
+    max_tokens: int,
+    max_chunks: int | None = None,
+) -> list[Ids]:
+    """A question's chunks. Raises ConfigError where question and candidates leave no room for
+    supports.
+    """
     first = first_part(tokenizer, question.query, question.candidates)
-    return cut(first, second_part(tokenizer, question.supports), max_tokens=max_tokens, max_chunks=max_chunks)
+    return cut(
+        first,
+        second_part(tokenizer, question.supports),
+        max_tokens=max_tokens,
+        max_chunks=max_chunks,
+    )
 
 
 def first_part(tokenizer: "PreTrainedTokenizerBase", query: str, candidates: Sequence[str]) -> Ids:
-    """Ids of `<s>`, question and candidates: what every chunk starts with, and in Longformer the global rows."""
+    """Ids of `<s>`, question and candidates: what every chunk starts with, and in Longformer the
+    global rows.
+    """
     question_ids, *candidate_ids = _ids(tokenizer, [query, *candidates])
     parts = [_start(tokenizer), QUESTION, *question_ids, QUESTION_END]
     for ids in candidate_ids:
@@ -57,14 +89,17 @@ def second_part(tokenizer: "PreTrainedTokenizerBase", supports: Sequence[str]) -
 
 
 def cut(first: Ids, second: Ids, *, max_tokens: int, max_chunks: int | None = None) -> list[Ids]:
-    """Chunks of at most `max_tokens` ids: `first` whole in each, `second` cut into consecutive pieces; at most `max_chunks`, the rest is left out.
+    """Chunks of at most `max_tokens` ids: `first` whole in each, `second` cut into consecutive
+    pieces; at most `max_chunks`, the rest is left out.
 
-    All chunks but the last have exactly `max_tokens`. Raises ConfigError where `first` leaves no room.
+    All chunks but the last have exactly `max_tokens`. Raises ConfigError where `first` leaves no
+    room.
     """
     room = max_tokens - len(first)
     if room < 1:
         raise ConfigError(
-            f"question and candidates take {len(first)} tokens, and data.max_tokens is {max_tokens}: no room is left for the supports. Give at least {len(first) + 1}."
+            f"question and candidates take {len(first)} tokens, and data.max_tokens is "
+            f"{max_tokens}: no room is left for the supports. Give at least {len(first) + 1}."
         )
     pieces = [second[start : start + room] for start in range(0, max(1, len(second)), room)]
     return [np.concatenate([first, piece]) for piece in pieces[:max_chunks]]
@@ -81,7 +116,10 @@ def _ids(tokenizer: "PreTrainedTokenizerBase", texts: list[str]) -> list[list[in
     if not texts:
         return []
     encoded = tokenizer(
-        [closed_up(text) for text in texts], add_special_tokens=False, return_attention_mask=False, return_token_type_ids=False
+        [closed_up(text) for text in texts],
+        add_special_tokens=False,
+        return_attention_mask=False,
+        return_token_type_ids=False,
     )
     ids: list[list[int]] = encoded["input_ids"]
     return ids
@@ -99,20 +137,27 @@ def _special_id(tokenizer: "PreTrainedTokenizerBase", *names: str) -> int:
     found = next((value for name in names if (value := getattr(tokenizer, name)) is not None), None)
     if found is None:
         raise ConfigError(
-            f"backbone.name_or_path: its tokenizer has neither {' nor '.join(names)}, which multiple choice needs. Choose another backbone."
+            f"backbone.name_or_path: its tokenizer has neither {' nor '.join(names)}, which "
+            "multiple choice needs. Choose another backbone."
         )
     return int(found)
 
 
 def gathered_logits(parts: Sequence[tuple[NDArray[np.integer], Logits]], num_rows: int) -> Logits:
-    """One array (num_rows, C) of batches of logits, each with the rows it belongs to; where batches differ in width, as those of questions do, the rest holds NO_CANDIDATE."""
-    logits_NC = np.full((num_rows, max(values.shape[1] for _, values in parts)), NO_CANDIDATE, dtype=np.float32)
+    """One array (num_rows, C) of batches of logits, each with the rows it belongs to; where batches
+    differ in width, as those of questions do, the rest holds NO_CANDIDATE.
+    """
+    logits_NC = np.full(
+        (num_rows, max(values.shape[1] for _, values in parts)), NO_CANDIDATE, dtype=np.float32
+    )
     for rows, values in parts:
         logits_NC[rows, : values.shape[1]] = values
     return logits_NC
 
 
 def candidate_counts(logits_NC: Logits) -> NDArray[np.int64]:
-    """Number of candidates (N,) of each question, also where a temperature has divided the logits."""
+    """Number of candidates (N,) of each question, also where a temperature has divided the
+    logits.
+    """
     counts_N: NDArray[np.int64] = (logits_NC > NO_CANDIDATE / 100).sum(axis=1)
     return counts_N

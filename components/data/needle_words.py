@@ -1,23 +1,86 @@
-"""The words of the needle task: project-written sentences whose meaning is plain and whose subject is nowhere near the labels."""
+"""The words of the needle task: project-written sentences whose meaning is plain and whose subject
+is nowhere near the labels.
+"""
 
 ITEMS: dict[str, tuple[str, ...]] = {
-    "instrument": ("a violin", "a trumpet", "a piano", "a flute", "a guitar", "a cello", "a harp", "a clarinet"),
-    "fruit": ("an apple", "a banana", "a pear", "a mango", "a peach", "a lemon", "a melon", "a cherry"),
+    "instrument": (
+        "a violin",
+        "a trumpet",
+        "a piano",
+        "a flute",
+        "a guitar",
+        "a cello",
+        "a harp",
+        "a clarinet",
+    ),
+    "fruit": (
+        "an apple",
+        "a banana",
+        "a pear",
+        "a mango",
+        "a peach",
+        "a lemon",
+        "a melon",
+        "a cherry",
+    ),
     "animal": ("a horse", "a rabbit", "a goat", "a sheep", "a dog", "a cat", "a cow", "a donkey"),
-    "vehicle": ("a bicycle", "a truck", "a tractor", "a motorcycle", "a van", "a bus", "a scooter", "a car"),
-    "garment": ("a jacket", "a scarf", "a shirt", "a coat", "a sweater", "a hat", "a dress", "a skirt"),
-    "weapon": ("a sword", "a rifle", "a dagger", "a pistol", "a spear", "a cannon", "a crossbow", "a musket"),
+    "vehicle": (
+        "a bicycle",
+        "a truck",
+        "a tractor",
+        "a motorcycle",
+        "a van",
+        "a bus",
+        "a scooter",
+        "a car",
+    ),
+    "garment": (
+        "a jacket",
+        "a scarf",
+        "a shirt",
+        "a coat",
+        "a sweater",
+        "a hat",
+        "a dress",
+        "a skirt",
+    ),
+    "weapon": (
+        "a sword",
+        "a rifle",
+        "a dagger",
+        "a pistol",
+        "a spear",
+        "a cannon",
+        "a crossbow",
+        "a musket",
+    ),
 }
 """Label -> what the needle names. A task of C labels takes the first C."""
 
 OTHER_ITEMS = (
-    *("a table", "a wardrobe", "a mirror", "a carpet", "a lamp", "a bookshelf", "a mattress", "a cupboard"),
+    *(
+        "a table",
+        "a wardrobe",
+        "a mirror",
+        "a carpet",
+        "a lamp",
+        "a bookshelf",
+        "a mattress",
+        "a cupboard",
+    ),
     *("a ladder", "a bucket", "a rope", "a barrel", "a candle", "a brick", "a window", "a door"),
 )
 """What distractors name: of no label."""
 
 RECEIVER = "the harbour office"
-OTHER_RECEIVERS = ("the village school", "the post office", "the old mill", "the town library", "the station hotel", "the corner bakery")
+OTHER_RECEIVERS = (
+    "the village school",
+    "the post office",
+    "the old mill",
+    "the town library",
+    "the station hotel",
+    "the corner bakery",
+)
 
 NEEDLES = (
     "The parcel for {receiver} held {item}, and the clerk signed for it.",

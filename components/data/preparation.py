@@ -1,7 +1,8 @@
 """From a data configuration to tokenised splits in the cache, once, whoever asks first.
 
-The folder's name is a key of settings and source state, so that a second call reads nothing but the description; the fingerprint inside is of the content. The key
-trusts size and modification time of files: a file changed in place with both kept is not noticed.
+The folder's name is a key of settings and source state, so that a second call reads nothing but the
+description; the fingerprint inside is of the content. The key trusts size and modification time of
+files: a file changed in place with both kept is not noticed.
 """
 
 import hashlib
@@ -41,11 +42,14 @@ if TYPE_CHECKING:
 NAMED_DROPPED = 20
 
 
-def prepare(config: DataConfig, tokenizer: "PreTrainedTokenizerBase", *, tokenizer_id: str, cache_path: Path) -> PreparedData:
+def prepare(
+    config: DataConfig, tokenizer: "PreTrainedTokenizerBase", *, tokenizer_id: str, cache_path: Path
+) -> PreparedData:
     """Validated, tokenised documents from the cache, made now if they are not there.
 
-    `tokenizer_id` identifies the tokenizer's content (a hash of its files). Two processes may call at once: one makes, the other waits. Raises `DataError` for documents
-    that cannot be used, naming file, row and fix, and `ConfigError` for a tokenizer or max_tokens that cannot work.
+    `tokenizer_id` identifies the tokenizer's content (a hash of its files). Two processes may call
+    at once: one makes, the other waits. Raises `DataError` for documents that cannot be used,
+    naming file, row and fix, and `ConfigError` for a tokenizer or max_tokens that cannot work.
     """
     from filelock import FileLock
 
@@ -59,18 +63,30 @@ def prepare(config: DataConfig, tokenizer: "PreTrainedTokenizerBase", *, tokeniz
             if not cached:
                 _make(config, tokenizer, tokenizer_id, folder)
     prepared = open_prepared(folder)
-    return replace(prepared, report=replace(prepared.report, seconds=time.perf_counter() - started, cached=cached))
+    return replace(
+        prepared,
+        report=replace(prepared.report, seconds=time.perf_counter() - started, cached=cached),
+    )
 
 
 def _key(config: DataConfig, tokenizer_id: str) -> str:
     settings = config.model_dump(mode="json", exclude={"files", "hub", "qangaroo"})
-    content = {"format": FORMAT, "settings": settings, "source": source_of(config).state(config), "tokenizer": tokenizer_id}
+    content = {
+        "format": FORMAT,
+        "settings": settings,
+        "source": source_of(config).state(config),
+        "tokenizer": tokenizer_id,
+    }
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:32]
 
 
-def _make(config: DataConfig, tokenizer: "PreTrainedTokenizerBase", tokenizer_id: str, folder: Path) -> None:
+def _make(
+    config: DataConfig, tokenizer: "PreTrainedTokenizerBase", tokenizer_id: str, folder: Path
+) -> None:
     task = TASKS[config.task]
-    loaded = check_between_rows(task.fitting(source_of(config).read(config, has_tokens(tokenizer)), tokenizer, config))
+    loaded = check_between_rows(
+        task.fitting(source_of(config).read(config, has_tokens(tokenizer)), tokenizer, config)
+    )
     dropped = resolve(loaded, config.on_invalid)
     task.labels(loaded.splits["train"])
     splits = complete_splits(loaded, config)
@@ -84,17 +100,23 @@ def _make(config: DataConfig, tokenizer: "PreTrainedTokenizerBase", tokenizer_id
             reports[str(split)] = _split_report(documents, labels, lengths)
         first_dropped = tuple(str(problem) for problem in telling(loaded.problems)[:NAMED_DROPPED])
         report = DataReport(reports, dict(dropped), first_dropped, seconds=0.0, cached=False)
-        write_description(unfinished, labels, _fingerprint(splits, labels, tokenizer_id, config), report)
+        write_description(
+            unfinished, labels, _fingerprint(splits, labels, tokenizer_id, config), report
+        )
 
 
-def _counted(chunks: Iterable[list[TokenizedDocument]], lengths: list[tuple[int, int]]) -> Iterator[list[TokenizedDocument]]:
+def _counted(
+    chunks: Iterable[list[TokenizedDocument]], lengths: list[tuple[int, int]]
+) -> Iterator[list[TokenizedDocument]]:
     """The same rows; fills `lengths` with (tokens kept, tokens in full) on the way."""
     for chunk in chunks:
         lengths += [(len(document.input_ids), document.full_length) for document in chunk]
         yield chunk
 
 
-def _split_report(documents: Sequence[Document], labels: Sequence[str], lengths: Sequence[tuple[int, int]]) -> SplitReport:
+def _split_report(
+    documents: Sequence[Document], labels: Sequence[str], lengths: Sequence[tuple[int, int]]
+) -> SplitReport:
     length_N, full_N = np.asarray(lengths).T
     counts = Counter(document.label for document in documents)
     return SplitReport(
@@ -109,7 +131,12 @@ def _split_report(documents: Sequence[Document], labels: Sequence[str], lengths:
     )
 
 
-def _fingerprint(splits: dict[SplitName, list[Document]], labels: Sequence[str], tokenizer_id: str, config: DataConfig) -> str:
+def _fingerprint(
+    splits: dict[SplitName, list[Document]],
+    labels: Sequence[str],
+    tokenizer_id: str,
+    config: DataConfig,
+) -> str:
     settings: list[object] = [FORMAT, list(labels), tokenizer_id, config.max_tokens]
     if config.qangaroo is not None:
         settings.append(config.qangaroo.max_chunks)

@@ -1,7 +1,9 @@
 """Tokenised documents on disk: written once, memory-mapped by every worker.
 
-One Arrow IPC stream per split (`train.arrow`, ... with columns id, label_id, input_ids), readable by `datasets.Dataset.from_file` too, and `prepared.json`, written last.
-Multiple choice: label_id is the index of the answer, input_ids holds a question's chunks one after the other, and a further column chunk_lengths says where they end.
+One Arrow IPC stream per split (`train.arrow`, ... with columns id, label_id, input_ids), readable
+by `datasets.Dataset.from_file` too, and `prepared.json`, written last.
+Multiple choice: label_id is the index of the answer, input_ids holds a question's chunks one after
+the other, and a further column chunk_lengths says where they end.
 """
 
 import json
@@ -39,7 +41,9 @@ class SplitReport:
     p95_tokens: int
     """95th percentile of document length."""
     truncated: int
-    """Documents that were longer than max_tokens; of questions, those that lost chunks to max_chunks."""
+    """Documents that were longer than max_tokens; of questions, those that lost chunks to
+    max_chunks.
+    """
     share_of_tokens_cut: float
     """Tokens cut off over all tokens before truncation."""
 
@@ -64,9 +68,13 @@ class TokenizedSplit:
     """Documents of one split, memory-mapped; indices follow the source's order."""
 
     lengths: NDArray[np.int32]
-    """Tokens that each document takes in a batch, special tokens included; of a question in chunks, their number times the longest."""
+    """Tokens that each document takes in a batch, special tokens included; of a question in chunks,
+    their number times the longest.
+    """
     label_ids: NDArray[np.int64]
-    """Class of each document, an index into `PreparedData.labels`; of a question, the index of its answer among its candidates."""
+    """Class of each document, an index into `PreparedData.labels`; of a question, the index of its
+    answer among its candidates.
+    """
     table: "pa.Table" = field(repr=False)
 
     def __len__(self) -> int:
@@ -87,7 +95,9 @@ class TokenizedSplit:
     def chunks(self, index: int) -> list[NDArray[np.int32]]:
         """Token ids of the sequences that one document is: itself, or its chunks."""
         ids = self.input_ids(index)
-        return np.split(ids, np.cumsum(self._chunk_lengths[index])[:-1]) if self.is_chunked else [ids]
+        return (
+            np.split(ids, np.cumsum(self._chunk_lengths[index])[:-1]) if self.is_chunked else [ids]
+        )
 
     @cached_property
     def _chunk_lengths(self) -> list[list[int]]:
@@ -111,7 +121,13 @@ class TokenizedSplit:
     def _chunks(self) -> list[tuple[NDArray[np.int32], NDArray[np.int64], int]]:
         chunks, first = [], 0
         for chunk in self.table["input_ids"].chunks:
-            chunks.append((chunk.values.to_numpy(zero_copy_only=True), chunk.offsets.to_numpy(zero_copy_only=True), first))
+            chunks.append(
+                (
+                    chunk.values.to_numpy(zero_copy_only=True),
+                    chunk.offsets.to_numpy(zero_copy_only=True),
+                    first,
+                )
+            )
             first += len(chunk)
         return chunks
 
@@ -129,7 +145,9 @@ class PreparedData:
     labels: tuple[str, ...]
     """Names of the classes in the order of label ids; empty for multiple choice."""
     fingerprint: str
-    """sha256 of documents, labels, splits, tokenizer and max_tokens: equal fingerprints are equal training data, wherever they came from."""
+    """sha256 of documents, labels, splits, tokenizer and max_tokens: equal fingerprints are equal
+    training data, wherever they came from.
+    """
     report: DataReport
     folder: Path
 
@@ -152,15 +170,28 @@ class TokenizedDocument:
     """Of a question, whose `input_ids` are its chunks one after the other."""
 
 
-def write_split(folder: Path, split: str, chunks: Iterable[list[TokenizedDocument]], *, chunked: bool = False) -> None:
-    """Writes one split; each list becomes one record batch. `chunked`: its documents are questions in chunks."""
+def write_split(
+    folder: Path, split: str, chunks: Iterable[list[TokenizedDocument]], *, chunked: bool = False
+) -> None:
+    """Writes one split; each list becomes one record batch. `chunked`: its documents are questions
+    in chunks.
+    """
     import pyarrow as pa
 
-    fields = [("id", pa.string()), ("label_id", pa.int64()), ("input_ids", pa.large_list(pa.int32()))]
+    fields = [
+        ("id", pa.string()),
+        ("label_id", pa.int64()),
+        ("input_ids", pa.large_list(pa.int32())),
+    ]
     schema = pa.schema([*fields, ("chunk_lengths", pa.list_(pa.int32()))] if chunked else fields)
-    with pa.OSFile(str(folder / f"{split}.arrow"), "wb") as file, pa.ipc.new_stream(file, schema) as writer:
+    with (
+        pa.OSFile(str(folder / f"{split}.arrow"), "wb") as file,
+        pa.ipc.new_stream(file, schema) as writer,
+    ):
         for chunk in chunks:
-            offsets = np.cumsum([0, *(len(document.input_ids) for document in chunk)], dtype=np.int64)
+            offsets = np.cumsum(
+                [0, *(len(document.input_ids) for document in chunk)], dtype=np.int64
+            )
             values = np.concatenate([document.input_ids for document in chunk])
             columns = [
                 pa.array([document.id for document in chunk], pa.string()),
@@ -168,21 +199,38 @@ def write_split(folder: Path, split: str, chunks: Iterable[list[TokenizedDocumen
                 pa.LargeListArray.from_arrays(pa.array(offsets), pa.array(values)),
             ]
             if chunked:
-                columns.append(pa.array([list(document.chunk_lengths or ()) for document in chunk], pa.list_(pa.int32())))
+                columns.append(
+                    pa.array(
+                        [list(document.chunk_lengths or ()) for document in chunk],
+                        pa.list_(pa.int32()),
+                    )
+                )
             writer.write_batch(pa.record_batch(columns, schema=schema))
 
 
-def write_description(folder: Path, labels: tuple[str, ...], fingerprint: str, report: DataReport) -> None:
-    content = {"format": FORMAT, "labels": labels, "fingerprint": fingerprint, "report": asdict(report)}
+def write_description(
+    folder: Path, labels: tuple[str, ...], fingerprint: str, report: DataReport
+) -> None:
+    content = {
+        "format": FORMAT,
+        "labels": labels,
+        "fingerprint": fingerprint,
+        "report": asdict(report),
+    }
     (folder / DESCRIPTION).write_text(json.dumps(content, indent=2), encoding="utf-8")
 
 
 def open_prepared(folder: Path) -> PreparedData:
-    """Memory-maps what `prepare` wrote: what every worker calls. Raises `DataError` where there is nothing."""
+    """Memory-maps what `prepare` wrote: what every worker calls. Raises `DataError` where there is
+    nothing.
+    """
     try:
         content = json.loads((folder / DESCRIPTION).read_text(encoding="utf-8"))
     except FileNotFoundError as error:
-        raise DataError(f"no prepared data in '{folder}'; on more than one node cluster.cache_path must be shared storage") from error
+        raise DataError(
+            f"no prepared data in '{folder}'; on more than one node cluster.cache_path must be "
+            "shared storage"
+        ) from error
     report = content["report"]
     return PreparedData(
         splits={split: _open_split(folder / f"{split}.arrow") for split in SPLITS},
@@ -204,7 +252,15 @@ def _open_split(path: Path) -> TokenizedSplit:
 
     table = pa.ipc.open_stream(pa.memory_map(str(path))).read_all()
     if "chunk_lengths" in table.column_names:
-        lengths = [np.array([len(each) * max(each) for each in table["chunk_lengths"].to_pylist()], dtype=np.int32)]
+        lengths = [
+            np.array(
+                [len(each) * max(each) for each in table["chunk_lengths"].to_pylist()],
+                dtype=np.int32,
+            )
+        ]
     else:
-        lengths = [np.diff(chunk.offsets.to_numpy()).astype(np.int32) for chunk in table["input_ids"].chunks]
+        lengths = [
+            np.diff(chunk.offsets.to_numpy()).astype(np.int32)
+            for chunk in table["input_ids"].chunks
+        ]
     return TokenizedSplit(np.concatenate(lengths), table["label_id"].to_numpy(), table)

@@ -1,6 +1,7 @@
 """Where documents come from: one entry per field of `DataConfig` that names a source.
 
-A source is two functions: `state` says cheaply what would be read (part of the cache key: sizes and modification times, versions, revisions), `read` reads it.
+A source is two functions: `state` says cheaply what would be read (part of the cache key: sizes and
+modification times, versions, revisions), `read` reads it.
 """
 
 from collections.abc import Callable, Iterator
@@ -34,7 +35,10 @@ def _file_state(config: DataConfig) -> object:
 
 
 def _read_files(config: DataConfig, _: HasTokens) -> Loaded:
-    rows = {split: files.read_rows(path, f"data.files.{split}") for split, path in _file_paths(config).items()}
+    rows = {
+        split: files.read_rows(path, f"data.files.{split}")
+        for split, path in _file_paths(config).items()
+    }
     return _checked(rows, config)
 
 
@@ -44,7 +48,9 @@ def _file_paths(config: DataConfig) -> dict[SplitName, str]:
 
 
 def _hub_state(config: DataConfig) -> object:
-    """The revision as it was given: a branch that has moved is not noticed, and nothing is asked of the hub. Pin a commit."""
+    """The revision as it was given: a branch that has moved is not noticed, and nothing is asked of
+    the hub. Pin a commit.
+    """
     assert config.hub is not None
     return config.hub.model_dump()
 
@@ -61,16 +67,23 @@ def _hub_rows(config: DataConfig, split: str) -> Iterator[Row | Problem]:
     hub = config.hub
     assert hub is not None
     try:
-        loaded = datasets.load_dataset(hub.name, hub.config_name, split=split, revision=hub.revision)
+        loaded = datasets.load_dataset(
+            hub.name, hub.config_name, split=split, revision=hub.revision
+        )
     except (OSError, ValueError, RuntimeError) as error:
         lines = str(error).strip().splitlines() or [type(error).__name__]
         is_script = "scripts are no longer supported" in str(error)
         fix = (
-            "set data.hub.revision=refs/convert/parquet, where the hub keeps such data sets as Parquet"
+            (
+                "set data.hub.revision=refs/convert/parquet, where the hub keeps such data sets as "
+                "Parquet"
+            )
             if is_script
             else "check name, split and connection"
         )
-        raise DataError(f"data.hub: cannot load split '{split}' of '{hub.name}' ({lines[0]}); {fix}") from error
+        raise DataError(
+            f"data.hub: cannot load split '{split}' of '{hub.name}' ({lines[0]}); {fix}"
+        ) from error
     feature = loaded.features.get(config.columns.label)
     names: list[str] | None = feature.names if isinstance(feature, datasets.ClassLabel) else None
     for number, values in enumerate(loaded, start=1):

@@ -1,4 +1,6 @@
-"""What preparation does differently from task to task: one entry of `TASKS` each. The heads that go with them are in components/adapters (`HEADS`)."""
+"""What preparation does differently from task to task: one entry of `TASKS` each. The heads that go
+with them are in components/adapters (`HEADS`).
+"""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -26,26 +28,43 @@ class TaskData:
     fitting: Callable[[Loaded, "PreTrainedTokenizerBase", DataConfig], Loaded]
     """Moves the documents that cannot be tokenised under these settings to the problems."""
     labels: Callable[[Sequence[Document]], tuple[str, ...]]
-    """Names of the classes, from the training documents; empty where every document has choices of its own."""
-    tokenized: Callable[[Sequence[Document], Sequence[str], "PreTrainedTokenizerBase", DataConfig], Iterator[list[TokenizedDocument]]]
-    """(documents, labels, tokenizer, settings) -> rows of the cache in order, in lists of a bearable size."""
+    """Names of the classes, from the training documents; empty where every document has choices of
+    its own.
+    """
+    tokenized: Callable[
+        [Sequence[Document], Sequence[str], "PreTrainedTokenizerBase", DataConfig],
+        Iterator[list[TokenizedDocument]],
+    ]
+    """(documents, labels, tokenizer, settings) -> rows of the cache in order, in lists of a
+    bearable size.
+    """
 
 
 def _classified(
-    documents: Sequence[Document], labels: Sequence[str], tokenizer: "PreTrainedTokenizerBase", config: DataConfig
+    documents: Sequence[Document],
+    labels: Sequence[str],
+    tokenizer: "PreTrainedTokenizerBase",
+    config: DataConfig,
 ) -> Iterator[list[TokenizedDocument]]:
     label_ids, done = {label: label_id for label_id, label in enumerate(labels)}, 0
-    for chunk in encode([document.text for document in documents], tokenizer, max_tokens=config.max_tokens):
+    for chunk in encode(
+        [document.text for document in documents], tokenizer, max_tokens=config.max_tokens
+    ):
         members = documents[done : done + len(chunk)]
         done += len(chunk)
         yield [
-            TokenizedDocument(document.id, label_ids[document.label], encoded.input_ids, encoded.full_length)
+            TokenizedDocument(
+                document.id, label_ids[document.label], encoded.input_ids, encoded.full_length
+            )
             for document, encoded in zip(members, chunk, strict=True)
         ]
 
 
 def _questions(
-    documents: Sequence[Document], _: Sequence[str], tokenizer: "PreTrainedTokenizerBase", config: DataConfig
+    documents: Sequence[Document],
+    _: Sequence[str],
+    tokenizer: "PreTrainedTokenizerBase",
+    config: DataConfig,
 ) -> Iterator[list[TokenizedDocument]]:
     assert config.qangaroo is not None
     questions = cast("Sequence[Question]", documents)
@@ -66,8 +85,12 @@ def _questions(
         yield rows
 
 
-def _questions_with_room(loaded: Loaded, tokenizer: "PreTrainedTokenizerBase", config: DataConfig) -> Loaded:
-    """Every chunk starts with question and candidates, so these must leave room for at least one token more."""
+def _questions_with_room(
+    loaded: Loaded, tokenizer: "PreTrainedTokenizerBase", config: DataConfig
+) -> Loaded:
+    """Every chunk starts with question and candidates, so these must leave room for at least one
+    token more.
+    """
     fitting: Loaded = Loaded({}, list(loaded.problems))
     for split, documents in loaded.splits.items():
         fitting.splits[split] = []
@@ -77,13 +100,18 @@ def _questions_with_room(loaded: Loaded, tokenizer: "PreTrainedTokenizerBase", c
                 fitting.splits[split].append(document)
             else:
                 found = (
-                    f"question and candidates take {taken} of data.max_tokens {config.max_tokens}, which leaves no room for the supports"
+                    f"question and candidates take {taken} of data.max_tokens {config.max_tokens}, "
+                    "which leaves no room for the supports"
                 )
                 fitting.problems.append(Problem("no_room", document.file, document.row, found))
     return fitting
 
 
 TASKS: dict[Task, TaskData] = {
-    "classification": TaskData(fitting=lambda loaded, *_: loaded, labels=class_names, tokenized=_classified),
-    "multiple_choice": TaskData(fitting=_questions_with_room, labels=lambda _: (), tokenized=_questions),
+    "classification": TaskData(
+        fitting=lambda loaded, *_: loaded, labels=class_names, tokenized=_classified
+    ),
+    "multiple_choice": TaskData(
+        fitting=_questions_with_room, labels=lambda _: (), tokenized=_questions
+    ),
 }

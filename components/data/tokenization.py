@@ -1,7 +1,7 @@
 """Texts to token ids, cut to `max_tokens`, with what was cut counted exactly.
 
-The tokenizer's own template decides about special tokens (BERT's two, Llama's one, or none). The full length comes from the tokenizer's overflow pieces, so a long document
-is tokenised once.
+The tokenizer's own template decides about special tokens (BERT's two, Llama's one, or none). The
+full length comes from the tokenizer's overflow pieces, so a long document is tokenised once.
 """
 
 import os
@@ -26,27 +26,49 @@ CHARACTERS_PER_TOKEN = 16
 
 @dataclass(frozen=True, slots=True)
 class Encoded:
-    """One document: its ids (at most max_tokens, special tokens included) and how many tokens it has in full."""
+    """One document: its ids (at most max_tokens, special tokens included) and how many tokens it
+    has in full.
+    """
 
     input_ids: NDArray[np.int32]
     full_length: int
 
 
-def encode(texts: Sequence[str], tokenizer: "PreTrainedTokenizerBase", *, max_tokens: int) -> Iterator[list[Encoded]]:
-    """Yields the documents in order, in chunks. Uses all cores that the process may use. Raises `ConfigError` for a tokenizer that cannot do it."""
+def encode(
+    texts: Sequence[str], tokenizer: "PreTrainedTokenizerBase", *, max_tokens: int
+) -> Iterator[list[Encoded]]:
+    """Yields the documents in order, in chunks. Uses all cores that the process may use. Raises
+    `ConfigError` for a tokenizer that cannot do it.
+    """
     special = tokenizer.num_special_tokens_to_add(pair=False)
     if not tokenizer.is_fast:
-        raise ConfigError("backbone.name_or_path: its tokenizer has no fast version; give a backbone with a tokenizer.json")
+        raise ConfigError(
+            "backbone.name_or_path: its tokenizer has no fast version; give a backbone with a "
+            "tokenizer.json"
+        )
     if max_tokens <= special:
-        raise ConfigError(f"data.max_tokens: {max_tokens} leaves no room beside {special} special tokens; give at least {special + 1}")
-    os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")  # the default, said aloud: otherwise every later fork prints a warning
+        raise ConfigError(
+            f"data.max_tokens: {max_tokens} leaves no room beside {special} special tokens; give "
+            f"at least {special + 1}"
+        )
+    os.environ.setdefault(
+        "TOKENIZERS_PARALLELISM", "true"
+    )  # the default, said aloud: otherwise every later fork prints a warning
     for chunk in _chunks(texts):
         batch = tokenizer(
-            chunk, truncation=True, max_length=max_tokens, padding=False, return_token_type_ids=False, return_attention_mask=False
+            chunk,
+            truncation=True,
+            max_length=max_tokens,
+            padding=False,
+            return_token_type_ids=False,
+            return_attention_mask=False,
         )
         assert batch.encodings is not None
         yield [
-            Encoded(np.asarray(encoding.ids, dtype=np.int32), len(encoding) + sum(len(piece) - special for piece in encoding.overflowing))
+            Encoded(
+                np.asarray(encoding.ids, dtype=np.int32),
+                len(encoding) + sum(len(piece) - special for piece in encoding.overflowing),
+            )
             for encoding in batch.encodings
         ]
 
@@ -56,7 +78,14 @@ def has_tokens(tokenizer: "PreTrainedTokenizerBase") -> Callable[[str, int], boo
 
     def has(text: str, count: int) -> bool:
         start = text[: CHARACTERS_PER_TOKEN * count]
-        return len(tokenizer(start, truncation=True, max_length=count, add_special_tokens=False)["input_ids"]) >= count
+        return (
+            len(
+                tokenizer(start, truncation=True, max_length=count, add_special_tokens=False)[
+                    "input_ids"
+                ]
+            )
+            >= count
+        )
 
     return has
 

@@ -1,7 +1,8 @@
 """From rows to documents that can be trained on, with every other row named.
 
-A problem is one row, its reason and its place; whether problems stop the preparation or are dropped and counted is decided once, in `resolve`. What makes a whole
-source unusable (no such column, fewer than two labels, an empty split) always stops it.
+A problem is one row, its reason and its place; whether problems stop the preparation or are dropped
+and counted is decided once, in `resolve`. What makes a whole source unusable (no such column, fewer
+than two labels, an empty split) always stops it.
 """
 
 import hashlib
@@ -28,7 +29,9 @@ class Loaded:
     problems: list[Problem] = field(default_factory=list)
 
 
-def documents_of(rows: Iterable[Row | Problem], columns: ColumnsConfig) -> tuple[list[Document], list[Problem]]:
+def documents_of(
+    rows: Iterable[Row | Problem], columns: ColumnsConfig
+) -> tuple[list[Document], list[Problem]]:
     """Checks each row on its own. Raises `DataError` when no row at all has a mapped column."""
     documents: list[Document] = []
     problems: list[Problem] = []
@@ -53,10 +56,15 @@ def documents_of(rows: Iterable[Row | Problem], columns: ColumnsConfig) -> tuple
 def _no_such_column(file: str, setting: str, column: str, present: Sequence[str]) -> str:
     near = get_close_matches(column, present, n=1)
     hint = f" Did you mean '{near[0]}'?" if near else ""
-    separator = next((mark for mark in (";", "\t", "|") if len(present) == 1 and mark in present[0]), None)
+    separator = next(
+        (mark for mark in (";", "\t", "|") if len(present) == 1 and mark in present[0]), None
+    )
     if separator is not None:
         return f"{file}: the columns are separated by {separator!r}; write the file with commas"
-    return f"{file} row 1: no column '{column}'; the columns are {', '.join(present)}.{hint} Map it with --set data.columns.{setting}=..."
+    return (
+        f"{file} row 1: no column '{column}'; the columns are {', '.join(present)}.{hint} Map it "
+        f"with --set data.columns.{setting}=..."
+    )
 
 
 def _document(row: Row, columns: ColumnsConfig) -> Document | Problem:
@@ -70,11 +78,21 @@ def _document(row: Row, columns: ColumnsConfig) -> Document | Problem:
     if text is None or (isinstance(text, str) and not text.strip()):
         return problem("empty_text", f"column '{columns.text}' is empty")
     if not isinstance(text, str):
-        return problem("broken_row", f"column '{columns.text}' holds {type(text).__name__}, not text")
+        return problem(
+            "broken_row", f"column '{columns.text}' holds {type(text).__name__}, not text"
+        )
     if label is None:
-        return problem("unknown_label", f"column '{columns.label}' holds {row.values[columns.label]!r}")
+        return problem(
+            "unknown_label", f"column '{columns.label}' holds {row.values[columns.label]!r}"
+        )
     given = row.values.get(columns.id) if columns.id is not None else None
-    document = Document(numbered_id(row.file, row.number) if given is None else str(given), text, label, row.file, row.number)
+    document = Document(
+        numbered_id(row.file, row.number) if given is None else str(given),
+        text,
+        label,
+        row.file,
+        row.number,
+    )
     values = {columns.text: text, columns.label: label, columns.id or "id": document.id}
     for column, value in values.items():
         if not is_utf8(value):
@@ -83,7 +101,9 @@ def _document(row: Row, columns: ColumnsConfig) -> Document | Problem:
 
 
 def _label(value: object) -> str | None:
-    """Text and integers as text, so that 1 in Parquet and "1" in CSV are one label; true and false as JSON writes them."""
+    """Text and integers as text, so that 1 in Parquet and "1" in CSV are one label; true and false
+    as JSON writes them.
+    """
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, int):
@@ -109,21 +129,31 @@ def label_order(labels: Iterable[str]) -> tuple[str, ...]:
     """Sorted; numerically where every label is an integer."""
     distinct = set(labels)
     numbers = all(label.removeprefix("-").isdecimal() for label in distinct)
-    return tuple(sorted(distinct, key=(lambda label: (int(label), label)) if numbers else (lambda label: (0, label))))
+    return tuple(
+        sorted(
+            distinct,
+            key=(lambda label: (int(label), label)) if numbers else (lambda label: (0, label)),
+        )
+    )
 
 
 def class_names(documents: Iterable[Document]) -> tuple[str, ...]:
-    """The classes of the training documents in the order of label ids. Raises `DataError` for fewer than two."""
+    """The classes of the training documents in the order of label ids. Raises `DataError` for fewer
+    than two.
+    """
     labels = label_order(document.label for document in documents)
     if len(labels) < 2:
         raise DataError(
-            f"data: train has only the label '{labels[0]}'; a classification task needs at least two labels (check data.columns.label)"
+            f"data: train has only the label '{labels[0]}'; a classification task needs at least "
+            "two labels (check data.columns.label)"
         )
     return labels
 
 
 def check_between_rows(loaded: Loaded) -> Loaded:
-    """Finds duplicate ids, documents in two splits, and labels that train lacks. Of a shared document the copy in test is kept, else the one in validation."""
+    """Finds duplicate ids, documents in two splits, and labels that train lacks. Of a shared
+    document the copy in test is kept, else the one in validation.
+    """
     problems = list(loaded.problems)
     splits = dict(loaded.splits)
     for check in (_without_duplicate_ids, _without_shared, _without_labels_unknown_to_train):
@@ -146,7 +176,14 @@ def _without_duplicate_ids(splits: Splits) -> tuple[Splits, list[Problem]]:
             if twin is document:
                 kept[split].append(document)
             else:
-                problems.append(Problem("duplicate_id", document.file, document.row, f"id '{document.id}' is also in row {twin.row}"))
+                problems.append(
+                    Problem(
+                        "duplicate_id",
+                        document.file,
+                        document.row,
+                        f"id '{document.id}' is also in row {twin.row}",
+                    )
+                )
     return kept, problems
 
 
@@ -162,7 +199,9 @@ def _without_shared(splits: Splits) -> tuple[Splits, list[Problem]]:
         kept[split] = []
         for document in splits[split]:
             same_text = by_text.get(text_key(document.text))
-            twin = same_text or (by_id.get(document.id) if document.has_own_id and not numbered else None)
+            twin = same_text or (
+                by_id.get(document.id) if document.has_own_id and not numbered else None
+            )
             if twin is None:
                 kept[split].append(document)
             else:
@@ -174,34 +213,47 @@ def _without_shared(splits: Splits) -> tuple[Splits, list[Problem]]:
 
 
 def _is_row_counter(documents: Sequence[Document]) -> bool:
-    """Ids that only number the rows of a split say nothing about other splits: whole numbers that grow from row to row, with gaps where rows were left out."""
+    """Ids that only number the rows of a split say nothing about other splits: whole numbers that
+    grow from row to row, with gaps where rows were left out.
+    """
     ids = [document.id for document in documents]
-    return all(each.isdecimal() for each in ids) and all(int(before) < int(after) for before, after in pairwise(ids))
+    return all(each.isdecimal() for each in ids) and all(
+        int(before) < int(after) for before, after in pairwise(ids)
+    )
 
 
 def _without_labels_unknown_to_train(splits: Splits) -> tuple[Splits, list[Problem]]:
     known = {document.label for document in splits["train"]}
     kept: Splits = {"train": splits["train"]}
     problems: list[Problem] = []
-    reasons: tuple[tuple[SplitName, Reason], ...] = (("validation", "label_only_in_validation"), ("test", "label_only_in_test"))
+    reasons: tuple[tuple[SplitName, Reason], ...] = (
+        ("validation", "label_only_in_validation"),
+        ("test", "label_only_in_test"),
+    )
     for split, reason in reasons:
         if split not in splits:
             continue
         kept[split] = [document for document in splits[split] if document.label in known]
         strangers = (document for document in splits[split] if document.label not in known)
-        problems += [Problem(reason, each.file, each.row, f"label '{each.label}' is not in train") for each in strangers]
+        problems += [
+            Problem(reason, each.file, each.row, f"label '{each.label}' is not in train")
+            for each in strangers
+        ]
     return kept, problems
 
 
 def resolve(loaded: Loaded, on_invalid: Literal["fail", "drop"]) -> Counter[str]:
-    """Counts problems by reason (`drop`), or raises `DataError` that names the first rows (`fail`) or a split that is left without any."""
+    """Counts problems by reason (`drop`), or raises `DataError` that names the first rows (`fail`)
+    or a split that is left without any.
+    """
     counts = Counter(str(problem.reason) for problem in loaded.problems)
     if loaded.problems and on_invalid == "fail":
         raise DataError(_summary(loaded.problems, counts))
     for split, documents in loaded.splits.items():
         if not documents:
             raise DataError(
-                f"data: no valid document left for {split} ({_summary(loaded.problems, counts) if counts else 'the source is empty'})"
+                f"data: no valid document left for {split} "
+                f"({_summary(loaded.problems, counts) if counts else 'the source is empty'})"
             )
     return counts
 
@@ -213,7 +265,10 @@ def telling(problems: Sequence[Problem]) -> list[Problem]:
     for problem in problems:
         turns.append(seen[problem.reason])
         seen[problem.reason] += 1
-    return [problem for _, problem in sorted(zip(turns, problems, strict=True), key=lambda pair: pair[0])]
+    return [
+        problem
+        for _, problem in sorted(zip(turns, problems, strict=True), key=lambda pair: pair[0])
+    ]
 
 
 def _summary(problems: Sequence[Problem], counts: Counter[str]) -> str:
@@ -221,4 +276,7 @@ def _summary(problems: Sequence[Problem], counts: Counter[str]) -> str:
     named = " | ".join(str(problem) for problem in telling(problems)[:shown])
     rows = "1 invalid row" if len(problems) == 1 else f"{len(problems)} invalid rows"
     reasons = ", ".join(f"{count} {reason}" for reason, count in sorted(counts.items()))
-    return f"{rows} ({reasons}): {named}{' | ...' if len(problems) > shown else ''}. Mend the data, or drop such rows with --set data.on_invalid=drop"
+    return (
+        f"{rows} ({reasons}): {named}{' | ...' if len(problems) > shown else ''}. Mend the data, "
+        "or drop such rows with --set data.on_invalid=drop"
+    )

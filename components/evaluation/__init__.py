@@ -1,10 +1,27 @@
 """How good, and how honest, are class probabilities? Plain numpy: no torch, no store."""
 
 from components.evaluation.bootstrap import bootstrap_interval, mean_interval
-from components.evaluation.by_length import LengthBucket, by_document_length, ece_if_calibrated, length_bucket, plot_by_length
+from components.evaluation.by_length import (
+    LengthBucket,
+    by_document_length,
+    ece_if_calibrated,
+    length_bucket,
+    plot_by_length,
+)
 from components.evaluation.calibration import adaptive_ece, ece, ece_upper_edge_10, mce
-from components.evaluation.metrics import accuracy_interval, brier, classification_metrics, macro_f1, multiple_choice_metrics, nll
-from components.evaluation.reliability import ReliabilityDiagram, plot_reliability, reliability_diagram
+from components.evaluation.metrics import (
+    accuracy_interval,
+    brier,
+    classification_metrics,
+    macro_f1,
+    multiple_choice_metrics,
+    nll,
+)
+from components.evaluation.reliability import (
+    ReliabilityDiagram,
+    plot_reliability,
+    reliability_diagram,
+)
 from components.evaluation.temperature import calibration_report, fit_temperature, softmax
 
 __all__ = [

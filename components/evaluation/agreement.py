@@ -1,4 +1,6 @@
-"""How far the answers of one form of a model are from those of another, on the same documents. Shapes: N documents, C classes."""
+"""How far the answers of one form of a model are from those of another, on the same documents.
+Shapes: N documents, C classes.
+"""
 
 from dataclasses import dataclass
 
@@ -9,7 +11,9 @@ from components.evaluation.calibration import Floats
 
 @dataclass(frozen=True)
 class Agreement:
-    """Largest and root mean square difference of logits; the latter also relative to the spread of the first model's logits; share of documents with the same answer."""
+    """Largest and root mean square difference of logits; the latter also relative to the spread of
+    the first model's logits; share of documents with the same answer.
+    """
 
     largest_difference: float
     rms_difference: float
@@ -18,10 +22,17 @@ class Agreement:
 
 
 def agreement(first_NC: Floats, second_NC: Floats) -> Agreement:
-    """Of logits (N, C). What is added to all logits of a document changes no answer, so every row is centred first. Raises ValueError for other shapes."""
+    """Of logits (N, C). What is added to all logits of a document changes no answer, so every row
+    is centred first. Raises ValueError for other shapes.
+    """
     if first_NC.shape != second_NC.shape or first_NC.ndim != 2 or len(first_NC) == 0:
-        raise ValueError(f"two sets of logits (N, C) are needed, got {first_NC.shape} and {second_NC.shape}")
-    first, second = (logits.astype(np.float64) - logits.mean(axis=1, keepdims=True) for logits in (first_NC, second_NC))
+        raise ValueError(
+            f"two sets of logits (N, C) are needed, got {first_NC.shape} and {second_NC.shape}"
+        )
+    first, second = (
+        logits.astype(np.float64) - logits.mean(axis=1, keepdims=True)
+        for logits in (first_NC, second_NC)
+    )
     rms = float(np.sqrt(np.square(first - second).mean()))
     spread = float(np.sqrt(np.square(first - first.mean(axis=0)).mean()))
     return Agreement(

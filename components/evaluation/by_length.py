@@ -1,7 +1,10 @@
-"""Accuracy and calibration by document length: are long documents answered worse, or with less honest confidence?
+"""Accuracy and calibration by document length: are long documents answered worse, or with less
+honest confidence?
 
-The fact a newcomer gets wrong: an ECE of few documents is far above 0 even where confidences are perfectly honest. So every bucket carries `ece_if_calibrated`, the ECE that answers with
-just these confidences would show on average if they were right exactly as often as they say: only what lies clearly above it is miscalibration.
+The fact a newcomer gets wrong: an ECE of few documents is far above 0 even where confidences are
+perfectly honest. So every bucket carries `ece_if_calibrated`, the ECE that answers with just these
+confidences would show on average if they were right exactly as often as they say: only what lies
+clearly above it is miscalibration.
 Shapes: N documents, C classes. Lengths are in tokens, special tokens included, after truncation.
 """
 
@@ -24,7 +27,9 @@ SIMULATIONS = 200
 
 @dataclass(frozen=True)
 class LengthBucket:
-    """Documents of `shortest` to `longest` tokens. Intervals are at 95%: Wilson's for accuracy, bootstrap over documents for NLL (nats) and ECE."""
+    """Documents of `shortest` to `longest` tokens. Intervals are at 95%: Wilson's for accuracy,
+    bootstrap over documents for NLL (nats) and ECE.
+    """
 
     shortest: int
     longest: int
@@ -47,31 +52,50 @@ class LengthBucket:
 
 
 def by_document_length(
-    probabilities: Floats, label_ids: Integers, lengths: Integers, *, num_buckets: int = NUM_BUCKETS, edges: Sequence[int] | None = None
+    probabilities: Floats,
+    label_ids: Integers,
+    lengths: Integers,
+    *,
+    num_buckets: int = NUM_BUCKETS,
+    edges: Sequence[int] | None = None,
 ) -> tuple[LengthBucket, ...]:
-    """Buckets from short to long, of probabilities (N, C), labels (N,) and document lengths (N,) in tokens.
+    """Buckets from short to long, of probabilities (N, C), labels (N,) and document lengths (N,) in
+    tokens.
 
-    By default `num_buckets` quantiles of equal count; equally long documents share a bucket, so there can be fewer of them. `edges`: the longest length of every bucket but the last, in
-    place of quantiles. Empty buckets are left out. Raises ValueError where the arrays do not belong together.
+    By default `num_buckets` quantiles of equal count; equally long documents share a bucket, so
+    there can be fewer of them. `edges`: the longest length of every bucket but the last, in place
+    of quantiles. Empty buckets are left out. Raises ValueError where the arrays do not belong
+    together.
     """
-    if lengths.shape != label_ids.shape or label_ids.shape != probabilities.shape[:1] or len(lengths) == 0:
+    if (
+        lengths.shape != label_ids.shape
+        or label_ids.shape != probabilities.shape[:1]
+        or len(lengths) == 0
+    ):
         raise ValueError(
-            f"buckets need as many lengths as labels and rows of probabilities, got {lengths.shape}, {label_ids.shape}, {probabilities.shape}"
+            "buckets need as many lengths as labels and rows of probabilities, got "
+            f"{lengths.shape}, {label_ids.shape}, {probabilities.shape}"
         )
     upper = quantile_edges(lengths, num_buckets) if edges is None else sorted(edges)
     bucket_N = np.searchsorted(np.asarray(upper, dtype=np.int64), lengths, side="left")
     members = [np.flatnonzero(bucket_N == index) for index in np.unique(bucket_N)]
-    return tuple(length_bucket(probabilities[rows], label_ids[rows], lengths[rows]) for rows in members)
+    return tuple(
+        length_bucket(probabilities[rows], label_ids[rows], lengths[rows]) for rows in members
+    )
 
 
 def quantile_edges(lengths_N: Integers, num_buckets: int) -> list[int]:
-    """The longest length of every bucket but the last, so that buckets hold equally many documents as far as equal lengths allow."""
+    """The longest length of every bucket but the last, so that buckets hold equally many documents
+    as far as equal lengths allow.
+    """
     ordered_N = np.sort(lengths_N)
     last_rows = [len(ordered_N) * part // num_buckets - 1 for part in range(1, num_buckets)]
     return sorted({int(ordered_N[row]) for row in last_rows if row >= 0} - {int(ordered_N[-1])})
 
 
-def length_bucket(probabilities_NC: Floats, label_ids_N: Integers, lengths_N: Integers) -> LengthBucket:
+def length_bucket(
+    probabilities_NC: Floats, label_ids_N: Integers, lengths_N: Integers
+) -> LengthBucket:
     """One bucket of all these documents."""
     confidence_N, correct_N = top_class(probabilities_NC, label_ids_N)
     of_label_N = probabilities_NC[np.arange(len(label_ids_N)), label_ids_N].astype(np.float64)
@@ -79,7 +103,9 @@ def length_bucket(probabilities_NC: Floats, label_ids_N: Integers, lengths_N: In
     right, total = int(correct_N.sum()), len(label_ids_N)
     accuracy_low, accuracy_high = accuracy_interval(right, total)
     nll_low, nll_high = mean_interval(nll_N)
-    ece_low, ece_high = bootstrap_interval(lambda rows: ece(confidence_N[rows], correct_N[rows]), total, least=0.0)
+    ece_low, ece_high = bootstrap_interval(
+        lambda rows: ece(confidence_N[rows], correct_N[rows]), total, least=0.0
+    )
     return LengthBucket(
         shortest=int(lengths_N.min()),
         longest=int(lengths_N.max()),
@@ -98,30 +124,61 @@ def length_bucket(probabilities_NC: Floats, label_ids_N: Integers, lengths_N: In
     )
 
 
-def ece_if_calibrated(confidence: Floats, *, simulations: int = SIMULATIONS, seed: int = 0) -> float:
-    """Mean ECE of answers with these confidences (N,), each right with just that probability: what the number of documents alone puts into an ECE.
+def ece_if_calibrated(
+    confidence: Floats, *, simulations: int = SIMULATIONS, seed: int = 0
+) -> float:
+    """Mean ECE of answers with these confidences (N,), each right with just that probability: what
+    the number of documents alone puts into an ECE.
 
-    (R, N): answers of R seeds to the same documents, which are right and wrong together; more seeds are no further documents.
+    (R, N): answers of R seeds to the same documents, which are right and wrong together; more seeds
+    are no further documents.
     """
     draw = np.random.default_rng(seed)
     num_documents = confidence.shape[-1]
-    return float(np.mean([ece(confidence.ravel(), (draw.random(num_documents) < confidence).ravel()) for _ in range(simulations)]))
+    return float(
+        np.mean(
+            [
+                ece(confidence.ravel(), (draw.random(num_documents) < confidence).ravel())
+                for _ in range(simulations)
+            ]
+        )
+    )
 
 
 def plot_by_length(buckets: Sequence[LengthBucket], *, title: str) -> "Figure":
-    """A matplotlib figure: accuracy, ECE and NLL with their 95% intervals, one mark per bucket, the number of documents below."""
+    """A matplotlib figure: accuracy, ECE and NLL with their 95% intervals, one mark per bucket, the
+    number of documents below.
+    """
     # Figure, not pyplot: pyplot picks a display backend and keeps every figure alive.
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(11, 3.8), layout="constrained")
     panels = figure.subplots(1, 3)
     places = list(range(len(buckets)))
-    names = [f"{bucket.shortest:,}-{bucket.longest:,}\n{bucket.documents} docs" for bucket in buckets]
-    for panel, name, unit in zip(panels, ("accuracy", "ece", "nll"), ("accuracy", "ECE (15 bins)", "NLL (nats)"), strict=True):
+    names = [
+        f"{bucket.shortest:,}-{bucket.longest:,}\n{bucket.documents} docs" for bucket in buckets
+    ]
+    for panel, name, unit in zip(
+        panels, ("accuracy", "ece", "nll"), ("accuracy", "ECE (15 bins)", "NLL (nats)"), strict=True
+    ):
         middle = [getattr(bucket, name) for bucket in buckets]
-        below = [value - getattr(bucket, f"{name}_low") for value, bucket in zip(middle, buckets, strict=True)]
-        above = [getattr(bucket, f"{name}_high") - value for value, bucket in zip(middle, buckets, strict=True)]
-        panel.errorbar(places, middle, yerr=[below, above], fmt="o-", capsize=4, color="#4878a8", label="measured, 95% interval")
+        below = [
+            value - getattr(bucket, f"{name}_low")
+            for value, bucket in zip(middle, buckets, strict=True)
+        ]
+        above = [
+            getattr(bucket, f"{name}_high") - value
+            for value, bucket in zip(middle, buckets, strict=True)
+        ]
+        panel.errorbar(
+            places,
+            middle,
+            yerr=[below, above],
+            fmt="o-",
+            capsize=4,
+            color="#4878a8",
+            label="measured, 95% interval",
+        )
         panel.set(ylabel=unit, xlabel="tokens of the document", xlim=(-0.5, len(buckets) - 0.5))
         panel.set_ylim(0, 1 if name == "accuracy" else None)
         panel.set_xticks(places, names, fontsize="small")

@@ -1,4 +1,6 @@
-"""A comparison as figures: intervals with the differences that hold, and reliability diagrams side by side."""
+"""A comparison as figures: intervals with the differences that hold, and reliability diagrams side
+by side.
+"""
 
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +20,9 @@ PANELS = (("accuracy", "accuracy, %", False), ("ece", "ECE, % (lower is better)"
 
 
 def plot_intervals(comparison: Comparison, *, title: str) -> "Figure":
-    """Per task: accuracy and ECE of every method with both intervals, and who differs from whom in accuracy after correction."""
+    """Per task: accuracy and ECE of every method with both intervals, and who differs from whom in
+    accuracy after correction.
+    """
     from matplotlib.figure import Figure
 
     tasks = comparison.tasks
@@ -41,27 +45,73 @@ def _intervals(axes: "Axes", comparison: Comparison, task: str, *, score: str, l
     seeds = max(row.num_seeds for row in rows)
     level = f"{comparison.level:.0%}"
     shown = [(place, row) for place, row in enumerate(rows) if row.num_seeds]
-    values = {row.method: [100 * seed.scores[score] for seed in _result(comparison, row).seeds] for _, row in shown}
+    values = {
+        row.method: [100 * seed.scores[score] for seed in _result(comparison, row).seeds]
+        for _, row in shown
+    }
     for number, (place, row) in enumerate(shown):
         first, interval = number == 0, row.scores[score]
         low, high = row.document_intervals[score]
-        axes.plot([100 * low, 100 * high], [place, place], color=LIGHT, linewidth=9, solid_capstyle="butt", label=f"{level} over test documents (bootstrap)" if first else None)  # fmt: skip
+        axes.plot(
+            [100 * low, 100 * high],
+            [place, place],
+            color=LIGHT,
+            linewidth=9,
+            solid_capstyle="butt",
+            label=f"{level} over test documents (bootstrap)" if first else None,
+        )
         if interval.low is not None and interval.high is not None:
-            axes.plot([100 * interval.low, 100 * interval.high], [place, place], color=BLUE, linewidth=1.6, label=f"{level} over {seeds} seeds (t)" if first else None)  # fmt: skip
-        axes.plot(values[row.method], [place] * row.num_seeds, "|", color=INK, markersize=8, label="one seed" if first else None)
-        axes.plot(100 * interval.mean, place, "o", color=BLUE, markersize=6, label="mean of seeds" if first else None)
+            axes.plot(
+                [100 * interval.low, 100 * interval.high],
+                [place, place],
+                color=BLUE,
+                linewidth=1.6,
+                label=f"{level} over {seeds} seeds (t)" if first else None,
+            )
+        axes.plot(
+            values[row.method],
+            [place] * row.num_seeds,
+            "|",
+            color=INK,
+            markersize=8,
+            label="one seed" if first else None,
+        )
+        axes.plot(
+            100 * interval.mean,
+            place,
+            "o",
+            color=BLUE,
+            markersize=6,
+            label="mean of seeds" if first else None,
+        )
     if score == "accuracy":
-        axes.axvline(100 * documents.majority_accuracy, color=GREY, linestyle=":", label="always the most frequent label")
+        axes.axvline(
+            100 * documents.majority_accuracy,
+            color=GREY,
+            linestyle=":",
+            label="always the most frequent label",
+        )
     # The view follows bars and seeds: an interval of three seeds may run far out of it.
-    bars = [100 * end for _, row in shown for end in row.document_intervals[score]] + [v for found in values.values() for v in found]
+    bars = [100 * end for _, row in shown for end in row.document_intervals[score]] + [
+        v for found in values.values() for v in found
+    ]
     bars += [100 * documents.majority_accuracy] if score == "accuracy" else [0.0]
     if shown:
         margin = 0.05 * (max(bars) - min(bars)) + 0.5
-        axes.set_xlim(max(0.0, min(bars) - margin) if score == "accuracy" else 0.0, min(100.0, max(bars) + margin))
+        axes.set_xlim(
+            max(0.0, min(bars) - margin) if score == "accuracy" else 0.0,
+            min(100.0, max(bars) + margin),
+        )
     axes.set_yticks(range(len(rows)), [row.method for row in rows])
     axes.set_ylim(len(rows) - 0.5, -0.5)
     axes.set_xlabel(label)
-    axes.set_title(f"{task}: {score if score != 'ece' else 'calibration error'} on {documents.count} test documents", fontsize=10)
+    axes.set_title(
+        (
+            f"{task}: {score if score != 'ece' else 'calibration error'} on {documents.count} test "
+            "documents"
+        ),
+        fontsize=10,
+    )
     axes.grid(axis="x", color="#e6eaee")
     axes.set_axisbelow(True)
     for side in ("top", "right", "left"):
@@ -77,29 +127,49 @@ def _differences(axes: "Axes", comparison: Comparison, task: str) -> None:
     axes.set_ylim(len(methods) - 0.5, -0.5)
     for pair in (pair for pair in pairs if pair.task == task):
         for row, column, sign in ((pair.first, pair.second, 1), (pair.second, pair.first, -1)):
-            y, x, points = methods.index(row), methods.index(column), 100 * sign * pair.bootstrap.difference
+            y, x, points = (
+                methods.index(row),
+                methods.index(column),
+                100 * sign * pair.bootstrap.difference,
+            )
             if pair.significant:
                 axes.add_patch(_square(x, y, BETTER if points > 0 else WORSE))
-            axes.text(x, y, f"{points:+.1f}" + ("" if pair.significant else "\nn.s."), ha="center", va="center", fontsize=9, color=INK if pair.significant else GREY, fontweight="bold" if pair.significant else None)  # fmt: skip
+            axes.text(
+                x,
+                y,
+                f"{points:+.1f}" + ("" if pair.significant else "\nn.s."),
+                ha="center",
+                va="center",
+                fontsize=9,
+                color=INK if pair.significant else GREY,
+                fontweight="bold" if pair.significant else None,
+            )
     for place in range(len(methods)):
         axes.add_patch(_square(place, place, "#eef1f4"))
-    axes.set_xticks(range(len(methods)), [name.replace("_", "_\n", 1) for name in methods], fontsize=8)
+    axes.set_xticks(
+        range(len(methods)), [name.replace("_", "_\n", 1) for name in methods], fontsize=8
+    )
     axes.set_yticks(range(len(methods)), methods)
     axes.tick_params(length=0)
     for spine in axes.spines.values():
         spine.set_visible(False)
     level = f"{1 - comparison.level:.0%} level, Holm over {len(pairs)} pairs"
-    axes.set_title(f"{task}: accuracy of row minus column, points\ncoloured: significant ({level})", fontsize=9)
+    axes.set_title(
+        f"{task}: accuracy of row minus column, points\ncoloured: significant ({level})", fontsize=9
+    )
 
 
 def _square(x: int, y: int, color: str) -> Any:
     from matplotlib.patches import Rectangle
 
-    return Rectangle((x - 0.5, y - 0.5), 1, 1, facecolor=color, edgecolor="white", linewidth=2, zorder=0)
+    return Rectangle(
+        (x - 0.5, y - 0.5), 1, 1, facecolor=color, edgecolor="white", linewidth=2, zorder=0
+    )
 
 
 def plot_reliability_grid(comparison: Comparison, *, calibrated: bool, title: str) -> "Figure":
-    """One reliability diagram per task and method, side by side on the same axes, the answers of all seeds together.
+    """One reliability diagram per task and method, side by side on the same axes, the answers of
+    all seeds together.
 
     `calibrated`: after the temperature. The ECE above each is the mean over seeds, as in the table.
     """
@@ -124,7 +194,9 @@ def plot_reliability_grid(comparison: Comparison, *, calibrated: bool, title: st
     return figure
 
 
-def _reliability(axes: "Axes", result: MethodResult, row: Row, comparison: Comparison, *, calibrated: bool) -> None:
+def _reliability(
+    axes: "Axes", result: MethodResult, row: Row, comparison: Comparison, *, calibrated: bool
+) -> None:
     axes.set(xlim=(0, 1), ylim=(0, 1))
     axes.set_aspect("equal")
     axes.plot([0, 1], [0, 1], "--", color=GREY, linewidth=1, label="perfect calibration")
@@ -134,22 +206,48 @@ def _reliability(axes: "Axes", result: MethodResult, row: Row, comparison: Compa
         return
     diagram = pooled_diagram(result, comparison, calibrated=calibrated)
     width, largest = 1 / diagram.num_bins, max(diagram.count)
-    for index, (count, accuracy, confidence) in enumerate(zip(diagram.count, diagram.accuracy, diagram.confidence, strict=True)):
+    for index, (count, accuracy, confidence) in enumerate(
+        zip(diagram.count, diagram.accuracy, diagram.confidence, strict=True)
+    ):
         if accuracy is None or confidence is None:
             continue
-        axes.bar((index + 0.5) * width, accuracy, width=width * 0.92, color=BLUE, alpha=0.25 + 0.75 * (count / largest) ** 0.5, label="accuracy (darker: more answers)" if count == largest else None)  # fmt: skip
-        axes.plot(confidence, accuracy, "o", color=RED, markersize=3, label="mean confidence of the bin" if count == largest else None)
+        axes.bar(
+            (index + 0.5) * width,
+            accuracy,
+            width=width * 0.92,
+            color=BLUE,
+            alpha=0.25 + 0.75 * (count / largest) ** 0.5,
+            label="accuracy (darker: more answers)" if count == largest else None,
+        )
+        axes.plot(
+            confidence,
+            accuracy,
+            "o",
+            color=RED,
+            markersize=3,
+            label="mean confidence of the bin" if count == largest else None,
+        )
     ece = row.scores["calibrated_ece" if calibrated else "ece"]
     half = "" if ece.high is None else f" ± {100 * (ece.high - ece.mean):.1f}"
-    axes.set_title(f"{row.method}\nECE {100 * ece.mean:.1f}{half} %, {row.num_seeds} seeds", fontsize=9)
+    axes.set_title(
+        f"{row.method}\nECE {100 * ece.mean:.1f}{half} %, {row.num_seeds} seeds", fontsize=9
+    )
 
 
-def pooled_diagram(result: MethodResult, comparison: Comparison, *, calibrated: bool) -> ReliabilityDiagram:
-    """The diagram of all seeds' answers together; its own `ece` is of the pooled answers and not the mean over seeds."""
+def pooled_diagram(
+    result: MethodResult, comparison: Comparison, *, calibrated: bool
+) -> ReliabilityDiagram:
+    """The diagram of all seeds' answers together; its own `ece` is of the pooled answers and not
+    the mean over seeds.
+    """
     labels_N = comparison.documents[result.task].label_ids_N
     answers = [seed.calibrated_NC if calibrated else seed.probabilities_NC for seed in result.seeds]
     return reliability_diagram(np.concatenate(answers), np.tile(labels_N, len(answers)))
 
 
 def _result(comparison: Comparison, row: Row) -> MethodResult:
-    return next(result for result in comparison.results if (result.task, result.method) == (row.task, row.method))
+    return next(
+        result
+        for result in comparison.results
+        if (result.task, result.method) == (row.task, row.method)
+    )

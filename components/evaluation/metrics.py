@@ -4,18 +4,31 @@ from statistics import NormalDist
 
 import numpy as np
 
-from components.evaluation.calibration import Floats, Integers, adaptive_ece, ece, ece_upper_edge_10, mce, top_class
+from components.evaluation.calibration import (
+    Floats,
+    Integers,
+    adaptive_ece,
+    ece,
+    ece_upper_edge_10,
+    mce,
+    top_class,
+)
 
 # A probability that underflowed to zero counts as the smallest normal float32: an NLL of 87 nats.
 SMALLEST_PROBABILITY = float(np.finfo(np.float32).tiny)
 SUM_TOLERANCE = 1e-3
 
 
-def classification_metrics(probabilities: Floats, label_ids: Integers, *, num_bins: int = 15) -> dict[str, float]:
-    """All metrics of probabilities (N, C) against labels (N,): names without a split (`accuracy`, not `test/accuracy`).
+def classification_metrics(
+    probabilities: Floats, label_ids: Integers, *, num_bins: int = 15
+) -> dict[str, float]:
+    """All metrics of probabilities (N, C) against labels (N,): names without a split (`accuracy`,
+    not `test/accuracy`).
 
-    accuracy with its 95% Wilson interval (accuracy_low, accuracy_high), macro_f1, nll (nats), brier, ece, mce, adaptive_ece, ece_upper_edge_10,
-    majority_accuracy (always answering the most frequent label of these documents), num_documents. Raises ValueError for what are no probabilities or labels.
+    accuracy with its 95% Wilson interval (accuracy_low, accuracy_high), macro_f1, nll (nats),
+    brier, ece, mce, adaptive_ece, ece_upper_edge_10, majority_accuracy (always answering the most
+    frequent label of these documents), num_documents. Raises ValueError for what are no
+    probabilities or labels.
     """
     _check(probabilities, label_ids)
     confidence_N, correct_N = top_class(probabilities, label_ids)
@@ -40,9 +53,11 @@ def classification_metrics(probabilities: Floats, label_ids: Integers, *, num_bi
 def multiple_choice_metrics(
     probabilities: Floats, label_ids: Integers, *, num_candidates: Integers, num_bins: int = 15
 ) -> dict[str, float]:
-    """The same of questions, whose C columns are their own candidates and then zeros: what only classes have (macro_f1, majority_accuracy) is left out.
+    """The same of questions, whose C columns are their own candidates and then zeros: what only
+    classes have (macro_f1, majority_accuracy) is left out.
 
-    In its place stand chance_accuracy (answering at random: the mean of 1 / num_candidates) and mean_candidates.
+    In its place stand chance_accuracy (answering at random: the mean of 1 / num_candidates) and
+    mean_candidates.
     """
     found = classification_metrics(probabilities, label_ids, num_bins=num_bins)
     of_classes = ("macro_f1", "majority_accuracy")
@@ -53,7 +68,9 @@ def multiple_choice_metrics(
 
 
 def macro_f1(predicted_N: Integers, label_ids_N: Integers) -> float:
-    """Mean of the classes' F1 over the classes that occur among labels or predictions (as scikit-learn does)."""
+    """Mean of the classes' F1 over the classes that occur among labels or predictions (as
+    scikit-learn does).
+    """
     size = int(max(predicted_N.max(), label_ids_N.max())) + 1
     hits = np.bincount(label_ids_N[predicted_N == label_ids_N], minlength=size)
     # 2 TP / (2 TP + FP + FN): the denominator is the sum of both counts.
@@ -68,16 +85,22 @@ def nll(probabilities_NC: Floats, label_ids_N: Integers) -> float:
 
 
 def brier(probabilities_NC: Floats, label_ids_N: Integers) -> float:
-    """Brier's score in its multi-class form, from 0 to 2: mean over documents of the sum over classes of (p - y)^2."""
+    """Brier's score in its multi-class form, from 0 to 2: mean over documents of the sum over
+    classes of (p - y)^2.
+    """
     difference_NC = probabilities_NC.astype(np.float64)
     difference_NC[np.arange(len(label_ids_N)), label_ids_N] -= 1.0
     return float((difference_NC**2).sum(axis=1).mean())
 
 
 def accuracy_interval(right: int, total: int, *, level: float = 0.95) -> tuple[float, float]:
-    """Wilson's score interval for `right` of `total`: holds for few documents and near 0 or 1, where the normal one does not."""
+    """Wilson's score interval for `right` of `total`: holds for few documents and near 0 or 1,
+    where the normal one does not.
+    """
     if not 0 <= right <= total or total == 0:
-        raise ValueError(f"an interval needs 0 <= right <= total and total > 0, got {right} of {total}")
+        raise ValueError(
+            f"an interval needs 0 <= right <= total and total > 0, got {right} of {total}"
+        )
     z = NormalDist().inv_cdf(0.5 + level / 2)
     share, weight = right / total, 1 + z * z / total
     centre = (share + z * z / (2 * total)) / weight
@@ -86,17 +109,30 @@ def accuracy_interval(right: int, total: int, *, level: float = 0.95) -> tuple[f
 
 
 def _check(probabilities_NC: Floats, label_ids_N: Integers) -> None:
-    if probabilities_NC.ndim != 2 or label_ids_N.shape != probabilities_NC.shape[:1] or len(label_ids_N) == 0:
+    if (
+        probabilities_NC.ndim != 2
+        or label_ids_N.shape != probabilities_NC.shape[:1]
+        or len(label_ids_N) == 0
+    ):
         raise ValueError(
-            f"metrics need probabilities (N, C) and labels (N,) with N > 0, got {probabilities_NC.shape} and {label_ids_N.shape}"
+            "metrics need probabilities (N, C) and labels (N,) with N > 0, got "
+            f"{probabilities_NC.shape} and {label_ids_N.shape}"
         )
-    if not np.issubdtype(label_ids_N.dtype, np.integer) or label_ids_N.min() < 0 or label_ids_N.max() >= probabilities_NC.shape[1]:
+    if (
+        not np.issubdtype(label_ids_N.dtype, np.integer)
+        or label_ids_N.min() < 0
+        or label_ids_N.max() >= probabilities_NC.shape[1]
+    ):
         raise ValueError(
-            f"labels must be integers from 0 to {probabilities_NC.shape[1] - 1}, got {label_ids_N.dtype} from {label_ids_N.min()} to {label_ids_N.max()}"
+            f"labels must be integers from 0 to {probabilities_NC.shape[1] - 1}, got "
+            f"{label_ids_N.dtype} from {label_ids_N.min()} to {label_ids_N.max()}"
         )
     if (
         not np.isfinite(probabilities_NC).all()
         or probabilities_NC.min() < 0
         or np.abs(probabilities_NC.sum(axis=1) - 1).max() > SUM_TOLERANCE
     ):
-        raise ValueError("each row must be probabilities: finite, not negative, with sum 1 (logits go through evaluation.softmax first)")
+        raise ValueError(
+            "each row must be probabilities: finite, not negative, with sum 1 (logits go through "
+            "evaluation.softmax first)"
+        )

@@ -1,7 +1,8 @@
 """One method's answers to the same documents by several seeds, and how two methods differ on them.
 
-Documents are the unit of chance: the seeds' answers to one document are averaged, or kept together when documents are drawn again, so that more seeds make no document count twice.
-What is not in these intervals is the chance of drawing other seeds. Shapes: R seeds, N documents, C classes.
+Documents are the unit of chance: the seeds' answers to one document are averaged, or kept together
+when documents are drawn again, so that more seeds make no document count twice. What is not in
+these intervals is the chance of drawing other seeds. Shapes: R seeds, N documents, C classes.
 """
 
 from collections.abc import Callable
@@ -33,7 +34,9 @@ class Estimate:
 
 @dataclass(frozen=True)
 class RepeatedAnswers:
-    """`probabilities_RNC`; `label_ids_N`; `lengths_N` in tokens. All seeds answered the same documents in the same order."""
+    """`probabilities_RNC`; `label_ids_N`; `lengths_N` in tokens. All seeds answered the same
+    documents in the same order.
+    """
 
     probabilities_RNC: Floats
     label_ids_N: Integers
@@ -45,7 +48,9 @@ class RepeatedAnswers:
 
     def of(self, rows: Integers | Booleans) -> "RepeatedAnswers":
         """The answers to some of the documents."""
-        return RepeatedAnswers(self.probabilities_RNC[:, rows], self.label_ids_N[rows], self.lengths_N[rows])
+        return RepeatedAnswers(
+            self.probabilities_RNC[:, rows], self.label_ids_N[rows], self.lengths_N[rows]
+        )
 
     @property
     def correct_RN(self) -> Booleans:
@@ -55,31 +60,46 @@ class RepeatedAnswers:
     @property
     def nll_RN(self) -> Floats:
         """Nats."""
-        of_label_RN = self.probabilities_RNC[:, np.arange(self.num_documents), self.label_ids_N].astype(np.float64)
+        of_label_RN = self.probabilities_RNC[
+            :, np.arange(self.num_documents), self.label_ids_N
+        ].astype(np.float64)
         return -np.log(np.maximum(of_label_RN, SMALLEST_PROBABILITY))
 
     def measure(self, name: Measure, rows: Integers | None = None) -> float:
-        """Accuracy and NLL (nats) averaged over documents and seeds; ECE (15 bins) of all answers together."""
+        """Accuracy and NLL (nats) averaged over documents and seeds; ECE (15 bins) of all answers
+        together.
+        """
         chosen = np.arange(self.num_documents) if rows is None else rows
         if name == "accuracy":
             return float(self.correct_RN[:, chosen].mean())
         if name == "nll":
             return float(self.nll_RN[:, chosen].mean())
-        return ece(self.probabilities_RNC.max(axis=2)[:, chosen].ravel(), self.correct_RN[:, chosen].ravel())
+        return ece(
+            self.probabilities_RNC.max(axis=2)[:, chosen].ravel(),
+            self.correct_RN[:, chosen].ravel(),
+        )
 
     def estimate(self, name: Measure) -> Estimate:
-        """With Wilson's interval for accuracy (of as many documents as there are, however many seeds) and the bootstrap's for the others."""
+        """With Wilson's interval for accuracy (of as many documents as there are, however many
+        seeds) and the bootstrap's for the others.
+        """
         value = self.measure(name)
         if name == "accuracy":
-            return Estimate(value, *accuracy_interval(round(value * self.num_documents), self.num_documents))
-        return Estimate(value, *bootstrap_interval(self._statistic(name), self.num_documents, least=0.0))
+            return Estimate(
+                value, *accuracy_interval(round(value * self.num_documents), self.num_documents)
+            )
+        return Estimate(
+            value, *bootstrap_interval(self._statistic(name), self.num_documents, least=0.0)
+        )
 
     def ece_if_calibrated(self) -> float:
         """What ECE honest answers with these confidences to as many documents would show."""
         return ece_if_calibrated(self.probabilities_RNC.max(axis=2))
 
     def _statistic(self, name: Measure) -> Callable[[Integers], float]:
-        """`measure` as a function of the rows alone, with what does not depend on them worked out once."""
+        """`measure` as a function of the rows alone, with what does not depend on them worked out
+        once.
+        """
         confidence_RN, correct_RN = self.probabilities_RNC.max(axis=2), self.correct_RN
         if name == "ece":
             return lambda rows: ece(confidence_RN[:, rows].ravel(), correct_RN[:, rows].ravel())
@@ -88,15 +108,21 @@ class RepeatedAnswers:
 
 
 def paired_difference(first: RepeatedAnswers, second: RepeatedAnswers, name: Measure) -> Estimate:
-    """`first` minus `second` on the same documents, with a paired bootstrap over documents. Raises ValueError where the documents differ."""
+    """`first` minus `second` on the same documents, with a paired bootstrap over documents. Raises
+    ValueError where the documents differ.
+    """
     _check_paired(first, second)
     of_first, of_second = first._statistic(name), second._statistic(name)
-    interval = bootstrap_interval(lambda rows: of_first(rows) - of_second(rows), first.num_documents)
+    interval = bootstrap_interval(
+        lambda rows: of_first(rows) - of_second(rows), first.num_documents
+    )
     return Estimate(first.measure(name) - second.measure(name), *interval)
 
 
 def trend_per_doubling(first: RepeatedAnswers, second: RepeatedAnswers) -> Estimate:
-    """How much the difference in accuracy, `first` minus `second`, grows with every doubling of document length: the slope of a least-squares line, with a bootstrap over documents."""
+    """How much the difference in accuracy, `first` minus `second`, grows with every doubling of
+    document length: the slope of a least-squares line, with a bootstrap over documents.
+    """
     _check_paired(first, second)
     difference_N = first.correct_RN.mean(axis=0) - second.correct_RN.mean(axis=0)
     doublings_N = np.log2(first.lengths_N)
@@ -106,9 +132,15 @@ def trend_per_doubling(first: RepeatedAnswers, second: RepeatedAnswers) -> Estim
         spread = float(centred @ centred)
         return float(centred @ difference_N[rows]) / spread if spread else 0.0
 
-    return Estimate(slope(np.arange(first.num_documents)), *bootstrap_interval(slope, first.num_documents))
+    return Estimate(
+        slope(np.arange(first.num_documents)), *bootstrap_interval(slope, first.num_documents)
+    )
 
 
 def _check_paired(first: RepeatedAnswers, second: RepeatedAnswers) -> None:
-    if not np.array_equal(first.label_ids_N, second.label_ids_N) or not np.array_equal(first.lengths_N, second.lengths_N):
-        raise ValueError("a paired difference needs answers to the same documents in the same order")
+    if not np.array_equal(first.label_ids_N, second.label_ids_N) or not np.array_equal(
+        first.lengths_N, second.lengths_N
+    ):
+        raise ValueError(
+            "a paired difference needs answers to the same documents in the same order"
+        )

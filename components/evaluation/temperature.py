@@ -1,4 +1,5 @@
-"""Temperature scaling (Guo et al. 2017, section 4.2): one number that divides the logits. It changes confidences and no answer. Fit it on VALIDATION documents only.
+"""Temperature scaling (Guo et al. 2017, section 4.2): one number that divides the logits. It
+changes confidences and no answer. Fit it on VALIDATION documents only.
 
 Shapes: N documents, C classes.
 """
@@ -8,7 +9,8 @@ import numpy as np
 from components.evaluation.calibration import Floats, Integers, ece, top_class
 from components.evaluation.metrics import nll
 
-# On documents that are all answered right the best temperature is 0: the ends of the range keep every probability finite.
+# On documents that are all answered right the best temperature is 0: the ends of the range keep
+# every probability finite.
 LOWEST, HIGHEST = 0.05, 20.0
 BISECTIONS = 60
 
@@ -22,12 +24,17 @@ def softmax(logits: Floats, *, temperature: float = 1.0) -> Floats:
 
 
 def fit_temperature(logits: Floats, label_ids: Integers) -> float:
-    """The temperature in [0.05, 20] with the least NLL for logits (N, C) and labels (N,). Log-probabilities do as logits.
+    """The temperature in [0.05, 20] with the least NLL for logits (N, C) and labels (N,).
+    Log-probabilities do as logits.
 
-    NLL is convex in the inverse temperature b, with slope mean(expected logit - logit of the label): its zero is found by bisection. Raises ValueError for logits that are not finite.
+    NLL is convex in the inverse temperature b, with slope mean(expected logit - logit of the
+    label): its zero is found by bisection. Raises ValueError for logits that are not finite.
     """
     if logits.ndim != 2 or label_ids.shape != logits.shape[:1] or len(label_ids) == 0:
-        raise ValueError(f"a temperature needs logits (N, C) and labels (N,) with N > 0, got {logits.shape} and {label_ids.shape}")
+        raise ValueError(
+            f"a temperature needs logits (N, C) and labels (N,) with N > 0, got {logits.shape} and "
+            f"{label_ids.shape}"
+        )
     if not np.isfinite(logits).all():
         raise ValueError("logits must be finite to fit a temperature")
     logits_NC = logits.astype(np.float64)
@@ -45,10 +52,14 @@ def fit_temperature(logits: Floats, label_ids: Integers) -> float:
     return float(min(max((low * high) ** -0.5, LOWEST), HIGHEST))
 
 
-def calibration_report(logits: Floats, label_ids: Integers, *, num_bins: int = 15) -> dict[str, float | int]:
-    """The content of an adapter's calibration.json: the temperature fitted on these validation documents, ECE and NLL without and with it, and how many documents there were.
+def calibration_report(
+    logits: Floats, label_ids: Integers, *, num_bins: int = 15
+) -> dict[str, float | int]:
+    """The content of an adapter's calibration.json: the temperature fitted on these validation
+    documents, ECE and NLL without and with it, and how many documents there were.
 
-    ECE and NLL after fitting are measured on the same documents, so they flatter: the honest figures are those on test data.
+    ECE and NLL after fitting are measured on the same documents, so they flatter: the honest
+    figures are those on test data.
     """
     temperature = fit_temperature(logits, label_ids)
     report: dict[str, float | int] = {"temperature": temperature}

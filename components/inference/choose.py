@@ -1,4 +1,6 @@
-"""Candidate probabilities for questions: the one path that `predict`, the registered pyfunc and Python users share. `classify` is its like for texts."""
+"""Candidate probabilities for questions: the one path that `predict`, the registered pyfunc and
+Python users share. `classify` is its like for texts.
+"""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
@@ -30,23 +32,37 @@ def choose(
 ) -> Probabilities:
     """For each question the probabilities (C,) float32 of its candidates, in their order.
 
-    `max_tokens`: of a chunk, special tokens included; `max_chunks`: of a question, None for all. At most `batch_size` questions run at a time, from most to fewest tokens.
-    `temperature` divides the logits (calibration). The model is put into evaluation mode. Raises ConfigError where question and candidates leave no room for supports.
+    `max_tokens`: of a chunk, special tokens included; `max_chunks`: of a question, None for all. At
+    most `batch_size` questions run at a time, from most to fewest tokens. `temperature` divides the
+    logits (calibration). The model is put into evaluation mode. Raises ConfigError where question
+    and candidates leave no room for supports.
     """
     if model.head_config.task != "multiple_choice":
         raise ValueError("this adapter classifies texts: call classify")
     model.eval()
-    chunked = [chunks_of(tokenizer, question, max_tokens=max_tokens, max_chunks=max_chunks) for question in questions]
-    order = sorted(range(len(questions)), key=lambda index: (-sum(len(chunk) for chunk in chunked[index]), index))
+    chunked = [
+        chunks_of(tokenizer, question, max_tokens=max_tokens, max_chunks=max_chunks)
+        for question in questions
+    ]
+    order = sorted(
+        range(len(questions)),
+        key=lambda index: (-sum(len(chunk) for chunk in chunked[index]), index),
+    )
     found: Probabilities = [np.zeros(0, dtype=np.float32)] * len(questions)
     device = next(model.head.parameters()).device
     for start in range(0, len(order), batch_size):
         members = order[start : start + batch_size]
-        chunks = [(place, chunk) for place, member in enumerate(members) for chunk in chunked[member]]
+        chunks = [
+            (place, chunk) for place, member in enumerate(members) for chunk in chunked[member]
+        ]
         ids, mask = padded([chunk for _, chunk in chunks], pad_token_id=padding_id(tokenizer))
         index = torch.tensor([place for place, _ in chunks], device=device)
         with torch.inference_mode():
-            logits_BC = model(torch.from_numpy(ids).to(device), torch.from_numpy(mask).to(device), example_index=index).logits
+            logits_BC = model(
+                torch.from_numpy(ids).to(device),
+                torch.from_numpy(mask).to(device),
+                example_index=index,
+            ).logits
         probabilities_BC = torch.softmax(logits_BC / temperature, dim=-1).cpu().numpy()
         for member, row in zip(members, probabilities_BC, strict=True):
             found[member] = row[: len(questions[member].candidates)]

@@ -1,7 +1,8 @@
 """An adapter folder brought to life in any process: backbone, adapter, tokenizer and temperature.
 
-`predict`, `evaluate` and the registered pyfunc all answer through `Classifier.answers`. Answers are equal bit for bit where documents meet in the same batches, so all of them
-cut long inputs into the same chunks (`CHUNK_DOCUMENTS`) and take the same batch size.
+`predict`, `evaluate` and the registered pyfunc all answer through `Classifier.answers`. Answers are
+equal bit for bit where documents meet in the same batches, so all of them cut long inputs into the
+same chunks (`CHUNK_DOCUMENTS`) and take the same batch size.
 """
 
 import json
@@ -29,7 +30,8 @@ CHUNK_DOCUMENTS = 512
 
 @dataclass(frozen=True)
 class Classifier:
-    """A live adapter. `labels` are in the order of the logits; an adapter without named labels has "0", "1", ..., one for multiple choice has none.
+    """A live adapter. `labels` are in the order of the logits; an adapter without named labels has
+    "0", "1", ..., one for multiple choice has none.
 
     `max_chunks`: of a question, None for all.
     """
@@ -50,7 +52,9 @@ class Classifier:
     def probabilities(
         self, texts: Sequence[str], *, batch_size: int = BATCH_SIZE, calibrated: bool = True
     ) -> "np.ndarray[Any, np.dtype[np.float32]]":
-        """Probabilities (N, C), float32; `calibrated` divides the logits by the fitted temperature."""
+        """Probabilities (N, C), float32; `calibrated` divides the logits by the fitted
+        temperature.
+        """
         from components.inference import classify
 
         temperature = self.temperature if calibrated else 1.0
@@ -67,16 +71,26 @@ class Classifier:
         ]
         return np.concatenate(parts) if parts else np.zeros((0, len(self.labels)), dtype=np.float32)
 
-    def answers(self, texts: Sequence[str], *, batch_size: int = BATCH_SIZE) -> Iterator[dict[str, Any]]:
-        """One {"label": str, "probabilities": {label: float}} per text; float32 values written as float64, exactly."""
+    def answers(
+        self, texts: Sequence[str], *, batch_size: int = BATCH_SIZE
+    ) -> Iterator[dict[str, Any]]:
+        """One {"label": str, "probabilities": {label: float}} per text; float32 values written as
+        float64, exactly.
+        """
         for row in self.probabilities(texts, batch_size=batch_size):
             yield {
                 "label": self.labels[int(row.argmax())],
-                "probabilities": dict(zip(self.labels, (float(value) for value in row), strict=True)),
+                "probabilities": dict(
+                    zip(self.labels, (float(value) for value in row), strict=True)
+                ),
             }
 
-    def question_answers(self, questions: Sequence["Question"], *, batch_size: int = BATCH_SIZE) -> Iterator[dict[str, Any]]:
-        """One {"label": candidate, "probabilities": {candidate: float}} per question, calibrated."""
+    def question_answers(
+        self, questions: Sequence["Question"], *, batch_size: int = BATCH_SIZE
+    ) -> Iterator[dict[str, Any]]:
+        """One {"label": candidate, "probabilities": {candidate: float}} per question,
+        calibrated.
+        """
         from components.inference import choose
 
         for start in range(0, len(questions), CHUNK_DOCUMENTS):
@@ -93,11 +107,16 @@ class Classifier:
             for question, row in zip(chunk, found, strict=True):
                 yield {
                     "label": question.candidates[int(row.argmax())],
-                    "probabilities": dict(zip(question.candidates, (float(value) for value in row), strict=True)),
+                    "probabilities": dict(
+                        zip(question.candidates, (float(value) for value in row), strict=True)
+                    ),
                 }
 
-    def split_logits(self, split: "TokenizedSplit", *, batch_size: int = BATCH_SIZE) -> "np.ndarray[Any, np.dtype[np.float32]]":
-        """Uncalibrated logits (N, C), float32, of a prepared split, in its order. They agree with `probabilities` up to the rounding that other batches bring.
+    def split_logits(
+        self, split: "TokenizedSplit", *, batch_size: int = BATCH_SIZE
+    ) -> "np.ndarray[Any, np.dtype[np.float32]]":
+        """Uncalibrated logits (N, C), float32, of a prepared split, in its order. They agree with
+        `probabilities` up to the rounding that other batches bring.
 
         Of questions C is the most candidates, and places beyond a question's own hold NO_CANDIDATE.
         """
@@ -108,11 +127,15 @@ class Classifier:
 
         device = next(self.model.head.parameters()).device
         found = []
-        for rows in evaluation_batches(split.lengths, world_size=1, rank=0, micro_batch_size=batch_size):
+        for rows in evaluation_batches(
+            split.lengths, world_size=1, rank=0, micro_batch_size=batch_size
+        ):
             batch = collate(split, rows, pad_token_id=int(self.tokenizer.pad_token_id))
             batch.pop("labels")
             with torch.inference_mode():
-                logits_BC = self.model(**{name: tensor.to(device) for name, tensor in batch.items()}).logits
+                logits_BC = self.model(
+                    **{name: tensor.to(device) for name, tensor in batch.items()}
+                ).logits
             found.append((rows, logits_BC.float().cpu().numpy()))
         return gathered_logits(found, len(split))
 
@@ -123,9 +146,11 @@ def default_cache_path() -> Path:
 
 
 def load_classifier(folder: Path, *, cache_path: Path | None = None) -> Classifier:
-    """Rebuild the adapted model of an artifact folder, from the backbone that its adapter_config.json names; on a GPU where torch sees one, in the precision it was trained in.
+    """Rebuild the adapted model of an artifact folder, from the backbone that its
+    adapter_config.json names; on a GPU where torch sees one, in the precision it was trained in.
 
-    Raises ArtifactError where the folder says too little to do so (a folder written by hand: use load_adapter with a backbone of your own), BackboneError where the backbone is not there.
+    Raises ArtifactError where the folder says too little to do so (a folder written by hand: use
+    load_adapter with a backbone of your own), BackboneError where the backbone is not there.
     """
     import torch
 
@@ -137,7 +162,9 @@ def load_classifier(folder: Path, *, cache_path: Path | None = None) -> Classifi
     backbone_section, training = config.get("backbone") or {}, config.get("training") or {}
     if "load" not in backbone_section:
         raise ArtifactError(
-            f"'{folder}' does not say how to load its backbone (backbone.load in adapter_config.json). Load the backbone yourself and call components.adapters.load_adapter."
+            f"'{folder}' does not say how to load its backbone (backbone.load in "
+            "adapter_config.json). Load the backbone yourself and call "
+            "components.adapters.load_adapter."
         )
     source = BackboneConfig.model_validate_json(json.dumps(backbone_section["load"]))
     # In training's precision: the temperature and the registered metrics are those of its answers.
@@ -148,7 +175,9 @@ def load_classifier(folder: Path, *, cache_path: Path | None = None) -> Classifi
     return Classifier(
         model=model,
         tokenizer=_tokenizer(folder, source),
-        labels=tuple(head.get("labels") or (str(index) for index in range(head.get("num_labels", 0)))),
+        labels=tuple(
+            head.get("labels") or (str(index) for index in range(head.get("num_labels", 0)))
+        ),
         max_tokens=_max_tokens(training, backbone, model),
         temperature=read_temperature(folder),
         backbone=source,
@@ -163,30 +192,43 @@ def _tokenizer(folder: Path, source: Any) -> "PreTrainedTokenizerBase":
 
     if not (folder / "tokenizer").is_dir():
         return load_tokenizer(source)
-    tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(folder / "tokenizer", trust_remote_code=False)
+    tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
+        folder / "tokenizer", trust_remote_code=False
+    )
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token
     return tokenizer
 
 
 def _max_tokens(training: Mapping[str, Any], backbone: Any, model: "AdaptedModel") -> int:
-    """Tokens per document as in training; where the artifact does not say, all that the positions leave beside the prefix."""
+    """Tokens per document as in training; where the artifact does not say, all that the positions
+    leave beside the prefix.
+    """
     if training.get("max_tokens") is not None:
         return int(training["max_tokens"])
-    return model.family.usable_positions(backbone.config.to_dict()) - model.adapter_config.prefix_length
+    return (
+        model.family.usable_positions(backbone.config.to_dict())
+        - model.adapter_config.prefix_length
+    )
 
 
 def read_temperature(folder: Path) -> float:
-    """The temperature in calibration.json; 1 where there is none. Raises ArtifactError where it is no positive number."""
+    """The temperature in calibration.json; 1 where there is none. Raises ArtifactError where it is
+    no positive number.
+    """
     path = folder / "calibration.json"
     if not path.is_file():
         return 1.0
     try:
         temperature = float(json.loads(path.read_text(encoding="utf-8"))["temperature"])
     except (ValueError, KeyError, TypeError) as error:
-        raise ArtifactError(f"{path} holds no readable temperature: {error}. Delete the file to answer uncalibrated.") from error
+        raise ArtifactError(
+            f"{path} holds no readable temperature: {error}. Delete the file to answer "
+            "uncalibrated."
+        ) from error
     if not 0.0 < temperature < float("inf"):
         raise ArtifactError(
-            f"{path} holds temperature {temperature}; it must be a positive number. Delete the file to answer uncalibrated."
+            f"{path} holds temperature {temperature}; it must be a positive number. Delete the "
+            "file to answer uncalibrated."
         )
     return temperature

@@ -1,4 +1,6 @@
-"""Class probabilities for texts: the one path that `predict`, the registered pyfunc and Python users share."""
+"""Class probabilities for texts: the one path that `predict`, the registered pyfunc and Python
+users share.
+"""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
@@ -25,8 +27,9 @@ def classify(
 ) -> "np.ndarray[Any, np.dtype[np.float32]]":
     """Probabilities (N, C), float32, in the order of `texts`.
 
-    Documents are truncated to `max_tokens` tokens (special tokens included) and run from longest to shortest, `batch_size` at a time, so that little is padded.
-    `temperature` divides the logits (calibration). The model is put into evaluation mode.
+    Documents are truncated to `max_tokens` tokens (special tokens included) and run from longest to
+    shortest, `batch_size` at a time, so that little is padded. `temperature` divides the logits
+    (calibration). The model is put into evaluation mode.
     """
     head = model.head_config
     if not isinstance(head, ClassificationHeadConfig):
@@ -34,7 +37,9 @@ def classify(
     model.eval()
     if not texts:
         return np.zeros((0, head.num_labels), dtype=np.float32)
-    encoded = tokenizer(list(texts), truncation=True, max_length=max_tokens, return_attention_mask=False)["input_ids"]
+    encoded = tokenizer(
+        list(texts), truncation=True, max_length=max_tokens, return_attention_mask=False
+    )["input_ids"]
     order = sorted(range(len(texts)), key=lambda index: (-len(encoded[index]), index))
     probabilities = np.empty((len(texts), head.num_labels), dtype=np.float32)
     device = next(model.head.parameters()).device
@@ -42,12 +47,16 @@ def classify(
         rows = order[start : start + batch_size]
         ids_BT, mask_BT = padded([encoded[row] for row in rows], pad_token_id=padding_id(tokenizer))
         with torch.inference_mode():
-            logits_BC = model(torch.from_numpy(ids_BT).to(device), torch.from_numpy(mask_BT).to(device)).logits
+            logits_BC = model(
+                torch.from_numpy(ids_BT).to(device), torch.from_numpy(mask_BT).to(device)
+            ).logits
         probabilities[rows] = torch.softmax(logits_BC / temperature, dim=-1).cpu().numpy()
     return probabilities
 
 
 def padding_id(tokenizer: "PreTrainedTokenizerBase") -> int:
-    """What fills the rows of shorter texts: any id serves, because the attention mask covers it; Longformer counts its positions by its own, which its tokenizers have."""
+    """What fills the rows of shorter texts: any id serves, because the attention mask covers it;
+    Longformer counts its positions by its own, which its tokenizers have.
+    """
     found = (tokenizer.pad_token_id, tokenizer.eos_token_id, 0)
     return next(int(token) for token in found if token is not None)

@@ -1,4 +1,6 @@
-"""What an experiment will take, and whether it can work at all, from its configuration and the backbone's config.json alone. No torch is imported."""
+"""What an experiment will take, and whether it can work at all, from its configuration and the
+backbone's config.json alone. No torch is imported.
+"""
 
 from components.planning.backbone_shape import BackboneShape, backbone_shape
 from components.planning.feasibility import check_feasible, check_resources

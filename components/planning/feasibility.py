@@ -11,9 +11,11 @@ from components.errors import BackboneError, ConfigError
 
 
 def check_feasible(config: ExperimentConfig, backbone_json: Mapping[str, Any]) -> None:
-    """Check the experiment's own values and every bounding value of its space against the backbone's config.json.
+    """Check the experiment's own values and every bounding value of its space against the
+    backbone's config.json.
 
-    Raises ConfigError: text and prefix need more positions than there are, or the pooled row of a causal decoder cannot see the document.
+    Raises ConfigError: text and prefix need more positions than there are, or the pooled row of a
+    causal decoder cannot see the document.
     """
     for where, point in named_points(config):
         try:
@@ -30,7 +32,8 @@ def check_feasible(config: ExperimentConfig, backbone_json: Mapping[str, Any]) -
 
 
 def named_points(config: ExperimentConfig) -> Iterator[tuple[str, TrainConfig]]:
-    """Every value of the space beside the first ones of the other paths, then the combinations that bound it, each with the words that an error about it starts with.
+    """Every value of the space beside the first ones of the other paths, then the combinations that
+    bound it, each with the words that an error about it starts with.
 
     The experiment's own value of a path that is searched is left out: no trial ever has it.
     """
@@ -54,6 +57,7 @@ def check_resources(config: ExperimentConfig, *, cpus: float, gpus: float) -> No
         needed = slots * workers * each
         if needed > have:
             raise ConfigError(
-                f"cluster.{path}: {slots} slot(s) x {workers} worker(s) x {each:g} {name} = {needed:g}, but the cluster has {have:g}. "
+                f"cluster.{path}: {slots} slot(s) x {workers} worker(s) x {each:g} {name} = "
+                f"{needed:g}, but the cluster has {have:g}. "
                 f"Lower cluster.num_workers, cluster.{path} or search.concurrent_slots."
             )

@@ -1,9 +1,11 @@
 """Memory of one worker while it trains an adapter, in bytes: an estimate from shapes.
 
-The facts a newcomer gets wrong: DeepSpeed's own estimators count frozen parameters as trained (about 9 times too much here), and a frozen linear layer keeps no input for the
-backward pass, because it needs no weight gradient.
-The activation counts were fitted to what autograd really keeps (tests/components/planning/test_memory.py measures it again): Longformer 12 D + I per token and layer with the
-fast attention; decoders 2 D + 2 q + 2 kv + 3 I.
+The facts a newcomer gets wrong: DeepSpeed's own estimators count frozen parameters as trained
+(about 9 times too much here), and a frozen linear layer keeps no input for the backward pass,
+because it needs no weight gradient.
+The activation counts were fitted to what autograd really keeps
+(tests/components/planning/test_memory.py measures it again): Longformer 12 D + I per token and
+layer with the fast attention; decoders 2 D + 2 q + 2 kv + 3 I.
 """
 
 from dataclasses import dataclass
@@ -12,12 +14,16 @@ from components.config.schema import TrainConfig
 from components.planning.backbone_shape import BackboneShape
 
 PROCESS_BYTES = 900 * 1024**2
-"""Resident memory of a worker process with torch, transformers, DeepSpeed and Ray imported, before it loads anything."""
+"""Resident memory of a worker process with torch, transformers, DeepSpeed and Ray imported, before
+it loads anything.
+"""
 STOCK_ATTENTION_COPIES = 5.2
 """Score-sized tensors that the stock Longformer attention keeps per layer."""
 
 TYPICAL_CHUNKS = 2
-"""Chunks of a question where data.qangaroo.max_chunks does not bound them: not known before the data are read, so the estimate is no bound then."""
+"""Chunks of a question where data.qangaroo.max_chunks does not bound them: not known before the
+data are read, so the estimate is no bound then.
+"""
 
 
 @dataclass(frozen=True)
@@ -41,8 +47,12 @@ class WorkerMemory:
         return self.device + self.process
 
 
-def worker_memory(config: TrainConfig, shape: BackboneShape, *, trainable: int, num_workers: int) -> WorkerMemory:
-    """Estimate for one of `num_workers` ranks at this point of the space; `trainable` is its number of trained scalars."""
+def worker_memory(
+    config: TrainConfig, shape: BackboneShape, *, trainable: int, num_workers: int
+) -> WorkerMemory:
+    """Estimate for one of `num_workers` ranks at this point of the space; `trainable` is its number
+    of trained scalars.
+    """
     return WorkerMemory(
         weights=weights_bytes(config, shape, num_workers=num_workers, stage=config.zero.stage),
         trained=_trained_bytes(trainable, stage=config.zero.stage, num_workers=num_workers),
@@ -51,7 +61,9 @@ def worker_memory(config: TrainConfig, shape: BackboneShape, *, trainable: int, 
     )
 
 
-def weights_bytes(config: TrainConfig, shape: BackboneShape, *, num_workers: int, stage: int) -> int:
+def weights_bytes(
+    config: TrainConfig, shape: BackboneShape, *, num_workers: int, stage: int
+) -> int:
     """The frozen backbone; at ZeRO stage 3 one shard of it and two gathered layers."""
     size = _bytes_per_number(config)
     if stage < 3:
@@ -80,17 +92,28 @@ def activation_bytes(config: TrainConfig, shape: BackboneShape) -> int:
 
 
 def micro_batch_rows(config: TrainConfig) -> int:
-    """Positions of the largest micro-batch, prefix included: a token budget cuts it, but one document (of questions: all chunks of one) is always whole."""
+    """Positions of the largest micro-batch, prefix included: a token budget cuts it, but one
+    document (of questions: all chunks of one) is always whole.
+    """
     sequences = config.training.micro_batch_size
-    chunks = 1 if config.data.qangaroo is None else config.data.qangaroo.max_chunks or TYPICAL_CHUNKS
+    chunks = (
+        1 if config.data.qangaroo is None else config.data.qangaroo.max_chunks or TYPICAL_CHUNKS
+    )
     if config.training.tokens_per_batch is not None:
-        sequences = max(1, min(sequences, config.training.tokens_per_batch // (chunks * config.data.max_tokens)))
+        sequences = max(
+            1, min(sequences, config.training.tokens_per_batch // (chunks * config.data.max_tokens))
+        )
     return sequences * chunks * (config.data.max_tokens + config.adapter.prefix_length)
 
 
 def _numbers_per_row_and_layer(config: TrainConfig, shape: BackboneShape) -> float:
     if shape.model_type != "longformer":
-        return 2 * shape.hidden + 2 * shape.query_width + 2 * shape.key_value_width + 3 * shape.feed_forward
+        return (
+            2 * shape.hidden
+            + 2 * shape.query_width
+            + 2 * shape.key_value_width
+            + 3 * shape.feed_forward
+        )
     numbers = float(12 * shape.hidden + shape.feed_forward)
     if config.backbone.attention == "stock":
         assert shape.attention_window is not None

@@ -1,6 +1,7 @@
 """Tracking of runs and the registry of adapters: MLflow, or a store in memory.
 
-`REGISTRIES` is the table of kinds; components/README.md says how to add one. mlflow is imported when the first call needs it, never by importing this package.
+`REGISTRIES` is the table of kinds; components/README.md says how to add one. mlflow is imported
+when the first call needs it, never by importing this package.
 """
 
 from importlib import import_module
@@ -20,11 +21,16 @@ from components.registry.tracking import (
     parse_model_uri,
 )
 
-REGISTRIES = {"mlflow": "components.registry.mlflow_tracker:MlflowTracker", "memory": "components.registry.memory_tracker:MemoryTracker"}
+REGISTRIES = {
+    "mlflow": "components.registry.mlflow_tracker:MlflowTracker",
+    "memory": "components.registry.memory_tracker:MemoryTracker",
+}
 
 
 def open_tracker(kind: str, tracking_uri: str) -> Tracker:
-    """The tracker listed under `kind` in REGISTRIES. Opening connects to nothing: call `check()` for that."""
+    """The tracker listed under `kind` in REGISTRIES. Opening connects to nothing: call `check()`
+    for that.
+    """
     module, attribute = REGISTRIES[kind].split(":")
     tracker: Tracker = getattr(import_module(module), attribute)(tracking_uri)
     return tracker

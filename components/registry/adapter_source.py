@@ -14,33 +14,46 @@ SCHEMES = ("models:/", "runs:/")
 
 @dataclass(frozen=True)
 class AdapterSource:
-    """A readable artifact folder. `version` is the registered version behind it; None for a folder or a run."""
+    """A readable artifact folder. `version` is the registered version behind it; None for a folder
+    or a run.
+    """
 
     folder: Path
     version: RegisteredVersion | None
 
     def address(self, model: str) -> str:
-        """The address with its alias resolved, so that a report stays true when the alias moves on."""
+        """The address with its alias resolved, so that a report stays true when the alias moves
+        on.
+        """
         return self.version.model_uri if self.version is not None else model
 
 
 @contextmanager
-def adapter_source(model: str, *, tracking_uri: str | None, kind: str = "mlflow") -> Iterator[AdapterSource]:
+def adapter_source(
+    model: str, *, tracking_uri: str | None, kind: str = "mlflow"
+) -> Iterator[AdapterSource]:
     """The adapter named by `model`; a download lives until the block ends.
 
-    `tracking_uri` is needed for registry addresses only. Raises ConfigError (neither folder nor address), ClusterError (registry unreachable), RegistryError (no such version).
+    `tracking_uri` is needed for registry addresses only. Raises ConfigError (neither folder nor
+    address), ClusterError (registry unreachable), RegistryError (no such version).
     """
     if not model.startswith(SCHEMES):
         if not Path(model).is_dir():
             raise ConfigError(
-                f"model: '{model}' is neither a folder nor a registry address. Give an adapter folder, models:/<name>@champion or models:/<name>/<version>."
+                f"model: '{model}' is neither a folder nor a registry address. Give an adapter "
+                "folder, models:/<name>@champion or models:/<name>/<version>."
             )
         yield AdapterSource(Path(model), None)
         return
     tracker = checked_tracker(tracking_uri, kind=kind)
     version = tracker.resolve(model) if model.startswith("models:/") else None
     with TemporaryDirectory(prefix="prefixprop-") as scratch:
-        yield AdapterSource(tracker.download_adapter(version.model_uri if version is not None else model, Path(scratch)), version)
+        yield AdapterSource(
+            tracker.download_adapter(
+                version.model_uri if version is not None else model, Path(scratch)
+            ),
+            version,
+        )
 
 
 def checked_tracker(tracking_uri: str | None, *, kind: str = "mlflow") -> Tracker:

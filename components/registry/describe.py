@@ -1,24 +1,40 @@
-"""What a person reads first in the registry: the telling line of a version, its tags, and the descriptions around it."""
+"""What a person reads first in the registry: the telling line of a version, its tags, and the
+descriptions around it.
+"""
 
 from collections.abc import Mapping
 from typing import Any
 
 # Params that become tags of the version.
-TAGGED_PARAMS = ("backbone", "method", "prefix_length", "learning_rate", "trainable_parameters", "max_tokens")
+TAGGED_PARAMS = (
+    "backbone",
+    "method",
+    "prefix_length",
+    "learning_rate",
+    "trainable_parameters",
+    "max_tokens",
+)
 
 
 def accuracy_text(metrics: Mapping[str, float]) -> str | None:
-    """`84.2% (95% interval 78.1 to 88.9)` from test/accuracy, test/accuracy_low and test/accuracy_high; None where no test accuracy is known."""
+    """`84.2% (95% interval 78.1 to 88.9)` from test/accuracy, test/accuracy_low and
+    test/accuracy_high; None where no test accuracy is known.
+    """
     if "test/accuracy" not in metrics:
         return None
     text = f"{100 * metrics['test/accuracy']:.1f}%"
     if {"test/accuracy_low", "test/accuracy_high"} <= metrics.keys():
-        text += f" (95% interval {100 * metrics['test/accuracy_low']:.1f} to {100 * metrics['test/accuracy_high']:.1f})"
+        text += (
+            f" (95% interval {100 * metrics['test/accuracy_low']:.1f} to "
+            f"{100 * metrics['test/accuracy_high']:.1f})"
+        )
     return text
 
 
 def headline(metrics: Mapping[str, float], params: Mapping[str, Any]) -> str:
-    """The telling line: the versions table shows little more than this of a description. Reads test/* metrics and the params of TAGGED_PARAMS, as far as they are there."""
+    """The telling line: the versions table shows little more than this of a description. Reads
+    test/* metrics and the params of TAGGED_PARAMS, as far as they are there.
+    """
     accuracy = accuracy_text(metrics)
     parts = [f"Test accuracy {accuracy}" if accuracy else "Not evaluated on test data"]
     if "test/majority_accuracy" in metrics:
@@ -43,29 +59,40 @@ def version_tags(metrics: Mapping[str, float], params: Mapping[str, Any]) -> dic
     return tags | ({"test_accuracy": accuracy} if accuracy else {})
 
 
-def model_description(model_name: str, labels: tuple[str, ...], backbone: str | None, *, task: str = "classification") -> str:
+def model_description(
+    model_name: str, labels: tuple[str, ...], backbone: str | None, *, task: str = "classification"
+) -> str:
     """Description of the registered model: what its versions are and how to use one."""
     purpose = "classify long documents" + (f" into {', '.join(labels)}" if labels else "")
     frame, file = '{"text": ["a long document ..."]}', "documents.jsonl"
     if task == "multiple_choice":
         purpose = "choose among the candidates of a question about long documents"
         frame, file = (
-            '{"query": ["..."], "candidates": [["...", "..."]], "supports": [["a document ...", "another ..."]]}',
+            (
+                '{"query": ["..."], "candidates": [["...", "..."]], "supports": [["a document '
+                '...", "another ..."]]}'
+            ),
             "questions.json",
         )
     return (
-        f"Adapters that {purpose}; every version is a small set of trained tensors on the frozen backbone {backbone or 'named in adapter_config.json'}.\n\n"
+        f"Adapters that {purpose}; every version is a small set of trained tensors on the frozen "
+        f"backbone {backbone or 'named in adapter_config.json'}.\n\n"
         "Alias `champion` is the version in use, `challenger` the latest candidate.\n\n"
-        f'    mlflow.pyfunc.load_model("models:/{model_name}@champion").predict(pandas.DataFrame({frame}))\n\n'
-        f"    prefixprop predict --model models:/{model_name}@champion --input {file} --output answers.jsonl\n\n"
-        "The plain tensors (safetensors and JSON, no code) lie under `artifacts/adapter` of each version."
+        "    "
+        f'mlflow.pyfunc.load_model("models:/{model_name}@champion").predict(pandas.DataFrame({frame}))\n\n'
+        f"    prefixprop predict --model models:/{model_name}@champion --input {file} --output "
+        "answers.jsonl\n\n"
+        "The plain tensors (safetensors and JSON, no code) lie under `artifacts/adapter` of each "
+        "version."
     )
 
 
 def experiment_description(description: str) -> str:
     """Description of the experiment: what it is about, then how to read its runs."""
     guide = (
-        "Each parent run is one search, its children are the trials: open the parent with + or filter by `tags.kind = 'trial'`. The tags `outcome` and `outcome_reason` say how a "
-        "trial ended; `config.json` and `environment.json` hold everything needed to repeat it. Curves over training cost: plot a metric against the metric `tokens`."
+        "Each parent run is one search, its children are the trials: open the parent with + or "
+        "filter by `tags.kind = 'trial'`. The tags `outcome` and `outcome_reason` say how a "
+        "trial ended; `config.json` and `environment.json` hold everything needed to repeat it. "
+        "Curves over training cost: plot a metric against the metric `tokens`."
     )
     return "\n\n".join(part for part in (description, guide) if part)

@@ -40,7 +40,11 @@ def environment() -> dict[str, Any]:
         "platform": platform.platform(),
         "machine": platform.machine(),
         "cpu_count": os.cpu_count(),
-        "packages": {package: version for package in PACKAGES if (version := installed_version(package)) is not None},
+        "packages": {
+            package: version
+            for package in PACKAGES
+            if (version := installed_version(package)) is not None
+        },
         "code_version": code_version(),
         "code_fingerprint": code_fingerprint(),
     }
@@ -48,7 +52,9 @@ def environment() -> dict[str, Any]:
 
 @cache
 def code_version() -> str:
-    """The git commit of the checkout this runs from (`-dirty` where tracked files differ from it), else the installed package's version, else `unknown`."""
+    """The git commit of the checkout this runs from (`-dirty` where tracked files differ from it),
+    else the installed package's version, else `unknown`.
+    """
     commit = _git("rev-parse", "HEAD") if (SOURCE_ROOT / ".git").exists() else None
     if commit is None:
         return installed_version("prefixprop") or "unknown"
@@ -57,18 +63,26 @@ def code_version() -> str:
 
 @cache
 def code_fingerprint() -> str:
-    """First 16 hex digits of the sha256 over the Python files of `components`, the code that trains: equal on driver and workers exactly when both run the same.
+    """First 16 hex digits of the sha256 over the Python files of `components`, the code that
+    trains: equal on driver and workers exactly when both run the same.
 
-    `pipelines` is left out: a worker computes nothing with it, and Ray may bring the two packages to a worker in different folders.
+    `pipelines` is left out: a worker computes nothing with it, and Ray may bring the two packages
+    to a worker in different folders.
     """
     digest = hashlib.sha256()
     for path in sorted((SOURCE_ROOT / "components").rglob("*.py")):
-        digest.update(str(path.relative_to(SOURCE_ROOT)).encode() + b"\0" + path.read_bytes() + b"\0")
+        digest.update(
+            str(path.relative_to(SOURCE_ROOT)).encode() + b"\0" + path.read_bytes() + b"\0"
+        )
     return digest.hexdigest()[:16]
 
 
-def run_tags(*, config_sha256: str, data_fingerprint: str | None = None, **further: str) -> dict[str, str]:
-    """The tags that every run carries; `further` adds to them. A missing data fingerprint is left out, not written as empty."""
+def run_tags(
+    *, config_sha256: str, data_fingerprint: str | None = None, **further: str
+) -> dict[str, str]:
+    """The tags that every run carries; `further` adds to them. A missing data fingerprint is left
+    out, not written as empty.
+    """
     tags = {
         "config_sha256": config_sha256,
         "code_version": code_version(),
@@ -93,7 +107,13 @@ def run_tags(*, config_sha256: str, data_fingerprint: str | None = None, **furth
 
 def _git(*arguments: str) -> str | None:
     try:
-        result = subprocess.run(["git", "-C", str(SOURCE_ROOT), *arguments], capture_output=True, text=True, timeout=10, check=False)
+        result = subprocess.run(
+            ["git", "-C", str(SOURCE_ROOT), *arguments],
+            capture_output=True,
+            text=True,
+            timeout=10,
+            check=False,
+        )
     except (OSError, subprocess.TimeoutExpired):
         return None
     return result.stdout.strip() if result.returncode == 0 else None

@@ -1,4 +1,6 @@
-"""A Tracker that lives and ends with its process: for tests and dry runs. The same rules as MLflow's, no files but those asked for."""
+"""A Tracker that lives and ends with its process: for tests and dry runs. The same rules as
+MLflow's, no files but those asked for.
+"""
 
 import io
 import json
@@ -27,7 +29,9 @@ from components.registry.tracking import (
 
 @dataclass
 class MemoryRun:
-    """A run: everything that was logged. `metrics` maps a name to its (step, value) pairs in order."""
+    """A run: everything that was logged. `metrics` maps a name to its (step, value) pairs in
+    order.
+    """
 
     experiment: str
     name: str
@@ -47,7 +51,9 @@ class MemoryModel:
 
 
 class MemoryTracker:
-    """See tracking.Tracker. `tracking_uri` is only kept as a name. Adapter files are kept in memory too."""
+    """See tracking.Tracker. `tracking_uri` is only kept as a name. Adapter files are kept in memory
+    too.
+    """
 
     def __init__(self, tracking_uri: str = "memory://") -> None:
         self.tracking_uri = tracking_uri
@@ -64,11 +70,22 @@ class MemoryTracker:
         return str(list(self.experiments).index(name) + 1)
 
     def start_search(
-        self, experiment_name: str, *, run_name: str, config: Mapping[str, Any], params: Mapping[str, Any], tags: Mapping[str, str]
+        self,
+        experiment_name: str,
+        *,
+        run_name: str,
+        config: Mapping[str, Any],
+        params: Mapping[str, Any],
+        tags: Mapping[str, str],
     ) -> str:
         if experiment_name not in self.experiments:
-            raise RegistryError(f"The memory tracker has no experiment '{experiment_name}'. Call ensure_experiment first.")
-        run_id = self._new_run(MemoryRun(experiment_name, run_name, None, {"kind": "search", **tags}))
+            raise RegistryError(
+                f"The memory tracker has no experiment '{experiment_name}'. Call ensure_experiment "
+                "first."
+            )
+        run_id = self._new_run(
+            MemoryRun(experiment_name, run_name, None, {"kind": "search", **tags})
+        )
         self.log_params(run_id, params)
         self.log_dict(run_id, config, "config.json")
         return run_id
@@ -77,16 +94,29 @@ class MemoryTracker:
         self._run(run_id).status = "RUNNING"
         self.set_tags(run_id, tags)
 
-    def start_trial(self, search_run_id: str, *, trial_name: str, params: Mapping[str, Any], tags: Mapping[str, str]) -> str:
+    def start_trial(
+        self,
+        search_run_id: str,
+        *,
+        trial_name: str,
+        params: Mapping[str, Any],
+        tags: Mapping[str, str],
+    ) -> str:
         parent = self._run(search_run_id)
         all_tags = {"kind": "trial", "trial": trial_name, **tags}
-        existing = [run_id for run_id, run in self.runs.items() if run.parent == search_run_id and run.name == trial_name]
+        existing = [
+            run_id
+            for run_id, run in self.runs.items()
+            if run.parent == search_run_id and run.name == trial_name
+        ]
         if existing:
             run_id = existing[0]
             self.runs[run_id].status = "RUNNING"
             self.set_tags(run_id, all_tags)
         else:
-            run_id = self._new_run(MemoryRun(parent.experiment, trial_name, search_run_id, all_tags))
+            run_id = self._new_run(
+                MemoryRun(parent.experiment, trial_name, search_run_id, all_tags)
+            )
         self.log_params(run_id, {**parent.params, **params})
         return run_id
 
@@ -100,7 +130,10 @@ class MemoryTracker:
         for name, value in params.items():
             text = param_text(value)
             if run.params.setdefault(name, text) != text:
-                raise ValueError(f"The param {name} of the run {run_id} is {run.params[name]} and cannot become {text}.")
+                raise ValueError(
+                    f"The param {name} of the run {run_id} is {run.params[name]} and cannot become "
+                    f"{text}."
+                )
 
     def set_tags(self, run_id: str, tags: Mapping[str, str]) -> None:
         self._run(run_id).tags.update({name: str(value) for name, value in tags.items()})
@@ -109,7 +142,9 @@ class MemoryTracker:
         self._run(run_id).files[artifact_file] = json.dumps(content).encode()
 
     def log_folder(self, run_id: str, folder: Path, artifact_path: str) -> None:
-        self._run(run_id).files.update({f"{artifact_path}/{name}": content for name, content in _read_files(folder).items()})
+        self._run(run_id).files.update(
+            {f"{artifact_path}/{name}": content for name, content in _read_files(folder).items()}
+        )
 
     def log_figure(self, run_id: str, figure: Any, artifact_file: str) -> None:
         buffer = io.BytesIO()
@@ -122,7 +157,11 @@ class MemoryTracker:
 
     def find_run(self, experiment_name: str, tags: Mapping[str, str]) -> str | None:
         wanted = tags.items()
-        found = [run_id for run_id, run in self.runs.items() if run.experiment == experiment_name and wanted <= run.tags.items()]
+        found = [
+            run_id
+            for run_id, run in self.runs.items()
+            if run.experiment == experiment_name and wanted <= run.tags.items()
+        ]
         return found[-1] if found else None
 
     def run_tags(self, run_id: str) -> dict[str, str]:
@@ -167,17 +206,31 @@ class MemoryTracker:
         self._adapters[model_id] = _read_files(adapter_folder)
         text = "\n\n".join(part for part in (headline(metrics, params), description) if part)
         all_tags = {**version_tags(metrics, params), **tags}
-        model.versions.append(RegisteredVersion(model_name, version, (), all_tags, text, run_id, model_id, time.time()))
+        model.versions.append(
+            RegisteredVersion(
+                model_name, version, (), all_tags, text, run_id, model_id, time.time()
+            )
+        )
         alias = CHALLENGER if CHAMPION in model.aliases else CHAMPION
         model.aliases[alias] = version
-        return RegisteredAdapter(model_name, version, alias, f"models:/{model_name}/{version}", model_id)
+        return RegisteredAdapter(
+            model_name, version, alias, f"models:/{model_name}/{version}", model_id
+        )
 
     def download_adapter(self, model_uri: str, folder: Path) -> Path:
         if model_uri.startswith("runs:/"):
             run_id = model_uri.removeprefix("runs:/").split("/")[0]
-            made = [version.model_id for model in self.models.values() for version in model.versions if version.run_id == run_id]
+            made = [
+                version.model_id
+                for model in self.models.values()
+                for version in model.versions
+                if version.run_id == run_id
+            ]
             if not made:
-                raise RegistryError(f"model: the run {run_id} made no model. Give the run that registered one, or models:/<name>@champion.")
+                raise RegistryError(
+                    f"model: the run {run_id} made no model. Give the run that registered one, or "
+                    "models:/<name>@champion."
+                )
             model_id = made[-1]
         else:
             model_id = self.resolve(model_uri).model_id
@@ -193,12 +246,24 @@ class MemoryTracker:
         for version in self.versions(name):
             if rest in (str(version.version), *(f"@{alias}" for alias in version.aliases)):
                 return version
-        raise RegistryError(f"model: '{model_uri}' does not exist. '{name}' has {len(self.versions(name))} versions.")
+        raise RegistryError(
+            f"model: '{model_uri}' does not exist. '{name}' has {len(self.versions(name))} "
+            "versions."
+        )
 
     def versions(self, model_name: str) -> tuple[RegisteredVersion, ...]:
         model = self._model(model_name)
         return tuple(
-            replace(version, aliases=tuple(sorted(alias for alias, number in model.aliases.items() if number == version.version)))
+            replace(
+                version,
+                aliases=tuple(
+                    sorted(
+                        alias
+                        for alias, number in model.aliases.items()
+                        if number == version.version
+                    )
+                ),
+            )
             for version in model.versions
         )
 
@@ -218,7 +283,12 @@ class MemoryTracker:
 
     def _champions(self, model_name: str) -> Champions:
         model = self._model(model_name)
-        return Champions(model_name, tuple(version.version for version in model.versions), model.aliases.get(CHAMPION), model.before)
+        return Champions(
+            model_name,
+            tuple(version.version for version in model.versions),
+            model.aliases.get(CHAMPION),
+            model.before,
+        )
 
     def _write(self, model: MemoryModel, champions: Champions) -> None:
         assert champions.current is not None
@@ -226,7 +296,9 @@ class MemoryTracker:
 
     def _model(self, model_name: str) -> MemoryModel:
         if model_name not in self.models:
-            raise RegistryError(f"model: the memory registry has no registered model '{model_name}'.")
+            raise RegistryError(
+                f"model: the memory registry has no registered model '{model_name}'."
+            )
         return self.models[model_name]
 
     def _new_run(self, run: MemoryRun) -> str:
@@ -241,4 +313,8 @@ class MemoryTracker:
 
 
 def _read_files(folder: Path) -> dict[str, bytes]:
-    return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
+    return {
+        str(path.relative_to(folder)): path.read_bytes()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
+    }

@@ -1,6 +1,8 @@
 """The registry half of MLflow: LoggedModels, registered versions and their aliases.
 
-A version is a pyfunc by models-from-code with the plain artifact folder inside (`artifacts/adapter`), so it can be used with this project's code or without any. Every failure raises.
+A version is a pyfunc by models-from-code with the plain artifact folder inside
+(`artifacts/adapter`), so it can be used with this project's code or without any. Every failure
+raises.
 """
 
 import json
@@ -49,11 +51,20 @@ def register(
     check_model_name(model_name)
     config = json.loads((adapter_folder / "adapter_config.json").read_text(encoding="utf-8"))
     all_tags = {**version_tags(metrics, params), **tags}
-    model_id, location = _log_model(client, run_id, adapter_folder, name=model_name, metrics=metrics, params=params, tags=all_tags)
+    model_id, location = _log_model(
+        client,
+        run_id,
+        adapter_folder,
+        name=model_name,
+        metrics=metrics,
+        params=params,
+        tags=all_tags,
+    )
     _ensure_model(client, model_name, config)
     made = client.create_model_version(
         model_name,
-        # Not models:/<model id>: on a database without a server MLflow looks that up in its process-wide store.
+        # Not models:/<model id>: on a database without a server MLflow looks that up in its
+        # process-wide store.
         source=location,
         run_id=run_id,
         model_id=model_id,
@@ -62,9 +73,13 @@ def register(
         tags={**all_tags, "model_id": model_id},
         description="\n\n".join(part for part in (headline(metrics, params), description) if part),
     )
-    alias = CHAMPION if CHAMPION not in client.get_registered_model(model_name).aliases else CHALLENGER
+    alias = (
+        CHAMPION if CHAMPION not in client.get_registered_model(model_name).aliases else CHALLENGER
+    )
     client.set_registered_model_alias(model_name, alias, made.version)
-    return RegisteredAdapter(model_name, int(made.version), alias, f"models:/{model_name}/{made.version}", model_id)
+    return RegisteredAdapter(
+        model_name, int(made.version), alias, f"models:/{model_name}/{made.version}", model_id
+    )
 
 
 def _log_model(
@@ -77,7 +92,9 @@ def _log_model(
     params: Mapping[str, Any],
     tags: Mapping[str, str],
 ) -> tuple[str, str]:
-    """`mlflow.pyfunc.log_model` without its process-wide state: made, filled, marked ready (or failed). Returns model id and location of its files."""
+    """`mlflow.pyfunc.log_model` without its process-wide state: made, filled, marked ready (or
+    failed). Returns model id and location of its files.
+    """
     from mlflow.entities import LoggedModelOutput, Metric
 
     logged = client.create_logged_model(
@@ -93,11 +110,21 @@ def _log_model(
     try:
         with tempfile.TemporaryDirectory() as scratch:
             folder = Path(scratch) / "model"
-            save_pyfunc(folder, adapter_folder, run_id=run_id, model_id=model_id, artifact_location=logged.artifact_location)
+            save_pyfunc(
+                folder,
+                adapter_folder,
+                run_id=run_id,
+                model_id=model_id,
+                artifact_location=logged.artifact_location,
+            )
             client.log_model_artifacts(model_id, str(folder))
         now = int(time.time() * 1000)
         client.log_batch(
-            run_id, metrics=[Metric(key, float(value), now, 0, model_id=model_id, run_id=run_id) for key, value in metrics.items()]
+            run_id,
+            metrics=[
+                Metric(key, float(value), now, 0, model_id=model_id, run_id=run_id)
+                for key, value in metrics.items()
+            ],
         )
         client.log_outputs(run_id, [LoggedModelOutput(model_id, step=0)])
     except BaseException:
@@ -110,12 +137,17 @@ def _log_model(
 def _ensure_model(client: "MlflowClient", model_name: str, config: Mapping[str, Any]) -> None:
     from mlflow.exceptions import MlflowException
 
-    labels, backbone = tuple(config["head"].get("labels") or ()), (config.get("backbone") or {}).get("name_or_path")
+    labels, backbone = (
+        tuple(config["head"].get("labels") or ()),
+        (config.get("backbone") or {}).get("name_or_path"),
+    )
     try:
         client.create_registered_model(
             model_name,
             tags={"method": str(config.get("method")), "backbone": str(backbone)},
-            description=model_description(model_name, labels, backbone, task=config["head"].get("task", "classification")),
+            description=model_description(
+                model_name, labels, backbone, task=config["head"].get("task", "classification")
+            ),
         )
     except MlflowException as error:
         if error.error_code != "RESOURCE_ALREADY_EXISTS":
@@ -123,7 +155,9 @@ def _ensure_model(client: "MlflowClient", model_name: str, config: Mapping[str, 
 
 
 def download(client: "MlflowClient", model_uri: str, folder: Path) -> Path:
-    """The artifact folder of models:/name@alias, models:/name/3 or runs:/<run id> (the model that the run registered), as `folder`/adapter."""
+    """The artifact folder of models:/name@alias, models:/name/3 or runs:/<run id> (the model that
+    the run registered), as `folder`/adapter.
+    """
     if model_uri.startswith("runs:/"):
         location = _location_of_run(client, model_uri)
     else:
@@ -135,10 +169,15 @@ def download(client: "MlflowClient", model_uri: str, folder: Path) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder) as scratch:
         try:
-            found = download_artifacts(artifact_uri=f"{location}/{ADAPTER_PATH}", dst_path=scratch, tracking_uri=client.tracking_uri)
+            found = download_artifacts(
+                artifact_uri=f"{location}/{ADAPTER_PATH}",
+                dst_path=scratch,
+                tracking_uri=client.tracking_uri,
+            )
         except (MlflowException, OSError) as error:
             raise RegistryError(
-                f"model: '{model_uri}' holds no adapter below {location}/{ADAPTER_PATH}: {' '.join(str(error).split())}"
+                f"model: '{model_uri}' holds no adapter below {location}/{ADAPTER_PATH}: "
+                f"{' '.join(str(error).split())}"
             ) from error
         target = folder / "adapter"
         shutil.rmtree(target, ignore_errors=True)
@@ -155,13 +194,21 @@ def _location_of_run(client: "MlflowClient", model_uri: str) -> str:
     except MlflowException as error:
         if error.error_code != "RESOURCE_DOES_NOT_EXIST":
             raise
-        raise RegistryError(f"model: MLflow at {client.tracking_uri} has no run '{run_id}'.") from error
+        raise RegistryError(
+            f"model: MLflow at {client.tracking_uri} has no run '{run_id}'."
+        ) from error
     models = outputs.model_outputs if outputs is not None else []
     if not models:
-        raise RegistryError(f"model: the run {run_id} made no model. Give the run that registered one, or models:/<name>@champion.")
+        raise RegistryError(
+            f"model: the run {run_id} made no model. Give the run that registered one, or "
+            "models:/<name>@champion."
+        )
     # In no order of their own; a run that was resumed after it registered may have two.
     return str(
-        max((client.get_logged_model(model.model_id) for model in models), key=lambda model: model.creation_timestamp).artifact_location
+        max(
+            (client.get_logged_model(model.model_id) for model in models),
+            key=lambda model: model.creation_timestamp,
+        ).artifact_location
     )
 
 
@@ -171,8 +218,13 @@ def resolve(client: "MlflowClient", model_uri: str) -> RegisteredVersion:
     for version in known:
         if rest in (str(version.version), *(f"@{alias}" for alias in version.aliases)):
             return version
-    aliases = ", ".join(f"@{alias} (version {version.version})" for version in known for alias in version.aliases)
-    raise RegistryError(f"model: '{model_uri}' does not exist. '{name}' has {_range(known)}; aliases: {aliases or 'none'}.")
+    aliases = ", ".join(
+        f"@{alias} (version {version.version})" for version in known for alias in version.aliases
+    )
+    raise RegistryError(
+        f"model: '{model_uri}' does not exist. '{name}' has {_range(known)}; aliases: "
+        f"{aliases or 'none'}."
+    )
 
 
 def versions(client: "MlflowClient", model_name: str) -> tuple[RegisteredVersion, ...]:
@@ -184,21 +236,27 @@ def versions(client: "MlflowClient", model_name: str) -> tuple[RegisteredVersion
         if error.error_code != "RESOURCE_DOES_NOT_EXIST":
             raise
         raise RegistryError(
-            f"model: MLflow at {client.tracking_uri} has no registered model '{model_name}'. {_known_models(client)}"
+            f"model: MLflow at {client.tracking_uri} has no registered model '{model_name}'. "
+            f"{_known_models(client)}"
         ) from error
     found: list[ModelVersion] = []
     token: str | None = None
     while token != "":
-        page = client.search_model_versions(f"name = '{_searchable(model_name)}'", max_results=200, page_token=token)
+        page = client.search_model_versions(
+            f"name = '{_searchable(model_name)}'", max_results=200, page_token=token
+        )
         found, token = [*found, *page], page.token or ""
-    return tuple(sorted((_version(item, aliases) for item in found), key=lambda version: version.version))
+    return tuple(
+        sorted((_version(item, aliases) for item in found), key=lambda version: version.version)
+    )
 
 
 def promote(client: "MlflowClient", model_name: str, version: int) -> RegisteredVersion:
     champions = _champions(client, model_name)
     after = promoted(champions, version)
     if after != champions:
-        # History before alias: should the second step fail, a rollback skips the entry that equals the champion. In a rollback it is the other way round.
+        # History before alias: should the second step fail, a rollback skips the entry that equals
+        # the champion. In a rollback it is the other way round.
         client.set_registered_model_tag(model_name, HISTORY_TAG, json.dumps(after.before))
         client.set_registered_model_alias(model_name, CHAMPION, str(version))
         client.set_model_version_tag(model_name, str(version), "promoted_at", _now())
@@ -219,7 +277,9 @@ def rollback(client: "MlflowClient", model_name: str) -> RegisteredVersion:
 def _champions(client: "MlflowClient", model_name: str) -> Champions:
     known = tuple(version.version for version in versions(client, model_name))
     history = client.get_registered_model(model_name).tags.get(HISTORY_TAG, "[]")
-    return Champions(model_name, known, _alias(client, model_name, CHAMPION), tuple(json.loads(history)))
+    return Champions(
+        model_name, known, _alias(client, model_name, CHAMPION), tuple(json.loads(history))
+    )
 
 
 def _alias(client: "MlflowClient", model_name: str, alias: str) -> int | None:
@@ -231,7 +291,9 @@ def _version(item: "ModelVersion", aliases: Mapping[str, str]) -> RegisteredVers
     return RegisteredVersion(
         name=item.name,
         version=int(item.version),
-        aliases=tuple(sorted(alias for alias, version in aliases.items() if int(version) == int(item.version))),
+        aliases=tuple(
+            sorted(alias for alias, version in aliases.items() if int(version) == int(item.version))
+        ),
         tags=dict(item.tags),
         description=item.description or "",
         run_id=item.run_id or "",
@@ -242,12 +304,18 @@ def _version(item: "ModelVersion", aliases: Mapping[str, str]) -> RegisteredVers
 
 def _known_models(client: "MlflowClient") -> str:
     names = [model.name for model in client.search_registered_models(max_results=20)]
-    return f"It has {', '.join(names)}." if names else "It has none yet: `prefixprop search` registers one."
+    return (
+        f"It has {', '.join(names)}."
+        if names
+        else "It has none yet: `prefixprop search` registers one."
+    )
 
 
 def _searchable(name: str) -> str:
     if "'" in name:
-        raise ConfigError(f"model: the name {name!r} holds a single quote, which MLflow cannot search for.")
+        raise ConfigError(
+            f"model: the name {name!r} holds a single quote, which MLflow cannot search for."
+        )
     return name
 
 

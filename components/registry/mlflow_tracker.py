@@ -1,6 +1,8 @@
-"""Runs in MLflow, over http (`mlflow server`) or straight on a database (`sqlite:///...`); the registry half is in mlflow_models.py.
+"""Runs in MLflow, over http (`mlflow server`) or straight on a database (`sqlite:///...`); the
+registry half is in mlflow_models.py.
 
-Only MlflowClient is used, never the fluent `mlflow.log_*`: those write to whatever run and store the process last touched. mlflow is imported by the first call.
+Only MlflowClient is used, never the fluent `mlflow.log_*`: those write to whatever run and store
+the process last touched. mlflow is imported by the first call.
 """
 
 import json
@@ -31,15 +33,18 @@ STATUS: dict[Outcome, str] = {
     "failed": "FAILED",
     "interrupted": "KILLED",
 }
-# Without this part the UI opens an experiment in its GenAI view, where a training run is not to be seen.
+# Without this part the UI opens an experiment in its GenAI view, where a training run is not to be
+# seen.
 VIEW = "?workflowType=machine_learning"
 CONFIG_FILE = "config.json"
 # Set unless the user set them.
 CLIENT_DEFAULTS = {
-    # With MLflow's own 7 attempts of up to 120 seconds, a server that is down holds every call for minutes.
+    # With MLflow's own 7 attempts of up to 120 seconds, a server that is down holds every call for
+    # minutes.
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "3",
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "30",
-    # stdout and the progress display belong to the command line; the link printed when a run ends opens the wrong view.
+    # stdout and the progress display belong to the command line; the link printed when a run ends
+    # opens the wrong view.
     "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
     # Usage reports to the outside are for the user to switch on.
@@ -48,12 +53,15 @@ CLIENT_DEFAULTS = {
 
 
 class MlflowTracker:
-    """A Tracker on an MLflow tracking URI. Cheap to build and to send to another process: it holds the address only."""
+    """A Tracker on an MLflow tracking URI. Cheap to build and to send to another process: it holds
+    the address only.
+    """
 
     def __init__(self, tracking_uri: str) -> None:
         if not tracking_uri:
             raise ConfigError(
-                "The MLflow tracking URI is empty. Start a local server with `prefixprop up`, or set MLFLOW_TRACKING_URI, for example to http://127.0.0.1:5000."
+                "The MLflow tracking URI is empty. Start a local server with `prefixprop up`, or "
+                "set MLFLOW_TRACKING_URI, for example to http://127.0.0.1:5000."
             )
         self.tracking_uri = tracking_uri.rstrip("/")
         for name, value in CLIENT_DEFAULTS.items():
@@ -79,7 +87,11 @@ class MlflowTracker:
         if experiment is None:
             try:
                 return str(
-                    self.client.create_experiment(name, artifact_location=self._artifact_location(name), tags={"mlflow.note.content": note})
+                    self.client.create_experiment(
+                        name,
+                        artifact_location=self._artifact_location(name),
+                        tags={"mlflow.note.content": note},
+                    )
                 )
             except MlflowException as error:
                 if error.error_code != "RESOURCE_ALREADY_EXISTS":
@@ -88,22 +100,37 @@ class MlflowTracker:
                 assert experiment is not None
         if experiment.lifecycle_stage != "active":
             raise ConfigError(
-                f"name: the MLflow experiment '{name}' was deleted. Restore it (`mlflow experiments restore -x {experiment.experiment_id}`) or take another name."
+                f"name: the MLflow experiment '{name}' was deleted. Restore it (`mlflow "
+                f"experiments restore -x {experiment.experiment_id}`) or take another name."
             )
         if experiment.tags.get("mlflow.note.content") != note:
             self.client.set_experiment_tag(experiment.experiment_id, "mlflow.note.content", note)
         return str(experiment.experiment_id)
 
     def _artifact_location(self, experiment_name: str) -> str | None:
-        """A database has no artifact store of its own: without a location MLflow would write below the current folder."""
+        """A database has no artifact store of its own: without a location MLflow would write below
+        the current folder.
+        """
         if not self.tracking_uri.startswith("sqlite:///"):
             return None
-        return (Path(self.tracking_uri.removeprefix("sqlite:///")).resolve().parent / "artifacts" / experiment_name).as_uri()
+        return (
+            Path(self.tracking_uri.removeprefix("sqlite:///")).resolve().parent
+            / "artifacts"
+            / experiment_name
+        ).as_uri()
 
     def start_search(
-        self, experiment_name: str, *, run_name: str, config: Mapping[str, Any], params: Mapping[str, Any], tags: Mapping[str, str]
+        self,
+        experiment_name: str,
+        *,
+        run_name: str,
+        config: Mapping[str, Any],
+        params: Mapping[str, Any],
+        tags: Mapping[str, str],
     ) -> str:
-        run = self.client.create_run(self._experiment_id(experiment_name), run_name=run_name, tags={"kind": "search", **tags})
+        run = self.client.create_run(
+            self._experiment_id(experiment_name), run_name=run_name, tags={"kind": "search", **tags}
+        )
         self.log_params(run.info.run_id, params)
         self.log_dict(run.info.run_id, config, CONFIG_FILE)
         return str(run.info.run_id)
@@ -112,12 +139,25 @@ class MlflowTracker:
         self.client.update_run(run_id, status="RUNNING")
         self.set_tags(run_id, tags)
 
-    def start_trial(self, search_run_id: str, *, trial_name: str, params: Mapping[str, Any], tags: Mapping[str, str]) -> str:
+    def start_trial(
+        self,
+        search_run_id: str,
+        *,
+        trial_name: str,
+        params: Mapping[str, Any],
+        tags: Mapping[str, str],
+    ) -> str:
         parent = self.client.get_run(search_run_id)
         tags = {"kind": "trial", "trial": trial_name, "mlflow.parentRunId": search_run_id, **tags}
-        existing = self._search_runs(parent.info.experiment_id, {"mlflow.parentRunId": search_run_id, "trial": trial_name})
+        existing = self._search_runs(
+            parent.info.experiment_id, {"mlflow.parentRunId": search_run_id, "trial": trial_name}
+        )
         if existing is None:
-            run_id = str(self.client.create_run(parent.info.experiment_id, run_name=trial_name, tags=tags).info.run_id)
+            run_id = str(
+                self.client.create_run(
+                    parent.info.experiment_id, run_name=trial_name, tags=tags
+                ).info.run_id
+            )
         else:
             run_id = str(existing.info.run_id)
             self.client.update_run(run_id, status="RUNNING")
@@ -129,7 +169,10 @@ class MlflowTracker:
         from mlflow.entities import Metric
 
         now = int(time.time() * 1000)
-        self.client.log_batch(run_id, metrics=[Metric(name, float(value), now, step) for name, value in metrics.items()])
+        self.client.log_batch(
+            run_id,
+            metrics=[Metric(name, float(value), now, step) for name, value in metrics.items()],
+        )
 
     def log_params(self, run_id: str, params: Mapping[str, Any]) -> None:
         from mlflow.entities import Param
@@ -141,7 +184,9 @@ class MlflowTracker:
     def set_tags(self, run_id: str, tags: Mapping[str, str]) -> None:
         from mlflow.entities import RunTag
 
-        self.client.log_batch(run_id, tags=[RunTag(name, str(value)) for name, value in tags.items()])
+        self.client.log_batch(
+            run_id, tags=[RunTag(name, str(value)) for name, value in tags.items()]
+        )
 
     def log_dict(self, run_id: str, content: Mapping[str, Any], artifact_file: str) -> None:
         self.client.log_text(run_id, json.dumps(content, indent=2) + "\n", artifact_file)
@@ -171,17 +216,29 @@ class MlflowTracker:
         try:
             with tempfile.TemporaryDirectory() as scratch:
                 content: dict[str, Any] = json.loads(
-                    Path(self.client.download_artifacts(run_id, artifact_file, scratch)).read_text(encoding="utf-8")
+                    Path(self.client.download_artifacts(run_id, artifact_file, scratch)).read_text(
+                        encoding="utf-8"
+                    )
                 )
         except (MlflowException, OSError) as error:
-            raise RegistryError(f"The run {run_id} holds no readable {artifact_file}: {str(error).splitlines()[0]}") from error
+            raise RegistryError(
+                f"The run {run_id} holds no readable {artifact_file}: {str(error).splitlines()[0]}"
+            ) from error
         return content
 
     def run_url(self, run_id: str) -> str:
-        return self._url(f"experiments/{self._run(run_id).info.experiment_id}/runs/{run_id}") if self._has_page else ""
+        return (
+            self._url(f"experiments/{self._run(run_id).info.experiment_id}/runs/{run_id}")
+            if self._has_page
+            else ""
+        )
 
     def experiment_url(self, experiment_name: str) -> str:
-        return self._url(f"experiments/{self._experiment_id(experiment_name)}/runs") if self._has_page else ""
+        return (
+            self._url(f"experiments/{self._experiment_id(experiment_name)}/runs")
+            if self._has_page
+            else ""
+        )
 
     def trials_url(self, search_run_id: str, *, metric: str, mode: Literal["max", "min"]) -> str:
         if not self._has_page:
@@ -192,11 +249,17 @@ class MlflowTracker:
             "orderByAsc": str(mode == "min").lower(),
         }
         return (
-            self._url(f"experiments/{self._run(search_run_id).info.experiment_id}/runs") + "&" + urlencode(query, quote_via=quote, safe="/")
+            self._url(f"experiments/{self._run(search_run_id).info.experiment_id}/runs")
+            + "&"
+            + urlencode(query, quote_via=quote, safe="/")
         )
 
     def model_url(self, model_name: str, version: int) -> str:
-        return self._url(f"models/{quote(model_name, safe='')}/versions/{version}") if self._has_page else ""
+        return (
+            self._url(f"models/{quote(model_name, safe='')}/versions/{version}")
+            if self._has_page
+            else ""
+        )
 
     def register_adapter(
         self,
@@ -246,7 +309,8 @@ class MlflowTracker:
         experiment = self.client.get_experiment_by_name(name)
         if experiment is None:
             raise RegistryError(
-                f"MLflow at {self.tracking_uri} has no experiment '{name}'. Call ensure_experiment first, or check the name."
+                f"MLflow at {self.tracking_uri} has no experiment '{name}'. Call ensure_experiment "
+                "first, or check the name."
             )
         return str(experiment.experiment_id)
 
@@ -262,12 +326,17 @@ class MlflowTracker:
 
     def _search_runs(self, experiment_id: str, tags: Mapping[str, str]) -> "Run | None":
         query = " and ".join(f"tags.`{name}` = '{quoted(value)}'" for name, value in tags.items())
-        found = self.client.search_runs([experiment_id], query, order_by=["attributes.start_time DESC"], max_results=1)
+        found = self.client.search_runs(
+            [experiment_id], query, order_by=["attributes.start_time DESC"], max_results=1
+        )
         return found[0] if found else None
 
 
 def quoted(value: str) -> str:
     """A value inside single quotes of an MLflow filter, which knows no escape."""
     if "'" in value:
-        raise ConfigError(f"The value {value!r} holds a single quote, which MLflow cannot search for. Take another name.")
+        raise ConfigError(
+            f"The value {value!r} holds a single quote, which MLflow cannot search for. Take "
+            "another name."
+        )
     return value

@@ -1,6 +1,7 @@
 """Tracking inside a trial: a failure is buffered and tried again, it never ends the trial.
 
-Only the methods of `RunLog` are here. The registry's are left out on purpose: a registry failure must stop what depends on it, so nothing can swallow it.
+Only the methods of `RunLog` are here. The registry's are left out on purpose: a registry failure
+must stop what depends on it, so nothing can swallow it.
 """
 
 import time
@@ -15,18 +16,24 @@ from components.errors import ConfigError
 from components.registry.tracking import Outcome, RunLog
 
 PENDING = "pending-"
-# What the store will refuse however often it is asked; MLflow's codes, by name so that mlflow need not be imported.
+# What the store will refuse however often it is asked; MLflow's codes, by name so that mlflow need
+# not be imported.
 REJECTIONS = frozenset({"INVALID_PARAMETER_VALUE", "RESOURCE_DOES_NOT_EXIST", "BAD_REQUEST"})
 
 
 class TolerantTracker:
-    """Wraps a tracker. Calls are made in order; after a failure they wait in a buffer and are made again at the next call, at least `retry_seconds` later.
+    """Wraps a tracker. Calls are made in order; after a failure they wait in a buffer and are made
+    again at the next call, at least `retry_seconds` later.
 
-    `start_trial` gives a provisional run id while the store is away; later calls with it reach the real run. `failures` counts failed attempts, `dropped` the calls given up: refused
-    by the store for what they hold, or made while the buffer was full. Metrics keep the step they were logged at; their wall-clock time is that of the successful attempt.
+    `start_trial` gives a provisional run id while the store is away; later calls with it reach the
+    real run. `failures` counts failed attempts, `dropped` the calls given up: refused by the store
+    for what they hold, or made while the buffer was full. Metrics keep the step they were logged
+    at; their wall-clock time is that of the successful attempt.
     """
 
-    def __init__(self, tracker: RunLog, *, retry_seconds: float = 30.0, max_buffered: int = 10_000) -> None:
+    def __init__(
+        self, tracker: RunLog, *, retry_seconds: float = 30.0, max_buffered: int = 10_000
+    ) -> None:
         self._tracker, self._retry_seconds = tracker, retry_seconds
         self._max_buffered = max_buffered
         self._waiting: deque[Callable[[], object]] = deque()
@@ -39,12 +46,21 @@ class TolerantTracker:
         """Calls that have not reached the store yet."""
         return len(self._waiting)
 
-    def start_trial(self, search_run_id: str, *, trial_name: str, params: Mapping[str, Any], tags: Mapping[str, str]) -> str:
+    def start_trial(
+        self,
+        search_run_id: str,
+        *,
+        trial_name: str,
+        params: Mapping[str, Any],
+        tags: Mapping[str, str],
+    ) -> str:
         provisional = f"{PENDING}{trial_name}"
         self._run_ids.pop(provisional, None)
 
         def start() -> None:
-            self._run_ids[provisional] = self._tracker.start_trial(search_run_id, trial_name=trial_name, params=params, tags=tags)
+            self._run_ids[provisional] = self._tracker.start_trial(
+                search_run_id, trial_name=trial_name, params=params, tags=tags
+            )
 
         self._call(start)
         return self._run_ids.get(provisional, provisional)
@@ -59,17 +75,26 @@ class TolerantTracker:
         self._on_run(run_id, partial(self._tracker.set_tags, tags=dict(tags)))
 
     def log_dict(self, run_id: str, content: Mapping[str, Any], artifact_file: str) -> None:
-        self._on_run(run_id, partial(self._tracker.log_dict, content=dict(content), artifact_file=artifact_file))
+        self._on_run(
+            run_id,
+            partial(self._tracker.log_dict, content=dict(content), artifact_file=artifact_file),
+        )
 
     def log_folder(self, run_id: str, folder: Path, artifact_path: str) -> None:
         """As in RunLog; a retry stores the folder as it is then."""
-        self._on_run(run_id, partial(self._tracker.log_folder, folder=folder, artifact_path=artifact_path))
+        self._on_run(
+            run_id, partial(self._tracker.log_folder, folder=folder, artifact_path=artifact_path)
+        )
 
     def log_figure(self, run_id: str, figure: Any, artifact_file: str) -> None:
-        self._on_run(run_id, partial(self._tracker.log_figure, figure=figure, artifact_file=artifact_file))
+        self._on_run(
+            run_id, partial(self._tracker.log_figure, figure=figure, artifact_file=artifact_file)
+        )
 
     def finish(self, run_id: str, outcome: Outcome, reason: str) -> None:
-        """As in RunLog; tries at once, even right after a failure, because no later call may come."""
+        """As in RunLog; tries at once, even right after a failure, because no later call may
+        come.
+        """
         self._not_before = 0.0
         self._on_run(run_id, partial(self._tracker.finish, outcome=outcome, reason=reason))
 
@@ -102,7 +127,10 @@ class TolerantTracker:
             except Exception as error:  # noqa: BLE001
                 if self.failures == 0:
                     warnings.warn(
-                        f"A tracking call failed; training goes on and the record is completed later where possible. {type(error).__name__}: {error}",
+                        (
+                            "A tracking call failed; training goes on and the record is completed "
+                            f"later where possible. {type(error).__name__}: {error}"
+                        ),
                         RuntimeWarning,
                         stacklevel=4,
                     )
@@ -115,4 +143,7 @@ class TolerantTracker:
 
 
 def _rejected(error: Exception) -> bool:
-    return isinstance(error, TypeError | ValueError | ConfigError | FileNotFoundError) or getattr(error, "error_code", None) in REJECTIONS
+    return (
+        isinstance(error, TypeError | ValueError | ConfigError | FileNotFoundError)
+        or getattr(error, "error_code", None) in REJECTIONS
+    )

@@ -1,6 +1,7 @@
 """What every tracker and registry offers. No mlflow is imported here.
 
-Two Protocols: `RunLog` is what a trial may need (and what TolerantTracker lets fail), `Tracker` adds what must never fail silently: searches, the registry, promotion.
+Two Protocols: `RunLog` is what a trial may need (and what TolerantTracker lets fail), `Tracker`
+adds what must never fail silently: searches, the registry, promotion.
 """
 
 from collections.abc import Mapping
@@ -11,13 +12,22 @@ from typing import Any, Literal, Protocol
 from components.errors import ConfigError
 
 Outcome = Literal["completed", "stopped", "diverged", "infeasible", "failed", "interrupted"]
-OUTCOMES: tuple[Outcome, ...] = ("completed", "stopped", "diverged", "infeasible", "failed", "interrupted")
+OUTCOMES: tuple[Outcome, ...] = (
+    "completed",
+    "stopped",
+    "diverged",
+    "infeasible",
+    "failed",
+    "interrupted",
+)
 CHAMPION, CHALLENGER = "champion", "challenger"
 
 
 @dataclass(frozen=True)
 class RegisteredAdapter:
-    """What `register_adapter` made. `alias` is champion where the model had none, else challenger."""
+    """What `register_adapter` made. `alias` is champion where the model had none, else
+    challenger.
+    """
 
     name: str
     version: int
@@ -28,7 +38,9 @@ class RegisteredAdapter:
 
 @dataclass(frozen=True)
 class RegisteredVersion:
-    """One version of a registered adapter. `run_id` is the run that trained it; `created_at` is in seconds since 1970."""
+    """One version of a registered adapter. `run_id` is the run that trained it; `created_at` is in
+    seconds since 1970.
+    """
 
     name: str
     version: int
@@ -47,16 +59,29 @@ class RegisteredVersion:
 class RunLog(Protocol):
     """Writing to runs."""
 
-    def start_trial(self, search_run_id: str, *, trial_name: str, params: Mapping[str, Any], tags: Mapping[str, str]) -> str:
-        """Run id of the trial: a child of the search with the search's params copied down. The same (search_run_id, trial_name) gives the same run again, set to running."""
+    def start_trial(
+        self,
+        search_run_id: str,
+        *,
+        trial_name: str,
+        params: Mapping[str, Any],
+        tags: Mapping[str, str],
+    ) -> str:
+        """Run id of the trial: a child of the search with the search's params copied down. The same
+        (search_run_id, trial_name) gives the same run again, set to running.
+        """
         ...
 
     def log_metrics(self, run_id: str, metrics: Mapping[str, float], *, step: int) -> None:
-        """Metrics at an optimizer step; nan and inf are allowed. Log `tokens` among them: curves can then be drawn over tokens."""
+        """Metrics at an optimizer step; nan and inf are allowed. Log `tokens` among them: curves
+        can then be drawn over tokens.
+        """
         ...
 
     def log_params(self, run_id: str, params: Mapping[str, Any]) -> None:
-        """Values that never change during the run; logging the same value twice is allowed, another value raises."""
+        """Values that never change during the run; logging the same value twice is allowed, another
+        value raises.
+        """
         ...
 
     def set_tags(self, run_id: str, tags: Mapping[str, str]) -> None: ...
@@ -84,7 +109,9 @@ class Tracker(RunLog, Protocol):
     tracking_uri: str
 
     def check(self) -> None:
-        """Raise ClusterError within about 5 seconds where the store cannot be used: unreachable, or credentials refused."""
+        """Raise ClusterError within about 5 seconds where the store cannot be used: unreachable, or
+        credentials refused.
+        """
         ...
 
     def ensure_experiment(self, name: str, description: str) -> str:
@@ -92,9 +119,17 @@ class Tracker(RunLog, Protocol):
         ...
 
     def start_search(
-        self, experiment_name: str, *, run_name: str, config: Mapping[str, Any], params: Mapping[str, Any], tags: Mapping[str, str]
+        self,
+        experiment_name: str,
+        *,
+        run_name: str,
+        config: Mapping[str, Any],
+        params: Mapping[str, Any],
+        tags: Mapping[str, str],
     ) -> str:
-        """Run id of a new parent run; `config` (the resolved configuration) is stored as config.json, `params` are copied down to every trial."""
+        """Run id of a new parent run; `config` (the resolved configuration) is stored as
+        config.json, `params` are copied down to every trial.
+        """
         ...
 
     def resume_search(self, run_id: str, tags: Mapping[str, str]) -> None:
@@ -102,7 +137,9 @@ class Tracker(RunLog, Protocol):
         ...
 
     def find_run(self, experiment_name: str, tags: Mapping[str, str]) -> str | None:
-        """The latest run of the experiment that carries all these tags; None where there is none."""
+        """The latest run of the experiment that carries all these tags; None where there is
+        none.
+        """
         ...
 
     def run_tags(self, run_id: str) -> dict[str, str]: ...
@@ -134,15 +171,21 @@ class Tracker(RunLog, Protocol):
         description: str,
         tags: Mapping[str, str],
     ) -> RegisteredAdapter:
-        """Register an adapter folder (artifact format 1) as a new version of `model_name`. Any failure raises."""
+        """Register an adapter folder (artifact format 1) as a new version of `model_name`. Any
+        failure raises.
+        """
         ...
 
     def download_adapter(self, model_uri: str, folder: Path) -> Path:
-        """The plain artifact folder behind models:/name@alias, models:/name/3 or runs:/<run id>, below `folder`; no code of the model is run."""
+        """The plain artifact folder behind models:/name@alias, models:/name/3 or runs:/<run id>,
+        below `folder`; no code of the model is run.
+        """
         ...
 
     def resolve(self, model_uri: str) -> RegisteredVersion:
-        """The version behind models:/name@alias or models:/name/3. Raises RegistryError where it does not exist."""
+        """The version behind models:/name@alias or models:/name/3. Raises RegistryError where it
+        does not exist.
+        """
         ...
 
     def versions(self, model_name: str) -> tuple[RegisteredVersion, ...]:
@@ -150,27 +193,44 @@ class Tracker(RunLog, Protocol):
         ...
 
     def promote(self, model_name: str, version: int) -> RegisteredVersion:
-        """Make `version` the champion and remember the one before. Promoting the champion changes nothing."""
+        """Make `version` the champion and remember the one before. Promoting the champion changes
+        nothing.
+        """
         ...
 
     def rollback(self, model_name: str) -> RegisteredVersion:
-        """Make the champion before this one the champion again. Raises RegistryError where there was none."""
+        """Make the champion before this one the champion again. Raises RegistryError where there
+        was none.
+        """
         ...
 
 
 def param_text(value: Any) -> str:
-    """A param's value as text: strings as they are, everything else as JSON, so that 0.005, null and true read as in the YAML."""
+    """A param's value as text: strings as they are, everything else as JSON, so that 0.005, null
+    and true read as in the YAML.
+    """
     import json
 
     return value if isinstance(value, str) else json.dumps(value)
 
 
 def parse_model_uri(model_uri: str) -> tuple[str, str]:
-    """(name, version or @alias) of models:/name/3 or models:/name@alias. Raises ConfigError for anything else."""
+    """(name, version or @alias) of models:/name/3 or models:/name@alias. Raises ConfigError for
+    anything else.
+    """
     body = model_uri.removeprefix("models:/")
     name, separator, rest = body.partition("@") if "@" in body else body.partition("/")
-    if not model_uri.startswith("models:/") or not name or not rest or "/" in name or (separator == "/" and not rest.isdigit()):
-        raise ConfigError(f"model: '{model_uri}' names no registered version. Give models:/<name>@champion or models:/<name>/<version>.")
+    if (
+        not model_uri.startswith("models:/")
+        or not name
+        or not rest
+        or "/" in name
+        or (separator == "/" and not rest.isdigit())
+    ):
+        raise ConfigError(
+            f"model: '{model_uri}' names no registered version. Give models:/<name>@champion or "
+            "models:/<name>/<version>."
+        )
     return name, f"@{rest}" if separator == "@" else rest
 
 
@@ -178,5 +238,6 @@ def check_model_name(name: str) -> None:
     """Raise ConfigError where MLflow would refuse the name of a registered model."""
     if not name.strip() or any(character in name for character in "/:@") or name in (".", ".."):
         raise ConfigError(
-            f"registry.model_name: '{name}' cannot be registered. Use letters, digits, dot, dash and underscore; no '/', ':' or '@'."
+            f"registry.model_name: '{name}' cannot be registered. Use letters, digits, dot, dash "
+            "and underscore; no '/', ':' or '@'."
         )

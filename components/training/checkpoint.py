@@ -1,7 +1,10 @@
-"""The resumable checkpoint of a trial: a few MB, independent of world size and ZeRO stage, written whole or not at all.
+"""The resumable checkpoint of a trial: a few MB, independent of world size and ZeRO stage, written
+whole or not at all.
 
-Folder: `state.json` (numbers a person can read), `trainable.safetensors` (trained parameters), `optimizer.safetensors` (AdamW's moments), `best.safetensors` (artifact tensors of the best evaluation).
-No random state is stored: data order and dropout are functions of (seed, epoch, step, rank).
+Folder: `state.json` (numbers a person can read), `trainable.safetensors` (trained parameters),
+`optimizer.safetensors` (AdamW's moments), `best.safetensors` (artifact tensors of the best
+evaluation). No random state is stored: data order and dropout are functions of (seed, epoch, step,
+rank).
 """
 
 import hashlib
@@ -24,7 +27,9 @@ FORMAT = 1
 
 @dataclass(frozen=True)
 class Progress:
-    """Where a trial stands. `tokens`: text tokens trained on, padding and prefix excluded; `seconds`: training time, evaluation included."""
+    """Where a trial stands. `tokens`: text tokens trained on, padding and prefix excluded;
+    `seconds`: training time, evaluation included.
+    """
 
     step: int = 0
     tokens: int = 0
@@ -49,12 +54,20 @@ class Checkpoint:
 def resume_key(config: TrainConfig, data_fingerprint: str, *, world_size: int) -> str:
     """Hash of what decides a trial's outcome, the documents included.
 
-    Left out is what does not: ZeRO, how a step is cut into micro-batches and ranks (only its number of documents counts), gradient checkpointing and the attention's implementation.
+    Left out is what does not: ZeRO, how a step is cut into micro-batches and ranks (only its number
+    of documents counts), gradient checkpointing and the attention's implementation.
     """
     values = resolved(config)
     training = values["training"]
-    micro, accumulate = training.pop("micro_batch_size"), training.pop("gradient_accumulation_steps")
-    for section, name in (("training", "tokens_per_batch"), ("training", "gradient_checkpointing"), ("backbone", "attention")):
+    micro, accumulate = (
+        training.pop("micro_batch_size"),
+        training.pop("gradient_accumulation_steps"),
+    )
+    for section, name in (
+        ("training", "tokens_per_batch"),
+        ("training", "gradient_checkpointing"),
+        ("backbone", "attention"),
+    ):
         values[section].pop(name)
     values.pop("zero")
     values["data_fingerprint"] = data_fingerprint
@@ -63,11 +76,19 @@ def resume_key(config: TrainConfig, data_fingerprint: str, *, world_size: int) -
 
 
 def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> None:
-    """Write (or replace) a checkpoint folder atomically. Raises AssertionError where a tensor is empty or not finite."""
+    """Write (or replace) a checkpoint folder atomically. Raises AssertionError where a tensor is
+    empty or not finite.
+    """
     for name, tensor in {**checkpoint.parameters, **checkpoint.moments}.items():
-        assert tensor.numel() > 0 and bool(torch.isfinite(tensor).all()), f"{name} is empty or not finite; the last good checkpoint stays"
+        assert tensor.numel() > 0 and bool(torch.isfinite(tensor).all()), (
+            f"{name} is empty or not finite; the last good checkpoint stays"
+        )
     with atomic_folder(folder) as temporary:
-        state = {"format": FORMAT, "resume_key": checkpoint.resume_key, **asdict(checkpoint.progress)}
+        state = {
+            "format": FORMAT,
+            "resume_key": checkpoint.resume_key,
+            **asdict(checkpoint.progress),
+        }
         (temporary / "state.json").write_text(json.dumps(state, indent=2) + "\n", encoding="utf-8")
         save_file(dict(checkpoint.parameters), temporary / "trainable.safetensors")
         save_file(dict(checkpoint.moments), temporary / "optimizer.safetensors")
@@ -75,19 +96,25 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> None:
 
 
 def load_checkpoint(folder: Path, *, resume_key: str) -> Checkpoint:
-    """Read a checkpoint folder. Raises ArtifactError where it is missing, of another format or of another configuration."""
+    """Read a checkpoint folder. Raises ArtifactError where it is missing, of another format or of
+    another configuration.
+    """
     path = Path(folder) / "state.json"
     try:
         state: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, json.JSONDecodeError) as error:
         raise ArtifactError(f"'{folder}' is no checkpoint: {error}") from error
     if state.pop("format", None) != FORMAT:
-        raise ArtifactError(f"{path} has another format than {FORMAT}; it was written by another version.")
+        raise ArtifactError(
+            f"{path} has another format than {FORMAT}; it was written by another version."
+        )
     stored = state.pop("resume_key")
     if stored != resume_key:
         raise ArtifactError(
-            f"'{folder}' belongs to another configuration, to other documents or to another number of documents per optimizer step "
-            "(training.micro_batch_size x training.gradient_accumulation_steps x ranks). Continue with the same settings and as many ranks, or start afresh in a new folder."
+            f"'{folder}' belongs to another configuration, to other documents or to another number "
+            "of documents per optimizer step "
+            "(training.micro_batch_size x training.gradient_accumulation_steps x ranks). Continue "
+            "with the same settings and as many ranks, or start afresh in a new folder."
         )
     state["history"] = tuple(state["history"])
     return Checkpoint(

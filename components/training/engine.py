@@ -1,9 +1,12 @@
 """DeepSpeed: the engine of one trial, and the whole (unsharded) values of what it trains.
 
 The facts a newcomer gets wrong:
-* Nothing is "auto". The trainer weighs every document itself (a step's loss is the mean over its documents, whatever the micro-batches), so DeepSpeed is told 1 sequence per micro-batch and
-  no accumulation, and `managed_gradient_accumulation: false` lets any number of backward passes precede a step.
-* Trained parameters are float32 whatever the backbone's precision, so no second master copy and no loss scaling exist.
+* Nothing is "auto". The trainer weighs every document itself (a step's loss is the mean over its
+  documents, whatever the micro-batches), so DeepSpeed is told 1 sequence per micro-batch and no
+  accumulation, and `managed_gradient_accumulation: false` lets any number of backward passes
+  precede a step.
+* Trained parameters are float32 whatever the backbone's precision, so no second master copy and no
+  loss scaling exist.
 """
 
 import os
@@ -41,7 +44,9 @@ class Engine:
 
 
 def deepspeed_config(config: TrainConfig, *, world_size: int, bf16: bool = False) -> dict[str, Any]:
-    """DeepSpeed's own configuration; `bf16` only for reading a backbone straight into ZeRO-3 shards of that precision."""
+    """DeepSpeed's own configuration; `bf16` only for reading a backbone straight into ZeRO-3 shards
+    of that precision.
+    """
     return {
         "train_micro_batch_size_per_gpu": 1,
         "gradient_accumulation_steps": 1,
@@ -64,14 +69,17 @@ def deepspeed_config(config: TrainConfig, *, world_size: int, bf16: bool = False
 def import_deepspeed() -> Any:
     """DeepSpeed, quiet and without its CPU shared-memory operator.
 
-    Symptom: on a CPU the first start compiles that C++ operator (20 s, needs a compiler), which only inference kernels use. Remove once DeepSpeed builds it on first use.
+    Symptom: on a CPU the first start compiles that C++ operator (20 s, needs a compiler), which
+    only inference kernels use. Remove once DeepSpeed builds it on first use.
     """
     if not torch.cuda.is_available():
         os.environ.setdefault("DS_ACCELERATOR", "cpu")
     import logging
     import warnings
 
-    warnings.filterwarnings("ignore", message=r".*torch\.distributed\.\w+` is deprecated", category=FutureWarning)
+    warnings.filterwarnings(
+        "ignore", message=r".*torch\.distributed\.\w+` is deprecated", category=FutureWarning
+    )
     import deepspeed
 
     deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
@@ -80,7 +88,9 @@ def import_deepspeed() -> Any:
 
 
 def partitioned_loading(config: TrainConfig, *, world_size: int) -> AbstractContextManager[Any]:
-    """Context in which `from_pretrained` reads weights straight into ZeRO-3 shards; does nothing at lower stages."""
+    """Context in which `from_pretrained` reads weights straight into ZeRO-3 shards; does nothing at
+    lower stages.
+    """
     return _zero3_loading(config, world_size) if config.zero.stage == 3 else nullcontext()
 
 
@@ -90,7 +100,9 @@ def _zero3_loading(config: TrainConfig, world_size: int) -> Iterator[None]:
     from transformers.integrations import HfDeepSpeedConfig, unset_hf_deepspeed_config
 
     deepspeed.init_distributed(verbose=False)
-    live = HfDeepSpeedConfig(deepspeed_config(config, world_size=world_size, bf16=config.training.precision == "bf16"))
+    live = HfDeepSpeedConfig(
+        deepspeed_config(config, world_size=world_size, bf16=config.training.precision == "bf16")
+    )
     try:
         yield
     finally:
@@ -99,19 +111,32 @@ def _zero3_loading(config: TrainConfig, world_size: int) -> Iterator[None]:
 
 
 def build_engine(model: AdaptedModel, config: TrainConfig, world: World) -> Engine:
-    """Wrap an adapted model for one trial. The parameters must hold their starting values already."""
+    """Wrap an adapted model for one trial. The parameters must hold their starting values
+    already.
+    """
     deepspeed = import_deepspeed()
     parameters = model.trainable_parameters()
     optimizer = _optimizer(list(parameters.values()), config.optimizer)
     deepspeed.init_distributed(verbose=False)
     engine, *_ = deepspeed.initialize(
-        model=model, model_parameters=list(parameters.values()), optimizer=optimizer, config=deepspeed_config(config, world_size=world.size)
+        model=model,
+        model_parameters=list(parameters.values()),
+        optimizer=optimizer,
+        config=deepspeed_config(config, world_size=world.size),
     )
-    return Engine(deepspeed=engine, optimizer=optimizer, parameters=parameters, stage=config.zero.stage)
+    return Engine(
+        deepspeed=engine, optimizer=optimizer, parameters=parameters, stage=config.zero.stage
+    )
 
 
 def _optimizer(parameters: list[nn.Parameter], config: OptimizerConfig) -> torch.optim.AdamW:
-    return torch.optim.AdamW(parameters, lr=config.learning_rate, betas=config.betas, eps=config.eps, weight_decay=config.weight_decay)
+    return torch.optim.AdamW(
+        parameters,
+        lr=config.learning_rate,
+        betas=config.betas,
+        eps=config.eps,
+        weight_decay=config.weight_decay,
+    )
 
 
 def whole_parameters(engine: Engine) -> dict[str, Tensor]:
@@ -120,8 +145,14 @@ def whole_parameters(engine: Engine) -> dict[str, Tensor]:
 
 
 def whole_moments(engine: Engine) -> dict[str, Tensor]:
-    """AdamW's moments as `<parameter>.exp_avg` and `<parameter>.exp_avg_sq`, gathered, on the CPU. Call on every rank, after at least one step."""
-    return {f"{name}.{moment}": _whole(engine, parameter, moment) for name, parameter in engine.parameters.items() for moment in MOMENTS}
+    """AdamW's moments as `<parameter>.exp_avg` and `<parameter>.exp_avg_sq`, gathered, on the CPU.
+    Call on every rank, after at least one step.
+    """
+    return {
+        f"{name}.{moment}": _whole(engine, parameter, moment)
+        for name, parameter in engine.parameters.items()
+        for moment in MOMENTS
+    }
 
 
 def _whole(engine: Engine, parameter: nn.Parameter, moment: str | None) -> Tensor:
@@ -130,7 +161,11 @@ def _whole(engine: Engine, parameter: nn.Parameter, moment: str | None) -> Tenso
     else:
         from deepspeed.utils import safe_get_full_fp32_param, safe_get_full_optimizer_state
 
-        value = safe_get_full_fp32_param(parameter) if moment is None else safe_get_full_optimizer_state(parameter, moment)
+        value = (
+            safe_get_full_fp32_param(parameter)
+            if moment is None
+            else safe_get_full_optimizer_state(parameter, moment)
+        )
     expected = tuple(getattr(parameter, "ds_shape", parameter.shape))
     assert value is not None and tuple(value.shape) == expected, (
         f"gathering gave {None if value is None else tuple(value.shape)}, expected {expected}"
@@ -139,7 +174,9 @@ def _whole(engine: Engine, parameter: nn.Parameter, moment: str | None) -> Tenso
 
 
 def set_moments(engine: Engine, moments: Mapping[str, Tensor], *, step: int) -> None:
-    """Put AdamW's moments and step count back. The optimizer's state must exist (at least one step, see `Trial`). Call on every rank."""
+    """Put AdamW's moments and step count back. The optimizer's state must exist (at least one step,
+    see `Trial`). Call on every rank.
+    """
     for state in engine.optimizer.state.values():
         state["step"].fill_(float(step))
     for name, parameter in engine.parameters.items():
@@ -158,7 +195,8 @@ def set_moments(engine: Engine, moments: Mapping[str, Tensor], *, step: int) -> 
 def _set_shard(parameter: nn.Parameter, value: Tensor, moment: str) -> None:
     """Write this rank's part of a whole value into its ZeRO-3 shard.
 
-    DeepSpeed's own safe_set_full_optimizer_state cuts past the end where the size is no multiple of the number of ranks (0.19.8). Use it again once it pads.
+    DeepSpeed's own safe_set_full_optimizer_state cuts past the end where the size is no multiple of
+    the number of ranks (0.19.8). Use it again once it pads.
     """
     from deepspeed.utils import safe_get_local_optimizer_state, safe_set_local_optimizer_state
 
@@ -170,10 +208,14 @@ def _set_shard(parameter: nn.Parameter, value: Tensor, moment: str) -> None:
 
 
 def gathered(parameters: list[nn.Parameter], *, write: bool = False) -> AbstractContextManager[Any]:
-    """Context in which ZeRO-3 shards are whole; with `write`, changes made in it on rank 0 reach every shard. Plain parameters pass through."""
+    """Context in which ZeRO-3 shards are whole; with `write`, changes made in it on rank 0 reach
+    every shard. Plain parameters pass through.
+    """
     shards = [parameter for parameter in parameters if hasattr(parameter, "ds_id")]
     if not shards:
         return nullcontext()
     deepspeed = import_deepspeed()
-    context: AbstractContextManager[Any] = deepspeed.zero.GatheredParameters(shards, modifier_rank=0 if write else None)
+    context: AbstractContextManager[Any] = deepspeed.zero.GatheredParameters(
+        shards, modifier_rank=0 if write else None
+    )
     return context

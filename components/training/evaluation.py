@@ -1,4 +1,6 @@
-"""Evaluate the live model on a split: every rank takes its share, every rank gets the same metrics."""
+"""Evaluate the live model on a split: every rank takes its share, every rank gets the same
+metrics.
+"""
 
 from typing import Any
 
@@ -15,22 +17,40 @@ from components.training.world import World
 Array = np.ndarray[Any, Any]
 
 
-def split_logits(model: Any, split: TokenizedSplit, rows: Array, *, config: TrainingConfig, world: World, pad_token_id: int) -> Array:
-    """Logits (N, C) float32 of the documents `rows` of a split, in their order, on every rank; of questions C is the most candidates, and the rest holds NO_CANDIDATE.
+def split_logits(
+    model: Any,
+    split: TokenizedSplit,
+    rows: Array,
+    *,
+    config: TrainingConfig,
+    world: World,
+    pad_token_id: int,
+) -> Array:
+    """Logits (N, C) float32 of the documents `rows` of a split, in their order, on every rank; of
+    questions C is the most candidates, and the rest holds NO_CANDIDATE.
 
-    `model`: the engine (it gathers ZeRO-3 shards) or an AdaptedModel. Called by all ranks together; a rank without documents left still takes part.
+    `model`: the engine (it gathers ZeRO-3 shards) or an AdaptedModel. Called by all ranks together;
+    a rank without documents left still takes part.
     """
     lengths = split.lengths[rows]
     batches = evaluation_batches(
-        lengths, world_size=world.size, rank=world.rank, micro_batch_size=config.micro_batch_size, tokens_per_batch=config.tokens_per_batch
+        lengths,
+        world_size=world.size,
+        rank=world.rank,
+        micro_batch_size=config.micro_batch_size,
+        tokens_per_batch=config.tokens_per_batch,
     )
     model.eval()
     own: list[tuple[Array, Array]] = []
     with torch.no_grad():
         for chosen in batches:
-            batch = collate(split, rows[chosen] if len(chosen) else rows[:1], pad_token_id=pad_token_id)
+            batch = collate(
+                split, rows[chosen] if len(chosen) else rows[:1], pad_token_id=pad_token_id
+            )
             batch.pop("labels")
-            logits_BC = model(**{name: tensor.to(world.device) for name, tensor in batch.items()}).logits
+            logits_BC = model(
+                **{name: tensor.to(world.device) for name, tensor in batch.items()}
+            ).logits
             if len(chosen):
                 own.append((chosen, logits_BC.float().cpu().numpy()))
     model.train()
@@ -38,7 +58,9 @@ def split_logits(model: Any, split: TokenizedSplit, rows: Array, *, config: Trai
     return gathered_logits(parts, len(rows))
 
 
-def metrics_of(logits: Array, label_ids: Array, *, prefix: str, task: Task = "classification") -> dict[str, float]:
+def metrics_of(
+    logits: Array, label_ids: Array, *, prefix: str, task: Task = "classification"
+) -> dict[str, float]:
     """All metrics of the task, each named `<prefix>/<metric>`."""
     probabilities = softmax(logits)
     found = (

@@ -1,4 +1,6 @@
-"""From a trial's best evaluation to an adapter artifact with test metrics and calibration. Run once per search, by the ranks that still hold the backbone."""
+"""From a trial's best evaluation to an adapter artifact with test metrics and calibration. Run once
+per search, by the ranks that still hold the backbone.
+"""
 
 import json
 from collections.abc import Mapping
@@ -14,7 +16,14 @@ from components.atomic_file import atomic_file
 from components.config import TrainConfig, config_sha256, resolved
 from components.config.loading import set_path, validate
 from components.data.prepared import PreparedData
-from components.evaluation import LengthBucket, ReliabilityDiagram, by_document_length, calibration_report, reliability_diagram, softmax
+from components.evaluation import (
+    LengthBucket,
+    ReliabilityDiagram,
+    by_document_length,
+    calibration_report,
+    reliability_diagram,
+    softmax,
+)
 from components.training.checkpoint import load_checkpoint, resume_key
 from components.training.evaluation import metrics_of, split_logits
 from components.training.session import Session
@@ -24,9 +33,12 @@ PREDICTIONS_FILE = "predictions.npz"
 
 @dataclass(frozen=True)
 class Finalized:
-    """The artifact folder, metrics on the whole validation and test splits, and what was trained: all of it, and the head's part.
+    """The artifact folder, metrics on the whole validation and test splits, and what was trained:
+    all of it, and the head's part.
 
-    `metrics`: validation/... and test/... at temperature 1, test_calibrated/... at the fitted temperature, which is what `predict` answers; `reliability` and `by_length`: of the calibrated test answers.
+    `metrics`: validation/... and test/... at temperature 1, test_calibrated/... at the fitted
+    temperature, which is what `predict` answers; `reliability` and `by_length`: of the calibrated
+    test answers.
     """
 
     folder: Path
@@ -39,20 +51,38 @@ class Finalized:
 
 
 def finalize(
-    session: Session, data: PreparedData, config: TrainConfig, *, checkpoint_folder: Path, artifact_folder: Path, code_version: str
+    session: Session,
+    data: PreparedData,
+    config: TrainConfig,
+    *,
+    checkpoint_folder: Path,
+    artifact_folder: Path,
+    code_version: str,
 ) -> Finalized:
-    """Evaluate the best adapter of a checkpoint on all validation and test documents and write it as artifact format 1. Called by every rank together.
+    """Evaluate the best adapter of a checkpoint on all validation and test documents and write it
+    as artifact format 1. Called by every rank together.
 
     The temperature is fitted on validation data only.
     """
-    best = load_checkpoint(checkpoint_folder, resume_key=resume_key(config, data.fingerprint, world_size=session.world.size)).best
-    with session.engine(_with_plain_prefix(config), data.labels, parameters=best) as (model, engine):
+    best = load_checkpoint(
+        checkpoint_folder,
+        resume_key=resume_key(config, data.fingerprint, world_size=session.world.size),
+    ).best
+    with session.engine(_with_plain_prefix(config), data.labels, parameters=best) as (
+        model,
+        engine,
+    ):
         logits = {}
         for name in ("validation", "test"):
             split = data.splits[name]
             rows = np.arange(len(split))
             logits[name] = split_logits(
-                engine.deepspeed, split, rows, config=config.training, world=session.world, pad_token_id=session.pad_token_id
+                engine.deepspeed,
+                split,
+                rows,
+                config=config.training,
+                world=session.world,
+                pad_token_id=session.pad_token_id,
             )
         head_config, trainable_parameters = model.head_config, model.num_trainable_parameters()
     task = config.data.task
@@ -60,13 +90,34 @@ def finalize(
     for name in logits:
         metrics |= metrics_of(logits[name], data.splits[name].label_ids, prefix=name, task=task)
     calibration = calibration_report(logits["validation"], data.splits["validation"].label_ids)
-    calibrated, test_labels = logits["test"] / calibration["temperature"], data.splits["test"].label_ids
-    for name, value in metrics_of(calibrated, test_labels, prefix="test_calibrated", task=task).items():
-        if name.rpartition("/")[2] in ("nll", "brier", "ece", "mce", "adaptive_ece", "ece_upper_edge_10"):
+    calibrated, test_labels = (
+        logits["test"] / calibration["temperature"],
+        data.splits["test"].label_ids,
+    )
+    for name, value in metrics_of(
+        calibrated, test_labels, prefix="test_calibrated", task=task
+    ).items():
+        if name.rpartition("/")[2] in (
+            "nll",
+            "brier",
+            "ece",
+            "mce",
+            "adaptive_ece",
+            "ece_upper_edge_10",
+        ):
             metrics[name] = value
     if session.world.is_main:
-        save_predictions(checkpoint_folder.parent / PREDICTIONS_FILE, data, logits, temperature=calibration["temperature"])
-        identity = {"name_or_path": config.backbone.name_or_path, "revision": config.backbone.revision, "load": resolved(config.backbone)}
+        save_predictions(
+            checkpoint_folder.parent / PREDICTIONS_FILE,
+            data,
+            logits,
+            temperature=calibration["temperature"],
+        )
+        identity = {
+            "name_or_path": config.backbone.name_or_path,
+            "revision": config.backbone.revision,
+            "load": resolved(config.backbone),
+        }
         training = {
             "config_sha256": config_sha256(config),
             "data_fingerprint": data.fingerprint,
@@ -85,9 +136,13 @@ def finalize(
             training=training,
         )
         session.tokenizer.save_pretrained(artifact_folder / "tokenizer")
-        (artifact_folder / CALIBRATION_FILE).write_text(json.dumps(calibration, indent=2) + "\n", encoding="utf-8")
+        (artifact_folder / CALIBRATION_FILE).write_text(
+            json.dumps(calibration, indent=2) + "\n", encoding="utf-8"
+        )
     session.world.barrier()
-    head_parameters = sum(tensor.numel() for name, tensor in best.items() if name.startswith("head."))
+    head_parameters = sum(
+        tensor.numel() for name, tensor in best.items() if name.startswith("head.")
+    )
     return Finalized(
         folder=artifact_folder,
         metrics=metrics,
@@ -99,12 +154,20 @@ def finalize(
     )
 
 
-def save_predictions(file: Path, data: PreparedData, logits: Mapping[str, Any], *, temperature: float) -> None:
-    """Write what paired tests and diagrams need, as .npz: for validation and test `<split>_logits` (N, C), `_label_ids`, `_lengths` (tokens) and `_ids` (N,), and the fitted `temperature`."""
+def save_predictions(
+    file: Path, data: PreparedData, logits: Mapping[str, Any], *, temperature: float
+) -> None:
+    """Write what paired tests and diagrams need, as .npz: for validation and test `<split>_logits`
+    (N, C), `_label_ids`, `_lengths` (tokens) and `_ids` (N,), and the fitted `temperature`.
+    """
     arrays: dict[str, Any] = {"temperature": np.float64(temperature)}
     for name, logits_NC in logits.items():
         split = data.splits[name]
-        arrays |= {f"{name}_logits": logits_NC, f"{name}_label_ids": split.label_ids, f"{name}_lengths": split.tokens}
+        arrays |= {
+            f"{name}_logits": logits_NC,
+            f"{name}_label_ids": split.label_ids,
+            f"{name}_lengths": split.tokens,
+        }
         arrays[f"{name}_ids"] = np.array(split.ids)
     with atomic_file(file) as unfinished:
         np.savez_compressed(unfinished, **arrays)

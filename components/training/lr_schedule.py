@@ -1,4 +1,6 @@
-"""The learning rate as a pure function of the step: linear warm-up, then linear, cosine or no decay."""
+"""The learning rate as a pure function of the step: linear warm-up, then linear, cosine or no
+decay.
+"""
 
 import math
 
@@ -6,7 +8,8 @@ import math
 def lr_factor(step: int, *, total_steps: int, warmup_ratio: float, lr_schedule: str) -> float:
     """Share of the peak learning rate for optimizer step `step` (0 is the first of `total_steps`).
 
-    The warm-up rises to 1 over ceil(warmup_ratio * total_steps) steps; the decay reaches 0 after the last step.
+    The warm-up rises to 1 over ceil(warmup_ratio * total_steps) steps; the decay reaches 0 after
+    the last step.
     """
     warmup_steps = math.ceil(warmup_ratio * total_steps)
     if step < warmup_steps:

@@ -1,6 +1,7 @@
 """What a worker keeps between trials: the loaded backbone and its tokenizer.
 
-Loading costs seconds to minutes, a further trial only its own steps. A trial leaves nothing behind: its engine's hooks are removed and the backbone parameters it trained are put back.
+Loading costs seconds to minutes, a further trial only its own steps. A trial leaves nothing behind:
+its engine's hooks are removed and the backbone parameters it trained are put back.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
@@ -12,7 +13,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from components.adapters import AdaptedModel, ClassificationHeadConfig, MultipleChoiceHeadConfig, adapt
+from components.adapters import (
+    AdaptedModel,
+    ClassificationHeadConfig,
+    MultipleChoiceHeadConfig,
+    adapt,
+)
 from components.adapters.model import pretrained_values, train_in_float32
 from components.backbones import family_of, load_backbone, load_tokenizer
 from components.config.schema import AnyHeadConfig, TrainConfig
@@ -38,15 +44,22 @@ class Session:
 
     @contextmanager
     def engine(
-        self, config: TrainConfig, labels: tuple[str, ...], *, parameters: Mapping[str, Tensor] | None = None
+        self,
+        config: TrainConfig,
+        labels: tuple[str, ...],
+        *,
+        parameters: Mapping[str, Tensor] | None = None,
     ) -> Iterator[tuple[AdaptedModel, Engine]]:
-        """A fresh adapter on the shared backbone in a DeepSpeed engine, for the length of the block.
+        """A fresh adapter on the shared backbone in a DeepSpeed engine, for the length of the
+        block.
 
-        `parameters`: starting values by name (a checkpoint's); without them the adapter is initialised from config.seed. Raises ConfigError where `config` needs another session.
+        `parameters`: starting values by name (a checkpoint's); without them the adapter is
+        initialised from config.seed. Raises ConfigError where `config` needs another session.
         """
         if _loaded_for(config) != _loaded_for(self.config):
             raise ConfigError(
-                "backbone, zero, training.precision and training.gradient_checkpointing stay the same within a session; start another one."
+                "backbone, zero, training.precision and training.gradient_checkpointing stay the "
+                "same within a session; start another one."
             )
         self._put_pretrained_back()
         model = self._new_model(config, labels)
@@ -56,7 +69,8 @@ class Session:
         engine = build_engine(model, config, self.world)
         model.train()
         yield model, engine
-        # Only after an orderly end: an error on one rank alone must surface there, not wait in a collective for ranks that went on.
+        # Only after an orderly end: an error on one rank alone must surface there, not wait in a
+        # collective for ranks that went on.
         engine.close()
         self._put_pretrained_back()
 
@@ -83,7 +97,12 @@ def head_config(config: TrainConfig, labels: tuple[str, ...]) -> AnyHeadConfig:
     """The head that the task of these documents needs."""
     if config.data.task == "multiple_choice":
         return MultipleChoiceHeadConfig()
-    return ClassificationHeadConfig(pooling=config.head.pooling, dropout=config.head.dropout, num_labels=len(labels), labels=labels)
+    return ClassificationHeadConfig(
+        pooling=config.head.pooling,
+        dropout=config.head.dropout,
+        num_labels=len(labels),
+        labels=labels,
+    )
 
 
 def _whole(parameter: torch.nn.Parameter) -> Tensor:
@@ -93,7 +112,9 @@ def _whole(parameter: torch.nn.Parameter) -> Tensor:
 
 def _set_parameters(model: AdaptedModel, values: Mapping[str, Tensor]) -> None:
     named = model.trainable_parameters()
-    assert set(named) == set(values), f"checkpoint holds {sorted(values)}, the model trains {sorted(named)}"
+    assert set(named) == set(values), (
+        f"checkpoint holds {sorted(values)}, the model trains {sorted(named)}"
+    )
     with torch.no_grad(), gathered(list(named.values()), write=True):
         for name, parameter in named.items():
             if parameter.numel():
@@ -101,19 +122,38 @@ def _set_parameters(model: AdaptedModel, values: Mapping[str, Tensor]) -> None:
 
 
 def _loaded_for(config: TrainConfig) -> tuple[Any, ...]:
-    return config.backbone, config.zero, config.training.precision, config.training.gradient_checkpointing
+    return (
+        config.backbone,
+        config.zero,
+        config.training.precision,
+        config.training.gradient_checkpointing,
+    )
 
 
 def open_session(config: TrainConfig, world: World, *, cache_path: Path) -> Session:
-    """Load backbone (as ZeRO-3 shards at stage 3) and tokenizer. Called by every rank together. Raises BackboneError where they cannot be loaded."""
+    """Load backbone (as ZeRO-3 shards at stage 3) and tokenizer. Called by every rank together.
+    Raises BackboneError where they cannot be loaded.
+    """
     partition = partitioned_loading(config, world_size=world.size)
-    backbone = load_backbone(config.backbone, cache_path=cache_path, dtype=DTYPES[config.training.precision], partition=partition)
+    backbone = load_backbone(
+        config.backbone,
+        cache_path=cache_path,
+        dtype=DTYPES[config.training.precision],
+        partition=partition,
+    )
     if config.zero.stage < 3:
         backbone.to(world.device)
     if config.training.gradient_checkpointing:
-        backbone.activation_checkpointing_enable(activation_checkpointing_kwargs={"use_reentrant": False})
-    weights = {name: _whole(backbone.get_parameter(name)) for name in family_of(backbone).trained_with_prefix}
+        backbone.activation_checkpointing_enable(
+            activation_checkpointing_kwargs={"use_reentrant": False}
+        )
+    weights = {
+        name: _whole(backbone.get_parameter(name))
+        for name in family_of(backbone).trained_with_prefix
+    }
     pretrained_values(backbone).update(weights)
     for name, weight in weights.items():
         train_in_float32(backbone, name, weight)
-    return Session(config=config, world=world, backbone=backbone, tokenizer=load_tokenizer(config.backbone))
+    return Session(
+        config=config, world=world, backbone=backbone, tokenizer=load_tokenizer(config.backbone)
+    )

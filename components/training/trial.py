@@ -1,7 +1,9 @@
 """One trial: train one adapter on the session's backbone, evaluate, checkpoint, report.
 
-Laws that hold here and are tested (tests/components/training): ZeRO 0 == 1 == 2 == 3; world size 1 == 2; (micro 4, accumulate 1) == (1, 4); resumed == uninterrupted;
-gradient checkpointing on == off. They hold because a step is a set of documents whatever its cutting, and because order and dropout are functions of (seed, epoch, step, rank).
+Laws that hold here and are tested (tests/components/training): ZeRO 0 == 1 == 2 == 3; world size 1
+== 2; (micro 4, accumulate 1) == (1, 4); resumed == uninterrupted; gradient checkpointing on == off.
+They hold because a step is a set of documents whatever its cutting, and because order and dropout
+are functions of (seed, epoch, step, rank).
 """
 
 import time
@@ -17,7 +19,13 @@ from components.config import TrainConfig
 from components.config.steps import evaluation_steps, steps_per_epoch, total_steps
 from components.data.batching import collate, epoch_steps, split_step, stratified_subset
 from components.data.prepared import PreparedData
-from components.training.checkpoint import Checkpoint, Progress, load_checkpoint, resume_key, save_checkpoint
+from components.training.checkpoint import (
+    Checkpoint,
+    Progress,
+    load_checkpoint,
+    resume_key,
+    save_checkpoint,
+)
 from components.training.engine import Engine, set_moments, whole_moments, whole_parameters
 from components.training.evaluation import metrics_of, split_logits
 from components.training.lr_schedule import lr_factor
@@ -29,7 +37,9 @@ CHECK_EVERY_STEPS_ON_GPU = 20
 
 @dataclass(frozen=True)
 class Report:
-    """What one evaluation tells the search. `metrics` holds train/..., validation/..., tokens, seconds, tokens_per_second."""
+    """What one evaluation tells the search. `metrics` holds train/..., validation/..., tokens,
+    seconds, tokens_per_second.
+    """
 
     evaluation: int
     step: int
@@ -41,7 +51,9 @@ class Report:
 
 @dataclass(frozen=True)
 class TrialResult:
-    """How a trial ended. `best` are the artifact tensors of its best evaluation; `reason` says why it ended, for a person."""
+    """How a trial ended. `best` are the artifact tensors of its best evaluation; `reason` says why
+    it ended, for a person.
+    """
 
     outcome: Outcome
     reason: str
@@ -64,17 +76,26 @@ def run_trial(
     should_stop: Callable[[], bool] = lambda: False,
     resume: bool = False,
 ) -> TrialResult:
-    """Train one adapter from its start, or from its checkpoint with `resume`. Called by every rank of the session's world together.
+    """Train one adapter from its start, or from its checkpoint with `resume`. Called by every rank
+    of the session's world together.
 
-    `report` is called on rank 0 after each evaluation (with `resume` first for those that the checkpoint remembers) and must not wait; `should_stop` is asked on rank 0 between steps. A loss that is not finite ends the trial as `diverged`; the session serves
-    the next one. Raises ArtifactError where the checkpoint to resume is broken or belongs to another configuration.
+    `report` is called on rank 0 after each evaluation (with `resume` first for those that the
+    checkpoint remembers) and must not wait; `should_stop` is asked on rank 0 between steps. A loss
+    that is not finite ends the trial as `diverged`; the session serves the next one. Raises
+    ArtifactError where the checkpoint to resume is broken or belongs to another configuration.
     """
     start = (
-        load_checkpoint(checkpoint_folder, resume_key=resume_key(config, data.fingerprint, world_size=session.world.size))
+        load_checkpoint(
+            checkpoint_folder,
+            resume_key=resume_key(config, data.fingerprint, world_size=session.world.size),
+        )
         if resume
         else None
     )
-    with session.engine(config, data.labels, parameters=start.parameters if start else None) as (model, engine):
+    with session.engine(config, data.labels, parameters=start.parameters if start else None) as (
+        model,
+        engine,
+    ):
         trial = _Trial(session, data, config, model, engine, checkpoint_folder)
         if start is not None:
             trial.restore(start, report)
@@ -83,7 +104,11 @@ def run_trial(
         except Diverged as error:
             outcome, reason = "diverged", str(error)
         return TrialResult(
-            outcome=outcome, reason=reason, progress=trial.progress, best=trial.best, trainable_parameters=trial.trainable_parameters
+            outcome=outcome,
+            reason=reason,
+            progress=trial.progress,
+            best=trial.best,
+            trainable_parameters=trial.trainable_parameters,
         )
 
 
@@ -91,9 +116,21 @@ class _Trial:
     """The state of one running trial on one rank."""
 
     def __init__(
-        self, session: Session, data: PreparedData, config: TrainConfig, model: Any, engine: Engine, checkpoint_folder: Path
+        self,
+        session: Session,
+        data: PreparedData,
+        config: TrainConfig,
+        model: Any,
+        engine: Engine,
+        checkpoint_folder: Path,
     ) -> None:
-        self.session, self.data, self.config, self.model, self.engine = session, data, config, model, engine
+        self.session, self.data, self.config, self.model, self.engine = (
+            session,
+            data,
+            config,
+            model,
+            engine,
+        )
         self.folder = checkpoint_folder
         self.trainable_parameters = model.num_trainable_parameters()
         self.progress = Progress()
@@ -101,15 +138,22 @@ class _Trial:
         self.train_split, validation = data.splits["train"], data.splits["validation"]
         count = config.training.evaluation_documents
         self.validation_rows = (
-            np.arange(len(validation)) if count is None else stratified_subset(validation.label_ids, count, config.data.split_seed)
+            np.arange(len(validation))
+            if count is None
+            else stratified_subset(validation.label_ids, count, config.data.split_seed)
         )
         sizes = {"num_documents": len(self.train_split), "world_size": session.world.size}
         self.total_steps = total_steps(config, **sizes)
         self.evaluation_steps = evaluation_steps(config, **sizes)
-        self.loss_sum, self.loss_documents = torch.zeros((), dtype=torch.float64, device=session.world.device), 0
+        self.loss_sum, self.loss_documents = (
+            torch.zeros((), dtype=torch.float64, device=session.world.device),
+            0,
+        )
 
     def restore(self, checkpoint: Checkpoint, report: Callable[[Report], None]) -> None:
-        """Continue where the checkpoint stands: parameters are in place already, here come moments, counters and the best adapter so far."""
+        """Continue where the checkpoint stands: parameters are in place already, here come moments,
+        counters and the best adapter so far.
+        """
         self.progress, self.best = checkpoint.progress, dict(checkpoint.best)
         if self.session.world.is_main:
             for index, metrics in enumerate(self.progress.history, start=1):
@@ -129,31 +173,46 @@ class _Trial:
             set_moments(self.engine, checkpoint.moments, step=checkpoint.progress.step)
 
     def _materialise_optimizer_state(self) -> None:
-        """One step with zero gradients and learning rate 0: AdamW's state exists afterwards and no parameter has moved."""
+        """One step with zero gradients and learning rate 0: AdamW's state exists afterwards and no
+        parameter has moved.
+        """
         self.engine.set_learning_rate(0.0)
         self._backward(np.zeros(1, dtype=np.int64), weight=0.0)
         self.engine.deepspeed.step()
 
-    def train(self, report: Callable[[Report], None], should_stop: Callable[[], bool]) -> tuple[Outcome, str]:
+    def train(
+        self, report: Callable[[Report], None], should_stop: Callable[[], bool]
+    ) -> tuple[Outcome, str]:
         """Run the remaining steps; returns outcome and reason."""
         clock, before = time.monotonic(), self.progress.seconds
         for step, rows in self._remaining_steps():
             self._optimizer_step(step, rows)
             evaluate = self.progress.step in self.evaluation_steps
-            check = evaluate or self.session.world.device.type == "cpu" or step % CHECK_EVERY_STEPS_ON_GPU == 0
+            check = (
+                evaluate
+                or self.session.world.device.type == "cpu"
+                or step % CHECK_EVERY_STEPS_ON_GPU == 0
+            )
             if check and self._check(step, should_stop):
-                return "stopped", f"told to stop after step {self.progress.step} of {self.total_steps}"
+                return (
+                    "stopped",
+                    f"told to stop after step {self.progress.step} of {self.total_steps}",
+                )
             if evaluate:
                 self._evaluate(report, clock, before)
         return "completed", f"all {self.total_steps} steps done"
 
     def _remaining_steps(self) -> Iterator[tuple[int, np.ndarray[Any, Any]]]:
         batch = self.config.training.batch_size(self.session.world.size)
-        per_epoch = steps_per_epoch(self.config, num_documents=len(self.train_split), world_size=self.session.world.size)
+        per_epoch = steps_per_epoch(
+            self.config, num_documents=len(self.train_split), world_size=self.session.world.size
+        )
         step = self.progress.step
         while step < self.total_steps:
             epoch = step // per_epoch
-            steps = epoch_steps(self.train_split.lengths, train_batch_size=batch, seed=self.config.seed, epoch=epoch)
+            steps = epoch_steps(
+                self.train_split.lengths, train_batch_size=batch, seed=self.config.seed, epoch=epoch
+            )
             for rows in steps[step % per_epoch : per_epoch]:
                 if step < self.total_steps:
                     yield step, rows
@@ -170,8 +229,12 @@ class _Trial:
             tokens_per_batch=training.tokens_per_batch,
         )[world.rank]
         for chosen in micro_batches:
-            # DeepSpeed averages over ranks, so a document's weight is world size / documents of the whole step. A rank without documents left takes part with weight 0.
-            self._backward(chosen if len(chosen) else rows[:1], weight=world.size / len(rows) if len(chosen) else 0.0)
+            # DeepSpeed averages over ranks, so a document's weight is world size / documents of the
+            # whole step. A rank without documents left takes part with weight 0.
+            self._backward(
+                chosen if len(chosen) else rows[:1],
+                weight=world.size / len(rows) if len(chosen) else 0.0,
+            )
         factor = lr_factor(
             step,
             total_steps=self.total_steps,
@@ -180,27 +243,37 @@ class _Trial:
         )
         self.engine.set_learning_rate(factor * self.config.optimizer.learning_rate)
         self.engine.deepspeed.step()
-        self.progress = replace(self.progress, step=step + 1, tokens=self.progress.tokens + int(self.train_split.tokens[rows].sum()))
+        self.progress = replace(
+            self.progress,
+            step=step + 1,
+            tokens=self.progress.tokens + int(self.train_split.tokens[rows].sum()),
+        )
 
     def _backward(self, rows: np.ndarray[Any, Any], *, weight: float) -> None:
         batch = collate(self.train_split, rows, pad_token_id=self.session.pad_token_id)
         batch = {name: tensor.to(self.session.world.device) for name, tensor in batch.items()}
         labels_B = batch.pop("labels")
-        loss = torch.nn.functional.cross_entropy(self.engine.deepspeed(**batch).logits, labels_B, reduction="sum")
+        loss = torch.nn.functional.cross_entropy(
+            self.engine.deepspeed(**batch).logits, labels_B, reduction="sum"
+        )
         self.engine.deepspeed.backward(loss * weight)
         if weight:
             self.loss_sum += loss.detach()
             self.loss_documents += len(rows)
 
     def _check(self, step: int, should_stop: Callable[[], bool]) -> bool:
-        """Ask on all ranks at once whether the loss is still finite and whether the search wants to stop."""
+        """Ask on all ranks at once whether the loss is still finite and whether the search wants to
+        stop.
+        """
         world = self.session.world
         not_finite = 0.0 if bool(torch.isfinite(self.loss_sum)) else 1.0
         stop = float(should_stop()) if world.is_main else 0.0
         any_not_finite, any_stop = world.max([not_finite, stop])
         if any_not_finite:
             raise Diverged(
-                f"the training loss is not finite at step {step + 1} (learning rate {self.engine.optimizer.param_groups[0]['lr']:.3g}); lower optimizer.learning_rate"
+                f"the training loss is not finite at step {step + 1} (learning rate "
+                f"{self.engine.optimizer.param_groups[0]['lr']:.3g}); lower "
+                "optimizer.learning_rate"
             )
         return bool(any_stop)
 
@@ -211,17 +284,33 @@ class _Trial:
         self.loss_documents = 0
         validation = self.data.splits["validation"]
         logits = split_logits(
-            self.engine.deepspeed, validation, self.validation_rows, config=training, world=session.world, pad_token_id=session.pad_token_id
+            self.engine.deepspeed,
+            validation,
+            self.validation_rows,
+            config=training,
+            world=session.world,
+            pad_token_id=session.pad_token_id,
         )
         if not np.isfinite(logits).all():
-            raise Diverged(f"validation logits are not finite after step {self.progress.step}; lower optimizer.learning_rate")
+            raise Diverged(
+                f"validation logits are not finite after step {self.progress.step}; lower "
+                "optimizer.learning_rate"
+            )
         seconds = session.world.broadcast(before + time.monotonic() - clock)
         metrics = {
             "train/loss": loss_sum / documents,
             "train/learning_rate": self.engine.optimizer.param_groups[0]["lr"],
-            **metrics_of(logits, validation.label_ids[self.validation_rows], prefix="validation", task=self.config.data.task),
+            **metrics_of(
+                logits,
+                validation.label_ids[self.validation_rows],
+                prefix="validation",
+                task=self.config.data.task,
+            ),
             "step": float(self.progress.step),
-            "epoch": self.progress.step / steps_per_epoch(self.config, num_documents=len(self.train_split), world_size=session.world.size),
+            "epoch": self.progress.step
+            / steps_per_epoch(
+                self.config, num_documents=len(self.train_split), world_size=session.world.size
+            ),
             "tokens": float(self.progress.tokens),
             "seconds": seconds,
             "tokens_per_second": self.progress.tokens / seconds,
@@ -232,18 +321,34 @@ class _Trial:
         if is_best:
             self.best = self.model.artifact_tensors(parameters)
             self.progress = replace(self.progress, best_evaluation=evaluation, best_metrics=metrics)
-        self.progress = replace(self.progress, evaluations=evaluation, seconds=seconds, history=(*self.progress.history, metrics))
+        self.progress = replace(
+            self.progress,
+            evaluations=evaluation,
+            seconds=seconds,
+            history=(*self.progress.history, metrics),
+        )
         self._save(parameters)
         if session.world.is_main:
             report(
-                Report(evaluation, self.progress.step, metrics, is_best, self.progress.step == self.total_steps, self.trainable_parameters)
+                Report(
+                    evaluation,
+                    self.progress.step,
+                    metrics,
+                    is_best,
+                    self.progress.step == self.total_steps,
+                    self.trainable_parameters,
+                )
             )
 
     def _is_best(self, metrics: Mapping[str, float]) -> bool:
         name, best = self.config.training.metric, self.progress.best_metrics
         if not best:
             return True
-        return metrics[name] > best[name] if self.config.training.mode == "max" else metrics[name] < best[name]
+        return (
+            metrics[name] > best[name]
+            if self.config.training.mode == "max"
+            else metrics[name] < best[name]
+        )
 
     def _save(self, parameters: Mapping[str, torch.Tensor]) -> None:
         moments = whole_moments(self.engine)
@@ -259,5 +364,12 @@ class _Trial:
 
 
 def dropout_seed(seed: int, step: int, rank: int) -> int:
-    """Seed of torch's generator for one optimizer step on one rank, so that a resumed trial draws what an uninterrupted one draws."""
-    return int(np.random.SeedSequence([seed & 0xFFFFFFFF, step, rank]).generate_state(1, dtype=np.uint64)[0] >> 1)
+    """Seed of torch's generator for one optimizer step on one rank, so that a resumed trial draws
+    what an uninterrupted one draws.
+    """
+    return int(
+        np.random.SeedSequence([seed & 0xFFFFFFFF, step, rank]).generate_state(1, dtype=np.uint64)[
+            0
+        ]
+        >> 1
+    )

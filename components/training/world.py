@@ -1,6 +1,7 @@
 """This process among the ranks that train one adapter together.
 
-Works the same inside Ray Train, under torchrun and alone: whoever started the process has set RANK and WORLD_SIZE, or nobody has and the world is one process.
+Works the same inside Ray Train, under torchrun and alone: whoever started the process has set RANK
+and WORLD_SIZE, or nobody has and the world is one process.
 """
 
 import os
@@ -57,21 +58,33 @@ class World:
 
 
 def join_world(device: torch.device | None = None) -> World:
-    """Join the process group that torchrun or Ray Train describes in the environment, or make one of size 1. Idempotent.
+    """Join the process group that torchrun or Ray Train describes in the environment, or make one
+    of size 1. Idempotent.
 
-    GPUs are used where torch sees one (NCCL), else the CPU (gloo). One process alone needs no port: it meets itself through a file. `device`: this rank's device where the caller knows it.
+    GPUs are used where torch sees one (NCCL), else the CPU (gloo). One process alone needs no port:
+    it meets itself through a file. `device`: this rank's device where the caller knows it.
     """
     if device is None:
-        device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0"))) if torch.cuda.is_available() else torch.device("cpu")
+        device = (
+            torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
+            if torch.cuda.is_available()
+            else torch.device("cpu")
+        )
     if device.type == "cuda":
         torch.cuda.set_device(device)
     if not dist.is_initialized():
         rank, size = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
         alone = size == 1 and "MASTER_ADDR" not in os.environ
-        method = f"file://{tempfile.mkdtemp(prefix='prefixprop-')}/rendezvous" if alone else "env://"
+        method = (
+            f"file://{tempfile.mkdtemp(prefix='prefixprop-')}/rendezvous" if alone else "env://"
+        )
         timeout = timedelta(seconds=COLLECTIVE_TIMEOUT_SECONDS)
         dist.init_process_group(
-            "nccl" if device.type == "cuda" else "gloo", init_method=method, rank=rank, world_size=size, timeout=timeout
+            "nccl" if device.type == "cuda" else "gloo",
+            init_method=method,
+            rank=rank,
+            world_size=size,
+            timeout=timeout,
         )
     rank, size = dist.get_rank(), dist.get_world_size()
     for name, value in (("RANK", rank), ("WORLD_SIZE", size), ("LOCAL_RANK", device.index or 0)):

@@ -1,4 +1,6 @@
-"""What a trial slot is asked to do and what it answers; plain values that travel between processes."""
+"""What a trial slot is asked to do and what it answers; plain values that travel between
+processes.
+"""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -9,7 +11,9 @@ from components.config.schema import ClusterConfig, TrainConfig
 
 @dataclass(frozen=True)
 class SlotSettings:
-    """What all trials of a slot share. Paths are absolute; on more than one node they lie on shared storage."""
+    """What all trials of a slot share. Paths are absolute; on more than one node they lie on shared
+    storage.
+    """
 
     config: TrainConfig
     cluster: ClusterConfig
@@ -21,7 +25,9 @@ class SlotSettings:
 
 @dataclass(frozen=True)
 class Assignment:
-    """One thing to do. `train`: a trial, resumed where its folder holds a checkpoint; `finalize`: evaluate a trial's best adapter on test data and write its artifact."""
+    """One thing to do. `train`: a trial, resumed where its folder holds a checkpoint; `finalize`:
+    evaluate a trial's best adapter on test data and write its artifact.
+    """
 
     kind: Literal["train", "finalize"]
     config: TrainConfig
@@ -32,7 +38,9 @@ class Assignment:
 
 @dataclass(frozen=True)
 class Message:
-    """One answer. `report`: an evaluation (or an earlier one, replayed from the checkpoint); `end`: the assignment is over, with its outcome; `error`: the slot's workers died."""
+    """One answer. `report`: an evaluation (or an earlier one, replayed from the checkpoint); `end`:
+    the assignment is over, with its outcome; `error`: the slot's workers died.
+    """
 
     kind: Literal["report", "end", "error"]
     values: Mapping[str, Any] = field(default_factory=dict)

@@ -1,6 +1,8 @@
 """Messages in the order they were sent.
 
-A report costs its trial no waiting: it is sent and forgotten. Ray promises no order of calls to an async actor, so under load an evaluation may overtake the one before it, and the end of a trial its last evaluation.
+A report costs its trial no waiting: it is sent and forgotten. Ray promises no order of calls to an
+async actor, so under load an evaluation may overtake the one before it, and the end of a trial its
+last evaluation.
 """
 
 from components.tuning.assignments import Message

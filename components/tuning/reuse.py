@@ -1,6 +1,8 @@
-"""An identical configuration is never trained twice in an experiment: a new search takes over the checkpoint of an earlier one and goes on from there.
+"""An identical configuration is never trained twice in an experiment: a new search takes over the
+checkpoint of an earlier one and goes on from there.
 
-Identical means: the same resolved configuration, the same number of documents in a step (it depends on the number of workers), the same documents and the same code (fingerprints).
+Identical means: the same resolved configuration, the same number of documents in a step (it depends
+on the number of workers), the same documents and the same code (fingerprints).
 """
 
 import json
@@ -32,16 +34,22 @@ def record(trial_folder: Path, ended: TrialRecord) -> None:
             file.write_text(json.dumps(asdict(ended), indent=2) + "\n", encoding="utf-8")
 
 
-def take_over(trial_folder: Path, *, train_batch_size: int, data_fingerprint: str, code_fingerprint: str) -> str | None:
-    """Copy the checkpoint of an identical trial of an earlier search of the experiment; returns the run that trained it, None where there is none.
+def take_over(
+    trial_folder: Path, *, train_batch_size: int, data_fingerprint: str, code_fingerprint: str
+) -> str | None:
+    """Copy the checkpoint of an identical trial of an earlier search of the experiment; returns the
+    run that trained it, None where there is none.
 
-    `trial_folder`: <experiment>/<search>/trials/<configuration>. A trial that has a checkpoint already keeps it.
+    `trial_folder`: <experiment>/<search>/trials/<configuration>. A trial that has a checkpoint
+    already keeps it.
     """
     if (trial_folder / "checkpoint").exists():
         return None
     searches = trial_folder.parents[2]
     for file in sorted(searches.glob(f"*/trials/{trial_folder.name}/{TRIAL_FILE}"), reverse=True):
-        earlier = TrialRecord(**{"train_batch_size": 0, **json.loads(file.read_text(encoding="utf-8"))})
+        earlier = TrialRecord(
+            **{"train_batch_size": 0, **json.loads(file.read_text(encoding="utf-8"))}
+        )
         found = (earlier.train_batch_size, earlier.data_fingerprint, earlier.code_fingerprint)
         same = found == (train_batch_size, data_fingerprint, code_fingerprint)
         if same and earlier.outcome in ("completed", "stopped"):

@@ -1,6 +1,9 @@
-"""Run trainings on trial slots in an order that the caller decides as results come in. No Ray Tune: nothing is scheduled early or stopped, and no slot idles between one method's few trials and the next's.
+"""Run trainings on trial slots in an order that the caller decides as results come in. No Ray Tune:
+nothing is scheduled early or stopped, and no slot idles between one method's few trials and the
+next's.
 
-One loop in the driver gives work out and takes messages in; a job is a training, its evaluation on test documents, or both.
+One loop in the driver gives work out and takes messages in; a job is a training, its evaluation on
+test documents, or both.
 """
 
 import time
@@ -18,7 +21,9 @@ from components.tuning.assignments import Assignment, Message
 
 @dataclass(frozen=True)
 class Job:
-    """`folder`: where the checkpoint lies; `train` and `finalize`: what is asked for; a training goes on from its checkpoint where there is one."""
+    """`folder`: where the checkpoint lies; `train` and `finalize`: what is asked for; a training
+    goes on from its checkpoint where there is one.
+    """
 
     name: str
     config: TrainConfig
@@ -30,7 +35,9 @@ class Job:
 
 @dataclass(frozen=True)
 class JobResult:
-    """What became of a job. `outcome`: completed, diverged or failed; `trained` and `finalized`: the slot's answers (see slot_worker), None where that part was not done; `seconds`: wall time."""
+    """What became of a job. `outcome`: completed, diverged or failed; `trained` and `finalized`:
+    the slot's answers (see slot_worker), None where that part was not done; `seconds`: wall time.
+    """
 
     job: Job
     outcome: str
@@ -61,8 +68,10 @@ def run_jobs(
 ) -> None:
     """Keep every slot busy until `next_job` has nothing more while nothing runs.
 
-    `next_job` is asked whenever a slot is free and may know more after each `on_result`; None: nothing now. `on_report` gets each evaluation of a training. A job that fails is given up after
-    `max_failures` repetitions and told as a result; it stops no other. All callbacks run in the caller's thread.
+    `next_job` is asked whenever a slot is free and may know more after each `on_result`; None:
+    nothing now. `on_report` gets each evaluation of a training. A job that fails is given up after
+    `max_failures` repetitions and told as a result; it stops no other. All callbacks run in the
+    caller's thread.
     """
     running: dict[int, _Running] = {}
     while True:
@@ -75,7 +84,9 @@ def run_jobs(
             current = running.get(index)
             if current is None:
                 continue
-            result = _taken(slots[index], current, message, on_report=on_report, max_failures=max_failures)
+            result = _taken(
+                slots[index], current, message, on_report=on_report, max_failures=max_failures
+            )
             if result is not None:
                 del running[index]
                 on_result(replace(result, seconds=time.monotonic() - current.started))
@@ -85,7 +96,11 @@ def _start(slot: Any, current: _Running) -> _Running:
     job = current.job
     current.kind = "train" if job.train and current.trained is None else "finalize"
     assignment = Assignment(
-        "train" if current.kind == "train" else "finalize", job.config, job.data_folder, str(job.folder), str(job.folder / "adapter")
+        "train" if current.kind == "train" else "finalize",
+        job.config,
+        job.data_folder,
+        str(job.folder),
+        str(job.folder / "adapter"),
     )
     current.sequence = ray.get(slot.assign.remote(assignment))
     return current
@@ -93,12 +108,20 @@ def _start(slot: Any, current: _Running) -> _Running:
 
 def _messages(slots: tuple[Any, ...], running: Mapping[int, _Running]) -> list[tuple[int, Message]]:
     """What the slots have to tell; waits about a second where that is nothing."""
-    asked = {index: slots[index].next_messages.remote(current.sequence, current.holder) for index, current in running.items()}
+    asked = {
+        index: slots[index].next_messages.remote(current.sequence, current.holder)
+        for index, current in running.items()
+    }
     return [(index, message) for index, answer in asked.items() for message in ray.get(answer)]
 
 
 def _taken(
-    slot: Any, current: _Running, message: Message, *, on_report: Callable[[Job, Mapping[str, Any]], None], max_failures: int
+    slot: Any,
+    current: _Running,
+    message: Message,
+    *,
+    on_report: Callable[[Job, Mapping[str, Any]], None],
+    max_failures: int,
 ) -> JobResult | None:
     """Go on with a job after a message; its result where it is over."""
     job, values = current.job, message.values

@@ -18,24 +18,33 @@ from components.tuning.tune_trial import POINT, SearchContext, TuneTrial
 
 HOLDS_NO_CPU = {
     "memory": 1
-}  # bytes; Tune insists on some resource, and a trial only passes messages: the slot's workers hold the CPUs and GPUs
+    # bytes; Tune insists on some resource, and a trial only passes messages: the slot's workers
+    # hold
+    # the CPUs and GPUs
+}
 
 
 def check_cluster_fits(config: ExperimentConfig) -> None:
-    """Raise ConfigError where the connected cluster can never place the slots: Tune would wait for ever."""
+    """Raise ConfigError where the connected cluster can never place the slots: Tune would wait for
+    ever.
+    """
     have = ray.cluster_resources()
     check_resources(config, cpus=have.get("CPU", 0.0), gpus=have.get("GPU", 0.0))
 
 
 def run_trials(context: SearchContext, log: TrialLog, *, num_documents: int) -> None:
-    """Run the search to its end; what happened is in `log`. `num_documents`: of the training split. Raises KeyboardInterrupt where it was interrupted: trials keep their checkpoints."""
+    """Run the search to its end; what happened is in `log`. `num_documents`: of the training split.
+    Raises KeyboardInterrupt where it was interrupted: trials keep their checkpoints.
+    """
     from ray import tune
     from ray.tune.search.basic_variant import BasicVariantGenerator
 
     config = context.config
     points = SEARCHERS[config.search.searcher](config)
     trials = [trial_config(config, point) for point in points]
-    evaluations = most_evaluations(trials, num_documents=num_documents, world_size=config.cluster.num_workers)
+    evaluations = most_evaluations(
+        trials, num_documents=num_documents, world_size=config.cluster.num_workers
+    )
     with _quiet_tune():
         tuner = tune.Tuner(
             tune.with_resources(tune.with_parameters(TuneTrial, context=context), HOLDS_NO_CPU),
@@ -52,7 +61,9 @@ def run_trials(context: SearchContext, log: TrialLog, *, num_documents: int) -> 
                 storage_path=context.folder,
                 callbacks=[log],
                 failure_config=tune.FailureConfig(max_failures=config.search.max_failures),
-                checkpoint_config=tune.CheckpointConfig(checkpoint_frequency=0, checkpoint_at_end=False),
+                checkpoint_config=tune.CheckpointConfig(
+                    checkpoint_frequency=0, checkpoint_at_end=False
+                ),
                 verbose=0,
             ),
         )
@@ -61,7 +72,9 @@ def run_trials(context: SearchContext, log: TrialLog, *, num_documents: int) -> 
 
 @contextmanager
 def _quiet_tune() -> Iterator[None]:
-    """Tune leaves Ctrl-C to us, prints nothing of its own, and accepts reports without the metric (trials that diverged at once)."""
+    """Tune leaves Ctrl-C to us, prints nothing of its own, and accepts reports without the metric
+    (trials that diverged at once).
+    """
     values = {
         "TUNE_DISABLE_SIGINT_HANDLER": "1",
         "TUNE_DISABLE_STRICT_METRIC_CHECKING": "1",
@@ -80,12 +93,18 @@ def _quiet_tune() -> Iterator[None]:
                 os.environ[name] = value
 
 
-def finalize_best(context: SearchContext, trial_folder: Path, config: TrainConfig, artifact_folder: Path) -> dict[str, Any]:
-    """Let a slot evaluate a trial's best adapter on all validation and test documents and write its artifact; returns the values of `training.finalize.Finalized`."""
+def finalize_best(
+    context: SearchContext, trial_folder: Path, config: TrainConfig, artifact_folder: Path
+) -> dict[str, Any]:
+    """Let a slot evaluate a trial's best adapter on all validation and test documents and write its
+    artifact; returns the values of `training.finalize.Finalized`.
+    """
     from components.tuning.assignments import Assignment
 
     slot, holder = context.slots[0], "finalize"
-    assignment = Assignment("finalize", config, context.data_folder, str(trial_folder), str(artifact_folder))
+    assignment = Assignment(
+        "finalize", config, context.data_folder, str(trial_folder), str(artifact_folder)
+    )
     sequence = ray.get(slot.assign.remote(assignment))
     while True:
         for message in ray.get(slot.next_messages.remote(sequence, holder)):

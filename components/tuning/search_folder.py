@@ -1,6 +1,7 @@
 """The folder of one search: what an interrupted search is continued from.
 
-<storage>/<experiment>/<search id>/search.json, driver.lock, trials/<configuration>/checkpoint, tune/, adapter/. A new search always gets a new id; the same id again would resume by accident.
+<storage>/<experiment>/<search id>/search.json, driver.lock, trials/<configuration>/checkpoint,
+tune/, adapter/. A new search always gets a new id; the same id again would resume by accident.
 """
 
 import json
@@ -40,13 +41,16 @@ class SearchFolder:
 
 @contextmanager
 def driven(folder: SearchFolder) -> Iterator[None]:
-    """Hold the search for this driver alone; the lock ends with its process, however that ends. Raises ConfigError where another driver has it."""
+    """Hold the search for this driver alone; the lock ends with its process, however that ends.
+    Raises ConfigError where another driver has it.
+    """
     lock = FileLock(Path(folder.path) / "driver.lock", timeout=0)
     try:
         lock.acquire()
     except Timeout as error:
         raise ConfigError(
-            f"--resume: search {folder.search_id} still runs. Wait for its end, or end it first (Ctrl-C in its terminal, or: ray job stop <id>)."
+            f"--resume: search {folder.search_id} still runs. Wait for its end, or end it first "
+            "(Ctrl-C in its terminal, or: ray job stop <id>)."
         ) from error
     try:
         yield
@@ -65,14 +69,23 @@ def new_search(storage: Path, experiment: str, config_sha256: str) -> SearchFold
 
 
 def unfinished_search(storage: Path, experiment: str, config_sha256: str) -> SearchFolder:
-    """The latest search of this experiment that did not end. Raises ConfigError where there is none, or its configuration was another one."""
-    found = [SearchFolder(**json.loads(file.read_text(encoding="utf-8"))) for file in sorted((storage / experiment).glob("*/search.json"))]
+    """The latest search of this experiment that did not end. Raises ConfigError where there is
+    none, or its configuration was another one.
+    """
+    found = [
+        SearchFolder(**json.loads(file.read_text(encoding="utf-8")))
+        for file in sorted((storage / experiment).glob("*/search.json"))
+    ]
     open_ones = [folder for folder in found if folder.state != "done"]
     if not open_ones:
-        raise ConfigError(f"--resume: no unfinished search of '{experiment}' below {storage}. Leave --resume out to start one.")
+        raise ConfigError(
+            f"--resume: no unfinished search of '{experiment}' below {storage}. Leave --resume out "
+            "to start one."
+        )
     latest = open_ones[-1]
     if latest.config_sha256 != config_sha256:
         raise ConfigError(
-            f"--resume: search {latest.search_id} was started with other settings. Give the same experiment and --set values, or leave --resume out."
+            f"--resume: search {latest.search_id} was started with other settings. Give the same "
+            "experiment and --set values, or leave --resume out."
         )
     return latest

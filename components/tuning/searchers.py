@@ -1,4 +1,6 @@
-"""Searchers: which points of the space become trials. The draws depend on the experiment's seed alone, so that an interrupted search meets the same points again."""
+"""Searchers: which points of the space become trials. The draws depend on the experiment's seed
+alone, so that an interrupted search meets the same points again.
+"""
 
 import json
 from collections.abc import Callable
@@ -6,7 +8,15 @@ from typing import Any
 
 import numpy as np
 
-from components.config.schema import Choice, Domain, ExperimentConfig, Grid, Integer, LogUniform, Uniform
+from components.config.schema import (
+    Choice,
+    Domain,
+    ExperimentConfig,
+    Grid,
+    Integer,
+    LogUniform,
+    Uniform,
+)
 
 Point = dict[str, Any]
 """Config path -> value."""
@@ -43,7 +53,9 @@ def _enumerated(domain: Domain) -> Any:
 
 
 def random_search(config: ExperimentConfig) -> list[Point]:
-    """Independent draws without repeats: a second trial of the same settings would tell nothing new. Fewer than asked for where the space has no more."""
+    """Independent draws without repeats: a second trial of the same settings would tell nothing
+    new. Fewer than asked for where the space has no more.
+    """
     draw = np.random.default_rng(config.seed)
     space = {path: _sampled(domain) for path, domain in config.search.space.items()}
     points: dict[str, Point] = {}
@@ -58,7 +70,10 @@ def random_search(config: ExperimentConfig) -> list[Point]:
 
 def grid_search(config: ExperimentConfig) -> list[Point]:
     """Every combination once."""
-    return _variants({path: _enumerated(domain) for path, domain in config.search.space.items()}, np.random.default_rng(config.seed))
+    return _variants(
+        {path: _enumerated(domain) for path, domain in config.search.space.items()},
+        np.random.default_rng(config.seed),
+    )
 
 
 def _variants(space: dict[str, Any], draw: np.random.Generator) -> list[Point]:
@@ -68,4 +83,7 @@ def _variants(space: dict[str, Any], draw: np.random.Generator) -> list[Point]:
     return [point for _, point in generate_variants(space, random_state=draw)]
 
 
-SEARCHERS: dict[str, Callable[[ExperimentConfig], list[Point]]] = {"random": random_search, "grid": grid_search}
+SEARCHERS: dict[str, Callable[[ExperimentConfig], list[Point]]] = {
+    "random": random_search,
+    "grid": grid_search,
+}

@@ -1,7 +1,10 @@
-"""A trial slot: one Ray Train worker group that loads the frozen backbone once and then serves trial after trial.
+"""A trial slot: one Ray Train worker group that loads the frozen backbone once and then serves
+trial after trial.
 
-One TorchTrainer per trial costs half a minute of process start and imports each; a further trial in a slot costs its own steps. The slot is a Ray actor: Tune's trials talk to it from one side, rank 0 of
-the worker group from the other. Workers that die are started again; the assignment they had ends with an error and Tune decides whether to repeat it (it then resumes from its checkpoint).
+One TorchTrainer per trial costs half a minute of process start and imports each; a further trial in
+a slot costs its own steps. The slot is a Ray actor: Tune's trials talk to it from one side, rank 0
+of the worker group from the other. Workers that die are started again; the assignment they had ends
+with an error and Tune decides whether to repeat it (it then resumes from its checkpoint).
 """
 
 import asyncio
@@ -23,7 +26,9 @@ LEASE_SECONDS = 15.0
 
 
 class TrialSlot:
-    """Mailbox and keeper of one worker group. All methods are quick; those that wait give up after a second and are asked again."""
+    """Mailbox and keeper of one worker group. All methods are quick; those that wait give up after
+    a second and are asked again.
+    """
 
     def __init__(self, settings: SlotSettings) -> None:
         self.settings = settings
@@ -40,10 +45,13 @@ class TrialSlot:
         self.keeper = threading.Thread(target=self._keep_workers, name="slot-workers", daemon=True)
         self.keeper.start()
 
-    # --- asked by trials -------------------------------------------------------------------------------------------------------------------------
+    # --- asked by trials
+    # -------------------------------------------------------------------------------------------------------------------------
 
     async def lease(self, holder: str) -> bool:
-        """Take the slot for one trial actor. A lease ends when it is released or was not renewed for a while (its holder died)."""
+        """Take the slot for one trial actor. A lease ends when it is released or was not renewed
+        for a while (its holder died).
+        """
         free = self.holder in ("", holder) or time.monotonic() > self.held_until
         if free:
             self.holder, self.held_until = holder, time.monotonic() + LEASE_SECONDS
@@ -54,7 +62,9 @@ class TrialSlot:
             self.holder = ""
 
     async def assign(self, assignment: Assignment) -> int:
-        """Give the workers something to do, in place of what they do now; returns its sequence number."""
+        """Give the workers something to do, in place of what they do now; returns its sequence
+        number.
+        """
         self.sequence += 1
         self.assignment, self.stopped = assignment, False
         self.messages.clear()
@@ -70,7 +80,8 @@ class TrialSlot:
     async def next_messages(self, sequence: int, holder: str) -> list[Message]:
         """Messages since the last call, waiting up to a second for one; renews the holder's lease.
 
-        A holder that did not ask for so long that another took the slot is told so: Tune then repeats its trial, from its checkpoint.
+        A holder that did not ask for so long that another took the slot is told so: Tune then
+        repeats its trial, from its checkpoint.
         """
         if holder == self.holder:
             self.held_until = time.monotonic() + LEASE_SECONDS
@@ -79,7 +90,14 @@ class TrialSlot:
         if sequence != self.sequence:
             return [
                 Message(
-                    "error", {"error": f"the slot was taken by another trial after {LEASE_SECONDS:.0f} s without a word", "user": False}
+                    "error",
+                    {
+                        "error": (
+                            f"the slot was taken by another trial after {LEASE_SECONDS:.0f} s "
+                            "without a word"
+                        ),
+                        "user": False,
+                    },
                 )
             ]
         found = list(self.messages)
@@ -100,13 +118,16 @@ class TrialSlot:
         await asyncio.get_event_loop().run_in_executor(None, self.keeper.join, timeout_seconds)
         return not self.keeper.is_alive()
 
-    # --- asked by rank 0 of the workers ----------------------------------------------------------------------------------------------------------
+    # --- asked by rank 0 of the workers
+    # ----------------------------------------------------------------------------------------------------------
 
     async def workers_placed(self) -> None:
         self.placed = True
 
     async def next_assignment(self, after: int) -> tuple[int, Assignment | None]:
-        """The newest assignment if it is newer than `after`, waiting up to a second; (-1, None) when the slot is closed."""
+        """The newest assignment if it is newer than `after`, waiting up to a second; (-1, None)
+        when the slot is closed.
+        """
         if not self.closed and (self.sequence == after or self.assignment is None):
             await self._wait()
         if self.closed:
@@ -139,7 +160,12 @@ class TrialSlot:
         self.changed.set()
 
     def _fail(self, error: BaseException) -> None:
-        self.messages.append(Message("error", {"error": _root_message(error), "user": isinstance(_root(error), UserError)}))
+        self.messages.append(
+            Message(
+                "error",
+                {"error": _root_message(error), "user": isinstance(_root(error), UserError)},
+            )
+        )
         self.assignment = None
         if isinstance(error, ClusterError):
             self.why_not_placed = str(error)
@@ -161,26 +187,38 @@ def run_worker_group(settings: SlotSettings, slot: Any) -> None:
     from ray.train.torch import TorchConfig, TorchTrainer
 
     cluster = settings.cluster
-    resources = {"CPU": cluster.cpus_per_worker} | ({"GPU": cluster.gpus_per_worker} if cluster.gpus_per_worker else {})
+    resources = {"CPU": cluster.cpus_per_worker} | (
+        {"GPU": cluster.gpus_per_worker} if cluster.gpus_per_worker else {}
+    )
     os.environ["RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S"] = str(cluster.placement_timeout_seconds)
     trainer = TorchTrainer(
         serve,
         train_loop_config={"settings": settings, "slot": slot},
-        scaling_config=ScalingConfig(num_workers=cluster.num_workers, use_gpu=cluster.gpus_per_worker > 0, resources_per_worker=resources),
+        scaling_config=ScalingConfig(
+            num_workers=cluster.num_workers,
+            use_gpu=cluster.gpus_per_worker > 0,
+            resources_per_worker=resources,
+        ),
         torch_config=TorchConfig(backend="nccl" if cluster.gpus_per_worker else "gloo"),
         run_config=RunConfig(
             name=f"slot-{uuid.uuid4().hex[:12]}",
             storage_path=os.path.join(settings.storage_path, "slots"),
-            failure_config=FailureConfig(controller_failure_limit=0),  # its default asks for the same room for ever
+            failure_config=FailureConfig(
+                controller_failure_limit=0
+            ),  # its default asks for the same room for ever
         ),
     )
     try:
         trainer.fit()
     except ControllerError as error:
         raise ClusterError(
-            f"The workers of a trial slot could not be started within cluster.placement_timeout_seconds ({cluster.placement_timeout_seconds} s): the cluster has no room for "
-            f"{cluster.num_workers} worker(s) of {cluster.cpus_per_worker:g} CPU and {cluster.gpus_per_worker:g} GPU beside what runs there. "
-            f"Wait for it to end, lower search.concurrent_slots or cluster.num_workers, or raise the time. ({type(error.controller_failure).__name__})"
+            "The workers of a trial slot could not be started within "
+            f"cluster.placement_timeout_seconds ({cluster.placement_timeout_seconds} s): the "
+            "cluster has no room for "
+            f"{cluster.num_workers} worker(s) of {cluster.cpus_per_worker:g} CPU and "
+            f"{cluster.gpus_per_worker:g} GPU beside what runs there. "
+            "Wait for it to end, lower search.concurrent_slots or cluster.num_workers, or raise "
+            f"the time. ({type(error.controller_failure).__name__})"
         ) from error
 
 
@@ -197,7 +235,9 @@ def _root(error: BaseException) -> BaseException:
 
 def _root_message(error: BaseException) -> str:
     root = _root(error)
-    return f"{type(root).__name__}: {str(root).strip().splitlines()[-1] if str(root).strip() else ''}"
+    return (
+        f"{type(root).__name__}: {str(root).strip().splitlines()[-1] if str(root).strip() else ''}"
+    )
 
 
 def start_slot(settings: SlotSettings) -> Any:
@@ -206,7 +246,9 @@ def start_slot(settings: SlotSettings) -> Any:
 
 
 def wait_until_placed(slots: tuple[Any, ...]) -> None:
-    """Return when the workers of all slots have started (they load the backbone then). Raises ClusterError where the cluster has no room for them."""
+    """Return when the workers of all slots have started (they load the backbone then). Raises
+    ClusterError where the cluster has no room for them.
+    """
     waiting = list(slots)
     while waiting:
         answers = ray.get([slot.placement.remote() for slot in waiting])

@@ -1,4 +1,6 @@
-"""What each worker of a trial slot runs: load the backbone once, then train what rank 0 is told to, until the slot is closed."""
+"""What each worker of a trial slot runs: load the backbone once, then train what rank 0 is told to,
+until the slot is closed.
+"""
 
 import os
 from dataclasses import asdict
@@ -31,7 +33,9 @@ def serve(config: dict[str, Any]) -> None:
     session = open_session(settings.config, world, cache_path=Path(settings.cache_path))
     done = 0
     while True:
-        sequence, assignment = world.broadcast(ray.get(slot.next_assignment.remote(done)) if world.is_main else None)
+        sequence, assignment = world.broadcast(
+            ray.get(slot.next_assignment.remote(done)) if world.is_main else None
+        )
         if sequence == -1:
             return
         if sequence == done or assignment is None:
@@ -44,7 +48,9 @@ def serve(config: dict[str, Any]) -> None:
 
 
 class Outbox:
-    """Rank 0's way to the slot during one assignment. Messages are numbered, because those that nobody waits for may overtake each other."""
+    """Rank 0's way to the slot during one assignment. Messages are numbered, because those that
+    nobody waits for may overtake each other.
+    """
 
     def __init__(self, slot: Any, sequence: int) -> None:
         self.slot, self.sequence, self.sent = slot, sequence, 0
@@ -61,17 +67,23 @@ class Outbox:
 
 
 def _check_code(expected: str) -> None:
-    """Raise ClusterError where this worker runs other code than the driver: results would belong to neither."""
+    """Raise ClusterError where this worker runs other code than the driver: results would belong to
+    neither.
+    """
     from components.errors import ClusterError
     from components.registry import code_fingerprint
 
     if code_fingerprint() != expected:
         raise ClusterError(
-            f"A worker runs code {code_fingerprint()}, the driver {expected}. Submit with --working-dir (or install the same version on every node), so that both run the same."
+            f"A worker runs code {code_fingerprint()}, the driver {expected}. Submit with "
+            "--working-dir (or install the same version on every node), so that both run the "
+            "same."
         )
 
 
-def _run(session: "Session", assignment: Assignment, settings: SlotSettings, outbox: Outbox) -> Message:
+def _run(
+    session: "Session", assignment: Assignment, settings: SlotSettings, outbox: Outbox
+) -> Message:
     from components.atomic_folder import settled
     from components.data import open_prepared
     from components.training.finalize import finalize
@@ -92,7 +104,9 @@ def _run(session: "Session", assignment: Assignment, settings: SlotSettings, out
         )
         return Message("end", {**asdict(finalized), "folder": str(finalized.folder)})
     start_peak(session.world.device)
-    resume = session.world.broadcast(session.world.is_main and (settled(checkpoint) / "state.json").is_file())
+    resume = session.world.broadcast(
+        session.world.is_main and (settled(checkpoint) / "state.json").is_file()
+    )
     result = run_trial(
         session,
         data,

@@ -1,6 +1,7 @@
 """What the driver keeps of every trial: a summary for people, and one run of the tracker per trial.
 
-All tracking happens in the driver's process, so that trials never wait for it; Tune calls these methods between its decisions.
+All tracking happens in the driver's process, so that trials never wait for it; Tune calls these
+methods between its decisions.
 """
 
 import math
@@ -19,7 +20,9 @@ from components.tuning.tune_trial import POINT, trial_folder
 
 @dataclass(frozen=True)
 class TrialSummary:
-    """One trial. `best_metrics`: metrics of its best evaluation; `rungs`: (evaluation, step, metric) of each report; `outcome` is "running" until it ended."""
+    """One trial. `best_metrics`: metrics of its best evaluation; `rungs`: (evaluation, step,
+    metric) of each report; `outcome` is "running" until it ended.
+    """
 
     name: str
     point: Mapping[str, Any]
@@ -56,14 +59,18 @@ class TrialLog(Callback):
         self.summaries: dict[str, TrialSummary] = {}
 
     def __getstate__(self) -> dict[str, Any]:
-        """Nothing: Tune pickles its callbacks to disk, where no search is ever restored from, and a tracker or listener may hold what cannot be pickled."""
+        """Nothing: Tune pickles its callbacks to disk, where no search is ever restored from, and a
+        tracker or listener may hold what cannot be pickled.
+        """
         return {}
 
     def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         self._summary(trial)
 
     def _summary(self, trial: Any) -> TrialSummary:
-        """What is known of the trial; its run is started now where it has none. A trial that is started again keeps its run, and one that could not start has one too."""
+        """What is known of the trial; its run is started now where it has none. A trial that is
+        started again keeps its run, and one that could not start has one too.
+        """
         if trial.trial_id not in self.summaries:
             self._start(trial)
         return self.summaries[trial.trial_id]
@@ -82,14 +89,24 @@ class TrialLog(Callback):
         self.tracker.log_dict(run_id, config.model_dump(mode="json"), "config.json")
         self._update(
             trial,
-            TrialSummary(name=name, point=point, config_sha256=sha256, folder=str(trial_folder(self.search_folder, sha256)), run_id=run_id),
+            TrialSummary(
+                name=name,
+                point=point,
+                config_sha256=sha256,
+                folder=str(trial_folder(self.search_folder, sha256)),
+                run_id=run_id,
+            ),
         )
 
-    def on_trial_result(self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any) -> None:
+    def on_trial_result(
+        self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
+    ) -> None:
         summary = self.summaries[trial.trial_id]
         evaluation = int(result["evaluation"])
         if evaluation > summary.evaluations:
-            metrics = {name: float(value) for name, value in result.items() if _is_metric(name, value)}
+            metrics = {
+                name: float(value) for name, value in result.items() if _is_metric(name, value)
+            }
             self.tracker.log_metrics(summary.run_id, metrics, step=int(result["step"]))
             metric = metrics[self.config.training.metric]
             summary = replace(
@@ -101,9 +118,13 @@ class TrialLog(Callback):
             )
             if summary.trainable_parameters is None:
                 summary = replace(summary, trainable_parameters=int(result["trainable_parameters"]))
-                self.tracker.log_params(summary.run_id, {"trainable_parameters": summary.trainable_parameters})
+                self.tracker.log_params(
+                    summary.run_id, {"trainable_parameters": summary.trainable_parameters}
+                )
                 if result["reused_run_id"]:
-                    self.tracker.set_tags(summary.run_id, {"reused_from_run": result["reused_run_id"]})
+                    self.tracker.set_tags(
+                        summary.run_id, {"reused_from_run": result["reused_run_id"]}
+                    )
             if result["is_best"]:
                 summary = replace(summary, best_evaluation=evaluation, best_metrics=metrics)
         if "outcome" in result:
@@ -114,7 +135,8 @@ class TrialLog(Callback):
         summary = self.summaries[trial.trial_id]
         if summary.outcome == "running":
             reason = (
-                f"stopped by {self.config.search.trial_scheduler} after evaluation {summary.evaluations}: others were better at that point"
+                f"stopped by {self.config.search.trial_scheduler} after evaluation "
+                f"{summary.evaluations}: others were better at that point"
             )
             summary = replace(summary, outcome="stopped", reason=reason)
         self._finish(trial, summary)
@@ -128,29 +150,49 @@ class TrialLog(Callback):
     def settle(self, real_run_id: Callable[[str], str | None]) -> None:
         """Replace provisional run ids, given while the store was away, by the store's own."""
         for trial_id, summary in self.summaries.items():
-            self.summaries[trial_id] = replace(summary, run_id=real_run_id(summary.run_id) or summary.run_id)
+            self.summaries[trial_id] = replace(
+                summary, run_id=real_run_id(summary.run_id) or summary.run_id
+            )
 
     def interrupt(self) -> None:
         """Mark what still runs as interrupted."""
         for trial_id, summary in self.summaries.items():
             if summary.outcome == "running":
-                self.summaries[trial_id] = replace(summary, outcome="interrupted", reason="the search was interrupted")
+                self.summaries[trial_id] = replace(
+                    summary, outcome="interrupted", reason="the search was interrupted"
+                )
                 self.tracker.finish(summary.run_id, "interrupted", "the search was interrupted")
 
     def best(self) -> TrialSummary | None:
-        """The trial with the best evaluation of all, the earlier one of equals; trials that diverged or failed do not count."""
-        name, sign = self.config.training.metric, 1.0 if self.config.training.mode == "max" else -1.0
-        usable = [summary for summary in self.summaries.values() if summary.best_metrics and summary.outcome in ("completed", "stopped")]
+        """The trial with the best evaluation of all, the earlier one of equals; trials that
+        diverged or failed do not count.
+        """
+        name, sign = (
+            self.config.training.metric,
+            1.0 if self.config.training.mode == "max" else -1.0,
+        )
+        usable = [
+            summary
+            for summary in self.summaries.values()
+            if summary.best_metrics and summary.outcome in ("completed", "stopped")
+        ]
         return max(usable, key=lambda summary: sign * summary.best_metrics[name], default=None)
 
     def _finish(self, trial: Any, summary: TrialSummary) -> None:
-        best = {f"best/{name}": value for name, value in summary.best_metrics.items() if name.startswith("validation/")}
+        best = {
+            f"best/{name}": value
+            for name, value in summary.best_metrics.items()
+            if name.startswith("validation/")
+        }
         if best:
             self.tracker.log_metrics(summary.run_id, best, step=summary.step)
         self.tracker.log_dict(
             summary.run_id,
             {
-                "rungs": [{"evaluation": e, "step": s, self.config.training.metric: m} for e, s, m in summary.rungs],
+                "rungs": [
+                    {"evaluation": e, "step": s, self.config.training.metric: m}
+                    for e, s, m in summary.rungs
+                ],
                 "best_evaluation": summary.best_evaluation,
             },
             "rungs.json",
@@ -158,12 +200,16 @@ class TrialLog(Callback):
         ended = TrialRecord(
             summary.run_id,
             summary.outcome,
-            train_batch_size=trial_config(self.config, summary.point).training.batch_size(self.config.cluster.num_workers),
+            train_batch_size=trial_config(self.config, summary.point).training.batch_size(
+                self.config.cluster.num_workers
+            ),
             data_fingerprint=self.tags["data_fingerprint"],
             code_fingerprint=code_fingerprint(),
         )
         record(Path(summary.folder), ended)
-        outcomes: dict[str, Outcome] = {name: name for name in ("completed", "stopped", "diverged", "infeasible", "failed")}
+        outcomes: dict[str, Outcome] = {
+            name: name for name in ("completed", "stopped", "diverged", "infeasible", "failed")
+        }
         self.tracker.finish(summary.run_id, outcomes[summary.outcome], summary.reason)
         self._update(trial, summary)
 
@@ -174,8 +220,17 @@ class TrialLog(Callback):
 
 def _is_metric(name: str, value: Any) -> bool:
     """Our own numbers, not those that Tune adds (time_total_s, pid, ...)."""
-    own = ("/" in name and not name.startswith("config/")) or name in ("epoch", "tokens", "seconds", "tokens_per_second")
-    return own and isinstance(value, int | float) and not (isinstance(value, float) and math.isinf(value))
+    own = ("/" in name and not name.startswith("config/")) or name in (
+        "epoch",
+        "tokens",
+        "seconds",
+        "tokens_per_second",
+    )
+    return (
+        own
+        and isinstance(value, int | float)
+        and not (isinstance(value, float) and math.isinf(value))
+    )
 
 
 def _last_line(trial: Any) -> str:

@@ -5,11 +5,15 @@ from typing import Any
 
 from components.config.schema import ExperimentConfig
 
-TIME_ATTRIBUTE = "evaluation"  # every report carries it: without it ASHA would skip its decision silently
+TIME_ATTRIBUTE = (
+    "evaluation"  # every report carries it: without it ASHA would skip its decision silently
+)
 
 
 def asha(config: ExperimentConfig, max_evaluations: int) -> Any:
-    """Asynchronous successive halving over evaluations. `max_evaluations`: of the longest trial; Tune ends every trial there."""
+    """Asynchronous successive halving over evaluations. `max_evaluations`: of the longest trial;
+    Tune ends every trial there.
+    """
     from ray.tune.schedulers import ASHAScheduler
 
     return ASHAScheduler(

@@ -1,6 +1,8 @@
-"""The thin side of a trial that Ray Tune sees: it leases a slot, hands over its point of the space, and passes reports on.
+"""The thin side of a trial that Ray Tune sees: it leases a slot, hands over its point of the space,
+and passes reports on.
 
-Training runs ahead in the slot: a report costs it no waiting, and a decision of the trial scheduler reaches it between two steps.
+Training runs ahead in the slot: a report costs it no waiting, and a decision of the trial scheduler
+reaches it between two steps.
 """
 
 import hashlib
@@ -20,12 +22,16 @@ from components.tuning.assignments import Assignment, Message
 from components.tuning.reuse import take_over
 
 POINT = "point"
-"""Key of Tune's own configuration of a trial that holds its point of the space, {config path: value}."""
+"""Key of Tune's own configuration of a trial that holds its point of the space, {config path:
+value}.
+"""
 
 
 @dataclass(frozen=True)
 class SearchContext:
-    """What every trial of a search needs besides its point: the experiment, its slots, its prepared data and its folder."""
+    """What every trial of a search needs besides its point: the experiment, its slots, its prepared
+    data and its folder.
+    """
 
     config: ExperimentConfig
     slots: tuple[Any, ...]
@@ -57,7 +63,8 @@ class TuneTrial(tune.Trainable):
                     return slot
             time.sleep(0.2)
         raise ClusterError(
-            f"No trial slot became free within cluster.placement_timeout_seconds ({self.context.config.cluster.placement_timeout_seconds} s)."
+            "No trial slot became free within cluster.placement_timeout_seconds "
+            f"({self.context.config.cluster.placement_timeout_seconds} s)."
         )
 
     def _begin(self, point: dict[str, Any]) -> None:
@@ -67,7 +74,9 @@ class TuneTrial(tune.Trainable):
         if self.context.config.search.reuse_trials:
             self.reused_run_id = take_over(
                 folder,
-                train_batch_size=config.training.batch_size(self.context.config.cluster.num_workers),
+                train_batch_size=config.training.batch_size(
+                    self.context.config.cluster.num_workers
+                ),
                 data_fingerprint=self.context.data_fingerprint,
                 code_fingerprint=self.context.code_fingerprint,
             )
@@ -77,23 +86,36 @@ class TuneTrial(tune.Trainable):
         self.last: dict[str, Any] = {}
 
     def step(self) -> dict[str, Any]:
-        """The next evaluation of the running trial. Raises RuntimeError where the slot's workers died."""
+        """The next evaluation of the running trial. Raises RuntimeError where the slot's workers
+        died.
+        """
         message = self._next_message()
         if message.kind == "error":
-            raise (ClusterError if message.values["user"] else RuntimeError)(message.values["error"])
+            raise (ClusterError if message.values["user"] else RuntimeError)(
+                message.values["error"]
+            )
         if message.kind == "report":
             report = dict(message.values)
-            own = {name: report[name] for name in ("evaluation", "step", "is_best", "trainable_parameters")}
+            own = {
+                name: report[name]
+                for name in ("evaluation", "step", "is_best", "trainable_parameters")
+            }
             self.last = {**report["metrics"], **own, "reused_run_id": self.reused_run_id}
-            # The last report waits for the outcome, so that Tune's last result of a trial holds both.
+            # The last report waits for the outcome, so that Tune's last result of a trial holds
+            # both.
             return self.last | {"done": False} if not report["done"] else self.step()
         outcome = {name: message.values[name] for name in ("outcome", "reason")}
         return self._worst() | self.last | outcome | {"done": True}
 
     def _worst(self) -> dict[str, Any]:
-        """The metric of a trial that ended before its first evaluation, so that it never looks good."""
+        """The metric of a trial that ended before its first evaluation, so that it never looks
+        good.
+        """
         training = self.context.config.training
-        return {training.metric: float("-inf") if training.mode == "max" else float("inf"), "evaluation": 0}
+        return {
+            training.metric: float("-inf") if training.mode == "max" else float("inf"),
+            "evaluation": 0,
+        }
 
     def _next_message(self) -> Message:
         while not self.pending:
@@ -101,7 +123,9 @@ class TuneTrial(tune.Trainable):
         return self.pending.pop(0)
 
     def save_checkpoint(self, checkpoint_dir: str) -> None:
-        """Nothing for Tune to keep: the slot writes checkpoints itself, and a repeated trial finds them by its configuration."""
+        """Nothing for Tune to keep: the slot writes checkpoints itself, and a repeated trial finds
+        them by its configuration.
+        """
 
     def load_checkpoint(self, checkpoint: Any) -> None:
         """See save_checkpoint."""
@@ -112,7 +136,9 @@ class TuneTrial(tune.Trainable):
 
 
 def trial_folder(search_folder: str, sha256: str) -> Path:
-    """Where a configuration's checkpoint lies; the same configuration always has the same folder."""
+    """Where a configuration's checkpoint lies; the same configuration always has the same
+    folder.
+    """
     return Path(search_folder) / "trials" / sha256[:16]
 
 

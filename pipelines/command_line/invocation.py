@@ -1,4 +1,6 @@
-"""From what was typed and the environment to what a workflow takes: the validated experiment, and addresses that answer."""
+"""From what was typed and the environment to what a workflow takes: the validated experiment, and
+addresses that answer.
+"""
 
 import os
 import shlex
@@ -14,9 +16,11 @@ if TYPE_CHECKING:
 
 
 def load(experiment: str, overrides: Sequence[str] | None) -> "ExperimentConfig":
-    """The validated experiment, relative paths in it read against the folder that the user works in.
+    """The validated experiment, relative paths in it read against the folder that the user works
+    in.
 
-    A job runs in an uploaded copy of that folder; the local cluster tells it where the folder itself is.
+    A job runs in an uploaded copy of that folder; the local cluster tells it where the folder
+    itself is.
     """
     from components.config import load_experiment
     from pipelines.local_cluster.lifecycle import HOME
@@ -26,12 +30,16 @@ def load(experiment: str, overrides: Sequence[str] | None) -> "ExperimentConfig"
     _work_in(os.environ.get(HOME))
     if config.backbone.source == "local":
         folder = str(Path(config.backbone.name_or_path).resolve())
-        config = config.model_copy(update={"backbone": config.backbone.model_copy(update={"name_or_path": folder})})
+        config = config.model_copy(
+            update={"backbone": config.backbone.model_copy(update={"name_or_path": folder})}
+        )
     return config
 
 
 def load_comparison(file: str, overrides: Sequence[str] | None) -> "ComparisonConfig":
-    """The validated comparison, relative paths in it read against the folder that the user works in."""
+    """The validated comparison, relative paths in it read against the folder that the user works
+    in.
+    """
     from components.config.comparison import load_comparison as read
     from pipelines.local_cluster.lifecycle import HOME
 
@@ -46,14 +54,19 @@ def load_comparison(file: str, overrides: Sequence[str] | None) -> "ComparisonCo
 
 
 def _lasting(cluster: "ClusterConfig", environ: Mapping[str, str]) -> "ClusterConfig":
-    """In a job on a cluster that `prefixprop up` did not start, the working folder is an unpacked upload: another one after every change, and gone with the cluster's session."""
+    """In a job on a cluster that `prefixprop up` did not start, the working folder is an unpacked
+    upload: another one after every change, and gone with the cluster's session.
+    """
     from components.tuning import INSIDE_A_JOB
     from pipelines.local_cluster.lifecycle import HOME
 
     if INSIDE_A_JOB not in environ or environ.get(HOME):
         return cluster
     return cluster.model_copy(
-        update={"storage_path": str(Path.home() / cluster.storage_path), "cache_path": str(Path.home() / cluster.cache_path)}
+        update={
+            "storage_path": str(Path.home() / cluster.storage_path),
+            "cache_path": str(Path.home() / cluster.cache_path),
+        }
     )
 
 
@@ -65,7 +78,8 @@ def _work_in(home: str | None) -> None:
 def check(config: "ExperimentConfig", *, data: bool = True) -> None:
     """Refuse what cannot work before any address is tried or weight is read. Raises UserError.
 
-    `data`: also look for the files or libraries that the documents come from; left out where another machine will read them.
+    `data`: also look for the files or libraries that the documents come from; left out where
+    another machine will read them.
     """
     from components.backbones import read_backbone_config
     from components.data.sources import source_of
@@ -77,7 +91,9 @@ def check(config: "ExperimentConfig", *, data: bool = True) -> None:
 
 
 def addresses() -> "Addresses":
-    """Addresses from the environment or the local cluster; what ray needs to connect to them is put into the environment."""
+    """Addresses from the environment or the local cluster; what ray needs to connect to them is put
+    into the environment.
+    """
     from pipelines.local_cluster.addresses import connection_environment, find_addresses
 
     found = find_addresses(os.environ)
@@ -86,7 +102,9 @@ def addresses() -> "Addresses":
 
 
 def connect(config: "ExperimentConfig | ComparisonConfig") -> "Addresses":
-    """Addresses that a search can use. Raises ClusterError, within seconds, where one is missing, does not answer or refuses the token."""
+    """Addresses that a search can use. Raises ClusterError, within seconds, where one is missing,
+    does not answer or refuses the token.
+    """
     from components.registry import open_tracker
     from pipelines.local_cluster.addresses import check_ray
 
@@ -96,14 +114,25 @@ def connect(config: "ExperimentConfig | ComparisonConfig") -> "Addresses":
     return found
 
 
-def again(verb: str, experiment: str, options: str, overrides: Sequence[str] | None, *, program: str = "prefixprop") -> str:
+def again(
+    verb: str,
+    experiment: str,
+    options: str,
+    overrides: Sequence[str] | None,
+    *,
+    program: str = "prefixprop",
+) -> str:
     """The command line that continues what was interrupted."""
     sets = [f"--set {shlex.quote(override)}" for override in overrides or []]
-    return " ".join(part for part in (program, verb, shlex.quote(experiment), options, *sets) if part)
+    return " ".join(
+        part for part in (program, verb, shlex.quote(experiment), options, *sets) if part
+    )
 
 
 def launcher(environ: Mapping[str, str]) -> str:
-    """What this program was started by, for a command that continues it: as many ranks make the same optimizer steps, fewer do not."""
+    """What this program was started by, for a command that continues it: as many ranks make the
+    same optimizer steps, fewer do not.
+    """
     ranks, here = environ.get("WORLD_SIZE", "1"), environ.get("LOCAL_WORLD_SIZE", "1")
     if ranks == "1":
         return "prefixprop"

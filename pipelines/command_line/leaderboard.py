@@ -1,4 +1,6 @@
-"""The live leaderboard of a search: a table that stays in place on a terminal, one line per event elsewhere (a job's log, a pipe)."""
+"""The live leaderboard of a search: a table that stays in place on a terminal, one line per event
+elsewhere (a job's log, a pipe).
+"""
 
 import time
 from collections.abc import Iterable, Mapping
@@ -38,21 +40,34 @@ class Trial(Protocol):
 
 
 class Leaderboard:
-    """Fed with every change of a trial; a context manager, so that the terminal is left in order."""
+    """Fed with every change of a trial; a context manager, so that the terminal is left in
+    order.
+    """
 
-    def __init__(self, console: Console, *, metric: str, mode: str, trials: int, evaluations_per_trial: int) -> None:
+    def __init__(
+        self, console: Console, *, metric: str, mode: str, trials: int, evaluations_per_trial: int
+    ) -> None:
         self.console, self.metric, self.mode = console, metric, mode
         self.total, self.evaluations = trials, evaluations_per_trial
         self.trials: dict[str, Trial] = {}
         self._started = time.monotonic()
-        self._live = Live(console=console, refresh_per_second=2, get_renderable=self.render) if console.is_terminal else None
+        self._live = (
+            Live(console=console, refresh_per_second=2, get_renderable=self.render)
+            if console.is_terminal
+            else None
+        )
 
     def __enter__(self) -> "Self":
         if self._live is not None:
             self._live.start()
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
         if self._live is not None:
             self._live.stop()
 
@@ -64,7 +79,10 @@ class Leaderboard:
         """A trial started, reported or ended."""
         before = self.trials.get(trial.name)
         self.trials[trial.name] = trial
-        if not self.console.is_terminal and (before is None or (before.outcome, before.evaluations) != (trial.outcome, trial.evaluations)):
+        if not self.console.is_terminal and (
+            before is None
+            or (before.outcome, before.evaluations) != (trial.outcome, trial.evaluations)
+        ):
             self.announce(self._event(trial, before))
 
     def _event(self, trial: Trial, before: Trial | None) -> str:
@@ -83,8 +101,14 @@ class Leaderboard:
         return sum(trial.outcome != "running" for trial in self.trials.values())
 
     def time_left(self) -> str:
-        """From the mean time of ended trials, the running ones counted by their share of evaluations: an upper bound where ASHA stops some."""
-        running = sum(trial.evaluations / self.evaluations for trial in self.trials.values() if trial.outcome == "running")
+        """From the mean time of ended trials, the running ones counted by their share of
+        evaluations: an upper bound where ASHA stops some.
+        """
+        running = sum(
+            trial.evaluations / self.evaluations
+            for trial in self.trials.values()
+            if trial.outcome == "running"
+        )
         done = self.ended + min(running, self.total - self.ended)
         if done <= 0:
             return "time left unknown"
@@ -93,33 +117,59 @@ class Leaderboard:
 
     def render(self) -> Group:
         """Table of the best trials and a line of progress."""
-        rows = ranked([as_row(trial) for trial in self.trials.values()], metric=self.metric, mode=self.mode)
-        line = f"{self.ended} of {self.total} trials ended, {duration(time.monotonic() - self._started)} passed, {self.time_left()}"
+        rows = ranked(
+            [as_row(trial) for trial in self.trials.values()], metric=self.metric, mode=self.mode
+        )
+        line = (
+            f"{self.ended} of {self.total} trials ended, "
+            f"{duration(time.monotonic() - self._started)} passed, {self.time_left()}"
+        )
         return Group(trial_table(rows[:ROWS], metric=self.metric), Text(line))
 
 
 def as_row(trial: Trial) -> dict[str, Any]:
     """A trial's summary as the mapping that a report holds."""
-    return {name: getattr(trial, name) for name in ("name", "point", "outcome", "evaluations", "step", "best_metrics", "reason")}
+    return {
+        name: getattr(trial, name)
+        for name in ("name", "point", "outcome", "evaluations", "step", "best_metrics", "reason")
+    }
 
 
-def ranked(trials: Iterable[Mapping[str, Any]], *, metric: str, mode: str) -> list[Mapping[str, Any]]:
+def ranked(
+    trials: Iterable[Mapping[str, Any]], *, metric: str, mode: str
+) -> list[Mapping[str, Any]]:
     """Best first; trials without a single evaluation come last."""
     sign = -1.0 if mode == "max" else 1.0
-    return sorted(trials, key=lambda trial: sign * trial["best_metrics"].get(metric, sign * float("inf")))
+    return sorted(
+        trials, key=lambda trial: sign * trial["best_metrics"].get(metric, sign * float("inf"))
+    )
 
 
 def trial_table(trials: list[Mapping[str, Any]], *, metric: str) -> Table:
     """Trials in the order given, best first."""
     paths = list(dict.fromkeys(path for trial in trials for path in trial["point"]))
     table = Table(box=None, pad_edge=False, header_style="bold")
-    for column in ("trial", *(path.rpartition(".")[2] for path in paths), metric, "evaluations", "step", "outcome"):
-        table.add_column(column, justify="left" if column in {"trial", "outcome"} else "right", no_wrap=True)
+    for column in (
+        "trial",
+        *(path.rpartition(".")[2] for path in paths),
+        metric,
+        "evaluations",
+        "step",
+        "outcome",
+    ):
+        table.add_column(
+            column, justify="left" if column in {"trial", "outcome"} else "right", no_wrap=True
+        )
     for trial in trials:
         best = trial["best_metrics"].get(metric)
         point = [number(trial["point"].get(path)) for path in paths]
         table.add_row(
-            trial["name"], *point, "-" if best is None else f"{best:.4f}", str(trial["evaluations"]), str(trial["step"]), trial["outcome"]
+            trial["name"],
+            *point,
+            "-" if best is None else f"{best:.4f}",
+            str(trial["evaluations"]),
+            str(trial["step"]),
+            trial["outcome"],
         )
     return table
 

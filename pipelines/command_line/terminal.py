@@ -1,4 +1,5 @@
-"""How a command speaks: lines and tables for people, or one JSON document on stdout and nothing else there.
+"""How a command speaks: lines and tables for people, or one JSON document on stdout and nothing
+else there.
 
 Exit codes: 0 done, 1 failed, 2 the user's input is wrong, 3 the gate refused, 130 interrupted.
 """
@@ -29,7 +30,9 @@ class Terminal:
 
     @property
     def console(self) -> "Console":
-        """A rich console for progress and tables: stderr with --json, else stdout; plain lines where that is no terminal."""
+        """A rich console for progress and tables: stderr with --json, else stdout; plain lines
+        where that is no terminal.
+        """
         from rich.console import Console
 
         stream = sys.stderr if self.as_json else self._stdout
@@ -51,16 +54,22 @@ class Terminal:
         if self.quiet:
             return
         if self.as_json:
-            print(json.dumps(jsonable(report), indent=2, allow_nan=False), file=self._stdout, flush=True)
+            print(
+                json.dumps(jsonable(report), indent=2, allow_nan=False),
+                file=self._stdout,
+                flush=True,
+            )
         else:
             show(self.console)
 
 
 @contextmanager
 def command(*, as_json: bool, resume: str | None = None, quiet: bool = False) -> Iterator[Terminal]:
-    """Run a command's body: errors become exit codes and one clear line; with `as_json` libraries cannot write to stdout.
+    """Run a command's body: errors become exit codes and one clear line; with `as_json` libraries
+    cannot write to stdout.
 
-    `resume`: the command line that continues after an interruption. `quiet`: say and report nothing (every rank but the first).
+    `resume`: the command line that continues after an interruption. `quiet`: say and report nothing
+    (every rank but the first).
     """
     with _stdout_kept(as_json) as stdout:
         terminal = Terminal(as_json=as_json, quiet=quiet, stdout=stdout)
@@ -68,7 +77,10 @@ def command(*, as_json: bool, resume: str | None = None, quiet: bool = False) ->
             with _terminated_is_interrupted():
                 yield terminal
         except KeyboardInterrupt:
-            _leave(130, "" if quiet else "Interrupted." + (f" Continue with: {resume}" if resume else ""))
+            _leave(
+                130,
+                "" if quiet else "Interrupted." + (f" Continue with: {resume}" if resume else ""),
+            )
         except Exception as error:
             code = exit_code(error)
             if code == 1:
@@ -101,7 +113,9 @@ def _terminated_is_interrupted() -> Iterator[None]:
 
 @contextmanager
 def _stdout_kept(keep: bool) -> Iterator[TextIO]:
-    """With `keep`: yield the real stdout and point file descriptor 1 and sys.stdout at stderr meanwhile, for child processes and C libraries too."""
+    """With `keep`: yield the real stdout and point file descriptor 1 and sys.stdout at stderr
+    meanwhile, for child processes and C libraries too.
+    """
     if not keep:
         yield sys.stdout
         return
@@ -131,9 +145,13 @@ def _descriptor(stream: TextIO) -> int | None:
 
 
 def jsonable(value: Any) -> Any:
-    """Reports, configurations, paths and numpy numbers as JSON values; numbers that are not finite become null."""
+    """Reports, configurations, paths and numpy numbers as JSON values; numbers that are not finite
+    become null.
+    """
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {field.name: jsonable(getattr(value, field.name)) for field in dataclasses.fields(value)}
+        return {
+            field.name: jsonable(getattr(value, field.name)) for field in dataclasses.fields(value)
+        }
     if hasattr(value, "model_dump_json"):
         return json.loads(value.model_dump_json())
     if isinstance(value, Mapping):

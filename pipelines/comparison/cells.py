@@ -1,8 +1,11 @@
 """What a comparison leaves on disk, cell by cell: the state that the same command goes on from.
 
-<storage>/<comparison>/cells/<task>/<method>/<key>/: cell.json, predictions.npz, checkpoint/, adapter/. The key is made of the training's settings, the documents of a step (which the number of
-workers changes) and the documents' fingerprint, so that a changed setting touches its own cells only, and a search training whose settings a final one shares is not run twice. The code is no part of
-it: hours of training outlive a changed message. Each record names its code, and a comparison of different codes says so.
+<storage>/<comparison>/cells/<task>/<method>/<key>/: cell.json, predictions.npz, checkpoint/,
+adapter/. The key is made of the training's settings, the documents of a step (which the number of
+workers changes) and the documents' fingerprint, so that a changed setting touches its own cells
+only, and a search training whose settings a final one shares is not run twice. The code is no part
+of it: hours of training outlive a changed message. Each record names its code, and a comparison of
+different codes says so.
 """
 
 import hashlib
@@ -38,11 +41,15 @@ class Cell:
 
     @cached_property
     def key(self) -> str:
-        return hashlib.sha256(f"{config_sha256(self.config)} {self.train_batch_size} {self.data_fingerprint}".encode()).hexdigest()[:16]
+        return hashlib.sha256(
+            f"{config_sha256(self.config)} {self.train_batch_size} {self.data_fingerprint}".encode()
+        ).hexdigest()[:16]
 
     @property
     def name(self) -> str:
-        shown = ", ".join(f"{path.rpartition('.')[2]} {value}" for path, value in self.point.items())
+        shown = ", ".join(
+            f"{path.rpartition('.')[2]} {value}" for path, value in self.point.items()
+        )
         return f"{self.task}, {self.method}, {shown + ', ' if shown else ''}seed {self.seed}"
 
     def folder(self, root: Path) -> Path:
@@ -51,9 +58,11 @@ class Cell:
 
 @dataclass(frozen=True)
 class CellRecord:
-    """What is known of a cell. `outcome`: completed, diverged or failed (a failed one is tried again by the next run); `final`: its evaluation on test documents, where there was one.
+    """What is known of a cell. `outcome`: completed, diverged or failed (a failed one is tried
+    again by the next run); `final`: its evaluation on test documents, where there was one.
 
-    `best_metrics`: of its best evaluation on validation documents; `seconds`: training with its evaluations; `code_fingerprint`: of the code that trained it.
+    `best_metrics`: of its best evaluation on validation documents; `seconds`: training with its
+    evaluations; `code_fingerprint`: of the code that trained it.
     """
 
     outcome: str
@@ -75,11 +84,15 @@ class CellRecord:
 
     def covers(self, cell: Cell) -> bool:
         """Whether nothing is left to do for the cell."""
-        return self.outcome == "diverged" or (self.outcome == "completed" and (self.final is not None or not cell.final))
+        return self.outcome == "diverged" or (
+            self.outcome == "completed" and (self.final is not None or not cell.final)
+        )
 
 
 def read_record(cell: Cell, root: Path) -> CellRecord | None:
-    """The cell's record, None where there is none. Raises ArtifactError where the file is damaged."""
+    """The cell's record, None where there is none. Raises ArtifactError where the file is
+    damaged.
+    """
     file = cell.folder(root) / CELL_FILE
     if not file.is_file():
         return None
@@ -87,13 +100,20 @@ def read_record(cell: Cell, root: Path) -> CellRecord | None:
         values = json.loads(file.read_text(encoding="utf-8"))["record"]
         return CellRecord(**{**values, "history": tuple(values["history"])})
     except (ValueError, KeyError, TypeError) as error:
-        raise ArtifactError(f"'{file}' cannot be read ({error}). Remove its folder to run this cell again.") from error
+        raise ArtifactError(
+            f"'{file}' cannot be read ({error}). Remove its folder to run this cell again."
+        ) from error
 
 
 def write_record(cell: Cell, root: Path, record: CellRecord) -> None:
     """Write the record, whole or not at all, with what identifies the cell for a reader."""
     content = {
-        "cell": {"task": cell.task, "method": cell.method, "point": dict(cell.point), "seed": cell.seed},
+        "cell": {
+            "task": cell.task,
+            "method": cell.method,
+            "point": dict(cell.point),
+            "seed": cell.seed,
+        },
         "config_sha256": config_sha256(cell.config),
         "data_fingerprint": cell.data_fingerprint,
         "record": asdict(record),

@@ -1,6 +1,8 @@
-"""Compare methods: each gets a search of the same size on every task, then several seeds at its best point, measured on the same test documents.
+"""Compare methods: each gets a search of the same size on every task, then several seeds at its
+best point, measured on the same test documents.
 
-data -> slots load the backbone -> searches and seeds, cell by cell -> intervals, paired tests, figures -> one run that holds them. The same command again goes on where it stopped.
+data -> slots load the backbone -> searches and seeds, cell by cell -> intervals, paired tests,
+figures -> one run that holds them. The same command again goes on where it stopped.
 """
 
 import time
@@ -14,22 +16,42 @@ from components.config import TrainConfig, config_sha256, resolved
 from components.config.comparison import ComparisonConfig
 from components.errors import DataError
 from components.planning import check_feasible
-from components.registry import Outcome, TolerantTracker, Tracker, code_fingerprint, code_version, environment, open_tracker, run_tags
+from components.registry import (
+    Outcome,
+    TolerantTracker,
+    Tracker,
+    code_fingerprint,
+    code_version,
+    environment,
+    open_tracker,
+    run_tags,
+)
 from pipelines.comparison.cells import Cell, CellRecord
 from pipelines.comparison.schedule import Schedule
 from pipelines.reports import CompareReport
 from pipelines.search import describe_data, describe_point
 
 Announce = Callable[[str], None]
-OUTCOMES: dict[str, Outcome] = {"completed": "completed", "diverged": "diverged", "failed": "failed"}
+OUTCOMES: dict[str, Outcome] = {
+    "completed": "completed",
+    "diverged": "diverged",
+    "failed": "failed",
+}
 
 
 def compare(
-    config: ComparisonConfig, *, output: Path, tracking_uri: str, ray_address: str | None = None, announce: Announce = print
+    config: ComparisonConfig,
+    *,
+    output: Path,
+    tracking_uri: str,
+    ray_address: str | None = None,
+    announce: Announce = print,
 ) -> CompareReport:
-    """Run what is left of a comparison and write its tables and figures into `output` and into one run.
+    """Run what is left of a comparison and write its tables and figures into `output` and into one
+    run.
 
-    Cells that diverged or failed are shown as such and stop no other; a failed one is tried again by the next call. Raises UserError before anything is started where the input is wrong;
+    Cells that diverged or failed are shown as such and stop no other; a failed one is tried again
+    by the next call. Raises UserError before anything is started where the input is wrong;
     KeyboardInterrupt leaves a state that the same call continues.
     """
     started = time.monotonic()
@@ -59,9 +81,16 @@ def prepare_tasks(config: ComparisonConfig, announce: Announce) -> dict[str, Any
         try:
             source_of(settings.data).state(settings.data)
             tokenizer = load_tokenizer(settings.backbone)
-            prepared[task] = prepare(settings.data, tokenizer, tokenizer_id=tokenizer_id(settings.backbone), cache_path=cache)
+            prepared[task] = prepare(
+                settings.data,
+                tokenizer,
+                tokenizer_id=tokenizer_id(settings.backbone),
+                cache_path=cache,
+            )
         except DataError as error:
-            raise DataError(f"tasks.{task}: {error}".replace("--set data.", f"--set tasks.{task}.data.")) from error
+            raise DataError(
+                f"tasks.{task}: {error}".replace("--set data.", f"--set tasks.{task}.data.")
+            ) from error
         announce(f"{task}: {describe_data(prepared[task])}")
     return prepared
 
@@ -69,7 +98,9 @@ def prepare_tasks(config: ComparisonConfig, announce: Announce) -> dict[str, Any
 def first_config(config: ComparisonConfig, task: str) -> TrainConfig:
     """A training of the task; backbone and data are the same in all of them."""
     name, method = next(iter(config.methods.items()))
-    return config.train_config(task, name, point=method.points[0], seed=config.seeds[0], searching=False)
+    return config.train_config(
+        task, name, point=method.points[0], seed=config.seeds[0], searching=False
+    )
 
 
 class _Compare:
@@ -87,7 +118,10 @@ class _Compare:
         self.schedule = Schedule(self.config, data, self.root)
         self.run_id = self._start_run(data)
         done, size = self.schedule.counts()
-        self.announce(f"{done} of {size} cells are done already; run: {self.tracker.run_url(self.run_id) or self.run_id}")
+        self.announce(
+            f"{done} of {size} cells are done already; run: "
+            f"{self.tracker.run_url(self.run_id) or self.run_id}"
+        )
         try:
             if done < size:
                 self._run_cells(ray_address)
@@ -101,10 +135,14 @@ class _Compare:
             raise
 
     def _warn_of_other_code(self) -> None:
-        others = sum(record.code_fingerprint != code_fingerprint() for record in self.schedule.records.values())
+        others = sum(
+            record.code_fingerprint != code_fingerprint()
+            for record in self.schedule.records.values()
+        )
         if others:
             self.announce(
-                f"{others} of {len(self.schedule.records)} cells were trained by other code than the present one (code_fingerprint in cell.json). "
+                f"{others} of {len(self.schedule.records)} cells were trained by other code than "
+                "the present one (code_fingerprint in cell.json). "
                 f"To train them again, remove '{self.root / 'cells'}' or their folders in it."
             )
 
@@ -113,7 +151,11 @@ class _Compare:
         config = self.config
         self.tracker.ensure_experiment(config.name, config.description)
         fingerprint = "-".join(prepared.fingerprint[:12] for prepared in data.values())
-        identity = {"kind": "comparison", "config_sha256": config_sha256(config), "data_fingerprint": fingerprint}
+        identity = {
+            "kind": "comparison",
+            "config_sha256": config_sha256(config),
+            "data_fingerprint": fingerprint,
+        }
         found = self.tracker.find_run(config.name, identity)
         if found is not None and self.tracker.run_tags(found).get("outcome") != "completed":
             self.tracker.resume_search(found, {"resumed": "true"})
@@ -128,10 +170,16 @@ class _Compare:
         }
         tags = run_tags(config_sha256=identity["config_sha256"]) | identity
         run_id = self.tracker.start_search(
-            config.name, run_name=f"compare-{time.strftime('%Y%m%d-%H%M%S')}", config=resolved(config), params=params, tags=tags
+            config.name,
+            run_name=f"compare-{time.strftime('%Y%m%d-%H%M%S')}",
+            config=resolved(config),
+            params=params,
+            tags=tags,
         )
         self.tracker.log_dict(run_id, environment(), "environment.json")
-        self.tracker.log_dict(run_id, {task: asdict(prepared.report) for task, prepared in data.items()}, "data.json")
+        self.tracker.log_dict(
+            run_id, {task: asdict(prepared.report) for task, prepared in data.items()}, "data.json"
+        )
         return run_id
 
     def _run_cells(self, ray_address: str | None) -> None:
@@ -158,7 +206,9 @@ class _Compare:
             )
 
         def on_report(job: Job, report: Mapping[str, Any]) -> None:
-            self.log.log_metrics(self._cell_run(working[job.name]), report["metrics"], step=int(report["step"]))
+            self.log.log_metrics(
+                self._cell_run(working[job.name]), report["metrics"], step=int(report["step"])
+            )
 
         def on_result(result: JobResult) -> None:
             self._ended(working[result.job.name], result)
@@ -167,7 +217,13 @@ class _Compare:
             check_cluster_fits(self._any_experiment())
             slots = self._start_slots()
             wait_until_placed(slots)
-            run_jobs(slots, next_job, on_result=on_result, on_report=on_report, max_failures=self.config.max_failures)
+            run_jobs(
+                slots,
+                next_job,
+                on_result=on_result,
+                on_report=on_report,
+                max_failures=self.config.max_failures,
+            )
             close_slots(slots)
 
     def _start_slots(self) -> tuple[Any, ...]:
@@ -175,7 +231,10 @@ class _Compare:
         from components.tuning.slot import start_slot
 
         count = self.config.concurrent_slots
-        self.announce(f"starting {count} trial slot(s) of {self.config.cluster.num_workers} worker(s), which load the backbone once")
+        self.announce(
+            f"starting {count} trial slot(s) of {self.config.cluster.num_workers} worker(s), which "
+            "load the backbone once"
+        )
         settings = SlotSettings(
             config=first_config(self.config, next(iter(self.config.tasks))),
             cluster=self.config.cluster,
@@ -194,11 +253,19 @@ class _Compare:
         """The cell's own run below the comparison's; the same one again after an interruption."""
         params = {"task": cell.task, "method": cell.method, "seed": cell.seed} | dict(cell.point)
         if cell.key not in self.cell_runs:
-            # A tag and no param: a search training that is evaluated later becomes a final one, and MLflow keeps a param's first value.
+            # A tag and no param: a search training that is evaluated later becomes a final one, and
+            # MLflow keeps a param's first value.
             part = {"comparison_part": "seeds" if cell.final else "search"}
-            tags = run_tags(config_sha256=config_sha256(cell.config), data_fingerprint=cell.data_fingerprint) | part
+            tags = (
+                run_tags(
+                    config_sha256=config_sha256(cell.config), data_fingerprint=cell.data_fingerprint
+                )
+                | part
+            )
             name = f"{cell.task}-{cell.method}-{cell.key[:8]}"
-            self.cell_runs[cell.key] = self.log.start_trial(self.run_id, trial_name=name, params=params, tags=tags)
+            self.cell_runs[cell.key] = self.log.start_trial(
+                self.run_id, trial_name=name, params=params, tags=tags
+            )
         return self.cell_runs[cell.key]
 
     def _ended(self, cell: Cell, result: Any) -> None:
@@ -213,28 +280,45 @@ class _Compare:
         self.announce(f"[{done}/{size}] {cell.name}: {describe_record(cell, record)}")
         chosen = self.schedule.chosen(cell.task, cell.method)
         if not cell.final and chosen is not None:
-            self.announce(f"{cell.task}, {cell.method}: chosen on validation documents: {describe_point(chosen)}")
+            self.announce(
+                f"{cell.task}, {cell.method}: chosen on validation documents: "
+                f"{describe_point(chosen)}"
+            )
 
     def _report(self, data: Mapping[str, Any], output: Path, *, seconds: float) -> CompareReport:
         from pipelines.comparison.report import collect, write_results
 
         self.announce("computing intervals and paired tests")
         comparison = collect(self.schedule, data)
-        failed = tuple(f"{row.task}, {row.method}: {row.problem}" for row in comparison.rows if row.problem)
+        failed = tuple(
+            f"{row.task}, {row.method}: {row.problem}" for row in comparison.rows if row.problem
+        )
         facts = environment() | {
             "seconds_of_this_call": seconds,
             "cells_of_this_call": self.ran,
-            "code_fingerprints": sorted({record.code_fingerprint for record in self.schedule.records.values()}),
-            "training_seconds_of_all_cells": sum(record.seconds for record in self.schedule.records.values()),
+            "code_fingerprints": sorted(
+                {record.code_fingerprint for record in self.schedule.records.values()}
+            ),
+            "training_seconds_of_all_cells": sum(
+                record.seconds for record in self.schedule.records.values()
+            ),
             "run_id": self.run_id,
             "data_fingerprints": {task: prepared.fingerprint for task, prepared in data.items()},
             "missing": failed,
         }
         write_results(comparison, self.config, output, facts=facts)
-        means = {f"{row.task}/{row.method}/{name}": interval.mean for row in comparison.rows for name, interval in row.scores.items()}
+        means = {
+            f"{row.task}/{row.method}/{name}": interval.mean
+            for row in comparison.rows
+            for name, interval in row.scores.items()
+        }
         self.tracker.log_metrics(self.run_id, means, step=0)
         self.tracker.log_folder(self.run_id, output, "comparison")
-        self.tracker.finish(self.run_id, "failed" if failed else "completed", "; ".join(failed) or f"{len(self.schedule.records)} cells")
+        self.tracker.finish(
+            self.run_id,
+            "failed" if failed else "completed",
+            "; ".join(failed) or f"{len(self.schedule.records)} cells",
+        )
         return CompareReport(
             comparison=self.config.name,
             rows=comparison.rows,
@@ -250,7 +334,9 @@ class _Compare:
 
 
 def cell_record(result: Any, before: CellRecord | None) -> CellRecord:
-    """What is kept of a job's result. `before`: the record of a training that was only evaluated now."""
+    """What is kept of a job's result. `before`: the record of a training that was only evaluated
+    now.
+    """
     if result.trained is None:
         kept = before or CellRecord("failed", result.reason)
         return replace(kept, outcome=result.outcome, reason=result.reason, final=result.finalized)

@@ -1,4 +1,6 @@
-"""What a comparison would take: its cells, trainings, tokens and parameters. Local documents are read and tokenised (the run finds them ready); nothing is trained."""
+"""What a comparison would take: its cells, trainings, tokens and parameters. Local documents are
+read and tokenised (the run finds them ready); nothing is trained.
+"""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -18,7 +20,10 @@ UNKNOWN_LABELS = 2
 
 @dataclass(frozen=True)
 class MethodPlan:
-    """One method on one task. Tokens are those of one training and of its evaluations, None where the documents are not read yet; `parameters`: (least, most) over its points, counted for `num_labels` classes."""
+    """One method on one task. Tokens are those of one training and of its evaluations, None where
+    the documents are not read yet; `parameters`: (least, most) over its points, counted for
+    `num_labels` classes.
+    """
 
     task: str
     method: str
@@ -32,7 +37,9 @@ class MethodPlan:
 
 @dataclass(frozen=True)
 class ComparisonPlan:
-    """`searches` and `finals` count trainings; tokens are of all of them together, trained on and only evaluated (about half the work of a trained one on a frozen backbone)."""
+    """`searches` and `finals` count trainings; tokens are of all of them together, trained on and
+    only evaluated (about half the work of a trained one on a frozen backbone).
+    """
 
     comparison: str
     searches: int
@@ -44,25 +51,42 @@ class ComparisonPlan:
 
 
 def plan_comparison(config: ComparisonConfig, announce: Callable[[str], None]) -> ComparisonPlan:
-    """Plan a comparison. Raises UserError where it cannot work. Documents on a hub are not fetched: their numbers are None."""
+    """Plan a comparison. Raises UserError where it cannot work. Documents on a hub are not fetched:
+    their numbers are None.
+    """
     check_comparison_feasible(config)
     local = all(first_config(config, task).data.hub is None for task in config.tasks)
     data = prepare_tasks(config, announce) if local else {}
-    methods = tuple(_method_plan(config, task, method, data.get(task)) for task in config.tasks for method in config.methods)
+    methods = tuple(
+        _method_plan(config, task, method, data.get(task))
+        for task in config.tasks
+        for method in config.methods
+    )
     searches, finals = len(methods) * config.search.points, len(methods) * len(config.seeds)
     known = [(plan.search_tokens, plan.final_tokens, plan.evaluated_tokens) for plan in methods]
     trained = evaluated = None
     if local:
-        trained = sum(config.search.points * (search or 0) + len(config.seeds) * (final or 0) for search, final, _ in known)
+        trained = sum(
+            config.search.points * (search or 0) + len(config.seeds) * (final or 0)
+            for search, final, _ in known
+        )
         evaluated = sum(tokens or 0 for _, _, tokens in known)
-    documents = {task: {name: len(split) for name, split in prepared.splits.items()} for task, prepared in data.items()}
+    documents = {
+        task: {name: len(split) for name, split in prepared.splits.items()}
+        for task, prepared in data.items()
+    }
     return ComparisonPlan(config.name, searches, finals, methods, documents, trained, evaluated)
 
 
 def _method_plan(config: ComparisonConfig, task: str, method: str, data: Any) -> MethodPlan:
     points = config.methods[method].points
-    cells = [config.train_config(task, method, point=point, seed=config.seeds[0], searching=False) for point in points]
-    search = config.train_config(task, method, point=points[0], seed=config.search.seed, searching=True)
+    cells = [
+        config.train_config(task, method, point=point, seed=config.seeds[0], searching=False)
+        for point in points
+    ]
+    search = config.train_config(
+        task, method, point=points[0], seed=config.search.seed, searching=True
+    )
     shape = backbone_shape(read_backbone_config(cells[0].backbone))
     num_labels = len(data.labels) if data else UNKNOWN_LABELS
     sizes = [trainable_parameters(shape, cell.adapter, num_labels=num_labels) for cell in cells]
@@ -75,7 +99,10 @@ def _method_plan(config: ComparisonConfig, task: str, method: str, data: Any) ->
     return MethodPlan(
         task=task,
         method=method,
-        points=tuple(", ".join(f"{path.rpartition('.')[2]} {value}" for path, value in point.items()) for point in points),
+        points=tuple(
+            ", ".join(f"{path.rpartition('.')[2]} {value}" for path, value in point.items())
+            for point in points
+        ),
         parameters=(min(sizes), max(sizes)),
         num_labels=num_labels,
         search_tokens=None if data is None else _trained(search, data, workers),
@@ -96,5 +123,11 @@ def _trained(config: TrainConfig, data: Any, workers: int) -> int:
 def _evaluated(config: TrainConfig, data: Any) -> int:
     """Validation tokens of one training's evaluations."""
     validation, training = data.splits["validation"], config.training
-    share = 1.0 if training.evaluation_documents is None else min(1.0, training.evaluation_documents / len(validation))
-    return int(share * training.epochs * training.evaluations_per_epoch * int(validation.lengths.sum()))
+    share = (
+        1.0
+        if training.evaluation_documents is None
+        else min(1.0, training.evaluation_documents / len(validation))
+    )
+    return int(
+        share * training.epochs * training.evaluations_per_epoch * int(validation.lengths.sum())
+    )

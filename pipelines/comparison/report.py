@@ -9,9 +9,22 @@ from typing import Any
 from components.config import resolved
 from components.config.comparison import ComparisonConfig
 from components.evaluation import classification_metrics, softmax
-from components.evaluation.comparison import Comparison, MethodResult, SeedResult, TaskDocuments, compare_results
+from components.evaluation.comparison import (
+    Comparison,
+    MethodResult,
+    SeedResult,
+    TaskDocuments,
+    compare_results,
+)
 from components.evaluation.comparison_plots import plot_intervals, plot_reliability_grid
-from components.evaluation.comparison_tables import as_csv, as_html, as_latex, as_markdown, pairs_as_csv, tables
+from components.evaluation.comparison_tables import (
+    as_csv,
+    as_html,
+    as_latex,
+    as_markdown,
+    pairs_as_csv,
+    tables,
+)
 from pipelines.comparison.cells import Cell, CellRecord, read_predictions
 from pipelines.comparison.schedule import Schedule
 
@@ -23,14 +36,20 @@ def collect(schedule: Schedule, data: Mapping[str, Any]) -> Comparison:
     """Means, intervals and pairs of all cells that there are."""
     config = schedule.config
     splits = {task: data[task].splits["test"] for task in config.tasks}
-    documents = {task: TaskDocuments(split.label_ids, split.lengths) for task, split in splits.items()}
+    documents = {
+        task: TaskDocuments(split.label_ids, split.lengths) for task, split in splits.items()
+    }
     results = [_result(schedule, task, method) for task, method in schedule.pairs()]
     return compare_results(results, documents, level=config.level, resamples=config.resamples)
 
 
 def _result(schedule: Schedule, task: str, method: str) -> MethodResult:
     point, cells = schedule.chosen(task, method), schedule.final_cells(task, method)
-    finished = [(cell, record) for cell in cells if (record := schedule.records.get(cell.key)) is not None and record.final is not None]
+    finished = [
+        (cell, record)
+        for cell in cells
+        if (record := schedule.records.get(cell.key)) is not None and record.final is not None
+    ]
     first = finished[0][1] if finished else None
     head = None if first is None or first.final is None else int(first.final["head_parameters"])
     return MethodResult(
@@ -38,7 +57,9 @@ def _result(schedule: Schedule, task: str, method: str) -> MethodResult:
         method=method,
         point=point or {},
         seeds=tuple(_seed(cell, record, schedule) for cell, record in finished),
-        own_parameters=None if first is None or head is None or first.trainable_parameters is None else first.trainable_parameters - head,
+        own_parameters=None
+        if first is None or head is None or first.trainable_parameters is None
+        else first.trainable_parameters - head,
         head_parameters=head,
         problem="; ".join(schedule.problems(task, method)),
     )
@@ -48,17 +69,30 @@ def _seed(cell: Cell, record: CellRecord, schedule: Schedule) -> SeedResult:
     arrays = read_predictions(cell, schedule.root)
     logits_NC, labels_N = arrays["test_logits"], arrays["test_label_ids"]
     before, after = softmax(logits_NC), softmax(logits_NC, temperature=float(arrays["temperature"]))
-    calibrated = {f"calibrated_{name}": value for name, value in classification_metrics(after, labels_N).items()}
+    calibrated = {
+        f"calibrated_{name}": value
+        for name, value in classification_metrics(after, labels_N).items()
+    }
     cluster = schedule.config.cluster
     devices = cluster.num_workers * (cluster.gpus_per_worker or cluster.cpus_per_worker)
-    costs = {"tokens_per_second": record.tokens_per_second, "seconds": record.seconds, "core_hours": record.seconds * devices / 3600}
+    costs = {
+        "tokens_per_second": record.tokens_per_second,
+        "seconds": record.seconds,
+        "core_hours": record.seconds * devices / 3600,
+    }
     if record.peak_memory_bytes is not None:
         costs["peak_memory_bytes"] = float(record.peak_memory_bytes)
-    return SeedResult(cell.seed, classification_metrics(before, labels_N) | calibrated, costs, before, after)
+    return SeedResult(
+        cell.seed, classification_metrics(before, labels_N) | calibrated, costs, before, after
+    )
 
 
-def write_results(comparison: Comparison, config: ComparisonConfig, output: Path, *, facts: Mapping[str, Any]) -> None:
-    """Write everything into `output`: comparison.md, .html, .tex, .csv and .json, pairs.csv, the figures, config.json and facts.json (versions, machine, wall time)."""
+def write_results(
+    comparison: Comparison, config: ComparisonConfig, output: Path, *, facts: Mapping[str, Any]
+) -> None:
+    """Write everything into `output`: comparison.md, .html, .tex, .csv and .json, pairs.csv, the
+    figures, config.json and facts.json (versions, machine, wall time).
+    """
     output.mkdir(parents=True, exist_ok=True)
     found = tables(comparison)
     texts = {
@@ -75,8 +109,16 @@ def write_results(comparison: Comparison, config: ComparisonConfig, output: Path
         (output / name).write_text(text, encoding="utf-8")
     figures = (
         plot_intervals(comparison, title=config.name),
-        plot_reliability_grid(comparison, calibrated=False, title=f"{config.name}: reliability of the answers as trained"),
-        plot_reliability_grid(comparison, calibrated=True, title=f"{config.name}: reliability after temperature scaling"),
+        plot_reliability_grid(
+            comparison,
+            calibrated=False,
+            title=f"{config.name}: reliability of the answers as trained",
+        ),
+        plot_reliability_grid(
+            comparison,
+            calibrated=True,
+            title=f"{config.name}: reliability after temperature scaling",
+        ),
     )
     for name, figure in zip(FIGURES, figures, strict=True):
         figure.savefig(output / name, dpi=DOTS_PER_INCH)

@@ -1,4 +1,6 @@
-"""Which cell of a comparison comes next: every method's search on a task, then its seeds at the point that was best on validation documents."""
+"""Which cell of a comparison comes next: every method's search on a task, then its seeds at the
+point that was best on validation documents.
+"""
 
 import json
 from collections.abc import Iterator, Mapping
@@ -11,7 +13,9 @@ from pipelines.comparison.cells import Cell, CellRecord, read_record, write_reco
 
 
 class Schedule:
-    """The cells, what is known of them, and what is left. `data`: task -> PreparedData; `root`: the comparison's folder."""
+    """The cells, what is known of them, and what is left. `data`: task -> PreparedData; `root`: the
+    comparison's folder.
+    """
 
     def __init__(self, config: ComparisonConfig, data: Mapping[str, Any], root: Path) -> None:
         self.config, self.data, self.root = config, data, root
@@ -30,33 +34,56 @@ class Schedule:
 
     def search_cells(self, task: str, method: str) -> tuple[Cell, ...]:
         return tuple(
-            self._cell(task, method, point, seed=self.config.search.seed, final=False) for point in self.config.methods[method].points
+            self._cell(task, method, point, seed=self.config.search.seed, final=False)
+            for point in self.config.methods[method].points
         )
 
     def final_cells(self, task: str, method: str) -> tuple[Cell, ...]:
-        """The seeds at the chosen point; empty while it is not known, and where no point gave an adapter."""
+        """The seeds at the chosen point; empty while it is not known, and where no point gave an
+        adapter.
+        """
         point = self.chosen(task, method)
-        return () if point is None else tuple(self._cell(task, method, point, seed=seed, final=True) for seed in self.config.seeds)
+        return (
+            ()
+            if point is None
+            else tuple(
+                self._cell(task, method, point, seed=seed, final=True) for seed in self.config.seeds
+            )
+        )
 
     def chosen(self, task: str, method: str) -> Mapping[str, Any] | None:
-        """The point with the best validation metric, the first of equals; None before its search has ended, or where all its points diverged or failed.
+        """The point with the best validation metric, the first of equals; None before its search
+        has ended, or where all its points diverged or failed.
 
-        A point whose evaluation on test documents failed was trained all the same: the choice must not depend on it.
+        A point whose evaluation on test documents failed was trained all the same: the choice must
+        not depend on it.
         """
         found = [(cell, self.records.get(cell.key)) for cell in self.search_cells(task, method)]
         if any(record is None for _, record in found):
             return None
-        usable = [(cell, record) for cell, record in found if record is not None and record.best_metrics and record.outcome != "diverged"]
+        usable = [
+            (cell, record)
+            for cell, record in found
+            if record is not None and record.best_metrics and record.outcome != "diverged"
+        ]
         training = found[0][0].config.training
         sign = 1.0 if training.mode == "max" else -1.0
-        best = max(usable, key=lambda item: sign * item[1].best_metrics[training.metric], default=None)
+        best = max(
+            usable, key=lambda item: sign * item[1].best_metrics[training.metric], default=None
+        )
         return None if best is None else best[0].point
 
     def problems(self, task: str, method: str) -> list[str]:
-        """What is missing of a method's results, in words: seeds without one, and points that its search had to do without (then the choice was of fewer than the other methods had)."""
+        """What is missing of a method's results, in words: seeds without one, and points that its
+        search had to do without (then the choice was of fewer than the other methods had).
+        """
         searched, found = self.search_cells(task, method), []
         if self.chosen(task, method) is None:
-            reasons = dict.fromkeys(f"{record.outcome}, {record.reason}" for cell in searched if (record := self.records.get(cell.key)))
+            reasons = dict.fromkeys(
+                f"{record.outcome}, {record.reason}"
+                for cell in searched
+                if (record := self.records.get(cell.key))
+            )
             return ["no point gave an adapter: " + "; ".join(reasons) if reasons else "not run"]
         for cell in searched:
             record = self.records[cell.key]
@@ -65,11 +92,16 @@ class Schedule:
         for cell in self.final_cells(task, method):
             final = self.records.get(cell.key)
             if final is None or final.final is None:
-                found.append(f"seed {cell.seed}: {final.outcome + ', ' + final.reason if final else 'not run'}")
+                found.append(
+                    f"seed {cell.seed}: "
+                    f"{final.outcome + ', ' + final.reason if final else 'not run'}"
+                )
         return found
 
     def next_cell(self) -> Cell | None:
-        """The first cell that has something left to do and that nobody works on; it counts as worked on from now."""
+        """The first cell that has something left to do and that nobody works on; it counts as
+        worked on from now.
+        """
         for task, method in self.pairs():
             for cell in (*self.search_cells(task, method), *self.final_cells(task, method)):
                 if cell.key not in self.taken and not self.is_done(cell):
@@ -83,14 +115,18 @@ class Schedule:
         return record is not None and (record.covers(cell) or record.outcome == "failed")
 
     def ended(self, cell: Cell, record: CellRecord) -> None:
-        """Keep what became of a cell. A failed one is told in this run and tried again by the next."""
+        """Keep what became of a cell. A failed one is told in this run and tried again by the
+        next.
+        """
         self.records[cell.key] = record
         self.taken.discard(cell.key)
         if record.trained:
             write_record(cell, self.root, record)
 
     def counts(self) -> tuple[int, int]:
-        """(cells done, all cells). A method none of whose points gave an adapter has no seeds to train."""
+        """(cells done, all cells). A method none of whose points gave an adapter has no seeds to
+        train.
+        """
         done = size = 0
         for task, method in self.pairs():
             searches, finals = self.search_cells(task, method), self.final_cells(task, method)
@@ -99,18 +135,24 @@ class Schedule:
             done += sum(self.is_done(cell) for cell in (*searches, *finals))
         return done, size
 
-    def _cell(self, task: str, method: str, point: Mapping[str, Any], *, seed: int, final: bool) -> Cell:
+    def _cell(
+        self, task: str, method: str, point: Mapping[str, Any], *, seed: int, final: bool
+    ) -> Cell:
         """The same object for the same arguments: the driver asks for all cells every second."""
         known = (task, method, json.dumps(point, sort_keys=True), seed, final)
         if known not in self.cells:
             self.cells[known] = self._new_cell(task, method, point, seed=seed, final=final)
         return self.cells[known]
 
-    def _new_cell(self, task: str, method: str, point: Mapping[str, Any], *, seed: int, final: bool) -> Cell:
+    def _new_cell(
+        self, task: str, method: str, point: Mapping[str, Any], *, seed: int, final: bool
+    ) -> Cell:
         config = self.config.train_config(task, method, point=point, seed=seed, searching=not final)
         data = self.data[task]
         batch = config.training.batch_size(self.config.cluster.num_workers)
-        return Cell(task, method, point, seed, final, config, batch, data.fingerprint, str(data.folder))
+        return Cell(
+            task, method, point, seed, final, config, batch, data.fingerprint, str(data.folder)
+        )
 
     def _read(self, cells: tuple[Cell, ...]) -> None:
         for cell in cells:

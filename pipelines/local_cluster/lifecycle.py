@@ -1,7 +1,7 @@
 """A cluster on this machine: one Ray head and one MLflow server, started, looked at and stopped.
 
-Both listen on 127.0.0.1 only, on free ports. Everything is kept in one state folder; `cluster.json` in it says what runs. Never `ray stop`: that ends every Ray cluster on the
-machine.
+Both listen on 127.0.0.1 only, on free ports. Everything is kept in one state folder; `cluster.json`
+in it says what runs. Never `ray stop`: that ends every Ray cluster on the machine.
 """
 
 import json
@@ -28,11 +28,17 @@ from pipelines.local_cluster.addresses import STATE_FOLDER, cluster_nodes
 HOME = "PREFIXPROP_HOME"
 START_TIMEOUT_SECONDS = 120.0
 JOB_STOP_GRACE_SECONDS = 30
-"""A stopped job may take this long to end its runs; Ray's own 3 seconds are too few on a busy machine."""
+"""A stopped job may take this long to end its runs; Ray's own 3 seconds are too few on a busy
+machine.
+"""
 OBJECT_STORE_BYTES = 512 * 1024**2
-# A Unix socket path holds 107 bytes; below its folder Ray makes /session_<date>_<time>_<pid>/sockets/<name>.
-LONGEST_RAY_FOLDER_BYTES = 107 - len("/session_2000-01-01_00-00-00_000000_1234567/sockets/dash_ReportHead")
-# Ray binds to every interface unless told that this is no machine for clusters; then it keeps to 127.0.0.1. Whoever connects must be told the same.
+# A Unix socket path holds 107 bytes; below its folder Ray makes
+# /session_<date>_<time>_<pid>/sockets/<name>.
+LONGEST_RAY_FOLDER_BYTES = 107 - len(
+    "/session_2000-01-01_00-00-00_000000_1234567/sockets/dash_ReportHead"
+)
+# Ray binds to every interface unless told that this is no machine for clusters; then it keeps to
+# 127.0.0.1. Whoever connects must be told the same.
 LOOPBACK_ONLY = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
 
 
@@ -69,11 +75,16 @@ class ClusterStatus:
 
 
 def up(
-    state_folder: Path = STATE_FOLDER, *, environ: Mapping[str, str] | None = None, say: Callable[[str], None] = lambda line: None
+    state_folder: Path = STATE_FOLDER,
+    *,
+    environ: Mapping[str, str] | None = None,
+    say: Callable[[str], None] = lambda line: None,
 ) -> LocalCluster:
-    """Start what does not run yet and wait until both servers answer; a second call changes nothing.
+    """Start what does not run yet and wait until both servers answer; a second call changes
+    nothing.
 
-    `environ`: environment of the servers, by default this process's. `say`: takes lines of progress. Raises ClusterError where a server ends or does not answer in time.
+    `environ`: environment of the servers, by default this process's. `say`: takes lines of
+    progress. Raises ClusterError where a server ends or does not answer in time.
     """
     state_folder = state_folder.resolve()
     state_folder.mkdir(parents=True, exist_ok=True)
@@ -110,7 +121,9 @@ def status(state_folder: Path = STATE_FOLDER) -> ClusterStatus:
 
 
 def down(state_folder: Path = STATE_FOLDER) -> int:
-    """End every process of the cluster and return how many there were. Runs, models and logs stay in the state folder."""
+    """End every process of the cluster and return how many there were. Runs, models and logs stay
+    in the state folder.
+    """
     if not (state_folder / "cluster.json").is_file():
         return 0
     with FileLock(state_folder.resolve() / "cluster.lock"):
@@ -123,13 +136,18 @@ def down(state_folder: Path = STATE_FOLDER) -> int:
 def _start(state_folder: Path, environ: dict[str, str], say: Callable[[str], None]) -> LocalCluster:
     mark = secrets.token_hex(8)
     mlflow_port, ray_port, dashboard_port = _mlflow_port(state_folder), free_port(), free_port()
-    jobs_address, tracking_uri = f"http://127.0.0.1:{dashboard_port}", f"http://127.0.0.1:{mlflow_port}"
+    jobs_address, tracking_uri = (
+        f"http://127.0.0.1:{dashboard_port}",
+        f"http://127.0.0.1:{mlflow_port}",
+    )
     connect = {"RAY_AUTH_MODE": environ.get("RAY_AUTH_MODE", "disabled"), **LOOPBACK_ONLY}
     environ.pop("RAY_ADDRESS", None)
     environ |= connect | {
         marked_processes.MARK: mark,
         HOME: os.getcwd(),
-        "PATH": os.pathsep.join([str(Path(sys.executable).parent), environ.get("PATH", os.defpath)]),
+        "PATH": os.pathsep.join(
+            [str(Path(sys.executable).parent), environ.get("PATH", os.defpath)]
+        ),
         "MLFLOW_TRACKING_URI": tracking_uri,
         "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
         "RAY_USAGE_STATS_ENABLED": "0",
@@ -138,9 +156,13 @@ def _start(state_folder: Path, environ: dict[str, str], say: Callable[[str], Non
     }
     say(f"Starting the MLflow server on {tracking_uri} and the Ray head on 127.0.0.1:{ray_port}")
     pids = {
-        "mlflow": marked_processes.spawn(_mlflow_command(state_folder, mlflow_port), environ, _log(state_folder, "mlflow")),
+        "mlflow": marked_processes.spawn(
+            _mlflow_command(state_folder, mlflow_port), environ, _log(state_folder, "mlflow")
+        ),
         "ray": marked_processes.spawn(
-            _ray_command(_ray_folder(state_folder), ray_port, dashboard_port), environ, _log(state_folder, "ray")
+            _ray_command(_ray_folder(state_folder), ray_port, dashboard_port),
+            environ,
+            _log(state_folder, "ray"),
         ),
     }
     cluster = LocalCluster(
@@ -160,7 +182,18 @@ def _start(state_folder: Path, environ: dict[str, str], say: Callable[[str], Non
 def _mlflow_command(state_folder: Path, port: int) -> list[str]:
     folder = state_folder / "mlflow"
     return [
-        *(sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"),
+        *(
+            sys.executable,
+            "-m",
+            "mlflow",
+            "server",
+            "--host",
+            "127.0.0.1",
+            "--port",
+            str(port),
+            "--workers",
+            "1",
+        ),
         *(
             "--backend-store-uri",
             f"sqlite:///{folder / 'mlflow.db'}",
@@ -172,7 +205,9 @@ def _mlflow_command(state_folder: Path, port: int) -> list[str]:
 
 
 def _mlflow_port(state_folder: Path) -> int:
-    """The port of the time before where it is free, so that links to runs stay valid over `down` and `up`; else any free one."""
+    """The port of the time before where it is free, so that links to runs stay valid over `down`
+    and `up`; else any free one.
+    """
     (state_folder / "mlflow" / "artifacts").mkdir(parents=True, exist_ok=True)
     remembered = state_folder / "mlflow" / "port"
     if remembered.is_file() and _is_free(port := int(remembered.read_text(encoding="utf-8"))):
@@ -184,19 +219,54 @@ def _mlflow_port(state_folder: Path) -> int:
 
 def _ray_command(folder: Path, port: int, dashboard_port: int) -> list[str]:
     return [
-        *(sys.executable, "-m", "ray.scripts.scripts", "start", "--head", "--block", "--node-ip-address", "127.0.0.1", "--port", str(port)),
-        *("--include-dashboard", "true", "--dashboard-host", "127.0.0.1", "--dashboard-port", str(dashboard_port)),
-        *("--dashboard-agent-listen-port", str(free_port()), "--ray-client-server-port", str(free_port())),
-        *("--min-worker-port", "0", "--max-worker-port", "0", "--object-store-memory", str(OBJECT_STORE_BYTES)),
+        *(
+            sys.executable,
+            "-m",
+            "ray.scripts.scripts",
+            "start",
+            "--head",
+            "--block",
+            "--node-ip-address",
+            "127.0.0.1",
+            "--port",
+            str(port),
+        ),
+        *(
+            "--include-dashboard",
+            "true",
+            "--dashboard-host",
+            "127.0.0.1",
+            "--dashboard-port",
+            str(dashboard_port),
+        ),
+        *(
+            "--dashboard-agent-listen-port",
+            str(free_port()),
+            "--ray-client-server-port",
+            str(free_port()),
+        ),
+        *(
+            "--min-worker-port",
+            "0",
+            "--max-worker-port",
+            "0",
+            "--object-store-memory",
+            str(OBJECT_STORE_BYTES),
+        ),
         *("--temp-dir", str(folder), "--disable-usage-stats", "--log-color", "false"),
     ]
 
 
 def _ray_folder(state_folder: Path) -> Path:
-    """Ray's session folder, emptied: inside the state folder where socket paths stay short enough, else beside other temporary files."""
+    """Ray's session folder, emptied: inside the state folder where socket paths stay short enough,
+    else beside other temporary files.
+    """
     folder = state_folder / "ray"
     if len(os.fsencode(folder)) > LONGEST_RAY_FOLDER_BYTES:
-        folder = Path(tempfile.gettempdir()) / f"prefixprop-{os.getuid()}-{sha256(os.fsencode(state_folder)).hexdigest()[:8]}"
+        folder = (
+            Path(tempfile.gettempdir())
+            / f"prefixprop-{os.getuid()}-{sha256(os.fsencode(state_folder)).hexdigest()[:8]}"
+        )
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True, mode=0o700)
     return folder
@@ -210,13 +280,20 @@ def _wait(cluster: LocalCluster, state_folder: Path) -> None:
             if not alive or time.monotonic() > deadline:
                 what = f"did not answer within {START_TIMEOUT_SECONDS:.0f} s" if alive else "ended"
                 log = _log(state_folder, name)
-                tail = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()[-1:] or ["(empty)"]
-                raise ClusterError(f"The local cluster's {name} server {what}; its log {log} ends with: {tail[0]} Try: prefixprop doctor")
+                tail = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()[
+                    -1:
+                ] or ["(empty)"]
+                raise ClusterError(
+                    f"The local cluster's {name} server {what}; its log {log} ends with: {tail[0]} "
+                    "Try: prefixprop doctor"
+                )
             time.sleep(0.2)
 
 
 def _leaders_alive(cluster: LocalCluster) -> bool:
-    return set(cluster.pids.values()) <= {process.pid for process in marked_processes.members(cluster.mark)}
+    return set(cluster.pids.values()) <= {
+        process.pid for process in marked_processes.members(cluster.mark)
+    }
 
 
 def _stop(cluster: LocalCluster) -> int:
@@ -224,13 +301,17 @@ def _stop(cluster: LocalCluster) -> int:
 
 
 def _ray_answers(cluster: LocalCluster) -> bool:
-    """Whether the cluster has its node: the dashboard answers seconds before that, and what is submitted then sees no CPU."""
+    """Whether the cluster has its node: the dashboard answers seconds before that, and what is
+    submitted then sees no CPU.
+    """
     return bool(cluster_nodes(cluster.jobs_address, os.environ | cluster.environment))
 
 
 def _mlflow_answers(cluster: LocalCluster) -> bool:
     try:
-        with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(f"{cluster.tracking_uri}/health", timeout=2.0) as answer:
+        with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(
+            f"{cluster.tracking_uri}/health", timeout=2.0
+        ) as answer:
             return bool(answer.status == 200)
     except OSError:
         return False
@@ -247,7 +328,9 @@ def _read(state_folder: Path) -> LocalCluster | None:
     try:
         return LocalCluster(**json.loads(path.read_text(encoding="utf-8")))
     except (TypeError, ValueError) as error:
-        raise ClusterError(f"{path} cannot be read ({error}). Remove it and run: prefixprop up") from error
+        raise ClusterError(
+            f"{path} cannot be read ({error}). Remove it and run: prefixprop up"
+        ) from error
 
 
 def _write(state_folder: Path, cluster: LocalCluster) -> None:

@@ -1,7 +1,8 @@
 """Processes that belong to one local cluster, told apart by a mark in their environment.
 
-A mark is inherited by everything that a process starts, and no other process has it: a process id that was given to someone else meanwhile, or another Ray cluster on the
-same machine, can not be mistaken for ours.
+A mark is inherited by everything that a process starts, and no other process has it: a process id
+that was given to someone else meanwhile, or another Ray cluster on the same machine, can not be
+mistaken for ours.
 """
 
 import subprocess
@@ -21,9 +22,16 @@ def spawn(command: Sequence[str], environ: Mapping[str, str], log: Path) -> int:
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("wb") as stream:
         process = subprocess.Popen(
-            command, env=dict(environ), stdin=subprocess.DEVNULL, stdout=stream, stderr=subprocess.STDOUT, start_new_session=True
+            command,
+            env=dict(environ),
+            stdin=subprocess.DEVNULL,
+            stdout=stream,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
         )
-    process.returncode = 0  # it outlives this program on purpose; keeps the interpreter from warning about it
+    process.returncode = (
+        0  # it outlives this program on purpose; keeps the interpreter from warning about it
+    )
     return process.pid
 
 
@@ -40,7 +48,9 @@ def members(mark: str) -> list[psutil.Process]:
 
 
 def stop(mark: str, *, leaders: Sequence[int]) -> int:
-    """End every process with the mark and return how many there were: first the leaders, which end their own children in order; then whatever is left, in the end by force."""
+    """End every process with the mark and return how many there were: first the leaders, which end
+    their own children in order; then whatever is left, in the end by force.
+    """
     found = members(mark)
     leading = [process for process in found if process.pid in leaders]
     for process in leading:

@@ -16,7 +16,9 @@ MANIFESTS = sorted((PROJECT / "infra").rglob("*.yaml"))
 
 
 def pinned(name: str) -> str:
-    found = re.search(rf"^{name}==(\S+)$", (PROJECT / "constraints.txt").read_text(encoding="utf-8"), re.MULTILINE)
+    found = re.search(
+        rf"^{name}==(\S+)$", (PROJECT / "constraints.txt").read_text(encoding="utf-8"), re.MULTILINE
+    )
     assert found is not None
     return found[1]
 
@@ -48,8 +50,13 @@ def test_the_ray_job_has_room_for_its_slots() -> None:
     words = spec["entrypoint"].split()
     config = load_experiment(words[4], overrides(words))
     group = spec["rayClusterSpec"]["workerGroupSpecs"][0]
-    cpus = group["replicas"] * float(group["template"]["spec"]["containers"][0]["resources"]["limits"]["cpu"])
-    assert config.search.concurrent_slots * config.cluster.num_workers * config.cluster.cpus_per_worker <= cpus
+    cpus = group["replicas"] * float(
+        group["template"]["spec"]["containers"][0]["resources"]["limits"]["cpu"]
+    )
+    assert (
+        config.search.concurrent_slots * config.cluster.num_workers * config.cluster.cpus_per_worker
+        <= cpus
+    )
 
 
 def test_the_cron_job_never_runs_twice_at_once_and_its_command_exists() -> None:

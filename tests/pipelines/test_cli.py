@@ -1,4 +1,6 @@
-"""The command line as a user meets it: exit codes, one clear line, and how quickly it answers. Not covered here: the workflows themselves, which have tests of their own."""
+"""The command line as a user meets it: exit codes, one clear line, and how quickly it answers. Not
+covered here: the workflows themselves, which have tests of their own.
+"""
 
 import json
 import os
@@ -36,7 +38,10 @@ COMPARISON: dict[str, Any] = {
     "base": {"backbone": EXPERIMENT["backbone"]},
     "tasks": {"fruit": {"data": {"files": {"train": "documents.jsonl"}, "max_tokens": 256}}},
     "methods": {
-        "propagation": {"adapter": {"method": "prefix_propagation"}, "points": [{"adapter.prefix_length": 4}]},
+        "propagation": {
+            "adapter": {"method": "prefix_propagation"},
+            "points": [{"adapter.prefix_length": 4}],
+        },
         "head": {"adapter": {"method": "head_only"}, "points": [{"optimizer.learning_rate": 0.01}]},
     },
     "search": {"points": 1},
@@ -48,7 +53,14 @@ COMPARISON: dict[str, Any] = {
 def experiment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     """An experiment file in an empty working folder, with no addresses in the environment."""
     monkeypatch.chdir(tmp_path)
-    for name in ("RAY_ADDRESS", "RAY_API_SERVER_ADDRESS", "MLFLOW_TRACKING_URI", "PREFIXPROP_HOME", "RAY_AUTH_MODE", "RAY_AUTH_TOKEN"):
+    for name in (
+        "RAY_ADDRESS",
+        "RAY_API_SERVER_ADDRESS",
+        "MLFLOW_TRACKING_URI",
+        "PREFIXPROP_HOME",
+        "RAY_AUTH_MODE",
+        "RAY_AUTH_TOKEN",
+    ):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
     (tmp_path / "toy.yaml").write_text(yaml.safe_dump(EXPERIMENT))
@@ -65,23 +77,44 @@ def call(*arguments: str) -> tuple[int, str, str]:
 @pytest.mark.parametrize(
     ("overrides", "line"),
     [
-        (["adapter.prefix_lenght=4"], "Error: Unknown config path 'adapter.prefix_lenght'. Did you mean 'adapter.prefix_length'?"),
+        (
+            ["adapter.prefix_lenght=4"],
+            (
+                "Error: Unknown config path 'adapter.prefix_lenght'. Did you mean "
+                "'adapter.prefix_length'?"
+            ),
+        ),
         (
             ["search.space.adapter.prefix_length={integer: [8, 4]}"],
             "Error: search.space.adapter.prefix_length: integer needs low <= high, got [8, 4]",
         ),
-        (["search.space.optimizer.learning_rate={choice: [-1.0]}"], "Error: search.space.optimizer.learning_rate: value -1.0 is refused"),
+        (
+            ["search.space.optimizer.learning_rate={choice: [-1.0]}"],
+            "Error: search.space.optimizer.learning_rate: value -1.0 is refused",
+        ),
         (
             ["data.max_tokens=505"],
-            "Error: search.space.adapter.prefix_length = 8: data.max_tokens 505 + adapter.prefix_length 8 = 513 positions, but the backbone has",
+            (
+                "Error: search.space.adapter.prefix_length = 8: data.max_tokens 505 + "
+                "adapter.prefix_length 8 = 513 positions, but the backbone has"
+            ),
         ),
         (["no equals sign"], "Error: Override 'no equals sign' is not of the form path=value"),
-        (["backbone.name_or_path=nothing"], "Error: backbone.name_or_path: no installed model is known as 'nothing'"),
+        (
+            ["backbone.name_or_path=nothing"],
+            "Error: backbone.name_or_path: no installed model is known as 'nothing'",
+        ),
     ],
 )
-@pytest.mark.parametrize("command", [["search"], ["plan"], ["submit", "search"], ["search", "--dry-run"]])
-def test_wrong_settings_end_with_code_2_and_one_line(experiment: str, command: list[str], overrides: list[str], line: str) -> None:
-    code, stdout, stderr = call(*command, experiment, *[part for override in overrides for part in ("--set", override)])
+@pytest.mark.parametrize(
+    "command", [["search"], ["plan"], ["submit", "search"], ["search", "--dry-run"]]
+)
+def test_wrong_settings_end_with_code_2_and_one_line(
+    experiment: str, command: list[str], overrides: list[str], line: str
+) -> None:
+    code, stdout, stderr = call(
+        *command, experiment, *[part for override in overrides for part in ("--set", override)]
+    )
     assert (code, stdout) == (2, "")
     assert stderr.startswith(line)
     assert stderr.count("\n") == 1
@@ -100,7 +133,9 @@ def test_no_cluster_ends_with_code_2_and_the_way_out(experiment: str) -> None:
         assert "prefixprop up" in stderr
 
 
-def test_an_unreachable_ray_address_ends_with_code_2(experiment: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unreachable_ray_address_ends_with_code_2(
+    experiment: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("RAY_ADDRESS", f"127.0.0.1:{free_port()}")
     code, _, stderr = call("search", experiment)
     assert code == 2
@@ -110,7 +145,15 @@ def test_an_unreachable_ray_address_ends_with_code_2(experiment: str, monkeypatc
 @pytest.mark.parametrize(
     "arguments",
     [
-        ["predict", "--model", "models:/toy@champion", "--input", "in.jsonl", "--output", "out.jsonl"],
+        [
+            "predict",
+            "--model",
+            "models:/toy@champion",
+            "--input",
+            "in.jsonl",
+            "--output",
+            "out.jsonl",
+        ],
         ["promote", "toy"],
         ["rollback", "toy"],
         ["export", "models:/toy@champion", "--output", "folder"],
@@ -119,7 +162,9 @@ def test_an_unreachable_ray_address_ends_with_code_2(experiment: str, monkeypatc
         ["compare", "toys.yaml"],
     ],
 )
-def test_an_unreachable_mlflow_server_ends_with_code_2(experiment: str, arguments: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unreachable_mlflow_server_ends_with_code_2(
+    experiment: str, arguments: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     Path("in.jsonl").write_text('{"text": "a document"}\n')
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://127.0.0.1:{free_port()}")
     monkeypatch.setenv("RAY_ADDRESS", "local")
@@ -129,7 +174,9 @@ def test_an_unreachable_mlflow_server_ends_with_code_2(experiment: str, argument
     assert stderr.count("\n") == 1
 
 
-@pytest.mark.parametrize("command", [["train", "--output", "out"], ["search"], ["search", "--dry-run"]])
+@pytest.mark.parametrize(
+    "command", [["train", "--output", "out"], ["search"], ["search", "--dry-run"]]
+)
 def test_a_missing_documents_file_ends_with_code_2(experiment: str, command: list[str]) -> None:
     code, _, stderr = call(*command, experiment, "--set", "data.files.train=missing.jsonl")
     assert code == 2
@@ -142,34 +189,68 @@ def test_a_dry_run_plans_and_starts_nothing(experiment: str) -> None:
     report = json.loads(stdout)
     assert code == 0
     assert [point["prefix_length"] for point in report["points"]] == [4, 8]
-    assert sorted(path.name for path in Path().iterdir()) == ["documents.jsonl", "toy.yaml", "toys.yaml"]
+    assert sorted(path.name for path in Path().iterdir()) == [
+        "documents.jsonl",
+        "toy.yaml",
+        "toys.yaml",
+    ]
 
 
 @pytest.mark.parametrize(
     ("overrides", "line"),
     [
-        (["base.training.epoch=1"], "Error: Unknown config path 'base.training.epoch'. Did you mean 'base.training.epochs'?"),
-        (["search.points=2"], "Error: methods.propagation.points: 1 points, but search.points is 2"),
-        (["tasks.fruit.data.max_tokens=512"], "Error: data.max_tokens 512 + adapter.prefix_length 4 = 516 positions"),
-        (["tasks.fruit.data.files.train=missing.jsonl"], "Error: tasks.fruit: data.files.train: no file 'missing.jsonl'."),
+        (
+            ["base.training.epoch=1"],
+            (
+                "Error: Unknown config path 'base.training.epoch'. Did you mean "
+                "'base.training.epochs'?"
+            ),
+        ),
+        (
+            ["search.points=2"],
+            "Error: methods.propagation.points: 1 points, but search.points is 2",
+        ),
+        (
+            ["tasks.fruit.data.max_tokens=512"],
+            "Error: data.max_tokens 512 + adapter.prefix_length 4 = 516 positions",
+        ),
+        (
+            ["tasks.fruit.data.files.train=missing.jsonl"],
+            "Error: tasks.fruit: data.files.train: no file 'missing.jsonl'.",
+        ),
     ],
 )
-def test_a_wrong_comparison_ends_with_code_2_and_one_line(experiment: str, overrides: list[str], line: str) -> None:
-    code, stdout, stderr = call("compare", "toys.yaml", "--dry-run", "--json", *[part for each in overrides for part in ("--set", each)])
+def test_a_wrong_comparison_ends_with_code_2_and_one_line(
+    experiment: str, overrides: list[str], line: str
+) -> None:
+    code, stdout, stderr = call(
+        "compare",
+        "toys.yaml",
+        "--dry-run",
+        "--json",
+        *[part for each in overrides for part in ("--set", each)],
+    )
     assert (code, stdout) == (2, "")
     assert stderr.startswith(line)
     assert stderr.count("\n") == 1
 
 
 def test_a_missing_file_of_a_comparison_is_mended_by_its_own_path(experiment: str) -> None:
-    _, _, stderr = call("compare", "toys.yaml", "--dry-run", "--set", "tasks.fruit.data.files.train=missing.jsonl")
+    _, _, stderr = call(
+        "compare", "toys.yaml", "--dry-run", "--set", "tasks.fruit.data.files.train=missing.jsonl"
+    )
     assert "--set tasks.fruit.data.files.train=..." in stderr
 
 
 def test_a_dry_run_of_a_comparison_counts_cells_tokens_and_parameters(experiment: str) -> None:
-    rows = [{"id": str(row), "text": f"{'apple' if row % 2 else 'pear'} number {row}", "label": row % 2} for row in range(40)]
+    rows = [
+        {"id": str(row), "text": f"{'apple' if row % 2 else 'pear'} number {row}", "label": row % 2}
+        for row in range(40)
+    ]
     Path("documents.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    code, stdout, _ = call("compare", "toys.yaml", "--dry-run", "--json", "--set", "base.training.epochs=3")
+    code, stdout, _ = call(
+        "compare", "toys.yaml", "--dry-run", "--json", "--set", "base.training.epochs=3"
+    )
     plan = json.loads(stdout)
     assert code == 0
     assert (plan["searches"], plan["finals"]) == (2, 4)
@@ -210,34 +291,52 @@ def test_relative_paths_are_read_against_the_home_that_the_cluster_names(
     assert config.backbone.name_or_path == str(home / "model")
 
 
-def test_a_job_on_a_cluster_of_others_keeps_its_storage_below_the_home_folder(experiment: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_job_on_a_cluster_of_others_keeps_its_storage_below_the_home_folder(
+    experiment: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Its working folder is an unpacked upload, another one after every change."""
     from pipelines.command_line import invocation
 
     assert invocation.load(experiment, []).cluster.storage_path == ".prefixprop/storage"
     monkeypatch.setenv("RAY_JOB_CONFIG_JSON_ENV_VAR", "{}")
     cluster = invocation.load(experiment, ["cluster.cache_path=/shared/cache"]).cluster
-    assert (cluster.storage_path, cluster.cache_path) == (str(Path.home() / ".prefixprop/storage"), "/shared/cache")
+    assert (cluster.storage_path, cluster.cache_path) == (
+        str(Path.home() / ".prefixprop/storage"),
+        "/shared/cache",
+    )
 
 
 @pytest.mark.parametrize(
     ("environ", "program"),
     [
         ({}, "prefixprop"),
-        ({"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2"}, "torchrun --nproc_per_node 2 -m pipelines.cli"),
-        ({"WORLD_SIZE": "4", "LOCAL_WORLD_SIZE": "2"}, "torchrun --nnodes 2 [...] --nproc_per_node 2 -m pipelines.cli"),
+        (
+            {"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2"},
+            "torchrun --nproc_per_node 2 -m pipelines.cli",
+        ),
+        (
+            {"WORLD_SIZE": "4", "LOCAL_WORLD_SIZE": "2"},
+            "torchrun --nnodes 2 [...] --nproc_per_node 2 -m pipelines.cli",
+        ),
     ],
 )
-def test_what_was_started_by_torchrun_is_continued_by_it(environ: dict[str, str], program: str) -> None:
+def test_what_was_started_by_torchrun_is_continued_by_it(
+    environ: dict[str, str], program: str
+) -> None:
     """Other numbers of ranks make other optimizer steps."""
     from pipelines.command_line import invocation
 
-    assert invocation.again("train", "demo", "--resume", [], program=invocation.launcher(environ)) == f"{program} train demo --resume"
+    assert (
+        invocation.again("train", "demo", "--resume", [], program=invocation.launcher(environ))
+        == f"{program} train demo --resume"
+    )
 
 
 @pytest.mark.slow
 def test_help_and_dry_run_import_nothing_heavy() -> None:
-    """The times that are promised hold because of this: 0.7 s for --help, 3 s for --dry-run, on a quiet machine."""
+    """The times that are promised hold because of this: 0.7 s for --help, 3 s for --dry-run, on a
+    quiet machine.
+    """
     program = """
 import sys
 from typer.testing import CliRunner
@@ -246,7 +345,9 @@ assert CliRunner().invoke(app, sys.argv[1:]).exit_code == 0
 print(sorted({"torch", "ray", "deepspeed", "mlflow", "transformers", "datasets", "pandas", "pyarrow"} & set(sys.modules)))
 """
     for arguments in (["--help"], ["search", "demo", "--dry-run"], ["plan", "demo"]):
-        ran = subprocess.run([sys.executable, "-c", program, *arguments], capture_output=True, text=True, check=True)
+        ran = subprocess.run(
+            [sys.executable, "-c", program, *arguments], capture_output=True, text=True, check=True
+        )
         assert ran.stdout.splitlines()[-1] == "[]", arguments
 
 
@@ -257,7 +358,10 @@ def test_help_answers_within_the_promised_time() -> None:
     for _ in range(5):
         started = time.perf_counter()
         subprocess.run(
-            [sys.executable, "-m", "pipelines.cli", "--help"], check=True, capture_output=True, env=os.environ | {"TERM": "dumb"}
+            [sys.executable, "-m", "pipelines.cli", "--help"],
+            check=True,
+            capture_output=True,
+            env=os.environ | {"TERM": "dumb"},
         )
         times.append(time.perf_counter() - started)
     assert min(times) < 0.7

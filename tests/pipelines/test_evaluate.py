@@ -22,7 +22,14 @@ def files(tmp_path):
     paths = {}
     for place, split in enumerate(("train", "validation", "test")):
         paths[split] = tmp_path / f"{split}.jsonl"
-        rows = [{"id": f"{split}{row}", "text": f"{TEXTS[20 * place + row]} {split} {row}", "label": LABELS[row % 3]} for row in range(20)]
+        rows = [
+            {
+                "id": f"{split}{row}",
+                "text": f"{TEXTS[20 * place + row]} {split} {row}",
+                "label": LABELS[row % 3],
+            }
+            for row in range(20)
+        ]
         paths[split].write_text("".join(json.dumps(row) + "\n" for row in rows))
     return paths
 
@@ -34,15 +41,25 @@ def overrides(files):
 
 def test_metrics_equal_those_of_the_live_model(tiny_adapter, files, overrides, tmp_path):
     folder, model = tiny_adapter("decoder")
-    report = evaluate(str(folder), tracking_uri=None, overrides=overrides, cache_path=tmp_path / "cache", output=tmp_path / "results")
+    report = evaluate(
+        str(folder),
+        tracking_uri=None,
+        overrides=overrides,
+        cache_path=tmp_path / "cache",
+        output=tmp_path / "results",
+    )
     rows = [json.loads(line) for line in files["test"].read_text().splitlines()]
     label_ids = np.array([LABELS.index(row["label"]) for row in rows])
     tokenizer = load_classifier(folder).tokenizer
     for found, temperature in ((report.metrics, 1.7), (report.uncalibrated, 1.0)):
-        probabilities = classify(model, tokenizer, [row["text"] for row in rows], max_tokens=96, temperature=temperature)
+        probabilities = classify(
+            model, tokenizer, [row["text"] for row in rows], max_tokens=96, temperature=temperature
+        )
         # Softmax in float64 there, in float32 here.
         assert found == pytest.approx(classification_metrics(probabilities, label_ids), abs=1e-5)
-    assert report.metrics["accuracy"] == sum(report.confusion[label][label] for label in range(3)) / 20
+    assert (
+        report.metrics["accuracy"] == sum(report.confusion[label][label] for label in range(3)) / 20
+    )
     assert (report.documents, report.temperature, report.labels) == (20, 1.7, LABELS)
     assert report.same_data_as_training is None
     written = json.loads((tmp_path / "results" / "evaluation.json").read_text())
@@ -52,35 +69,65 @@ def test_metrics_equal_those_of_the_live_model(tiny_adapter, files, overrides, t
     buckets = report.by_length
     assert sum(bucket.documents for bucket in buckets) == 20
     assert [bucket.longest for bucket in buckets] == sorted(bucket.longest for bucket in buckets)
-    assert sum(bucket.accuracy * bucket.documents for bucket in buckets) / 20 == pytest.approx(report.metrics["accuracy"])
-    assert [bucket["documents"] for bucket in written["by_length"]] == [bucket.documents for bucket in buckets]
+    assert sum(bucket.accuracy * bucket.documents for bucket in buckets) / 20 == pytest.approx(
+        report.metrics["accuracy"]
+    )
+    assert [bucket["documents"] for bucket in written["by_length"]] == [
+        bucket.documents for bucket in buckets
+    ]
 
 
-def test_registered_adapter_is_evaluated_on_the_data_of_its_run(tiny_adapter, overrides, mlflow_uri, tmp_path):
+def test_registered_adapter_is_evaluated_on_the_data_of_its_run(
+    tiny_adapter, overrides, mlflow_uri, tmp_path
+):
     folder, _ = tiny_adapter("decoder")
     tracker = open_tracker("mlflow", mlflow_uri)
     tracker.ensure_experiment("evaluated", "")
-    files = {override.split("=")[0].removeprefix("data.files."): override.split("=")[1] for override in overrides}
+    files = {
+        override.split("=")[0].removeprefix("data.files."): override.split("=")[1]
+        for override in overrides
+    }
     config = {"data": {"files": files, "max_tokens": 96}}
     run = tracker.start_search("evaluated", run_name="s", config=config, params={}, tags={})
-    tracker.register_adapter(run, adapter_folder=folder, model_name="evaluated", metrics={}, params={}, description="", tags={})
-    registered = evaluate("models:/evaluated@champion", tracking_uri=mlflow_uri, cache_path=tmp_path / "cache")
-    plain = evaluate(str(folder), tracking_uri=None, overrides=overrides, cache_path=tmp_path / "cache")
+    tracker.register_adapter(
+        run,
+        adapter_folder=folder,
+        model_name="evaluated",
+        metrics={},
+        params={},
+        description="",
+        tags={},
+    )
+    registered = evaluate(
+        "models:/evaluated@champion", tracking_uri=mlflow_uri, cache_path=tmp_path / "cache"
+    )
+    plain = evaluate(
+        str(folder), tracking_uri=None, overrides=overrides, cache_path=tmp_path / "cache"
+    )
     assert registered.model == "models:/evaluated/1"
     assert registered.metrics == plain.metrics
     assert registered.data_fingerprint == plain.data_fingerprint
-    validation = evaluate("models:/evaluated/1", tracking_uri=mlflow_uri, split="validation", cache_path=tmp_path / "cache")
+    validation = evaluate(
+        "models:/evaluated/1",
+        tracking_uri=mlflow_uri,
+        split="validation",
+        cache_path=tmp_path / "cache",
+    )
     assert validation.split == "validation"
 
 
 def test_fingerprint_says_whether_the_data_are_those_of_training(tiny_adapter, overrides, tmp_path):
     folder, _ = tiny_adapter("decoder")
-    fingerprint = evaluate(str(folder), tracking_uri=None, overrides=overrides, cache_path=tmp_path / "cache").data_fingerprint
+    fingerprint = evaluate(
+        str(folder), tracking_uri=None, overrides=overrides, cache_path=tmp_path / "cache"
+    ).data_fingerprint
     config = json.loads((folder / "adapter_config.json").read_text())
     for stored, expected in ((fingerprint, True), ("0" * 64, False)):
         config["training"]["data_fingerprint"] = stored
         (folder / "adapter_config.json").write_text(json.dumps(config))
-        report = evaluate(str(folder), tracking_uri=None, overrides=overrides, cache_path=tmp_path / "cache")
+        report = evaluate(
+            str(folder), tracking_uri=None, overrides=overrides, cache_path=tmp_path / "cache"
+        )
         assert report.same_data_as_training is expected
 
 
@@ -97,6 +144,16 @@ def test_wrong_settings_are_the_users_error(tiny_adapter, tmp_path):
     with pytest.raises(ConfigError, match="does not say which documents"):
         evaluate(str(folder), tracking_uri=None, cache_path=tmp_path)
     with pytest.raises(ConfigError, match=r"adapter\.prefix_length=3' cannot be set here"):
-        evaluate(str(folder), tracking_uri=None, overrides=["adapter.prefix_length=3"], cache_path=tmp_path)
+        evaluate(
+            str(folder),
+            tracking_uri=None,
+            overrides=["adapter.prefix_length=3"],
+            cache_path=tmp_path,
+        )
     with pytest.raises(ConfigError, match=r"Did you mean 'data\.files\.train'"):
-        evaluate(str(folder), tracking_uri=None, overrides=["data.files.trane=x.jsonl"], cache_path=tmp_path)
+        evaluate(
+            str(folder),
+            tracking_uri=None,
+            overrides=["data.files.trane=x.jsonl"],
+            cache_path=tmp_path,
+        )

@@ -40,7 +40,9 @@ def test_a_checked_in_experiment_is_feasible_on_its_backbone(name: str) -> None:
 
 
 def test_the_papers_comparisons_are_there() -> None:
-    assert {"paper_small", "paper_arxiv", "paper_newsgroups", "paper_hyperpartisan"} <= set(COMPARISONS)
+    assert {"paper_small", "paper_arxiv", "paper_newsgroups", "paper_hyperpartisan"} <= set(
+        COMPARISONS
+    )
 
 
 @pytest.mark.parametrize("name", COMPARISONS)
@@ -57,13 +59,21 @@ def test_the_papers_settings_are_exact(name: str) -> None:
     for task, method, point in config.points():
         cell = config.experiment(task, method, point=point)
         assert cell.backbone.name_or_path == "allenai/longformer-base-4096"
-        assert cell.train_batch_size == 32 and cell.training.epochs == (20 if "hyperpartisan" in name else 10)
+        assert cell.train_batch_size == 32 and cell.training.epochs == (
+            20 if "hyperpartisan" in name else 10
+        )
         optimizer = cell.optimizer
         assert (optimizer.betas, optimizer.eps, optimizer.weight_decay) == ((0.9, 0.999), 1e-8, 0.0)
-        assert (optimizer.max_gradient_norm, optimizer.warmup_ratio, optimizer.lr_schedule) == (1.0, 0.1, "linear")
+        assert (optimizer.max_gradient_norm, optimizer.warmup_ratio, optimizer.lr_schedule) == (
+            1.0,
+            0.1,
+            "linear",
+        )
         assert (cell.training.metric, cell.training.precision) == ("validation/macro_f1", "fp32")
         assert cell.adapter.prefix_length in (0, 32 if "wikihop" in name else 8)
-    rates = {point["optimizer.learning_rate"] for point in config.methods["prefix_propagation"].points}
+    rates = {
+        point["optimizer.learning_rate"] for point in config.methods["prefix_propagation"].points
+    }
     assert rates == {5e-4, 1e-3, 5e-3, 7e-3, 1e-2, 5e-2}
     assert config.search.seed == config.seeds[0] == 10
 
@@ -94,16 +104,39 @@ LONGFORMER_BASE = {
 
 
 def test_paper_wikihop_is_the_paper_s_setting_and_fits_its_backbone() -> None:
-    """By the released scripts; the backbone's sizes are written here, so that no hub is needed. 4,064 tokens and a prefix of 32 fill all 4,096 positions."""
+    """By the released scripts; the backbone's sizes are written here, so that no hub is needed.
+    4,064 tokens and a prefix of 32 fill all 4,096 positions.
+    """
     config = load_experiment("paper_wikihop")
-    assert (config.backbone.name_or_path, config.backbone.lengthen_to) == ("allenai/longformer-base-4096", None)
-    assert (config.adapter.method, config.adapter.prefix_length, config.data.task) == ("prefix_propagation", 32, "multiple_choice")
-    assert (config.data.max_tokens, config.data.qangaroo and config.data.qangaroo.max_chunks) == (4064, None)
+    assert (config.backbone.name_or_path, config.backbone.lengthen_to) == (
+        "allenai/longformer-base-4096",
+        None,
+    )
+    assert (config.adapter.method, config.adapter.prefix_length, config.data.task) == (
+        "prefix_propagation",
+        32,
+        "multiple_choice",
+    )
+    assert (config.data.max_tokens, config.data.qangaroo and config.data.qangaroo.max_chunks) == (
+        4064,
+        None,
+    )
     assert [config.adapter.dropout, config.backbone.hidden_dropout] == [0.1, 0.1]  # type: ignore[union-attr]
     optimizer, training = config.optimizer, config.training
-    assert (optimizer.betas, optimizer.eps, optimizer.weight_decay, optimizer.max_gradient_norm) == ((0.9, 0.999), 1e-8, 0.0, 1.0)
+    assert (
+        optimizer.betas,
+        optimizer.eps,
+        optimizer.weight_decay,
+        optimizer.max_gradient_norm,
+    ) == ((0.9, 0.999), 1e-8, 0.0, 1.0)
     assert (optimizer.lr_schedule, optimizer.warmup_ratio) == ("linear", 0.1)
-    assert (config.train_batch_size, training.epochs, training.precision, training.metric, config.seed) == (
+    assert (
+        config.train_batch_size,
+        training.epochs,
+        training.precision,
+        training.metric,
+        config.seed,
+    ) == (
         32,
         10,
         "fp32",
@@ -112,7 +145,14 @@ def test_paper_wikihop_is_the_paper_s_setting_and_fits_its_backbone() -> None:
     )
     plan = make_plan(config, LONGFORMER_BASE)
     assert plan.trials == 6
-    assert {(point.prefix_length, point.positions, point.trainable_parameters) for point in plan.points} == {
-        (32, 4096, 12 * 32 * 768 + 5 * 768)
+    assert {
+        (point.prefix_length, point.positions, point.trainable_parameters) for point in plan.points
+    } == {(32, 4096, 12 * 32 * 768 + 5 * 768)}
+    assert {trial.optimizer.learning_rate for _, trial in named_points(config)} == {
+        5e-4,
+        1e-3,
+        5e-3,
+        7e-3,
+        1e-2,
+        5e-2,
     }
-    assert {trial.optimizer.learning_rate for _, trial in named_points(config)} == {5e-4, 1e-3, 5e-3, 7e-3, 1e-2, 5e-2}

@@ -1,4 +1,6 @@
-"""An exported adapter is the registered one, file by file; a pyfunc folder answers without a registry."""
+"""An exported adapter is the registered one, file by file; a pyfunc folder answers without a
+registry.
+"""
 
 import numpy as np
 import pytest
@@ -11,14 +13,26 @@ from tests.registry_fixtures import LABELS, sample_texts
 
 
 def contents(folder):
-    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    return {
+        str(path.relative_to(folder)): path.read_bytes()
+        for path in folder.rglob("*")
+        if path.is_file()
+    }
 
 
 def test_exported_folder_equals_the_registered_adapter(plain_adapter, mlflow_uri, tmp_path):
     tracker = open_tracker("mlflow", mlflow_uri)
     tracker.ensure_experiment("exported", "")
     run = tracker.start_search("exported", run_name="s", config={}, params={}, tags={})
-    tracker.register_adapter(run, adapter_folder=plain_adapter, model_name="exported", metrics={}, params={}, description="", tags={})
+    tracker.register_adapter(
+        run,
+        adapter_folder=plain_adapter,
+        model_name="exported",
+        metrics={},
+        params={},
+        description="",
+        tags={},
+    )
     report = export("models:/exported@champion", output=tmp_path / "here", tracking_uri=mlflow_uri)
     assert contents(tmp_path / "here") == contents(plain_adapter)
     assert report.model == "models:/exported/1"
@@ -32,8 +46,12 @@ def test_pyfunc_folder_answers_as_the_adapter_does(tiny_adapter, tmp_path):
     folder, _ = tiny_adapter("decoder")
     export(str(folder), output=tmp_path / "model", tracking_uri=None, form="pyfunc")
     texts = sample_texts(5)
-    answers = mlflow.pyfunc.load_model(str(tmp_path / "model")).predict(pandas.DataFrame({"text": texts}))
-    found = np.array([[row[label] for label in LABELS] for row in answers["probabilities"]], dtype=np.float32)
+    answers = mlflow.pyfunc.load_model(str(tmp_path / "model")).predict(
+        pandas.DataFrame({"text": texts})
+    )
+    found = np.array(
+        [[row[label] for label in LABELS] for row in answers["probabilities"]], dtype=np.float32
+    )
     np.testing.assert_array_equal(found, load_classifier(folder).probabilities(texts))
 
 

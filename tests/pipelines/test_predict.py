@@ -42,22 +42,41 @@ def read(path):
 @pytest.mark.parametrize("name", ["in.jsonl", "in.jsonl.gz", "in.csv", "in.parquet"])
 def test_answers_equal_the_live_model_for_every_kind_of_file(name, tiny_adapter, tmp_path):
     folder, model = tiny_adapter("decoder")
-    source = write(tmp_path / name, [{"id": f"d{row}", "text": text} for row, text in enumerate(TEXTS)])
+    source = write(
+        tmp_path / name, [{"id": f"d{row}", "text": text} for row, text in enumerate(TEXTS)]
+    )
     report = predict(str(folder), input=source, output=tmp_path / "out.jsonl", tracking_uri=None)
-    expected = classify(model, load_classifier(folder).tokenizer, TEXTS, max_tokens=96, temperature=1.7)
+    expected = classify(
+        model, load_classifier(folder).tokenizer, TEXTS, max_tokens=96, temperature=1.7
+    )
     answers = read(tmp_path / "out.jsonl")
     assert [answer["id"] for answer in answers] == [f"d{row}" for row in range(11)]
     for answer, row in zip(answers, expected, strict=True):
-        np.testing.assert_array_equal(np.array([answer["probabilities"][label] for label in LABELS], dtype=np.float32), row)
+        np.testing.assert_array_equal(
+            np.array([answer["probabilities"][label] for label in LABELS], dtype=np.float32), row
+        )
         assert answer["label"] == LABELS[int(row.argmax())]
     assert report.documents == 11 == sum(report.labels.values())
 
 
-def test_documents_without_ids_are_named_by_row_and_output_may_be_compressed(tiny_adapter, tmp_path):
+def test_documents_without_ids_are_named_by_row_and_output_may_be_compressed(
+    tiny_adapter, tmp_path
+):
     folder, _ = tiny_adapter("decoder")
-    source = write(tmp_path / "in.jsonl", [{"body": "the space", "extra": 1}, {"body": "sports", "extra": 2}])
-    predict(str(folder), input=source, output=tmp_path / "out.jsonl.gz", tracking_uri=None, text_column="body")
-    assert [answer["id"] for answer in read(tmp_path / "out.jsonl.gz")] == ["in.jsonl:1", "in.jsonl:2"]
+    source = write(
+        tmp_path / "in.jsonl", [{"body": "the space", "extra": 1}, {"body": "sports", "extra": 2}]
+    )
+    predict(
+        str(folder),
+        input=source,
+        output=tmp_path / "out.jsonl.gz",
+        tracking_uri=None,
+        text_column="body",
+    )
+    assert [answer["id"] for answer in read(tmp_path / "out.jsonl.gz")] == [
+        "in.jsonl:1",
+        "in.jsonl:2",
+    ]
 
 
 @pytest.mark.parametrize(
@@ -73,7 +92,9 @@ def test_bad_row_is_named_and_no_output_is_left(rows, message, tiny_adapter, tmp
     (tmp_path / "results").mkdir()
     source = write(tmp_path / "in.jsonl", rows)
     with pytest.raises(DataError, match=message):
-        predict(str(folder), input=source, output=tmp_path / "results" / "out.jsonl", tracking_uri=None)
+        predict(
+            str(folder), input=source, output=tmp_path / "results" / "out.jsonl", tracking_uri=None
+        )
     assert list((tmp_path / "results").iterdir()) == []
 
 
@@ -89,16 +110,28 @@ def test_failed_prediction_keeps_the_earlier_output(tiny_adapter, tmp_path):
 def test_wrong_paths_are_the_users_error_and_found_before_the_model(tmp_path):
     source = write(tmp_path / "in.jsonl", [{"text": "fine"}])
     with pytest.raises(DataError, match="no file"):
-        predict("anything", input=tmp_path / "absent.jsonl", output=tmp_path / "out.jsonl", tracking_uri=None)
+        predict(
+            "anything",
+            input=tmp_path / "absent.jsonl",
+            output=tmp_path / "out.jsonl",
+            tracking_uri=None,
+        )
     with pytest.raises(ConfigError, match=r"must end in \.jsonl"):
         predict("anything", input=source, output=tmp_path / "out.csv", tracking_uri=None)
     with pytest.raises(ConfigError, match="neither a folder nor a registry address"):
         predict("anything", input=source, output=tmp_path / "out.jsonl", tracking_uri=None)
     with pytest.raises(ConfigError, match="tracking URI is empty"):
-        predict("models:/x@champion", input=source, output=tmp_path / "out.jsonl", tracking_uri=None)
+        predict(
+            "models:/x@champion", input=source, output=tmp_path / "out.jsonl", tracking_uri=None
+        )
 
 
 def test_model_that_is_not_registered_is_the_users_error(mlflow_uri, tmp_path):
     source = write(tmp_path / "in.jsonl", [{"text": "fine"}])
     with pytest.raises(RegistryError, match="no registered model 'absent'"):
-        predict("models:/absent@champion", input=source, output=tmp_path / "out.jsonl", tracking_uri=mlflow_uri)
+        predict(
+            "models:/absent@champion",
+            input=source,
+            output=tmp_path / "out.jsonl",
+            tracking_uri=mlflow_uri,
+        )

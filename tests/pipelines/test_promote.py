@@ -20,7 +20,13 @@ def model(mlflow_uri, plain_adapter):
     run = tracker.start_search(name, run_name="s", config={}, params={}, tags={})
     for accuracy in (0.7, 0.8):
         tracker.register_adapter(
-            run, adapter_folder=plain_adapter, model_name=name, metrics={"test/accuracy": accuracy}, params={}, description="", tags={}
+            run,
+            adapter_folder=plain_adapter,
+            model_name=name,
+            metrics={"test/accuracy": accuracy},
+            params={},
+            description="",
+            tags={},
         )
     return name
 

@@ -1,4 +1,5 @@
-"""From a YAML file to a registered adapter that predicts, on a random decoder with MLflow in a sqlite file; every command is a process of its own.
+"""From a YAML file to a registered adapter that predicts, on a random decoder with MLflow in a
+sqlite file; every command is a process of its own.
 
 Not covered here: the MLflow server and `ray job submit` (`make demo` runs both).
 """
@@ -22,7 +23,11 @@ ROOT = Path(__file__).resolve().parents[2]
 
 def run(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     environment = {
-        **{name: value for name, value in os.environ.items() if not name.startswith(("RAY_", "MLFLOW_"))},
+        **{
+            name: value
+            for name, value in os.environ.items()
+            if not name.startswith(("RAY_", "MLFLOW_"))
+        },
         "MLFLOW_TRACKING_URI": f"sqlite:///{folder}/mlflow.db",
         "RAY_ADDRESS": "local",
         "RAY_AUTH_MODE": "disabled",
@@ -52,7 +57,10 @@ def searched(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, 
         "search": {
             "searcher": "grid",
             "asha": {"reduction_factor": 2},
-            "space": {"adapter.prefix_length": {"choice": [4, 2]}, "optimizer.learning_rate": {"choice": [0.01, 0.001]}},
+            "space": {
+                "adapter.prefix_length": {"choice": [4, 2]},
+                "optimizer.learning_rate": {"choice": [0.01, 0.001]},
+            },
         },
     }
     values = make_experiment(folder, build_tiny_decoder(pad_token_id=1), **changes)
@@ -62,18 +70,29 @@ def searched(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, 
     return folder, json.loads(ended.stdout)
 
 
-def test_search_registers_the_best_adapter_as_champion(searched: tuple[Path, dict[str, Any]]) -> None:
+def test_search_registers_the_best_adapter_as_champion(
+    searched: tuple[Path, dict[str, Any]],
+) -> None:
     _, report = searched
     outcomes = [trial["outcome"] for trial in report["trials"]]
-    assert len(outcomes) == 4 and "completed" in outcomes and set(outcomes) <= {"completed", "stopped"}
-    assert (report["model_name"], report["model_version"], report["model_alias"]) == ("toy-decoder", 1, "champion")
+    assert (
+        len(outcomes) == 4 and "completed" in outcomes and set(outcomes) <= {"completed", "stopped"}
+    )
+    assert (report["model_name"], report["model_version"], report["model_alias"]) == (
+        "toy-decoder",
+        1,
+        "champion",
+    )
     best = max(
-        (trial for trial in report["trials"] if trial["best_metrics"]), key=lambda trial: trial["best_metrics"]["validation/accuracy"]
+        (trial for trial in report["trials"] if trial["best_metrics"]),
+        key=lambda trial: trial["best_metrics"]["validation/accuracy"],
     )
     assert report["metrics"]["validation/accuracy"] == best["best_metrics"]["validation/accuracy"]
 
 
-def test_prediction_in_fresh_processes_equals_the_plain_artifact(searched: tuple[Path, dict[str, Any]]) -> None:
+def test_prediction_in_fresh_processes_equals_the_plain_artifact(
+    searched: tuple[Path, dict[str, Any]],
+) -> None:
     folder, report = searched
     code = """
 import json, sys
@@ -119,12 +138,24 @@ print("equal", len(rows))
     assert checked.stdout.strip().endswith("equal 9"), checked.stderr[-3000:]
 
 
-def test_search_result_equals_training_under_torchrun_on_zero_3(searched: tuple[Path, dict[str, Any]]) -> None:
+def test_search_result_equals_training_under_torchrun_on_zero_3(
+    searched: tuple[Path, dict[str, Any]],
+) -> None:
     folder, report = searched
     best = next(trial for trial in report["trials"] if trial["name"] == report["best_trial"])
     point = [part for path, value in best["point"].items() for part in ("--set", f"{path}={value}")]
     options = ["--set", "zero.stage=3", *point, "--output", "trained", "--json"]
-    ended = run(folder, "-m", "torch.distributed.run", "--nproc_per_node=2", "-m", "pipelines.cli", "train", "toy.yaml", *options)
+    ended = run(
+        folder,
+        "-m",
+        "torch.distributed.run",
+        "--nproc_per_node=2",
+        "-m",
+        "pipelines.cli",
+        "train",
+        "toy.yaml",
+        *options,
+    )
     assert ended.returncode == 0, ended.stderr[-4000:]
     trained = json.loads(ended.stdout)
     assert (trained["world_size"], trained["zero_stage"]) == (2, 3)

@@ -1,6 +1,8 @@
-"""Adaptive prefix-tuning: a trained factor per layer and prefix position, multiplied onto the trained keys and values (APT, arXiv 2305.15212).
+"""Adaptive prefix-tuning: a trained factor per layer and prefix position, multiplied onto the
+trained keys and values (APT, arXiv 2305.15212).
 
-The factor starts at 1, so that an untrained gate changes nothing, and is stored beside the prefix (`adapter.gate`): it shows which layers and positions the task uses.
+The factor starts at 1, so that an untrained gate changes nothing, and is stored beside the prefix
+(`adapter.gate`): it shows which layers and positions the task uses.
 """
 
 from torch import nn

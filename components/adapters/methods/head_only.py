@@ -1,4 +1,6 @@
-"""The control: nothing but the classification head is trained. The head dwarfs a prefix, so no comparison is whole without it."""
+"""The control: nothing but the classification head is trained. The head dwarfs a prefix, so no
+comparison is whole without it.
+"""
 
 from collections.abc import Mapping
 

@@ -1,7 +1,10 @@
-"""Kernel-decomposed prefix-propagation: propagated prefix rows with a normaliser of their own, beside the text's softmax.
+"""Kernel-decomposed prefix-propagation: propagated prefix rows with a normaliser of their own,
+beside the text's softmax.
 
-The rows are those of prefix-propagation, their keys and values the backbone's own projections of their states. Every row attends to the text alone, and alpha times the kernel smoother over
-the prefix rows comes on top (kernel_prefix.py has the formula). Only where prefix rows see the text: Longformer.
+The rows are those of prefix-propagation, their keys and values the backbone's own projections of
+their states. Every row attends to the text alone, and alpha times the kernel smoother over the
+prefix rows comes on top (kernel_prefix.py has the formula). Only where prefix rows see the text:
+Longformer.
 """
 
 from collections.abc import Mapping
@@ -23,7 +26,13 @@ from components.config.schema import KernelPropagationConfig
 class KernelPropagation(nn.Module):
     """The prefix of every layer, and alpha."""
 
-    def __init__(self, config: KernelPropagationConfig, propagation: PrefixPropagation, *, family: BackboneFamily) -> None:
+    def __init__(
+        self,
+        config: KernelPropagationConfig,
+        propagation: PrefixPropagation,
+        *,
+        family: BackboneFamily,
+    ) -> None:
         super().__init__()
         self.config, self.family = config, family
         self.rows = replace(propagation.rows, decomposed=True)
@@ -39,18 +48,34 @@ class KernelPropagation(nn.Module):
 
     def contribute(self, values: Mapping[str, Tensor], *, batch_size: int) -> Contribution:
         def inside_layer(index: int, layer: nn.Module) -> AbstractContextManager[Any]:
-            return self.family.decomposed_prefix(layer, self.rows.prefix, lambda *parts: self._smooth(parts, values["alpha"][index]))
+            return self.family.decomposed_prefix(
+                layer, self.rows.prefix, lambda *parts: self._smooth(parts, values["alpha"][index])
+            )
 
-        return replace(self.parts[0].contribute(values, batch_size=batch_size), inside_layer=inside_layer, changes_attention=True)
+        return replace(
+            self.parts[0].contribute(values, batch_size=batch_size),
+            inside_layer=inside_layer,
+            changes_attention=True,
+        )
 
     def _smooth(self, parts: tuple[Tensor, ...], alpha: Tensor) -> Tensor:
         query_BSHE, key_BPHE, value_BPHE = parts
-        return alpha * smoothed(query_BSHE, key_BPHE, value_BPHE, kernel=self.config.kernel, lengthscale=self.config.lengthscale)
+        return alpha * smoothed(
+            query_BSHE,
+            key_BPHE,
+            value_BPHE,
+            kernel=self.config.kernel,
+            lengthscale=self.config.lengthscale,
+        )
 
     def stored(self, parameters: Mapping[str, Tensor]) -> Values:
         return dict(parameters)
 
 
-def build(config: KernelPropagationConfig, backbone: nn.Module, dropout: float) -> KernelPropagation:
+def build(
+    config: KernelPropagationConfig, backbone: nn.Module, dropout: float
+) -> KernelPropagation:
     """A fresh prefix, alpha at its starting value."""
-    return KernelPropagation(config, new_propagation(config, backbone, dropout), family=family_of(backbone))
+    return KernelPropagation(
+        config, new_propagation(config, backbone, dropout), family=family_of(backbone)
+    )

@@ -1,7 +1,8 @@
 """LoRA by the peft library: W x + (alpha / r) B A x for chosen linear modules of every layer.
 
-peft builds the modules; they live in the adapter, not in the backbone, and take the places of the linear modules only while a layer runs. So the backbone stays as it was, several adapted
-models can share it, and nothing is left to undo after a trial.
+peft builds the modules; they live in the adapter, not in the backbone, and take the places of the
+linear modules only while a layer runs. So the backbone stays as it was, several adapted models can
+share it, and nothing is left to undo after a trial.
 """
 
 from collections import Counter
@@ -23,7 +24,9 @@ Places = list[dict[str, str]]
 
 
 class Lora(nn.Module):
-    """peft's modules by layer and linear module: `layers.<layer>.<module>.lora_A.default.weight` (r, in) and `...lora_B.default.weight` (out, r)."""
+    """peft's modules by layer and linear module: `layers.<layer>.<module>.lora_A.default.weight`
+    (r, in) and `...lora_B.default.weight` (out, r).
+    """
 
     def __init__(self, layers: list[dict[str, nn.Module]], places: Places) -> None:
         super().__init__()
@@ -41,7 +44,9 @@ class Lora(nn.Module):
 
     def _swapped(self, index: int, layer: nn.Module) -> AbstractContextManager[Any]:
         modules: Any = self.layers[index]
-        return _in_place_of(layer, {path: modules[name] for name, path in self.places[index].items()})
+        return _in_place_of(
+            layer, {path: modules[name] for name, path in self.places[index].items()}
+        )
 
     def stored(self, parameters: Mapping[str, Tensor]) -> Values:
         return dict(parameters)
@@ -49,7 +54,9 @@ class Lora(nn.Module):
 
 @contextmanager
 def _in_place_of(layer: nn.Module, modules: Mapping[str, Any]) -> Iterator[None]:
-    """Each module stands at its path with the linear module found there as its base, for the length of the block."""
+    """Each module stands at its path with the linear module found there as its base, for the length
+    of the block.
+    """
     bases = {path: layer.get_submodule(path) for path in modules}
     try:
         for path, module in modules.items():
@@ -68,7 +75,9 @@ def _put(layer: nn.Module, path: str, module: nn.Module) -> None:
 
 
 def build(config: LoraConfig, backbone: nn.Module, dropout: float) -> Lora:
-    """Fresh modules: A drawn by peft, B zero. Raises ConfigError where a target is no linear module of the layers."""
+    """Fresh modules: A drawn by peft, B zero. Raises ConfigError where a target is no linear module
+    of the layers.
+    """
     import peft
     from peft.tuners.lora import LoraLayer
 
@@ -77,29 +86,53 @@ def build(config: LoraConfig, backbone: nn.Module, dropout: float) -> Lora:
     for target in targets:
         _check_target(target, family.layers(backbone)[0])
     settings = peft.LoraConfig(
-        r=config.rank, lora_alpha=config.alpha, lora_dropout=config.dropout, target_modules=list(targets), bias="none"
+        r=config.rank,
+        lora_alpha=config.alpha,
+        lora_dropout=config.dropout,
+        target_modules=list(targets),
+        bias="none",
     )
     peft.inject_adapter_in_model(settings, backbone, adapter_name=ADAPTER_NAME)
     backbone.__dict__.pop("peft_config", None)
     by_layer: list[dict[str, Any]] = [
-        {path: module for path, module in layer.named_modules() if isinstance(module, LoraLayer)} for layer in family.layers(backbone)
+        {path: module for path, module in layer.named_modules() if isinstance(module, LoraLayer)}
+        for layer in family.layers(backbone)
     ]
-    for path, module in list(backbone.named_modules()):  # a pooler, for one, may have a module of that name too
+    for path, module in list(
+        backbone.named_modules()
+    ):  # a pooler, for one, may have a module of that name too
         if isinstance(module, LoraLayer):
             _put(backbone, path, module.get_base_layer())
             module._modules.pop("base_layer")
     names = [_names(found) for found in by_layer]
-    layers = [{name: found[path].float() for name, path in own.items()} for own, found in zip(names, by_layer, strict=True)]
+    layers = [
+        {name: found[path].float() for name, path in own.items()}
+        for own, found in zip(names, by_layer, strict=True)
+    ]
     return Lora(layers, names)
 
 
 def _names(paths: Iterable[str]) -> dict[str, str]:
-    """Name in the adapter -> path in the layer: the module's own name where only one has it (`query`), else its path (`attention__output__dense`)."""
+    """Name in the adapter -> path in the layer: the module's own name where only one has it
+    (`query`), else its path (`attention__output__dense`).
+    """
     own = Counter(path.rpartition(".")[2] for path in paths)
-    return {name if own[name := path.rpartition(".")[2]] == 1 else path.replace(".", "__"): path for path in paths}
+    return {
+        name if own[name := path.rpartition(".")[2]] == 1 else path.replace(".", "__"): path
+        for path in paths
+    }
 
 
 def _check_target(target: str, layer: nn.Module) -> None:
-    known = sorted({path.rpartition(".")[2] for path, module in layer.named_modules() if isinstance(module, nn.Linear)})
+    known = sorted(
+        {
+            path.rpartition(".")[2]
+            for path, module in layer.named_modules()
+            if isinstance(module, nn.Linear)
+        }
+    )
     if target not in known:
-        raise ConfigError(f"adapter.targets: '{target}' is no linear module of this backbone's layers. Known: {', '.join(known)}.")
+        raise ConfigError(
+            f"adapter.targets: '{target}' is no linear module of this backbone's layers. Known: "
+            f"{', '.join(known)}."
+        )

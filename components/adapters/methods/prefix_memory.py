@@ -1,6 +1,8 @@
-"""Prefix memory ("Prefix-Tuning+", arXiv 2506.13674): the prefix leaves the softmax and becomes a matrix, o_i = attn_i + phi(q_i) M, phi = elu + 1.
+"""Prefix memory ("Prefix-Tuning+", arXiv 2506.13674): the prefix leaves the softmax and becomes a
+matrix, o_i = attn_i + phi(q_i) M, phi = elu + 1.
 
-The query is the projected one, unscaled and before any rotary rotation, so that the memory does not depend on positions. M starts at zero: an untrained memory changes nothing.
+The query is the projected one, unscaled and before any rotary rotation, so that the memory does not
+depend on positions. M starts at zero: an untrained memory changes nothing.
 Shapes: B batch, S rows, L layers, H heads, E head size.
 """
 
@@ -20,7 +22,9 @@ from components.config.schema import PrefixMemoryConfig
 class PrefixMemory(nn.Module):
     """One (E, E) matrix per layer and head."""
 
-    def __init__(self, *, num_layers: int, num_heads: int, head_size: int, family: BackboneFamily) -> None:
+    def __init__(
+        self, *, num_layers: int, num_heads: int, head_size: int, family: BackboneFamily
+    ) -> None:
         super().__init__()
         self.rows = Rows()
         self.trained_in_backbone: tuple[str, ...] = ()
@@ -32,7 +36,9 @@ class PrefixMemory(nn.Module):
 
     def contribute(self, values: Mapping[str, Tensor], *, batch_size: int) -> Contribution:
         def inside_layer(index: int, layer: nn.Module) -> AbstractContextManager[Any]:
-            return self.family.added_to_attention(layer, lambda query_BSHE: recall(query_BSHE, values["memory"][index]))
+            return self.family.added_to_attention(
+                layer, lambda query_BSHE: recall(query_BSHE, values["memory"][index])
+            )
 
         return Contribution(inside_layer=inside_layer, changes_attention=True)
 
@@ -42,11 +48,18 @@ class PrefixMemory(nn.Module):
 
 def recall(query_BSHE: Tensor, memory_HEE: Tensor) -> Tensor:
     """phi(q) M, (B, S, H, E)."""
-    return torch.einsum("bshe,hef->bshf", nn.functional.elu(query_BSHE) + 1.0, memory_HEE.to(query_BSHE.dtype))
+    return torch.einsum(
+        "bshe,hef->bshf", nn.functional.elu(query_BSHE) + 1.0, memory_HEE.to(query_BSHE.dtype)
+    )
 
 
 def build(config: PrefixMemoryConfig, backbone: nn.Module, dropout: float) -> PrefixMemory:
     """A memory of zeros."""
     family = family_of(backbone)
     sizes = family.attention_sizes(backbone)
-    return PrefixMemory(num_layers=len(family.layers(backbone)), num_heads=sizes.heads, head_size=sizes.head_size, family=family)
+    return PrefixMemory(
+        num_layers=len(family.layers(backbone)),
+        num_heads=sizes.heads,
+        head_size=sizes.head_size,
+        family=family,
+    )

@@ -1,8 +1,10 @@
-"""Prefix-propagation: h[:, :P] = h[:, :P] + Dropout(prefix_l) before every layer l (Li et al., ACL 2023, section 3).
+"""Prefix-propagation: h[:, :P] = h[:, :P] + Dropout(prefix_l) before every layer l (Li et al., ACL
+2023, section 3).
 
 Shapes: B batch, P prefix, S = P + text rows, D hidden, L layers, R rank.
-A low-rank prefix is P_l = U_l V with one V for all layers. In a causal decoder the rows may stand after the text (a suffix), where they see it.
-The fact a newcomer gets wrong: the addition is out of place. `h[:, :P] += ...` would corrupt what gradient checkpointing recomputes from.
+A low-rank prefix is P_l = U_l V with one V for all layers. In a causal decoder the rows may stand
+after the text (a suffix), where they see it. The fact a newcomer gets wrong: the addition is out of
+place. `h[:, :P] += ...` would corrupt what gradient checkpointing recomputes from.
 """
 
 from collections.abc import Mapping
@@ -19,7 +21,9 @@ from components.config.schema import PrefixPropagationConfig
 
 
 class PrefixPropagation(nn.Module):
-    """The trainable prefix of every layer; with `gated`, a trained factor per layer and position, 1 at the start."""
+    """The trainable prefix of every layer; with `gated`, a trained factor per layer and position, 1
+    at the start.
+    """
 
     def __init__(
         self,
@@ -36,17 +40,25 @@ class PrefixPropagation(nn.Module):
     ) -> None:
         super().__init__()
         self.num_layers, self.low_rank = num_layers, rank is not None
-        self.rows = Rows(suffix=prefix_length) if suffix else Rows(prefix=prefix_length, offset=prefix_length)
+        self.rows = (
+            Rows(suffix=prefix_length)
+            if suffix
+            else Rows(prefix=prefix_length, offset=prefix_length)
+        )
         self.trained_in_backbone: tuple[str, ...] = ()
         self.dropout = nn.Dropout(dropout)
         self.gate = nn.Parameter(torch.ones(num_layers, prefix_length)) if gated else None
         self.reparametrization: MlpReparametrization | None = None
         if rank is not None:
             # Entries of U_l V then have the standard deviation init_std.
-            self.prefix_coefficients = nn.Parameter(torch.randn(num_layers, prefix_length, rank) * init_std)
+            self.prefix_coefficients = nn.Parameter(
+                torch.randn(num_layers, prefix_length, rank) * init_std
+            )
             self.prefix_basis = nn.Parameter(torch.randn(rank, hidden_size) * rank**-0.5)
         elif reparametrization_hidden is None:
-            self.prefix = nn.Parameter(torch.randn(num_layers, prefix_length, hidden_size) * init_std)
+            self.prefix = nn.Parameter(
+                torch.randn(num_layers, prefix_length, hidden_size) * init_std
+            )
         else:
             self.reparametrization = MlpReparametrization(
                 prefix_length=prefix_length,
@@ -68,14 +80,23 @@ class PrefixPropagation(nn.Module):
         prefix_LPD = values["prefix"]
         if "gate" in values:
             prefix_LPD = prefix_LPD * values["gate"][..., None]
-        return Contribution(before_layer=lambda layer, hidden_BSD: self.add_to(hidden_BSD, prefix_LPD[layer]))
+        return Contribution(
+            before_layer=lambda layer, hidden_BSD: self.add_to(hidden_BSD, prefix_LPD[layer])
+        )
 
     def add_to(self, hidden_BSD: Tensor, prefix_PD: Tensor) -> Tensor:
-        """The hidden states with one layer's prefix added to their prefix (or suffix) rows; dropout is drawn per example."""
+        """The hidden states with one layer's prefix added to their prefix (or suffix) rows; dropout
+        is drawn per example.
+        """
         first = hidden_BSD.shape[1] - self.rows.suffix if self.rows.suffix else self.rows.key_value
         last = first + (self.rows.suffix or self.rows.prefix)
-        prefix_BPD = self.dropout(prefix_PD.to(hidden_BSD.dtype).expand(hidden_BSD.shape[0], -1, -1))
-        return torch.cat([hidden_BSD[:, :first], hidden_BSD[:, first:last] + prefix_BPD, hidden_BSD[:, last:]], dim=1)
+        prefix_BPD = self.dropout(
+            prefix_PD.to(hidden_BSD.dtype).expand(hidden_BSD.shape[0], -1, -1)
+        )
+        return torch.cat(
+            [hidden_BSD[:, :first], hidden_BSD[:, first:last] + prefix_BPD, hidden_BSD[:, last:]],
+            dim=1,
+        )
 
     def stored(self, parameters: Mapping[str, Tensor]) -> Values:
         if self.reparametrization is None:
@@ -87,12 +108,16 @@ def _by_layer(flat_PW: Tensor, num_layers: int) -> Tensor:
     return flat_PW.unflatten(1, (num_layers, -1)).transpose(0, 1)
 
 
-def build(config: PrefixPropagationConfig, backbone: nn.Module, dropout: float) -> PrefixPropagation:
+def build(
+    config: PrefixPropagationConfig, backbone: nn.Module, dropout: float
+) -> PrefixPropagation:
     """A fresh prefix for this backbone."""
     return new_propagation(config, backbone, dropout)
 
 
-def new_propagation(config: Any, backbone: nn.Module, dropout: float, *, gated: bool = False) -> PrefixPropagation:
+def new_propagation(
+    config: Any, backbone: nn.Module, dropout: float, *, gated: bool = False
+) -> PrefixPropagation:
     """The module of every method that propagates a prefix."""
     family = family_of(backbone)
     module = PrefixPropagation(
@@ -101,7 +126,9 @@ def new_propagation(config: Any, backbone: nn.Module, dropout: float, *, gated: 
         hidden_size=backbone.config.hidden_size,  # type: ignore[union-attr, arg-type]
         init_std=config.init_std,
         dropout=dropout if config.dropout is None else config.dropout,
-        reparametrization_hidden=config.reparametrization_hidden if getattr(config, "reparametrization", "none") == "mlp" else None,
+        reparametrization_hidden=config.reparametrization_hidden
+        if getattr(config, "reparametrization", "none") == "mlp"
+        else None,
         rank=getattr(config, "rank", None),
         suffix=getattr(config, "placement", "prefix") == "suffix",
         gated=gated,

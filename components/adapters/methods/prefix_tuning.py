@@ -1,8 +1,12 @@
-"""Prefix-tuning (P-tuning v2): trained keys and values that every row of every layer sees, in local and in global attention.
+"""Prefix-tuning (P-tuning v2): trained keys and values that every row of every layer sees, in local
+and in global attention.
 
-They stand in P extra rows before the text whose own states nobody reads: the family puts the trained keys and values in the places of those rows', and each row counts them once, in one softmax
-with the text. So every attention implementation of the family serves, the fast one too; the extra rows cost P / (P + T) of a layer.
-Shapes: B batch, P prefix, L layers, K key/value width (heads x head size; smaller than D with grouped-query attention).
+They stand in P extra rows before the text whose own states nobody reads: the family puts the
+trained keys and values in the places of those rows', and each row counts them once, in one softmax
+with the text. So every attention implementation of the family serves, the fast one too; the extra
+rows cost P / (P + T) of a layer.
+Shapes: B batch, P prefix, L layers, K key/value width (heads x head size; smaller than D with
+grouped-query attention).
 """
 
 from collections.abc import Iterator, Mapping
@@ -20,7 +24,9 @@ from components.config.schema import PrefixTuningConfig
 
 
 class PrefixTuning(nn.Module):
-    """Keys and values of every layer; with `gated`, a trained factor per layer and position on both, 1 at the start."""
+    """Keys and values of every layer; with `gated`, a trained factor per layer and position on
+    both, 1 at the start.
+    """
 
     def __init__(
         self,
@@ -60,13 +66,21 @@ class PrefixTuning(nn.Module):
         gate = {} if self.gate is None else {"gate": self.gate.clone()}
         if self.key_value_reparametrization is not None:
             return {**_by_layer(self.key_value_reparametrization(), self.num_layers), **gate}
-        return {"prefix_key": self.prefix_key.clone(), "prefix_value": self.prefix_value.clone(), **gate}
+        return {
+            "prefix_key": self.prefix_key.clone(),
+            "prefix_value": self.prefix_value.clone(),
+            **gate,
+        }
 
     def contribute(self, values: Mapping[str, Tensor], *, batch_size: int) -> Contribution:
-        key_LBPK, value_LBPK = (self._drawn(values, name, batch_size) for name in ("prefix_key", "prefix_value"))
+        key_LBPK, value_LBPK = (
+            self._drawn(values, name, batch_size) for name in ("prefix_key", "prefix_value")
+        )
 
         def inside_layer(index: int, layer: nn.Module) -> AbstractContextManager[Any]:
-            return _placed(self.family, layer, key_LBPK[index], value_LBPK[index], self.released_indexing)
+            return _placed(
+                self.family, layer, key_LBPK[index], value_LBPK[index], self.released_indexing
+            )
 
         return Contribution(inside_layer=inside_layer, changes_attention=self.released_indexing)
 
@@ -82,7 +96,13 @@ class PrefixTuning(nn.Module):
 
 
 @contextmanager
-def _placed(family: BackboneFamily, layer: nn.Module, key_BPK: Tensor, value_BPK: Tensor, released_indexing: bool) -> Iterator[None]:
+def _placed(
+    family: BackboneFamily,
+    layer: nn.Module,
+    key_BPK: Tensor,
+    value_BPK: Tensor,
+    released_indexing: bool,
+) -> Iterator[None]:
     with ExitStack() as stack:
         stack.enter_context(family.replaced_keys_and_values(layer, key_BPK, value_BPK))
         if released_indexing:
@@ -101,7 +121,9 @@ def build(config: PrefixTuningConfig, backbone: nn.Module, dropout: float) -> Pr
     return new_prefix_tuning(config, backbone, dropout)
 
 
-def new_prefix_tuning(config: Any, backbone: nn.Module, dropout: float, *, gated: bool = False) -> PrefixTuning:
+def new_prefix_tuning(
+    config: Any, backbone: nn.Module, dropout: float, *, gated: bool = False
+) -> PrefixTuning:
     """The module of every method with trained keys and values in the softmax."""
     family = family_of(backbone)
     sizes = family.attention_sizes(backbone)
@@ -112,7 +134,9 @@ def new_prefix_tuning(config: Any, backbone: nn.Module, dropout: float, *, gated
         key_value_width=sizes.key_value_heads * sizes.head_size,
         init_std=config.init_std,
         dropout=dropout if config.dropout is None else config.dropout,
-        reparametrization_hidden=config.reparametrization_hidden if getattr(config, "reparametrization", "none") == "mlp" else None,
+        reparametrization_hidden=config.reparametrization_hidden
+        if getattr(config, "reparametrization", "none") == "mlp"
+        else None,
         family=family,
         released_indexing=getattr(config, "released_indexing", False),
         gated=gated,

@@ -1,6 +1,7 @@
 """Prompt-tuning: P trained embeddings before the text, at the first layer only.
 
-They stand where a word's embedding stands: position and type embeddings and the layer norm follow, and in Longformer the rows are global, as the rows of prefix-propagation are.
+They stand where a word's embedding stands: position and type embeddings and the layer norm follow,
+and in Longformer the rows are global, as the rows of prefix-propagation are.
 Shapes: B batch, P prefix, D hidden.
 """
 
@@ -17,7 +18,9 @@ from components.config.schema import PromptTuningConfig
 class PromptTuning(nn.Module):
     """The trained embeddings."""
 
-    def __init__(self, *, prefix_length: int, hidden_size: int, init_std: float, dropout: float) -> None:
+    def __init__(
+        self, *, prefix_length: int, hidden_size: int, init_std: float, dropout: float
+    ) -> None:
         super().__init__()
         self.rows = Rows(prefix=prefix_length, offset=prefix_length)
         self.trained_in_backbone: tuple[str, ...] = ()

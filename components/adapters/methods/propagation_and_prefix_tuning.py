@@ -1,6 +1,8 @@
-"""Prefix-propagation and prefix-tuning together: P propagated rows and, beside them, P trained keys and values in every layer.
+"""Prefix-propagation and prefix-tuning together: P propagated rows and, beside them, P trained keys
+and values in every layer.
 
-The propagated rows see the trained keys and values as every row does. The text moves by P positions, as in the release.
+The propagated rows see the trained keys and values as every row does. The text moves by P
+positions, as in the release.
 """
 
 from collections.abc import Mapping
@@ -16,12 +18,16 @@ from components.config.schema import PropagationAndPrefixTuningConfig
 
 
 class PropagationAndPrefixTuning(nn.Module):
-    """Owns the tensors of both under the names that each has alone: `prefix`, `prefix_key`, `prefix_value`."""
+    """Owns the tensors of both under the names that each has alone: `prefix`, `prefix_key`,
+    `prefix_value`.
+    """
 
     def __init__(self, propagation: PrefixPropagation, tuning: PrefixTuning) -> None:
         super().__init__()
         length = propagation.rows.prefix
-        self.rows = propagation.rows = tuning.rows = Rows(prefix=length, key_value=length, offset=length)
+        self.rows = propagation.rows = tuning.rows = Rows(
+            prefix=length, key_value=length, offset=length
+        )
         self.trained_in_backbone = propagation.trained_in_backbone
         tuning.dropout = propagation.dropout
         # In a tuple torch does not see the two as children: their parameters are this module's own.
@@ -46,10 +52,16 @@ class PropagationAndPrefixTuning(nn.Module):
         return {
             name: tensor
             for part, names in zip(self.parts, owned, strict=True)
-            for name, tensor in part.stored({name: tensor for name, tensor in parameters.items() if name in names}).items()
+            for name, tensor in part.stored(
+                {name: tensor for name, tensor in parameters.items() if name in names}
+            ).items()
         }
 
 
-def build(config: PropagationAndPrefixTuningConfig, backbone: nn.Module, dropout: float) -> PropagationAndPrefixTuning:
+def build(
+    config: PropagationAndPrefixTuningConfig, backbone: nn.Module, dropout: float
+) -> PropagationAndPrefixTuning:
     """Fresh prefixes of both forms."""
-    return PropagationAndPrefixTuning(new_propagation(config, backbone, dropout), new_prefix_tuning(config, backbone, dropout))
+    return PropagationAndPrefixTuning(
+        new_propagation(config, backbone, dropout), new_prefix_tuning(config, backbone, dropout)
+    )

@@ -1,10 +1,15 @@
-"""Local + global attention for local rows, block by block: exact, and bounded by matrix products instead of memory traffic.
+"""Local + global attention for local rows, block by block: exact, and bounded by matrix products
+instead of memory traffic.
 
-Each block of query rows meets its window of keys and all global keys in one softmax. Scores live only in a buffer that fits the cache; the backward pass recomputes them from the
-saved log-sum-exp instead of keeping probabilities, which is cheaper than reading them back and takes no memory. Heads are strided views of (S, D): nothing is transposed or copied.
-Exponentials are to base 2: torch.exp on a CPU is up to 100 times slower where its result underflows, as it does at every masked key; torch.exp2 is not.
+Each block of query rows meets its window of keys and all global keys in one softmax. Scores live
+only in a buffer that fits the cache; the backward pass recomputes them from the saved log-sum-exp
+instead of keeping probabilities, which is cheaper than reading them back and takes no memory. Heads
+are strided views of (S, D): nothing is transposed or copied. Exponentials are to base 2: torch.exp
+on a CPU is up to 100 times slower where its result underflows, as it does at every masked key;
+torch.exp2 is not.
 
-Shapes: B batch, S rows, D hidden = H heads x E, G global keys, N global rows in the batch, Q query rows of a block, K keys that they see.
+Shapes: B batch, S rows, D hidden = H heads x E, G global keys, N global rows in the batch, Q query
+rows of a block, K keys that they see.
 """
 
 import math
@@ -18,14 +23,25 @@ from components.backbones.longformer.attention_plan import AttentionPlan, Exampl
 
 
 def banded_attention(
-    query_BSD: Tensor, key_BSD: Tensor, value_BSD: Tensor, global_output_ND: Tensor, *, plan: AttentionPlan, num_heads: int, dropout: float
+    query_BSD: Tensor,
+    key_BSD: Tensor,
+    value_BSD: Tensor,
+    global_output_ND: Tensor,
+    *,
+    plan: AttentionPlan,
+    num_heads: int,
+    dropout: float,
 ) -> Tensor:
-    """Attention output (B, S, D) of local rows, with the global rows' own output `global_output_ND` put in their places.
+    """Attention output (B, S, D) of local rows, with the global rows' own output `global_output_ND`
+    put in their places.
 
-    `global_output_ND`: one row for each of `plan.global_places`, in that order. `dropout`: probability on attention weights, 0 in evaluation.
-    Padding rows give zeros, take no gradient and give none.
+    `global_output_ND`: one row for each of `plan.global_places`, in that order. `dropout`:
+    probability on attention weights, 0 in evaluation. Padding rows give zeros, take no gradient and
+    give none.
     """
-    output_BSD: Tensor = _BandedAttention.apply(query_BSD, key_BSD, value_BSD, global_output_ND, plan, num_heads, dropout)
+    output_BSD: Tensor = _BandedAttention.apply(
+        query_BSD, key_BSD, value_BSD, global_output_ND, plan, num_heads, dropout
+    )
     return output_BSD
 
 
@@ -45,12 +61,21 @@ class _BandedAttention(torch.autograd.Function):
         query_BSD, key_BSD, value_BSD = (tensor.to(product_dtype(tensor)) for tensor in given)
         seed = int(torch.randint(2**62, ())) if dropout > 0 else 0
         output_BSD = torch.zeros_like(query_BSD)
-        lse_BHS = query_BSD.new_full((len(query_BSD), num_heads, query_BSD.shape[1]), math.inf, dtype=softmax_dtype(query_BSD.dtype))
+        lse_BHS = query_BSD.new_full(
+            (len(query_BSD), num_heads, query_BSD.shape[1]),
+            math.inf,
+            dtype=softmax_dtype(query_BSD.dtype),
+        )
         with torch.autocast(query_BSD.device.type, enabled=False):
             drop = _Dropout(dropout, seed, query_BSD.device)
             for index, example in enumerate(plan.examples):
-                query, key, value, output = (_heads(tensor[index], num_heads) for tensor in (query_BSD, key_BSD, value_BSD, output_BSD))
-                _attend(query, key, value, example, drop=drop, output_HSE=output, lse_HS=lse_BHS[index])
+                query, key, value, output = (
+                    _heads(tensor[index], num_heads)
+                    for tensor in (query_BSD, key_BSD, value_BSD, output_BSD)
+                )
+                _attend(
+                    query, key, value, example, drop=drop, output_HSE=output, lse_HS=lse_BHS[index]
+                )
         output_BSD = output_BSD.to(given[0].dtype)
         output_BSD[plan.global_places] = global_output_ND.to(output_BSD.dtype)
         ctx.save_for_backward(*given, output_BSD, lse_BHS)
@@ -67,36 +92,84 @@ class _BandedAttention(torch.autograd.Function):
         results = tuple(torch.zeros_like(tensor) for tensor in (query_BSD, key_BSD, value_BSD))
         with torch.autocast(grad_BSD.device.type, enabled=False):
             drop = _Dropout(ctx.dropout, ctx.seed, grad_BSD.device)
-            delta_BHS = (grad_BSD * output_BSD).unflatten(-1, (num_heads, -1)).sum(-1, dtype=lse_BHS.dtype).transpose(1, 2)
+            delta_BHS = (
+                (grad_BSD * output_BSD)
+                .unflatten(-1, (num_heads, -1))
+                .sum(-1, dtype=lse_BHS.dtype)
+                .transpose(1, 2)
+            )
             for index, example in enumerate(ctx.plan.examples):
-                query, key, value, grad = (_heads(tensor[index], num_heads) for tensor in (query_BSD, key_BSD, value_BSD, grad_BSD))
+                query, key, value, grad = (
+                    _heads(tensor[index], num_heads)
+                    for tensor in (query_BSD, key_BSD, value_BSD, grad_BSD)
+                )
                 saved = _Rows(query, grad, lse_BHS[index, :, :, None], delta_BHS[index, :, :, None])
-                grad_query, grad_key, grad_value = (_heads(tensor[index], num_heads) for tensor in results)
+                grad_query, grad_key, grad_value = (
+                    _heads(tensor[index], num_heads) for tensor in results
+                )
                 _attend_backward(
-                    saved, key, value, example, drop=drop, grad_query_HSE=grad_query, grad_key_HSE=grad_key, grad_value_HSE=grad_value
+                    saved,
+                    key,
+                    value,
+                    example,
+                    drop=drop,
+                    grad_query_HSE=grad_query,
+                    grad_key_HSE=grad_key,
+                    grad_value_HSE=grad_value,
                 )
             scale = _scale(query)
             results[0].mul_(scale)
             results[1].mul_(scale)
-        return *(result.to(dtype) for result in results), grads[0][ctx.plan.global_places], None, None, None
+        return (
+            *(result.to(dtype) for result in results),
+            grads[0][ctx.plan.global_places],
+            None,
+            None,
+            None,
+        )
 
 
 def _attend(
-    query_HSE: Tensor, key_HSE: Tensor, value_HSE: Tensor, example: ExamplePlan, *, drop: "_Dropout", output_HSE: Tensor, lse_HS: Tensor
+    query_HSE: Tensor,
+    key_HSE: Tensor,
+    value_HSE: Tensor,
+    example: ExamplePlan,
+    *,
+    drop: "_Dropout",
+    output_HSE: Tensor,
+    lse_HS: Tensor,
 ) -> None:
     """Fill in output and log-sum-exp of one example's local rows."""
     if not example.blocks:
         return
     buffer, length = _buffer(query_HSE, example), example.blocks[-1].query_end
-    query_HSE, output_HSE, lse_HS = query_HSE[:, :length], output_HSE[:, :length], lse_HS[:, :length]
-    global_key_HGE, global_value_HGE = key_HSE[:, example.global_rows], value_HSE[:, example.global_rows]
-    global_scores_HSG = torch.bmm(query_HSE, global_key_HGE.mT).to(lse_HS.dtype).mul_(_scale(query_HSE) * LOG2_E)
+    query_HSE, output_HSE, lse_HS = (
+        query_HSE[:, :length],
+        output_HSE[:, :length],
+        lse_HS[:, :length],
+    )
+    global_key_HGE, global_value_HGE = (
+        key_HSE[:, example.global_rows],
+        value_HSE[:, example.global_rows],
+    )
+    global_scores_HSG = (
+        torch.bmm(query_HSE, global_key_HGE.mT).to(lse_HS.dtype).mul_(_scale(query_HSE) * LOG2_E)
+    )
     finite_HS1 = lse_HS.new_full((*lse_HS.shape, 1), torch.finfo(lse_HS.dtype).min)
-    largest_HS1 = global_scores_HSG.amax(-1, keepdim=True) if len(example.global_rows) else finite_HS1
+    largest_HS1 = (
+        global_scores_HSG.amax(-1, keepdim=True) if len(example.global_rows) else finite_HS1
+    )
     sum_HS1 = torch.empty_like(largest_HS1)
-    mixed_HSE = output_HSE if output_HSE.dtype == lse_HS.dtype else torch.empty_like(output_HSE, dtype=lse_HS.dtype)
+    mixed_HSE = (
+        output_HSE
+        if output_HSE.dtype == lse_HS.dtype
+        else torch.empty_like(output_HSE, dtype=lse_HS.dtype)
+    )
     for block in example.blocks:
-        rows, keys = slice(block.query_start, block.query_end), slice(block.key_start, block.key_end)
+        rows, keys = (
+            slice(block.query_start, block.query_end),
+            slice(block.key_start, block.key_end),
+        )
         weights_HQK = _scores(query_HSE[:, rows], key_HSE[:, keys], block.bias_QK, buffer=buffer)
         largest_HQ1 = torch.maximum(weights_HQK.amax(-1, keepdim=True), largest_HS1[:, rows])
         weights_HQK.sub_(largest_HQ1).exp2_()
@@ -119,12 +192,19 @@ class _Rows:
     query_HQE: Tensor
     grad_HQE: Tensor
     lse_HQ1: Tensor
-    """Log2 of the sum of exp(scores); +inf in rows without a local result, so that their weights come out as 0."""
+    """Log2 of the sum of exp(scores); +inf in rows without a local result, so that their weights
+    come out as 0.
+    """
     delta_HQ1: Tensor
     """Gradient times output, summed over E: what softmax's backward subtracts."""
 
     def part(self, start: int, end: int) -> "_Rows":
-        return _Rows(self.query_HQE[:, start:end], self.grad_HQE[:, start:end], self.lse_HQ1[:, start:end], self.delta_HQ1[:, start:end])
+        return _Rows(
+            self.query_HQE[:, start:end],
+            self.grad_HQE[:, start:end],
+            self.lse_HQ1[:, start:end],
+            self.delta_HQ1[:, start:end],
+        )
 
 
 def _attend_backward(
@@ -138,23 +218,34 @@ def _attend_backward(
     grad_key_HSE: Tensor,
     grad_value_HSE: Tensor,
 ) -> None:
-    """Add one example's gradients to the three results; those of query and key still lack the scale."""
+    """Add one example's gradients to the three results; those of query and key still lack the
+    scale.
+    """
     if not example.blocks:
         return
     buffers = _buffer(saved.query_HQE, example), _buffer(saved.query_HQE, example)
     for block in example.blocks:
         keys = slice(block.key_start, block.key_end)
         rows = saved.part(block.query_start, block.query_end)
-        grads = _softmax_backward(rows, key_HSE[:, keys], value_HSE[:, keys], block.bias_QK, drop=drop, buffers=buffers)
+        grads = _softmax_backward(
+            rows, key_HSE[:, keys], value_HSE[:, keys], block.bias_QK, drop=drop, buffers=buffers
+        )
         grad_query_HSE[:, block.query_start : block.query_end] = grads[0]
         grad_key_HSE[:, keys] += grads[1]
         grad_value_HSE[:, keys] += grads[2]
     if len(example.global_rows):
         length, global_rows = example.blocks[-1].query_end, example.global_rows
-        room = tuple(saved.lse_HQ1.new_empty(len(key_HSE) * length * len(global_rows)) for _ in range(2))
+        room = tuple(
+            saved.lse_HQ1.new_empty(len(key_HSE) * length * len(global_rows)) for _ in range(2)
+        )
         no_bias = saved.lse_HQ1.new_zeros(len(global_rows))
         grads = _softmax_backward(
-            saved.part(0, length), key_HSE[:, global_rows], value_HSE[:, global_rows], no_bias, drop=drop, buffers=(room[0], room[1])
+            saved.part(0, length),
+            key_HSE[:, global_rows],
+            value_HSE[:, global_rows],
+            no_bias,
+            drop=drop,
+            buffers=(room[0], room[1]),
         )
         grad_query_HSE[:, :length] += grads[0]
         grad_key_HSE.index_add_(1, global_rows, grads[1])
@@ -162,11 +253,21 @@ def _attend_backward(
 
 
 def _softmax_backward(
-    rows: _Rows, key_HKE: Tensor, value_HKE: Tensor, bias_QK: Tensor, *, drop: "_Dropout", buffers: tuple[Tensor, Tensor]
+    rows: _Rows,
+    key_HKE: Tensor,
+    value_HKE: Tensor,
+    bias_QK: Tensor,
+    *,
+    drop: "_Dropout",
+    buffers: tuple[Tensor, Tensor],
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Gradients with respect to query and key (before the scale) and value, from these keys alone."""
+    """Gradients with respect to query and key (before the scale) and value, from these keys
+    alone.
+    """
     dtype = key_HKE.dtype
-    weights_HQK = _scores(rows.query_HQE, key_HKE, bias_QK, buffer=buffers[0], minus_HQ1=rows.lse_HQ1).exp2_()
+    weights_HQK = _scores(
+        rows.query_HQE, key_HKE, bias_QK, buffer=buffers[0], minus_HQ1=rows.lse_HQ1
+    ).exp2_()
     grads_HQK = _in(buffers[1], rows.query_HQE, key_HKE)
     if grads_HQK.dtype == dtype:
         torch.bmm(rows.grad_HQE, value_HKE.mT, out=grads_HQK)
@@ -179,21 +280,31 @@ def _softmax_backward(
         grad_value_HKE = torch.bmm((weights_HQK * multipliers_HQK).to(dtype).mT, rows.grad_HQE)
         grads_HQK.mul_(multipliers_HQK)
     grads_low_HQK = grads_HQK.sub_(rows.delta_HQ1).mul_(weights_HQK).to(dtype)
-    return torch.bmm(grads_low_HQK, key_HKE), torch.bmm(grads_low_HQK.mT, rows.query_HQE), grad_value_HKE
+    return (
+        torch.bmm(grads_low_HQK, key_HKE),
+        torch.bmm(grads_low_HQK.mT, rows.query_HQE),
+        grad_value_HKE,
+    )
 
 
 class _Dropout:
-    """Dropout on attention weights that draws the same sequence in the forward pass and in the backward pass."""
+    """Dropout on attention weights that draws the same sequence in the forward pass and in the
+    backward pass.
+    """
 
     def __init__(self, probability: float, seed: int, device: torch.device) -> None:
         self.keep = 1.0 - probability
-        self.generator = torch.Generator(device=device).manual_seed(seed) if probability > 0 else None
+        self.generator = (
+            torch.Generator(device=device).manual_seed(seed) if probability > 0 else None
+        )
 
     def multipliers(self, like: Tensor) -> Tensor | None:
         """0 or 1/(1-p) for each weight; None without dropout."""
         if self.generator is None:
             return None
-        return torch.empty_like(like).bernoulli_(self.keep, generator=self.generator).div_(self.keep)
+        return (
+            torch.empty_like(like).bernoulli_(self.keep, generator=self.generator).div_(self.keep)
+        )
 
     def __call__(self, weights: Tensor) -> Tensor:
         multipliers = self.multipliers(weights)
@@ -204,12 +315,16 @@ LOG2_E = math.log2(math.e)
 
 
 def softmax_dtype(dtype: torch.dtype) -> torch.dtype:
-    """The dtype in which softmax is computed: float32 for bf16 and fp16, as in the stock implementation."""
+    """The dtype in which softmax is computed: float32 for bf16 and fp16, as in the stock
+    implementation.
+    """
     return torch.float32 if dtype in (torch.bfloat16, torch.float16) else dtype
 
 
 def product_dtype(tensor: Tensor) -> torch.dtype:
-    """The dtype of attention's matrix products: the tensor's own, but float32 on a CPU, where converting the scores of bf16 products costs more than the products save."""
+    """The dtype of attention's matrix products: the tensor's own, but float32 on a CPU, where
+    converting the scores of bf16 products costs more than the products save.
+    """
     return softmax_dtype(tensor.dtype) if tensor.device.type == "cpu" else tensor.dtype
 
 
@@ -232,7 +347,14 @@ def _in(buffer: Tensor, query_HQE: Tensor, key_HKE: Tensor) -> Tensor:
     return buffer[: math.prod(shape)].view(shape)
 
 
-def _scores(query_HQE: Tensor, key_HKE: Tensor, bias_QK: Tensor, *, buffer: Tensor, minus_HQ1: Tensor | None = None) -> Tensor:
+def _scores(
+    query_HQE: Tensor,
+    key_HKE: Tensor,
+    bias_QK: Tensor,
+    *,
+    buffer: Tensor,
+    minus_HQ1: Tensor | None = None,
+) -> Tensor:
     """log2(e) * scale * query @ key^T + bias - minus, in `buffer`."""
     scores_HQK, scale = _in(buffer, query_HQE, key_HKE), _scale(query_HQE) * LOG2_E
     if minus_HQ1 is None:

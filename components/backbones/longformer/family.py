@@ -1,7 +1,10 @@
-"""Longformer (the paper's backbone): local window plus global rows; the prefix and the first text token are global.
+"""Longformer (the paper's backbone): local window plus global rows; the prefix and the first text
+token are global.
 
-The fact a newcomer gets wrong: prefix rows take positions 0..P-1 and the first real token position P + pad_token_id + 1, so that the rows up to pad_token_id after the prefix stay unused.
-Source: the paper's release, whose logits this reproduces (tests/components/adapters/test_reference.py).
+The fact a newcomer gets wrong: prefix rows take positions 0..P-1 and the first real token position
+P + pad_token_id + 1, so that the rows up to pad_token_id after the prefix stay unused.
+Source: the paper's release, whose logits this reproduces
+(tests/components/adapters/test_reference.py).
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -27,7 +30,11 @@ class Longformer:
 
     def attention_sizes(self, backbone: "nn.Module") -> AttentionSizes:
         config: Any = backbone.config
-        return AttentionSizes(config.num_attention_heads, config.num_attention_heads, config.hidden_size // config.num_attention_heads)
+        return AttentionSizes(
+            config.num_attention_heads,
+            config.num_attention_heads,
+            config.hidden_size // config.num_attention_heads,
+        )
 
     def prefixed_inputs(
         self,
@@ -46,12 +53,18 @@ class Longformer:
         pad = backbone.config.pad_token_id  # type: ignore[union-attr]
         if embeddings_BTD is None:
             embeddings_BTD = backbone.get_input_embeddings()(input_ids_BT)  # type: ignore[operator]
-        embeddings_BSD = [embeddings_BTD.new_zeros(batch, before, embeddings_BTD.shape[-1]), embeddings_BTD]
+        embeddings_BSD = [
+            embeddings_BTD.new_zeros(batch, before, embeddings_BTD.shape[-1]),
+            embeddings_BTD,
+        ]
         if prompt_BPD is not None:
             embeddings_BSD = [prompt_BPD.to(embeddings_BTD.dtype), embeddings_BTD]
         ones_BP = attention_mask_BT.new_ones(batch, before)
         seen_BP = torch.zeros_like(ones_BP) if rows.decomposed else ones_BP
-        global_BS = torch.cat([ones_BP, torch.zeros_like(attention_mask_BT) if global_BT is None else global_BT], dim=1)
+        global_BS = torch.cat(
+            [ones_BP, torch.zeros_like(attention_mask_BT) if global_BT is None else global_BT],
+            dim=1,
+        )
         first_text_B = before + attention_mask_BT.argmax(dim=1)
         global_BS = global_BS.scatter(1, first_text_B[:, None], 1)
         return {
@@ -61,7 +74,9 @@ class Longformer:
             "position_ids": _positions_BS(input_ids_BT, rows, pad),
         }
 
-    def replaced_keys_and_values(self, layer: "nn.Module", key_BPK: "Tensor", value_BPK: "Tensor") -> AbstractContextManager[None]:
+    def replaced_keys_and_values(
+        self, layer: "nn.Module", key_BPK: "Tensor", value_BPK: "Tensor"
+    ) -> AbstractContextManager[None]:
         from components.backbones.longformer import hooks
 
         return hooks.replaced_keys_and_values(_attention(layer), key_BPK, value_BPK)
@@ -71,15 +86,21 @@ class Longformer:
 
         return hooks.changed_output(_attention(layer), hooks.released_indexing(count))
 
-    def added_to_attention(self, layer: "nn.Module", extra: "Callable[[Tensor], Tensor]") -> AbstractContextManager[None]:
+    def added_to_attention(
+        self, layer: "nn.Module", extra: "Callable[[Tensor], Tensor]"
+    ) -> AbstractContextManager[None]:
         from components.backbones.longformer import hooks
 
         return hooks.changed_output(_attention(layer), hooks.added(extra))
 
-    def decomposed_prefix(self, layer: "nn.Module", prefix_length: int, smooth: "Smoother") -> AbstractContextManager[None]:
+    def decomposed_prefix(
+        self, layer: "nn.Module", prefix_length: int, smooth: "Smoother"
+    ) -> AbstractContextManager[None]:
         from components.backbones.longformer import hooks
 
-        return hooks.changed_output(_attention(layer), hooks.decomposed_prefix(prefix_length, smooth))
+        return hooks.changed_output(
+            _attention(layer), hooks.decomposed_prefix(prefix_length, smooth)
+        )
 
     def only_rows(self, backbone: "nn.Module", row_BR: "Tensor") -> dict[str, Any]:
         from components.backbones.longformer.fast_attention import takes_output_rows
@@ -99,7 +120,9 @@ class Longformer:
 
 
 def _positions_BS(input_ids_BT: "Tensor", rows: Rows, pad: int) -> "Tensor":
-    """Position ids: 0 for key/value rows (no matter which), 0..P-1, then (cumsum(ids != pad) + offset) * (ids != pad) + pad."""
+    """Position ids: 0 for key/value rows (no matter which), 0..P-1, then (cumsum(ids != pad) +
+    offset) * (ids != pad) + pad.
+    """
     import torch
 
     real_BT = input_ids_BT.ne(pad).long()

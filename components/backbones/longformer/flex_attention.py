@@ -1,9 +1,11 @@
 """Local + global attention for local rows on a GPU: FlexAttention, compiled, with a block mask.
 
-Not measured: no GPU was at hand. On a CPU the same code runs eagerly, forward only, which is how the tests compare its mask with the dense definition.
-The block mask is put together from the plan's masks block by block: no S x S mask is ever built.
+Not measured: no GPU was at hand. On a CPU the same code runs eagerly, forward only, which is how
+the tests compare its mask with the dense definition. The block mask is put together from the plan's
+masks block by block: no S x S mask is ever built.
 
-Shapes: B batch, S rows, D hidden = H heads x E, N global rows of the batch, C blocks of the sequence.
+Shapes: B batch, S rows, D hidden = H heads x E, N global rows of the batch, C blocks of the
+sequence.
 """
 
 from collections.abc import Callable
@@ -20,11 +22,21 @@ FLEX_BLOCK_SIZE = 128
 
 
 def flex_local_attention(
-    query_BSD: Tensor, key_BSD: Tensor, value_BSD: Tensor, global_output_ND: Tensor, *, plan: AttentionPlan, num_heads: int, dropout: float
+    query_BSD: Tensor,
+    key_BSD: Tensor,
+    value_BSD: Tensor,
+    global_output_ND: Tensor,
+    *,
+    plan: AttentionPlan,
+    num_heads: int,
+    dropout: float,
 ) -> Tensor:
     """The same as `banded_attention`, for GPUs and without dropout."""
     assert dropout == 0.0, "FlexAttention has no dropout on attention weights"
-    heads = (tensor.unflatten(-1, (num_heads, -1)).transpose(1, 2) for tensor in (query_BSD, key_BSD, value_BSD))
+    heads = (
+        tensor.unflatten(-1, (num_heads, -1)).transpose(1, 2)
+        for tensor in (query_BSD, key_BSD, value_BSD)
+    )
     output_BHSE = _kernel(query_BSD.is_cuda)(*heads, block_mask=_mask_of(plan))
     return output_BHSE.transpose(1, 2).flatten(2).index_put(plan.global_places, global_output_ND)
 
@@ -43,7 +55,9 @@ def _mask_of(plan: AttentionPlan) -> Any:
 
 
 def block_mask(plan: AttentionPlan) -> Any:
-    """FlexAttention's mask: a real key that is global or inside the window. A padding row sees nothing and comes out as zeros."""
+    """FlexAttention's mask: a real key that is global or inside the window. A padding row sees
+    nothing and comes out as zeros.
+    """
     from torch.nn.attention.flex_attention import BlockMask
 
     masked_BS, global_BS, window = plan.is_padding_BS, plan.is_global_BS, plan.one_sided_window
@@ -62,4 +76,6 @@ def block_mask(plan: AttentionPlan) -> Any:
     visit_B1CC = (near_CC[None] | has_global_BC[:, None])[:, None].to(torch.int32)
     order_B1CC = visit_B1CC.argsort(dim=-1, descending=True, stable=True).to(torch.int32)
     counts_B1C = visit_B1CC.sum(-1, dtype=torch.int32)
-    return BlockMask.from_kv_blocks(counts_B1C, order_B1CC, BLOCK_SIZE=FLEX_BLOCK_SIZE, mask_mod=sees, seq_lengths=(rows, rows))
+    return BlockMask.from_kv_blocks(
+        counts_B1C, order_B1CC, BLOCK_SIZE=FLEX_BLOCK_SIZE, mask_mod=sees, seq_lengths=(rows, rows)
+    )

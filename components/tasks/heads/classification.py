@@ -1,6 +1,8 @@
-"""Heads: what the hidden states of the last layer are turned into. Here the seam and the classification head: out_proj(Dropout(tanh(dense(Dropout(h_t))))).
+"""Heads: what the hidden states of the last layer are turned into. Here the seam and the
+classification head: out_proj(Dropout(tanh(dense(Dropout(h_t))))).
 
-Shapes: B batch, P prefix, T text tokens, S = P + T, D hidden, C classes (or candidates), R rows of the hidden states that a head reads.
+Shapes: B batch, P prefix, T text tokens, S = P + T, D hidden, C classes (or candidates), R rows of
+the hidden states that a head reads.
 """
 
 from typing import Any, Protocol
@@ -13,24 +15,44 @@ from components.config.schema import ClassificationHeadConfig
 
 
 class Head(Protocol):
-    """A torch module with everything that a task trains beside the adapter. Its parameters leave it by calls of the modules that own them (ZeRO-3 gathers around the call)."""
+    """A torch module with everything that a task trains beside the adapter. Its parameters leave it
+    by calls of the modules that own them (ZeRO-3 gathers around the call).
+    """
 
-    def text(self, backbone: nn.Module, input_ids_BT: Tensor, attention_mask_BT: Tensor) -> dict[str, Tensor]:
-        """What the task changes about the text before the first layer: `embeddings_BTD` and `global_BT` of BackboneFamily.prefixed_inputs; empty for nothing."""
+    def text(
+        self, backbone: nn.Module, input_ids_BT: Tensor, attention_mask_BT: Tensor
+    ) -> dict[str, Tensor]:
+        """What the task changes about the text before the first layer: `embeddings_BTD` and
+        `global_BT` of BackboneFamily.prefixed_inputs; empty for nothing.
+        """
 
-    def read_rows(self, input_ids_BT: Tensor, attention_mask_BT: Tensor, *, rows: Rows) -> Tensor | None:
-        """The rows (B, R) of the hidden states (B, S, D) that are read; None where it takes all. A backbone that knows them need not compute the others in its last layer."""
+    def read_rows(
+        self, input_ids_BT: Tensor, attention_mask_BT: Tensor, *, rows: Rows
+    ) -> Tensor | None:
+        """The rows (B, R) of the hidden states (B, S, D) that are read; None where it takes all. A
+        backbone that knows them need not compute the others in its last layer.
+        """
 
     def logits(
-        self, hidden_BSD: Tensor, input_ids_BT: Tensor, attention_mask_BT: Tensor, *, rows: Rows, example_index: Tensor | None
+        self,
+        hidden_BSD: Tensor,
+        input_ids_BT: Tensor,
+        attention_mask_BT: Tensor,
+        *,
+        rows: Rows,
+        example_index: Tensor | None,
     ) -> Tensor:
-        """Logits in float32, one row per example. `example_index` (B,): to which example each sequence belongs; None: each is one."""
+        """Logits in float32, one row per example. `example_index` (B,): to which example each
+        sequence belongs; None: each is one.
+        """
 
 
 class ClassificationHead(nn.Module):
     """D -> D -> C in float32, whatever the backbone's precision."""
 
-    def __init__(self, *, hidden_size: int, num_labels: int, pooling: str, dropout: float, init_std: float) -> None:
+    def __init__(
+        self, *, hidden_size: int, num_labels: int, pooling: str, dropout: float, init_std: float
+    ) -> None:
         super().__init__()
         self.pooling = pooling
         self.dropout = nn.Dropout(dropout)
@@ -45,22 +67,44 @@ class ClassificationHead(nn.Module):
         logits_BC: Tensor = self.out_proj(self.dropout(hidden_BD))
         return logits_BC
 
-    def text(self, backbone: nn.Module, input_ids_BT: Tensor, attention_mask_BT: Tensor) -> dict[str, Tensor]:
+    def text(
+        self, backbone: nn.Module, input_ids_BT: Tensor, attention_mask_BT: Tensor
+    ) -> dict[str, Tensor]:
         return {}
 
-    def read_rows(self, input_ids_BT: Tensor, attention_mask_BT: Tensor, *, rows: Rows) -> Tensor | None:
-        row_B = pooled_row(attention_mask_BT, prefix_length=rows.prefix, suffix_length=rows.suffix, pooling=self.pooling)
+    def read_rows(
+        self, input_ids_BT: Tensor, attention_mask_BT: Tensor, *, rows: Rows
+    ) -> Tensor | None:
+        row_B = pooled_row(
+            attention_mask_BT,
+            prefix_length=rows.prefix,
+            suffix_length=rows.suffix,
+            pooling=self.pooling,
+        )
         return None if row_B is None else row_B[:, None]
 
     def logits(
-        self, hidden_BSD: Tensor, input_ids_BT: Tensor, attention_mask_BT: Tensor, *, rows: Rows, example_index: Tensor | None
+        self,
+        hidden_BSD: Tensor,
+        input_ids_BT: Tensor,
+        attention_mask_BT: Tensor,
+        *,
+        rows: Rows,
+        example_index: Tensor | None,
     ) -> Tensor:
         if example_index is not None:
             raise ValueError(
-                "example_index joins the chunks of multiple-choice questions; a classified document is one sequence. Leave it out."
+                "example_index joins the chunks of multiple-choice questions; a classified "
+                "document is one sequence. Leave it out."
             )
         logits_BC: Tensor = self(
-            pool(hidden_BSD, attention_mask_BT, prefix_length=rows.prefix, suffix_length=rows.suffix, pooling=self.pooling)
+            pool(
+                hidden_BSD,
+                attention_mask_BT,
+                prefix_length=rows.prefix,
+                suffix_length=rows.suffix,
+                pooling=self.pooling,
+            )
         )
         return logits_BC
 
@@ -76,33 +120,56 @@ def build(config: ClassificationHeadConfig, backbone: Any, dropout: float) -> Cl
     )
 
 
-def pool(hidden_BSD: Tensor, attention_mask_BT: Tensor, *, prefix_length: int, pooling: str, suffix_length: int = 0) -> Tensor:
-    """One row per document: first prefix position, first text token, last text token (with a suffix its last position), or the mean over text tokens (padding and prefix left out).
+def pool(
+    hidden_BSD: Tensor,
+    attention_mask_BT: Tensor,
+    *,
+    prefix_length: int,
+    pooling: str,
+    suffix_length: int = 0,
+) -> Tensor:
+    """One row per document: first prefix position, first text token, last text token (with a suffix
+    its last position), or the mean over text tokens (padding and prefix left out).
 
-    Where there are no prefix rows, `prefix` is the first text token: the row that stands first, as in the paper's release.
+    Where there are no prefix rows, `prefix` is the first text token: the row that stands first, as
+    in the paper's release.
     """
     if pooling == "prefix" and prefix_length:
         return hidden_BSD[:, 0]
     if pooling == "mean":
         # In float32: bf16 cannot count above 256 rows.
         weights_BT = attention_mask_BT.float()
-        sums_BD = torch.einsum("btd,bt->bd", hidden_BSD[:, prefix_length : prefix_length + weights_BT.shape[1]].float(), weights_BT)
+        sums_BD = torch.einsum(
+            "btd,bt->bd",
+            hidden_BSD[:, prefix_length : prefix_length + weights_BT.shape[1]].float(),
+            weights_BT,
+        )
         return sums_BD / weights_BT.sum(dim=1, keepdim=True).clamp(min=1)
-    row_B = pooled_row(attention_mask_BT, prefix_length=prefix_length, suffix_length=suffix_length, pooling=pooling)
+    row_B = pooled_row(
+        attention_mask_BT, prefix_length=prefix_length, suffix_length=suffix_length, pooling=pooling
+    )
     assert row_B is not None, pooling
     return hidden_BSD[torch.arange(hidden_BSD.shape[0], device=hidden_BSD.device), row_B]
 
 
-def pooled_row(attention_mask_BT: Tensor, *, prefix_length: int, pooling: str, suffix_length: int = 0) -> Tensor | None:
-    """The row (B,) of the hidden states that is classified; None where it takes more than one. A backbone that knows it need not compute the others in its last layer."""
+def pooled_row(
+    attention_mask_BT: Tensor, *, prefix_length: int, pooling: str, suffix_length: int = 0
+) -> Tensor | None:
+    """The row (B,) of the hidden states that is classified; None where it takes more than one. A
+    backbone that knows it need not compute the others in its last layer.
+    """
     if pooling == "prefix" and prefix_length:
         return attention_mask_BT.new_zeros(attention_mask_BT.shape[0], dtype=torch.long)
     if pooling in ("cls", "prefix"):
         return prefix_length + attention_mask_BT.argmax(dim=1)
     if pooling == "last" and suffix_length:
         return attention_mask_BT.new_full(
-            (attention_mask_BT.shape[0],), prefix_length + attention_mask_BT.shape[1] + suffix_length - 1, dtype=torch.long
+            (attention_mask_BT.shape[0],),
+            prefix_length + attention_mask_BT.shape[1] + suffix_length - 1,
+            dtype=torch.long,
         )
     if pooling == "last":
-        return prefix_length + attention_mask_BT.shape[1] - 1 - attention_mask_BT.flip(1).argmax(dim=1)
+        return (
+            prefix_length + attention_mask_BT.shape[1] - 1 - attention_mask_BT.flip(1).argmax(dim=1)
+        )
     return None

@@ -1,7 +1,9 @@
 """Side-by-side measurements, one file per question.
 
-`BENCHMARKS` names the module that answers each question. A module offers `run(options, announce)` and returns its cases, plain values ready for JSON; `measure` adds what machine and which versions they were
-measured on. Both sides of a case run in one process tree, one after the other, and a case is refused where they did not compute the same.
+`BENCHMARKS` names the module that answers each question. A module offers `run(options, announce)`
+and returns its cases, plain values ready for JSON; `measure` adds what machine and which versions
+they were measured on. Both sides of a case run in one process tree, one after the other, and a case
+is refused where they did not compute the same.
 """
 
 from collections.abc import Callable
@@ -21,8 +23,10 @@ BENCHMARKS: dict[str, str] = {
 
 @dataclass(frozen=True)
 class BenchmarkOptions:
-    """`data`: folder of real documents (data sets as sub-folders); without it documents are generated. `quick`: fewer repeats, for a look; `full`: nothing is extrapolated, however long it takes.
-    `only`: names of cases; empty runs all."""
+    """`data`: folder of real documents (data sets as sub-folders); without it documents are
+    generated. `quick`: fewer repeats, for a look; `full`: nothing is extrapolated, however long it
+    takes. `only`: names of cases; empty runs all.
+    """
 
     data: Path | None = None
     quick: bool = False
@@ -33,10 +37,19 @@ class BenchmarkOptions:
         return not self.only or case in self.only
 
 
-def measure(name: str, options: BenchmarkOptions, announce: Callable[[str], None] = lambda line: None) -> dict[str, Any]:
-    """Run one benchmark; the report's form is in README.md. Raises KeyError for a name that is not in BENCHMARKS."""
+def measure(
+    name: str, options: BenchmarkOptions, announce: Callable[[str], None] = lambda line: None
+) -> dict[str, Any]:
+    """Run one benchmark; the report's form is in README.md. Raises KeyError for a name that is not
+    in BENCHMARKS.
+    """
     module = import_module(BENCHMARKS[name])
-    from pipelines.research.benchmark.hardware import hardware, load_average, matrix_rate_gflops, versions
+    from pipelines.research.benchmark.hardware import (
+        hardware,
+        load_average,
+        matrix_rate_gflops,
+        versions,
+    )
 
     before, rate = load_average(), matrix_rate_gflops()
     cases = module.run(options, announce)

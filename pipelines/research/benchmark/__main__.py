@@ -1,4 +1,6 @@
-"""`python -m pipelines.research.benchmark NAME [--json FILE] [--data FOLDER] [--quick] [--full] [--only CASE ...]`: the same measurements without the command line's own start."""
+"""`python -m pipelines.research.benchmark NAME [--json FILE] [--data FOLDER] [--quick] [--full]
+[--only CASE ...]`: the same measurements without the command line's own start.
+"""
 
 import argparse
 import json
@@ -17,8 +19,14 @@ def main() -> None:
     parser.add_argument("--full", action="store_true")
     parser.add_argument("--only", nargs="*", default=())
     given = parser.parse_args()
-    options = BenchmarkOptions(data=given.data, quick=given.quick, full=given.full, only=tuple(given.only))
-    report = json.dumps(measure(given.name, options, lambda line: print(line, file=sys.stderr, flush=True)), indent=2)  # noqa: T201
+    options = BenchmarkOptions(
+        data=given.data, quick=given.quick, full=given.full, only=tuple(given.only)
+    )
+
+    def progress(line: str) -> None:
+        print(line, file=sys.stderr, flush=True)  # noqa: T201
+
+    report = json.dumps(measure(given.name, options, progress), indent=2)
     if given.json:
         given.json.parent.mkdir(parents=True, exist_ok=True)
         given.json.write_text(report + "\n", encoding="utf-8")

@@ -1,4 +1,6 @@
-"""What the tables of README.md show of `search`, `data` and `startup`: a head and a row per case."""
+"""What the tables of README.md show of `search`, `data` and `startup`: a head and a row per
+case.
+"""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -32,8 +34,14 @@ def _search_row(case: Mapping[str, Any]) -> Sequence[str]:
         f"{mine['seconds_for_the_grid']:.0f} / {other['seconds_for_the_grid']:.0f}{part}",
         f"{mine['trials_per_hour']:,.0f} / {other['trials_per_hour']:,.0f}",
         f"{case['ratio']:.1f}",
-        f"{mine['beyond_training_seconds']['median']:.2f} / {other['beyond_training_seconds']['median']:.1f}",
-        f"{mine['cpu_seconds']:.0f} for {mine['trials_run']} / {other['cpu_seconds']:.0f} for {other['trials_run']}",
+        (
+            f"{mine['beyond_training_seconds']['median']:.2f} / "
+            f"{other['beyond_training_seconds']['median']:.1f}"
+        ),
+        (
+            f"{mine['cpu_seconds']:.0f} for {mine['trials_run']} / {other['cpu_seconds']:.0f} for "
+            f"{other['trials_run']}"
+        ),
         f"{mine['peak_memory_bytes'] / 1e9:.1f} / {other['peak_memory_bytes'] / 1e9:.1f}",
         f"{case['largest_difference']:.0e}",
     )
@@ -82,6 +90,15 @@ def startup_columns(cases: Cases) -> Table:
 
 def _startup_row(case: Mapping[str, Any]) -> Sequence[str]:
     mine = case["ours"]
-    against = f"target {case['target_seconds']} s" if "target_seconds" in case else f"warm {case['warm']['median']:.2f} s"
+    against = (
+        f"target {case['target_seconds']} s"
+        if "target_seconds" in case
+        else f"warm {case['warm']['median']:.2f} s"
+    )
     processor = f"{mine['cpu_seconds']:.2f}" if "cpu_seconds" in mine else "-"
-    return case["case"], f"{mine['median']:.2f} ({mine['min']:.2f} to {mine['max']:.2f})", processor, against
+    return (
+        case["case"],
+        f"{mine['median']:.2f} ({mine['min']:.2f} to {mine['max']:.2f})",
+        processor,
+        against,
+    )

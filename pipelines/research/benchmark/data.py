@@ -1,7 +1,11 @@
-"""Tokenising and batching documents: components.data against what a user would write with `datasets.map` and a padding collator.
+"""Tokenising and batching documents: components.data against what a user would write with
+`datasets.map` and a padding collator.
 
-Both sides read the same files, tokenise with the same fast tokenizer on all cores, drop documents without text, and make one epoch of padded batches per repeat. The peer sorts nothing (`shuffle=True`) or, as its
-best, groups by length as transformers' Trainer can. What we do besides, validation of every row included, is in our time. The token ids of every document must be equal on both sides.
+Both sides read the same files, tokenise with the same fast tokenizer on all cores, drop documents
+without text, and make one epoch of padded batches per repeat. The peer sorts nothing
+(`shuffle=True`) or, as its best, groups by length as transformers' Trainer can. What we do besides,
+validation of every row included, is in our time. The token ids of every document must be equal on
+both sides.
 """
 
 import os
@@ -65,7 +69,9 @@ def run(options: BenchmarkOptions, announce: Announce) -> list[dict[str, Any]]:
     with tempfile.TemporaryDirectory(prefix="prefixprop-bench-") as name:
         for corpus in corpora(options.data, Path(name)):
             if options.chosen(corpus.name):
-                announce(f"{corpus.name}: preparing and batching, {repeats} repeat(s) of either side")
+                announce(
+                    f"{corpus.name}: preparing and batching, {repeats} repeat(s) of either side"
+                )
                 cases.append(measure_corpus(corpus, Path(name), repeats=repeats))
                 announce(describe(cases[-1]))
     return cases
@@ -76,27 +82,39 @@ def measure_corpus(corpus: Corpus, folder: Path, *, repeats: int) -> dict[str, A
     from components.backbones import load_tokenizer
 
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
-    tokenizer = load_tokenizer(BackboneConfig.model_validate(backbone_values("minilm", folder, max_tokens=MAX_TOKENS)))
+    tokenizer = load_tokenizer(
+        BackboneConfig.model_validate(backbone_values("minilm", folder, max_tokens=MAX_TOKENS))
+    )
     tokenizer(["warm up"] * 8)
     ours, theirs = [], []
     for repeat in range(repeats):
         ours.append(_ours(corpus, tokenizer, folder / f"{corpus.name}-ours-{repeat}", epoch=repeat))
-        theirs.append(_theirs(corpus, tokenizer, folder / f"{corpus.name}-theirs-{repeat}", seed=repeat))
+        theirs.append(
+            _theirs(corpus, tokenizer, folder / f"{corpus.name}-theirs-{repeat}", seed=repeat)
+        )
     differing = _differing(ours[0].pop("tokens"), theirs[0].pop("tokens"))
     if differing:
         raise RuntimeError(f"{corpus.name}: {differing} documents were tokenised differently")
     mine, other = (
-        _medians([{name: value for name, value in result.items() if name != "tokens"} for result in side]) for side in (ours, theirs)
+        _medians(
+            [{name: value for name, value in result.items() if name != "tokens"} for result in side]
+        )
+        for side in (ours, theirs)
     )
     return {
         "case": corpus.name,
         "peer": "datasets.map + DataCollatorWithPadding",
-        "work": f"at most {MAX_TOKENS} tokens, micro-batches of {MICRO_BATCH_SIZE}, steps of {TRAIN_BATCH_SIZE}",
+        "work": (
+            f"at most {MAX_TOKENS} tokens, micro-batches of {MICRO_BATCH_SIZE}, steps of "
+            f"{TRAIN_BATCH_SIZE}"
+        ),
         "ours": mine,
         "theirs": other,
-        "ratio": mine["prepared_documents_per_second"]["median"] / other["prepared_documents_per_second"]["median"],
+        "ratio": mine["prepared_documents_per_second"]["median"]
+        / other["prepared_documents_per_second"]["median"],
         "cpu_ratio": other["prepare_cpu_seconds"]["median"] / mine["prepare_cpu_seconds"]["median"],
-        "batching_ratio": mine["batched_documents_per_second"]["median"] / other["batched_documents_per_second"]["median"],
+        "batching_ratio": mine["batched_documents_per_second"]["median"]
+        / other["batched_documents_per_second"]["median"],
         "largest_difference": differing,
     }
 
@@ -105,8 +123,11 @@ def describe(case: Mapping[str, Any]) -> str:
     """One line for people."""
     mine, other = case["ours"], case["theirs"]
     return (
-        f"{case['case']}: {mine['prepared_documents_per_second']['median']:,.0f} against {other['prepared_documents_per_second']['median']:,.0f} documents per second prepared "
-        f"(ratio {case['ratio']:.2f}, in processor time {case['cpu_ratio']:.2f}), batching ratio {case['batching_ratio']:.1f}, padding {mine['padding_share']['median']:.1%} against {other['padding_share']['median']:.1%} shuffled "
+        f"{case['case']}: {mine['prepared_documents_per_second']['median']:,.0f} against "
+        f"{other['prepared_documents_per_second']['median']:,.0f} documents per second prepared "
+        f"(ratio {case['ratio']:.2f}, in processor time {case['cpu_ratio']:.2f}), batching ratio "
+        f"{case['batching_ratio']:.1f}, padding {mine['padding_share']['median']:.1%} against "
+        f"{other['padding_share']['median']:.1%} shuffled "
         f"and {other['padding_share_grouped']['median']:.1%} grouped by length"
     )
 
@@ -125,11 +146,15 @@ def _ours(corpus: Corpus, tokenizer: Any, cache: Path, *, epoch: int) -> dict[st
     started = time.perf_counter()
     batches = []
     for rows in epoch_steps(train.lengths, train_batch_size=TRAIN_BATCH_SIZE, seed=10, epoch=epoch):
-        for chosen in split_step(rows, train.lengths, world_size=1, micro_batch_size=MICRO_BATCH_SIZE)[0]:
+        for chosen in split_step(
+            rows, train.lengths, world_size=1, micro_batch_size=MICRO_BATCH_SIZE
+        )[0]:
             collate(train, chosen, pad_token_id=tokenizer.pad_token_id)
             batches.append(chosen)
     batched = time.perf_counter() - started
-    assert sorted(np.concatenate(batches)) == list(range(len(train))), "every document once per epoch"
+    assert sorted(np.concatenate(batches)) == list(range(len(train))), (
+        "every document once per epoch"
+    )
     return {
         "prepared_documents_per_second": documents / prepared,
         "prepare_cpu_seconds": cpu_seconds,
@@ -151,13 +176,21 @@ def _theirs(corpus: Corpus, tokenizer: Any, cache: Path, *, seed: int) -> dict[s
     def prepared() -> Any:
         raw = datasets.load_dataset("json", data_files=dict(corpus.files), cache_dir=str(cache))
         labels = sorted(set(raw["train"]["label"]), key=str)
-        raw = raw.filter(lambda texts: [bool(text.strip()) for text in texts], input_columns="text", batched=True)
+        raw = raw.filter(
+            lambda texts: [bool(text.strip()) for text in texts], input_columns="text", batched=True
+        )
 
         def tokenise(rows: dict[str, list[Any]]) -> dict[str, Any]:
-            tokens = tokenizer(rows["text"], truncation=True, max_length=MAX_TOKENS, return_token_type_ids=False)
+            tokens = tokenizer(
+                rows["text"], truncation=True, max_length=MAX_TOKENS, return_token_type_ids=False
+            )
             return {**tokens, "labels": [labels.index(label) for label in rows["label"]]}
 
-        return raw.map(tokenise, batched=True, remove_columns=[name for name in raw["train"].column_names if name != "id"])
+        return raw.map(
+            tokenise,
+            batched=True,
+            remove_columns=[name for name in raw["train"].column_names if name != "id"],
+        )
 
     started, cpu_before = time.perf_counter(), time.process_time()
     data = prepared()
@@ -170,11 +203,25 @@ def _theirs(corpus: Corpus, tokenizer: Any, cache: Path, *, seed: int) -> dict[s
     collator, random = DataCollatorWithPadding(tokenizer), torch.Generator().manual_seed(seed)
     started = time.perf_counter()
     shares = list(
-        _padding(torch.utils.data.DataLoader(train, batch_size=MICRO_BATCH_SIZE, shuffle=True, collate_fn=collator, generator=random))
+        _padding(
+            torch.utils.data.DataLoader(
+                train,
+                batch_size=MICRO_BATCH_SIZE,
+                shuffle=True,
+                collate_fn=collator,
+                generator=random,
+            )
+        )
     )
     batched = time.perf_counter() - started
     grouped = LengthGroupedSampler(MICRO_BATCH_SIZE, lengths=lengths, generator=random)
-    grouped_shares = list(_padding(torch.utils.data.DataLoader(train, batch_size=MICRO_BATCH_SIZE, sampler=grouped, collate_fn=collator)))
+    grouped_shares = list(
+        _padding(
+            torch.utils.data.DataLoader(
+                train, batch_size=MICRO_BATCH_SIZE, sampler=grouped, collate_fn=collator
+            )
+        )
+    )
     ids, tokens = data["train"]["id"], train["input_ids"]
     return {
         "prepared_documents_per_second": sum(len(split) for split in data.values()) / seconds,
@@ -183,7 +230,10 @@ def _theirs(corpus: Corpus, tokenizer: Any, cache: Path, *, seed: int) -> dict[s
         "batched_documents_per_second": len(train) / batched,
         "padding_share": _share(shares),
         "padding_share_grouped": _share(grouped_shares),
-        "tokens": {str(name): np.asarray(row, dtype=np.int32) for name, row in zip(ids, tokens, strict=True)},
+        "tokens": {
+            str(name): np.asarray(row, dtype=np.int32)
+            for name, row in zip(ids, tokens, strict=True)
+        },
     }
 
 
@@ -199,7 +249,9 @@ def _share(counts: list[tuple[int, int]]) -> float:
 
 
 def _differing(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> int:
-    """Documents that both sides trained on and that have other tokens. Documents that only one side has (we drop repeated ones, and carve a test split where there is none) are left out."""
+    """Documents that both sides trained on and that have other tokens. Documents that only one side
+    has (we drop repeated ones, and carve a test split where there is none) are left out.
+    """
     common = set(ours) & set(theirs)
     assert len(common) > 0.5 * max(len(ours), len(theirs)), "the two sides read different documents"
     return sum(not np.array_equal(ours[name], theirs[name]) for name in common)

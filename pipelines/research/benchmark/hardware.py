@@ -1,4 +1,6 @@
-"""What a benchmark ran on: the machine, the versions, and how fast the machine multiplies matrices right now."""
+"""What a benchmark ran on: the machine, the versions, and how fast the machine multiplies matrices
+right now.
+"""
 
 import os
 import platform
@@ -10,7 +12,17 @@ from typing import Any
 
 import psutil
 
-PACKAGES = ("torch", "ray", "deepspeed", "transformers", "datasets", "tokenizers", "mlflow", "numpy", "peft")
+PACKAGES = (
+    "torch",
+    "ray",
+    "deepspeed",
+    "transformers",
+    "datasets",
+    "tokenizers",
+    "mlflow",
+    "numpy",
+    "peft",
+)
 
 
 def hardware() -> dict[str, Any]:
@@ -46,12 +58,16 @@ def versions() -> dict[str, str]:
 
 
 def load_average() -> float:
-    """Runnable processes over the last minute: above the number of cores, wall times say more about the neighbours than about the program."""
+    """Runnable processes over the last minute: above the number of cores, wall times say more about
+    the neighbours than about the program.
+    """
     return round(os.getloadavg()[0], 1)
 
 
 def matrix_rate_gflops(*, size: int = 2048, repeats: int = 7) -> float:
-    """Billions of float32 operations per second of a square matrix product with all threads: the rate no training step on this CPU can beat."""
+    """Billions of float32 operations per second of a square matrix product with all threads: the
+    rate no training step on this CPU can beat.
+    """
     import torch
 
     left, right = torch.randn(size, size), torch.randn(size, size)

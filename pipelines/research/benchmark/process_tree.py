@@ -1,6 +1,7 @@
 """Peak memory and processor time of a process and all its descendants, sampled.
 
-Proportional set size: pages that processes share (torch's libraries, Ray's object store) count once. The sum of resident set sizes would count them once per process.
+Proportional set size: pages that processes share (torch's libraries, Ray's object store) count
+once. The sum of resident set sizes would count them once per process.
 """
 
 import contextlib
@@ -14,9 +15,11 @@ INTERVAL_SECONDS = 1.0
 
 
 class TreeSampler:
-    """Context manager: while it is open, peak memory, number of processes and processor time follow the tree below a process.
+    """Context manager: while it is open, peak memory, number of processes and processor time follow
+    the tree below a process.
 
-    Processor time does not depend on what else the machine does; what a process used between the last sample and its end is missed.
+    Processor time does not depend on what else the machine does; what a process used between the
+    last sample and its end is missed.
     """
 
     def __init__(self, pid: int, *, interval_seconds: float = INTERVAL_SECONDS) -> None:
@@ -30,7 +33,12 @@ class TreeSampler:
         self._thread.start()
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
         self._ended.set()
         self._thread.join()
 
@@ -38,7 +46,10 @@ class TreeSampler:
         while not self._ended.is_set():
             with contextlib.suppress(psutil.NoSuchProcess):
                 processes = [self.root, *self.root.children(recursive=True)]
-                self.peak_bytes = max(self.peak_bytes, sum(proportional_set_size(process.pid) for process in processes))
+                self.peak_bytes = max(
+                    self.peak_bytes,
+                    sum(proportional_set_size(process.pid) for process in processes),
+                )
                 self.peak_processes = max(self.peak_processes, len(processes))
                 for process in processes:
                     self._note_cpu(process)
@@ -56,7 +67,9 @@ class TreeSampler:
 
 
 def proportional_set_size(pid: int) -> int:
-    """Bytes of memory of one process, shared pages divided among their users; 0 for a process that has ended."""
+    """Bytes of memory of one process, shared pages divided among their users; 0 for a process that
+    has ended.
+    """
     try:
         for line in Path(f"/proc/{pid}/smaps_rollup").read_text(encoding="ascii").splitlines():
             if line.startswith("Pss:"):

@@ -1,7 +1,9 @@
-"""Kept results: `results/<hardware>.json` holds the latest report of each benchmark on that hardware, and the tables in README.md are made from these files.
+"""Kept results: `results/<hardware>.json` holds the latest report of each benchmark on that
+hardware, and the tables in README.md are made from these files.
 
 python -m pipelines.research.benchmark step --json step.json
-python -m pipelines.research.benchmark.results step.json      # keeps it and renews the tables; without files, only renews the tables
+python -m pipelines.research.benchmark.results step.json      # keeps it and renews the tables;
+without files, only renews the tables
 """
 
 import json
@@ -16,7 +18,10 @@ from pipelines.research.benchmark.columns import data_columns, search_columns, s
 HERE = Path(__file__).parent
 FOLDER = HERE / "results"
 README = HERE / "README.md"
-BEGIN, END = "<!-- tables: made by python -m pipelines.research.benchmark.results -->", "<!-- end of tables -->"
+BEGIN, END = (
+    "<!-- tables: made by python -m pipelines.research.benchmark.results -->",
+    "<!-- end of tables -->",
+)
 Report = Mapping[str, Any]
 Row = Sequence[str]
 
@@ -24,17 +29,24 @@ Row = Sequence[str]
 def hardware_name(hardware: Mapping[str, Any]) -> str:
     """File name of a machine: its GPUs, or its processor and cores."""
     parts = (
-        [*hardware["gpus"][:1], f"x{len(hardware['gpus'])}"] if hardware["gpus"] else [hardware["processor"], f"{hardware['cores']}-cores"]
+        [*hardware["gpus"][:1], f"x{len(hardware['gpus'])}"]
+        if hardware["gpus"]
+        else [hardware["processor"], f"{hardware['cores']}-cores"]
     )
     return re.sub(r"[^a-z0-9]+", "-", " ".join(parts).lower().replace("(r)", "")).strip("-")
 
 
 def keep(report: Report, folder: Path = FOLDER) -> Path:
-    """Put a report into its hardware's file, in place of an earlier one of the same benchmark; returns the file."""
+    """Put a report into its hardware's file, in place of an earlier one of the same benchmark;
+    returns the file.
+    """
     file = folder / f"{hardware_name(report['hardware'])}.json"
     kept = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
     folder.mkdir(parents=True, exist_ok=True)
-    file.write_text(json.dumps({**kept, report["benchmark"]: report}, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+    file.write_text(
+        json.dumps({**kept, report["benchmark"]: report}, indent=2, sort_keys=True) + "\n",
+        encoding="utf-8",
+    )
     return file
 
 
@@ -48,7 +60,9 @@ def tables(folder: Path = FOLDER) -> str:
 
 
 def with_tables(readme: str, made: str) -> str:
-    """The README's text with the tables renewed. Raises ValueError where the two marks are missing."""
+    """The README's text with the tables renewed. Raises ValueError where the two marks are
+    missing.
+    """
     before, mark, rest = readme.partition(BEGIN)
     _, end, after = rest.partition(END)
     if not mark or not end:
@@ -60,10 +74,22 @@ def _section(name: str, report: Report) -> str:
     hardware, versions = report["hardware"], report["versions"]
     machine = ", ".join(hardware["gpus"]) or f"{hardware['processor']}, {hardware['cores']} cores"
     load = report.get("load_average", {})
-    about = f"{machine}; torch {versions['torch']}, transformers {versions['transformers']}; matrix rate before the run {report['matrix_rate_gflops']:.0f} GFLOP/s"
+    about = (
+        f"{machine}; torch {versions['torch']}, transformers {versions['transformers']}; matrix "
+        f"rate before the run {report['matrix_rate_gflops']:.0f} GFLOP/s"
+    )
     about += f"; load average {load['before']} before, {load['after']} after" if load else ""
     head, rows = COLUMNS.get(name, _any_columns)(report["cases"])
-    lines = [f"### `{name}`", "", f"{about}.", "", _line(head), _line(["---"] * len(head)), *(_line(row) for row in rows), ""]
+    lines = [
+        f"### `{name}`",
+        "",
+        f"{about}.",
+        "",
+        _line(head),
+        _line(["---"] * len(head)),
+        *(_line(row) for row in rows),
+        "",
+    ]
     return "\n".join(lines)
 
 
@@ -95,8 +121,13 @@ def _step_columns(cases: Sequence[Mapping[str, Any]]) -> tuple[Row, list[Row]]:
             f"{case['ratio']:.2f} ({case['cpu_ratio']:.2f})",
             f"{case['share_of_matrix_rate']:.0%} ({case['share_of_matrix_rate_in_cpu_time']:.0%})",
             f"{case['matrix_rate_gflops']:.0f}",
-            f"{_mebibytes(case['ours']['peak_memory_bytes'])} / {_mebibytes(case['theirs']['peak_memory_bytes'])}",
-            "other method" if case["largest_difference"] is None else f"{case['largest_difference']:.1e}",
+            (
+                f"{_mebibytes(case['ours']['peak_memory_bytes'])} / "
+                f"{_mebibytes(case['theirs']['peak_memory_bytes'])}"
+            ),
+            "other method"
+            if case["largest_difference"] is None
+            else f"{case['largest_difference']:.1e}",
         )
         for case in cases
     ]
@@ -114,7 +145,9 @@ def _length_columns(cases: Sequence[Mapping[str, Any]]) -> tuple[Row, list[Row]]
             continue
         mine, other = case["ours"], case["theirs"]
         stock = (_seconds(other), f"{case['ratio']:.2f}") if other else ("-", "-")
-        memory = " / ".join(_mebibytes(side["step_memory_bytes"]) if side else "-" for side in (mine, other))
+        memory = " / ".join(
+            _mebibytes(side["step_memory_bytes"]) if side else "-" for side in (mine, other)
+        )
         rows.append((str(case["tokens"]), _seconds(mine), *stock, memory))
     return head, rows
 
@@ -125,7 +158,11 @@ def _exponent(case: Mapping[str, Any], side: str) -> str:
 
 
 def _any_columns(cases: Sequence[Mapping[str, Any]]) -> tuple[Row, list[Row]]:
-    names = [name for name, value in cases[0].items() if isinstance(value, (str, int, float)) or value is None]
+    names = [
+        name
+        for name, value in cases[0].items()
+        if isinstance(value, (str, int, float)) or value is None
+    ]
     return names, [[_plain(case.get(name)) for name in names] for case in cases]
 
 

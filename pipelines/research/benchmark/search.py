@@ -1,7 +1,11 @@
-"""A search of 24 trials (6 learning rates x 4 prefix lengths, the paper's grid): trial slots against one TorchTrainer per trial.
+"""A search of 24 trials (6 learning rates x 4 prefix lengths, the paper's grid): trial slots
+against one TorchTrainer per trial.
 
-Both sides run in processes of their own, one after the other, on the same prepared backbone, data, steps, evaluations and trial scheduler, and every trial's losses must agree. Times run from the start of
-the side's process to its end, imports and cluster included. Our side keeps every trial in MLflow (a sqlite file); the peer tracks nothing. A peer's trial costs half a minute, so the peer may run a part of the grid: its trials per hour are then those of a whole grid at the measured pace.
+Both sides run in processes of their own, one after the other, on the same prepared backbone, data,
+steps, evaluations and trial scheduler, and every trial's losses must agree. Times run from the
+start of the side's process to its end, imports and cluster included. Our side keeps every trial in
+MLflow (a sqlite file); the peer tracks nothing. A peer's trial costs half a minute, so the peer may
+run a part of the grid: its trials per hour are then those of a whole grid at the measured pace.
 """
 
 import json
@@ -20,14 +24,21 @@ from typing import Any, Literal
 from components.config.schema import SearchConfig
 from pipelines.research.benchmark import BenchmarkOptions
 from pipelines.research.benchmark.process_tree import TreeSampler
-from pipelines.research.benchmark.search_settings import SideSettings, TrialRecord, read_records, write_settings
+from pipelines.research.benchmark.search_settings import (
+    SideSettings,
+    TrialRecord,
+    read_records,
+    write_settings,
+)
 from pipelines.research.benchmark.workload import BackboneName, backbone_values, write_documents
 
 MAX_TOKENS = 256
 SAME_LOSS = 1e-4  # float32 sums in another order
 ENVIRONMENT = {
     "RAY_worker_niceness": "0"
-}  # Ray's workers give way to every other process of the machine (15): a busy neighbour would be measured
+    # Ray's workers give way to every other process of the machine (15): a busy neighbour would be
+    # measured
+}
 PREPARE = """
 import json, sys
 from pathlib import Path
@@ -44,7 +55,9 @@ Announce = Callable[[str], None]
 
 @dataclass(frozen=True)
 class SideResult:
-    """One side of one case. `wall_seconds`: its process from start to end; `pace_seconds`: between two trials that ended one after the other, all slots together."""
+    """One side of one case. `wall_seconds`: its process from start to end; `pace_seconds`: between
+    two trials that ended one after the other, all slots together.
+    """
 
     trials: tuple[TrialRecord, ...]
     wall_seconds: float
@@ -55,20 +68,37 @@ class SideResult:
 
     @property
     def pace_seconds(self) -> float:
-        """Median over windows of `concurrent` trials, so that trials which end together do not count as instant."""
+        """Median over windows of `concurrent` trials, so that trials which end together do not
+        count as instant.
+        """
         ends = sorted(trial.ended for trial in self.trials)
         step = min(self.concurrent, len(ends) - 1)
-        return statistics.median((later - earlier) / step for earlier, later in zip(ends, ends[step:], strict=False))
+        return statistics.median(
+            (later - earlier) / step for earlier, later in zip(ends, ends[step:], strict=False)
+        )
 
     @property
     def beyond_training_seconds(self) -> list[float]:
-        """Per trial but the first of each slot: from the end of the trial before it to its own end, less its own steps and evaluations."""
+        """Per trial but the first of each slot: from the end of the trial before it to its own end,
+        less its own steps and evaluations.
+        """
         later = sorted(self.trials, key=lambda trial: trial.started)[self.concurrent :]
-        before = [max((other.ended for other in self.trials if other.ended <= trial.started), default=trial.started) for trial in later]
-        return [trial.ended - ended_before - trial.training_seconds for trial, ended_before in zip(later, before, strict=True)]
+        before = [
+            max(
+                (other.ended for other in self.trials if other.ended <= trial.started),
+                default=trial.started,
+            )
+            for trial in later
+        ]
+        return [
+            trial.ended - ended_before - trial.training_seconds
+            for trial, ended_before in zip(later, before, strict=True)
+        ]
 
     def seconds_for(self, trials: int) -> float:
-        """Wall time of a search of that many trials: measured where all of them ran, else the measured time plus the missing trials at the measured pace."""
+        """Wall time of a search of that many trials: measured where all of them ran, else the
+        measured time plus the missing trials at the measured pace.
+        """
         return self.wall_seconds + max(0, trials - len(self.trials)) * self.pace_seconds
 
     def values(self, trials: int) -> dict[str, Any]:
@@ -83,8 +113,16 @@ class SideResult:
             "pace_seconds": self.pace_seconds,
             "first_trial_ended_after_seconds": min(trial.ended for trial in self.trials)
             - (max(trial.ended for trial in self.trials) - self.wall_seconds),
-            "training_seconds": {"median": statistics.median(training), "min": min(training), "max": max(training)},
-            "beyond_training_seconds": {"median": statistics.median(beyond), "min": min(beyond), "max": max(beyond)},
+            "training_seconds": {
+                "median": statistics.median(training),
+                "min": min(training),
+                "max": max(training),
+            },
+            "beyond_training_seconds": {
+                "median": statistics.median(beyond),
+                "min": min(beyond),
+                "max": max(beyond),
+            },
             "peak_memory_bytes": self.peak_memory_bytes,
             "peak_processes": self.peak_processes,
             "cpu_seconds": self.cpu_seconds,
@@ -105,11 +143,17 @@ def spread_over(points: Sequence[Mapping[str, Any]], count: int) -> tuple[Mappin
 
 
 def experiment_values(backbone: BackboneName, folder: Path, *, steps: int) -> dict[str, Any]:
-    """A search whose trials are a few steps long: two evaluations, 16 validation documents, one worker per trial."""
+    """A search whose trials are a few steps long: two evaluations, 16 validation documents, one
+    worker per trial.
+    """
     documents = folder / "documents"
     documents.mkdir()
     micro_batch_size = 4
-    for split, count, seed in (("train", micro_batch_size * steps, 1), ("validation", 16, 2), ("test", 8, 3)):
+    for split, count, seed in (
+        ("train", micro_batch_size * steps, 1),
+        ("validation", 16, 2),
+        ("test", 8, 3),
+    ):
         write_documents(documents / f"{split}.jsonl", count, seed=seed, words=(120, 240))
     return {
         "name": f"benchmark-{backbone}",
@@ -117,7 +161,10 @@ def experiment_values(backbone: BackboneName, folder: Path, *, steps: int) -> di
         "adapter": {"dropout": 0.0},
         "head": {"pooling": "mean", "dropout": 0.0},
         "data": {
-            "files": {split: str(documents / f"{split}.jsonl") for split in ("train", "validation", "test")},
+            "files": {
+                split: str(documents / f"{split}.jsonl")
+                for split in ("train", "validation", "test")
+            },
             "max_tokens": MAX_TOKENS,
         },
         "training": {"epochs": 1, "micro_batch_size": micro_batch_size, "evaluations_per_epoch": 2},
@@ -149,26 +196,44 @@ def run_side(settings: SideSettings) -> SideResult:
             raise
     seconds = time.monotonic() - started
     if code != 0:
-        raise RuntimeError(f"the side '{settings.side}' ended with {code}:\n{(folder / 'log').read_text(encoding='utf-8')[-3000:]}")
-    return SideResult(tuple(read_records(folder)), seconds, settings.concurrent, tree.peak_bytes, tree.peak_processes, tree.cpu_seconds)
+        raise RuntimeError(
+            f"the side '{settings.side}' ended with "
+            f"{code}:\n{(folder / 'log').read_text(encoding='utf-8')[-3000:]}"
+        )
+    return SideResult(
+        tuple(read_records(folder)),
+        seconds,
+        settings.concurrent,
+        tree.peak_bytes,
+        tree.peak_processes,
+        tree.cpu_seconds,
+    )
 
 
 def largest_difference(ours: Sequence[TrialRecord], theirs: Sequence[TrialRecord]) -> float:
-    """Largest difference of a last training or validation loss between trials of the same point. Raises AssertionError where a trial is missing or made another number of steps."""
+    """Largest difference of a last training or validation loss between trials of the same point.
+    Raises AssertionError where a trial is missing or made another number of steps.
+    """
     by_point = {tuple(sorted(trial.point.items())): trial for trial in ours}
     worst = 0.0
     for trial in theirs:
         own = by_point[tuple(sorted(trial.point.items()))]
         assert own.step == trial.step, f"{dict(trial.point)}: {own.step} steps against {trial.step}"
-        worst = max(worst, abs(own.train_loss - trial.train_loss), abs(own.validation_nll - trial.validation_nll))
+        worst = max(
+            worst,
+            abs(own.train_loss - trial.train_loss),
+            abs(own.validation_nll - trial.validation_nll),
+        )
     return worst
 
 
 @dataclass(frozen=True)
 class Case:
-    """One comparison. A trial has one worker of one core on either side; `slots` and `peer_concurrent` are what was best for each on two cores.
+    """One comparison. A trial has one worker of one core on either side; `slots` and
+    `peer_concurrent` are what was best for each on two cores.
 
-    One core each, because two torch threads of one worker wait for each other by spinning: on a machine with neighbours a step then takes ten times as long.
+    One core each, because two torch threads of one worker wait for each other by spinning: on a
+    machine with neighbours a step then takes ten times as long.
     """
 
     name: str
@@ -188,9 +253,15 @@ CASES = (
 
 
 def run(options: BenchmarkOptions, announce: Announce) -> list[dict[str, Any]]:
-    """The cases of the report. The peer runs 6 trials of the grid (`quick`: 4, `full`: all of it)."""
+    """The cases of the report. The peer runs 6 trials of the grid (`quick`: 4, `full`: all of
+    it).
+    """
     peer_trials = len(grid()) if options.full else 4 if options.quick else 6
-    return [measure_case(case, peer_trials=peer_trials, announce=announce) for case in CASES if options.chosen(case.name)]
+    return [
+        measure_case(case, peer_trials=peer_trials, announce=announce)
+        for case in CASES
+        if options.chosen(case.name)
+    ]
 
 
 def measure_case(case: Case, *, peer_trials: int, announce: Announce) -> dict[str, Any]:
@@ -201,9 +272,14 @@ def measure_case(case: Case, *, peer_trials: int, announce: Announce) -> dict[st
         experiment = experiment_values(case.backbone, folder, steps=case.steps)
         _prepare(experiment)
         announce(f"{case.name}: {len(points)} trials on {case.slots} slot(s)")
-        ours = run_side(SideSettings("slots", str(folder / "ours"), _on_slots(experiment, case.slots), points, case.slots))
+        ours = run_side(
+            SideSettings(
+                "slots", str(folder / "ours"), _on_slots(experiment, case.slots), points, case.slots
+            )
+        )
         announce(
-            f"{case.name}: {ours.wall_seconds:.0f} s; now {peer_trials} trial(s) of the peer, {case.peer_concurrent} at a time ({case.peer_loop} loop)"
+            f"{case.name}: {ours.wall_seconds:.0f} s; now {peer_trials} trial(s) of the peer, "
+            f"{case.peer_concurrent} at a time ({case.peer_loop} loop)"
         )
         chosen = spread_over(points, peer_trials)
         theirs = run_side(
@@ -218,16 +294,24 @@ def measure_case(case: Case, *, peer_trials: int, announce: Announce) -> dict[st
         )
     difference = largest_difference(ours.trials, theirs.trials)
     if difference > SAME_LOSS:
-        raise RuntimeError(f"{case.name}: the two sides did not compute the same: losses differ by {difference:.2g}")
+        raise RuntimeError(
+            f"{case.name}: the two sides did not compute the same: losses differ by "
+            f"{difference:.2g}"
+        )
     mine, other = ours.values(len(points)), theirs.values(len(points))
     announce(
-        f"{case.name}: {mine['trials_per_hour']:.0f} against {other['trials_per_hour']:.0f} trials per hour, ratio {mine['trials_per_hour'] / other['trials_per_hour']:.1f}; "
-        f"a further trial costs {mine['beyond_training_seconds']['median']:.2f} s against {other['beyond_training_seconds']['median']:.1f} s beyond its training"
+        f"{case.name}: {mine['trials_per_hour']:.0f} against {other['trials_per_hour']:.0f} trials "
+        f"per hour, ratio {mine['trials_per_hour'] / other['trials_per_hour']:.1f}; "
+        f"a further trial costs {mine['beyond_training_seconds']['median']:.2f} s against "
+        f"{other['beyond_training_seconds']['median']:.1f} s beyond its training"
     )
     return {
         "case": case.name,
         "peer": f"one TorchTrainer per trial, {case.peer_loop} loop, {case.peer_concurrent} at a time",
-        "work": f"{len(points)} trials of {case.steps} steps of 4 documents of at most {MAX_TOKENS} tokens, 2 evaluations on 16 documents",
+        "work": (
+            f"{len(points)} trials of {case.steps} steps of 4 documents of at most {MAX_TOKENS} "
+            "tokens, 2 evaluations on 16 documents"
+        ),
         "ours": mine,
         "theirs": other,
         "ratio": mine["trials_per_hour"] / other["trials_per_hour"],
@@ -241,5 +325,16 @@ def _on_slots(experiment: Mapping[str, Any], concurrent: int) -> dict[str, Any]:
 
 
 def _prepare(experiment: Mapping[str, Any]) -> None:
-    """Lengthen the backbone into the cache and make the tables of the MLflow database before either side runs."""
-    subprocess.run([sys.executable, "-c", PREPARE, json.dumps(experiment["backbone"]), experiment["cluster"]["cache_path"]], check=True)
+    """Lengthen the backbone into the cache and make the tables of the MLflow database before either
+    side runs.
+    """
+    subprocess.run(
+        [
+            sys.executable,
+            "-c",
+            PREPARE,
+            json.dumps(experiment["backbone"]),
+            experiment["cluster"]["cache_path"],
+        ],
+        check=True,
+    )

@@ -1,4 +1,6 @@
-"""What the parent of the `search` benchmark tells its two sides, and what they answer: plain values in JSON files."""
+"""What the parent of the `search` benchmark tells its two sides, and what they answer: plain values
+in JSON files.
+"""
 
 import json
 from collections.abc import Mapping
@@ -11,7 +13,9 @@ SideName = Literal["slots", "trainers"]
 
 @dataclass(frozen=True)
 class SideSettings:
-    """One side's work. `experiment`: plain values of an ExperimentConfig; `points`: the trials; `concurrent`: trials at a time; `loop`: DeepSpeed, or for the peer a plain torch loop."""
+    """One side's work. `experiment`: plain values of an ExperimentConfig; `points`: the trials;
+    `concurrent`: trials at a time; `loop`: DeepSpeed, or for the peer a plain torch loop.
+    """
 
     side: SideName
     folder: str
@@ -23,7 +27,9 @@ class SideSettings:
 
 @dataclass(frozen=True)
 class TrialRecord:
-    """One trial. `started`, `ended`: seconds since the epoch as the driver saw them; `training_seconds`: its steps and evaluations alone; the losses are those of its last report."""
+    """One trial. `started`, `ended`: seconds since the epoch as the driver saw them;
+    `training_seconds`: its steps and evaluations alone; the losses are those of its last report.
+    """
 
     point: Mapping[str, Any]
     started: float
@@ -35,7 +41,9 @@ class TrialRecord:
 
 
 def write_settings(settings: SideSettings) -> None:
-    (Path(settings.folder) / "settings.json").write_text(json.dumps(asdict(settings)), encoding="utf-8")
+    (Path(settings.folder) / "settings.json").write_text(
+        json.dumps(asdict(settings)), encoding="utf-8"
+    )
 
 
 def read_settings(folder: Path) -> SideSettings:
@@ -44,8 +52,13 @@ def read_settings(folder: Path) -> SideSettings:
 
 
 def write_records(folder: Path, records: list[TrialRecord]) -> None:
-    (folder / "trials.json").write_text(json.dumps([asdict(record) for record in records]), encoding="utf-8")
+    (folder / "trials.json").write_text(
+        json.dumps([asdict(record) for record in records]), encoding="utf-8"
+    )
 
 
 def read_records(folder: Path) -> list[TrialRecord]:
-    return [TrialRecord(**values) for values in json.loads((folder / "trials.json").read_text(encoding="utf-8"))]
+    return [
+        TrialRecord(**values)
+        for values in json.loads((folder / "trials.json").read_text(encoding="utf-8"))
+    ]

@@ -1,4 +1,6 @@
-"""One side of the `search` benchmark in a process of its own: `python -m pipelines.research.benchmark.search_side FOLDER`. See `search`."""
+"""One side of the `search` benchmark in a process of its own: `python -m
+pipelines.research.benchmark.search_side FOLDER`. See `search`.
+"""
 
 import sys
 import time
@@ -7,11 +9,18 @@ from typing import Any
 
 from components.config.loading import validate
 from components.config.schema import ExperimentConfig
-from pipelines.research.benchmark.search_settings import SideSettings, TrialRecord, read_settings, write_records
+from pipelines.research.benchmark.search_settings import (
+    SideSettings,
+    TrialRecord,
+    read_settings,
+    write_records,
+)
 
 
 def run_slots(settings: SideSettings, config: ExperimentConfig) -> list[TrialRecord]:
-    """Our side: the points of the grid on `concurrent` trial slots, from slots that start to slots that ended, as `pipelines.search` does it."""
+    """Our side: the points of the grid on `concurrent` trial slots, from slots that start to slots
+    that ended, as `pipelines.search` does it.
+    """
     from components.backbones import load_tokenizer, tokenizer_id
     from components.data import prepare
     from components.registry import code_fingerprint, code_version, open_tracker
@@ -47,7 +56,9 @@ def run_slots(settings: SideSettings, config: ExperimentConfig) -> list[TrialRec
             tokenizer_id=tokenizer_id(config.backbone),
             cache_path=Path(config.cluster.cache_path),
         )
-        search_run_id = tracker.start_search(config.name, run_name="benchmark", config={}, params={}, tags={})
+        search_run_id = tracker.start_search(
+            config.name, run_name="benchmark", config={}, params={}, tags={}
+        )
         log = TrialLog(
             config,
             search_run_id=search_run_id,
@@ -72,7 +83,9 @@ def run_slots(settings: SideSettings, config: ExperimentConfig) -> list[TrialRec
 
 def _record(summary: Any, times: list[float]) -> TrialRecord:
     if summary.outcome != "completed":
-        raise RuntimeError(f"{summary.name} {dict(summary.point)} ended as {summary.outcome}: {summary.reason}")
+        raise RuntimeError(
+            f"{summary.name} {dict(summary.point)} ended as {summary.outcome}: {summary.reason}"
+        )
     metrics = summary.metrics
     return TrialRecord(
         point=summary.point,

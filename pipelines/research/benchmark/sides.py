@@ -1,6 +1,8 @@
-"""A side of a comparison: a process of its own that makes one step whenever it is told to, so that sides take turns within one run and each one's memory is its own.
+"""A side of a comparison: a process of its own that makes one step whenever it is told to, so that
+sides take turns within one run and each one's memory is its own.
 
-A side is a function (settings, turns) -> values of its first step. It builds what it needs, then makes one step per turn: `while turns.wait(): ...; turns.done(seconds)`.
+A side is a function (settings, turns) -> values of its first step. It builds what it needs, then
+makes one step per turn: `while turns.wait(): ...; turns.done(seconds)`.
 """
 
 import multiprocessing
@@ -46,7 +48,9 @@ class Turns:
 
 @dataclass(frozen=True)
 class SideResult:
-    """What one side measured. `seconds` and `cpu_seconds` (of all threads): of each step, in order; `resident_bytes`: before the first step; `peak_bytes`: while stepping."""
+    """What one side measured. `seconds` and `cpu_seconds` (of all threads): of each step, in order;
+    `resident_bytes`: before the first step; `peak_bytes`: while stepping.
+    """
 
     seconds: tuple[float, ...]
     cpu_seconds: tuple[float, ...]
@@ -75,7 +79,9 @@ class Side:
     def __init__(self, function: str, settings: Mapping[str, Any]) -> None:
         context = multiprocessing.get_context("spawn")
         self._line, theirs = context.Pipe()
-        self._process = context.Process(target=_serve, args=(theirs, function, dict(settings)), daemon=True, name=function)
+        self._process = context.Process(
+            target=_serve, args=(theirs, function, dict(settings)), daemon=True, name=function
+        )
         self._process.start()
         theirs.close()
         self._times: list[tuple[float, float]] = []
@@ -91,9 +97,13 @@ class Side:
             self._process.join()
 
     def ready(self) -> None:
-        """Wait until the side has built what it needs. Raises RuntimeError where it ended before."""
+        """Wait until the side has built what it needs. Raises RuntimeError where it ended
+        before.
+        """
         if not self._line.poll(READY_TIMEOUT_SECONDS):
-            raise RuntimeError(f"{self._process.name}: not ready after {READY_TIMEOUT_SECONDS:.0f} s")
+            raise RuntimeError(
+                f"{self._process.name}: not ready after {READY_TIMEOUT_SECONDS:.0f} s"
+            )
         self._receive()
 
     def step(self, *, counted: bool = True) -> None:
@@ -107,18 +117,29 @@ class Side:
         self._line.send(False)
         resident, peak, values = self._receive()
         seconds, cpu_seconds = zip(*self._times, strict=True)
-        return SideResult(seconds=seconds, cpu_seconds=cpu_seconds, resident_bytes=resident, peak_bytes=peak, values=values)
+        return SideResult(
+            seconds=seconds,
+            cpu_seconds=cpu_seconds,
+            resident_bytes=resident,
+            peak_bytes=peak,
+            values=values,
+        )
 
     def _receive(self) -> Any:
         try:
             answer = self._line.recv()
         except EOFError:
-            raise RuntimeError(f"{self._process.name}: the side's process ended; its error is on stderr above") from None
+            raise RuntimeError(
+                f"{self._process.name}: the side's process ended; its error is on stderr above"
+            ) from None
         return answer
 
 
-def take_turns(sides: Sequence[tuple[str, Mapping[str, Any]]], *, repeats: int, warm_up: int = 1) -> list[SideResult]:
-    """Run every (function, settings) in a process of its own, step by step in turns; results in the given order.
+def take_turns(
+    sides: Sequence[tuple[str, Mapping[str, Any]]], *, repeats: int, warm_up: int = 1
+) -> list[SideResult]:
+    """Run every (function, settings) in a process of its own, step by step in turns; results in the
+    given order.
 
     Sides are built one after the other. `warm_up` steps per side are not counted.
     """
@@ -135,11 +156,15 @@ def take_turns(sides: Sequence[tuple[str, Mapping[str, Any]]], *, repeats: int, 
 
 
 def largest_difference(ours: Values, theirs: Values) -> float:
-    """Largest absolute difference between values of the same name; raises AssertionError where names or shapes differ."""
+    """Largest absolute difference between values of the same name; raises AssertionError where
+    names or shapes differ.
+    """
     assert ours.keys() == theirs.keys(), f"{sorted(ours)} against {sorted(theirs)}"
     worst = 0.0
     for name, value in ours.items():
-        assert value.shape == theirs[name].shape, f"{name}: {value.shape} against {theirs[name].shape}"
+        assert value.shape == theirs[name].shape, (
+            f"{name}: {value.shape} against {theirs[name].shape}"
+        )
         worst = max(worst, float(np.abs(value - theirs[name]).max(initial=0.0)))
     return worst
 

@@ -1,7 +1,9 @@
-"""How long until something happens: help, plan and dry run of the command line, and the first training step, cold and warm.
+"""How long until something happens: help, plan and dry run of the command line, and the first
+training step, cold and warm.
 
-Every command runs in a process of its own, as a user would type it. Cold: a new process to the end of its first optimizer step. Warm: the same in a process that holds the backbone already, which is what every
-trial of a slot but the first costs.
+Every command runs in a process of its own, as a user would type it. Cold: a new process to the end
+of its first optimizer step. Warm: the same in a process that holds the backbone already, which is
+what every trial of a slot but the first costs.
 """
 
 import json
@@ -54,10 +56,20 @@ print(json.dumps({"imports": imported - started, "backbone_and_data": loaded - i
 
 
 def run(options: BenchmarkOptions, announce: Announce) -> list[dict[str, Any]]:
-    """The commands of TARGET_SECONDS, 5 times each (`quick`: 2), and the first step on the tiny and the pretrained backbone."""
+    """The commands of TARGET_SECONDS, 5 times each (`quick`: 2), and the first step on the tiny and
+    the pretrained backbone.
+    """
     repeats = 2 if options.quick else 5
-    commands = {"help": ["--help"], "plan": ["plan", "demo"], "search_dry_run": ["search", "demo", "--dry-run"]}
-    cases = [measure_command(name, arguments, repeats=repeats) for name, arguments in commands.items() if options.chosen(name)]
+    commands = {
+        "help": ["--help"],
+        "plan": ["plan", "demo"],
+        "search_dry_run": ["search", "demo", "--dry-run"],
+    }
+    cases = [
+        measure_command(name, arguments, repeats=repeats)
+        for name, arguments in commands.items()
+        if options.chosen(name)
+    ]
     cases += [
         measure_first_step(f"first_step_{name}", name, repeats=min(repeats, 3))
         for name in _backbones()
@@ -66,7 +78,11 @@ def run(options: BenchmarkOptions, announce: Announce) -> list[dict[str, Any]]:
     for case in cases:
         announce(
             f"{case['case']}: {case['ours']['median']:.2f} s"
-            + (f" (target {case['target_seconds']} s)" if "target_seconds" in case else f", warm {case['warm']['median']:.2f} s")
+            + (
+                f" (target {case['target_seconds']} s)"
+                if "target_seconds" in case
+                else f", warm {case['warm']['median']:.2f} s"
+            )
         )
     return cases
 
@@ -76,7 +92,9 @@ def _backbones() -> tuple[BackboneName, ...]:
 
 
 def measure_command(name: str, arguments: Sequence[str], *, repeats: int) -> dict[str, Any]:
-    """Wall and processor time of a command of the command line. The peer is an empty interpreter: what no Python program can undercut."""
+    """Wall and processor time of a command of the command line. The peer is an empty interpreter:
+    what no Python program can undercut.
+    """
     command = [sys.executable, "-m", "pipelines.cli", *arguments]
     _timed(command)  # byte code and page cache
     ours, empty = [], []
@@ -96,7 +114,9 @@ def measure_command(name: str, arguments: Sequence[str], *, repeats: int) -> dic
 
 
 def measure_first_step(name: str, backbone: BackboneName, *, repeats: int) -> dict[str, Any]:
-    """From a new process to the end of its first optimizer step, and the same again inside that process."""
+    """From a new process to the end of its first optimizer step, and the same again inside that
+    process.
+    """
     runs = []
     with tempfile.TemporaryDirectory(prefix="prefixprop-bench-") as folder:
         experiment = experiment_values(backbone, Path(folder), steps=2)
@@ -115,14 +135,21 @@ def measure_first_step(name: str, backbone: BackboneName, *, repeats: int) -> di
             values = json.loads(ended.stdout.strip().splitlines()[-1])
             if repeat:
                 runs.append(values | {"total": time.perf_counter() - started - sum(values["warm"])})
-    parts = {part: statistics.median(run[part] for run in runs) for part in ("imports", "backbone_and_data", "first_trial_step")}
+    parts = {
+        part: statistics.median(run[part] for run in runs)
+        for part in ("imports", "backbone_and_data", "first_trial_step")
+    }
     return {
         "case": name,
         "peer": "the same step in a process that holds the backbone",
-        "work": f"one step of 4 documents of at most {MAX_TOKENS} tokens, data and lengthened backbone in the cache",
+        "work": (
+            f"one step of 4 documents of at most {MAX_TOKENS} tokens, data and lengthened backbone "
+            "in the cache"
+        ),
         "ours": _spread([run["total"] for run in runs]) | parts,
         "warm": _spread([seconds for run in runs for seconds in run["warm"]]),
-        "ratio": statistics.median(run["total"] for run in runs) / statistics.median(seconds for run in runs for seconds in run["warm"]),
+        "ratio": statistics.median(run["total"] for run in runs)
+        / statistics.median(seconds for run in runs for seconds in run["warm"]),
     }
 
 
@@ -131,7 +158,10 @@ def _timed(command: Sequence[str]) -> tuple[float, float]:
     before, started = os.times(), time.perf_counter()
     subprocess.run(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, check=True)
     wall, after = time.perf_counter() - started, os.times()
-    return wall, after.children_user + after.children_system - before.children_user - before.children_system
+    return (
+        wall,
+        after.children_user + after.children_system - before.children_user - before.children_system,
+    )
 
 
 def _spread(seconds: Sequence[float]) -> dict[str, float]:

@@ -1,6 +1,8 @@
-"""One training step: ours against the stock Longformer with the same adapter, and on a small decoder against PEFT with transformers' Trainer.
+"""One training step: ours against the stock Longformer with the same adapter, and on a small
+decoder against PEFT with transformers' Trainer.
 
-Every side is a process; sides and a plain matrix product take turns, so that all see the same machine. A step is forward, backward and the optimizer's update.
+Every side is a process; sides and a plain matrix product take turns, so that all see the same
+machine. A step is forward, backward and the optimizer's update.
 """
 
 import statistics
@@ -16,7 +18,10 @@ from pipelines.research.benchmark.step_sides import BASE_LONGFORMER, DECODER
 
 PREFIX_LENGTH = 8
 WINDOW = 256
-SAME_VALUES = {"float32": 1e-4, "bfloat16": 1e-1}  # absolute, on logits and gradients of size 1: sums in another order
+SAME_VALUES = {
+    "float32": 1e-4,
+    "bfloat16": 1e-1,
+}  # absolute, on logits and gradients of size 1: sums in another order
 MATRIX_SIZE = {"float32": 2048, "bfloat16": 8192}
 Announce = Callable[[str], None]
 
@@ -50,7 +55,9 @@ def run(options: BenchmarkOptions, announce: Announce) -> list[dict[str, Any]]:
 
     on_gpu = torch.cuda.is_available()
     chosen = [case for case in CASES if options.chosen(case.name) and (on_gpu or not case.gpu_only)]
-    return [measure_case(case, repeats=3 if options.quick else 7, announce=announce) for case in chosen]
+    return [
+        measure_case(case, repeats=3 if options.quick else 7, announce=announce) for case in chosen
+    ]
 
 
 def measure_case(case: Case, *, repeats: int, announce: Announce) -> dict[str, Any]:
@@ -63,10 +70,17 @@ def measure_case(case: Case, *, repeats: int, announce: Announce) -> dict[str, A
         sides = [
             ("pipelines.research.benchmark.step_sides:adapted", settings),
             _peer(case, settings),
-            ("pipelines.research.benchmark.step_sides:matrix_product", {"size": MATRIX_SIZE[precision]}),
+            (
+                "pipelines.research.benchmark.step_sides:matrix_product",
+                {"size": MATRIX_SIZE[precision]},
+            ),
         ]
         ours, theirs, product = take_turns(sides, repeats=repeats)
-    difference = compared(ours, theirs, tolerance=SAME_VALUES[precision], name=case.name) if case.peer == "stock" else None
+    difference = (
+        compared(ours, theirs, tolerance=SAME_VALUES[precision], name=case.name)
+        if case.peer == "stock"
+        else None
+    )
     product_flops = 2.0 * MATRIX_SIZE[precision] ** 3
     rate = product_flops / statistics.median(product.seconds)
     tokens = case.batch * case.tokens
@@ -82,13 +96,17 @@ def measure_case(case: Case, *, repeats: int, announce: Announce) -> dict[str, A
         "cpu_ratio": other["cpu_seconds"] / mine["cpu_seconds"],
         "share_of_matrix_rate": flops / mine["seconds"] / rate,
         "share_of_matrix_rate_theirs": flops / other["seconds"] / rate,
-        "share_of_matrix_rate_in_cpu_time": flops / mine["cpu_seconds"] / product_flops * statistics.median(product.cpu_seconds),
+        "share_of_matrix_rate_in_cpu_time": flops
+        / mine["cpu_seconds"]
+        / product_flops
+        * statistics.median(product.cpu_seconds),
         "matrix_rate_gflops": rate / 1e9,
         "threads": torch.get_num_threads(),
         "largest_difference": difference,
     }
     announce(
-        f"{case.name} against {case.peer}: {mine['seconds']:.3f} s against {other['seconds']:.3f} s, ratio {result['ratio']:.2f}, "
+        f"{case.name} against {case.peer}: {mine['seconds']:.3f} s against {other['seconds']:.3f} "
+        f"s, ratio {result['ratio']:.2f}, "
         f"{100 * result['share_of_matrix_rate']:.0f}% of the matrix rate ({rate / 1e9:.0f} GFLOP/s)"
     )
     return result
@@ -109,17 +127,24 @@ def side_settings(backbone: str, *, batch: int, tokens: int, folder: str) -> dic
 
 
 def compared(ours: SideResult, theirs: SideResult, *, tolerance: float, name: str) -> float:
-    """Largest difference of logits and gradients after the first step. Raises RuntimeError above the tolerance."""
+    """Largest difference of logits and gradients after the first step. Raises RuntimeError above
+    the tolerance.
+    """
     difference = largest_difference(ours.values, theirs.values)
     if difference > tolerance:
-        raise RuntimeError(f"{name}: the two sides did not compute the same: values differ by {difference:.2g}")
+        raise RuntimeError(
+            f"{name}: the two sides did not compute the same: values differ by {difference:.2g}"
+        )
     return difference
 
 
 def _peer(case: Case, settings: Mapping[str, Any]) -> tuple[str, Mapping[str, Any]]:
     if case.peer == "stock":
         return "pipelines.research.benchmark.step_sides:adapted", {**settings, "attention": "stock"}
-    return "pipelines.research.benchmark.step_sides:peft_trainer", {**settings, "peft": case.peer.removeprefix("peft_")}
+    return "pipelines.research.benchmark.step_sides:peft_trainer", {
+        **settings,
+        "peft": case.peer.removeprefix("peft_"),
+    }
 
 
 def _flops(case: Case) -> float:
@@ -128,5 +153,10 @@ def _flops(case: Case) -> float:
     return step_flops(config, batch=case.batch, tokens=case.tokens, prefix_length=PREFIX_LENGTH)
 
 
-MINILM: dict[str, Any] = {"hidden_size": 384, "intermediate_size": 1536, "num_hidden_layers": 6, "attention_window": [WINDOW] * 6}
+MINILM: dict[str, Any] = {
+    "hidden_size": 384,
+    "intermediate_size": 1536,
+    "num_hidden_layers": 6,
+    "attention_window": [WINDOW] * 6,
+}
 """Shape of the lengthened all-MiniLM-L6-v2."""

@@ -1,6 +1,8 @@
-"""Where the time of a step goes, stock and ours: `python -m pipelines.research.benchmark.step_profile [FILE]` prints one Markdown table, or writes it.
+"""Where the time of a step goes, stock and ours: `python -m
+pipelines.research.benchmark.step_profile [FILE]` prints one Markdown table, or writes it.
 
-One thread and processor time, so that neighbours on the machine hardly matter; operators are grouped by what they do. Forward and backward of one document, without the optimizer.
+One thread and processor time, so that neighbours on the machine hardly matter; operators are
+grouped by what they do. Forward and backward of one document, without the optimizer.
 """
 
 import sys
@@ -53,7 +55,12 @@ GROUPS: Mapping[str, tuple[str, ...]] = {
         "aten::sum",
         "aten::maximum",
     ),
-    "GELU, LayerNorm": ("aten::gelu", "aten::gelu_backward", "aten::native_layer_norm", "aten::native_layer_norm_backward"),
+    "GELU, LayerNorm": (
+        "aten::gelu",
+        "aten::gelu_backward",
+        "aten::native_layer_norm",
+        "aten::native_layer_norm_backward",
+    ),
 }
 
 
@@ -63,7 +70,9 @@ def profiled(attention: str, folder: str) -> dict[str, float]:
     from torch.profiler import ProfilerActivity, profile
 
     torch.set_num_threads(1)
-    settings = side_settings("minilm", batch=1, tokens=TOKENS, folder=folder) | {"attention": attention}
+    settings = side_settings("minilm", batch=1, tokens=TOKENS, folder=folder) | {
+        "attention": attention
+    }
     model = adapted_model(made_backbone(settings, torch.device("cpu")), settings).train()
     batch = made_batch(settings, torch, torch.device("cpu"))
     model(**batch).loss.backward()
@@ -71,7 +80,9 @@ def profiled(attention: str, folder: str) -> dict[str, float]:
         model(**batch).loss.backward()
     seconds = dict.fromkeys([*GROUPS, "the rest"], 0.0)
     for event in recorded.key_averages():
-        group = next((name for name, operators in GROUPS.items() if event.key in operators), "the rest")
+        group = next(
+            (name for name, operators in GROUPS.items() if event.key in operators), "the rest"
+        )
         seconds[group] += event.self_cpu_time_total / 1e6
     return seconds
 
@@ -81,7 +92,11 @@ def table(stock: Mapping[str, float], ours: Mapping[str, float]) -> str:
     lines = ["| where | stock, s | ours, s |", "| --- | --- | --- |"]
     lines += [f"| {name} | {stock[name]:.2f} | {ours[name]:.2f} |" for name in stock]
     lines.append(f"| all | {sum(stock.values()):.2f} | {sum(ours.values()):.2f} |")
-    return f"Forward and backward of one document of {TOKENS:,} tokens, one thread:\n\n" + "\n".join(lines) + "\n"
+    return (
+        f"Forward and backward of one document of {TOKENS:,} tokens, one thread:\n\n"
+        + "\n".join(lines)
+        + "\n"
+    )
 
 
 def main() -> None:

@@ -1,6 +1,7 @@
 """The sides of the `step` and `length` benchmarks: what one training step is, ours and the peers'.
 
-Shapes: B documents, T text tokens each, all of them real. Dropout is off everywhere, so that sides can be compared number by number.
+Shapes: B documents, T text tokens each, all of them real. Dropout is off everywhere, so that sides
+can be compared number by number.
 """
 
 import time
@@ -39,7 +40,9 @@ BASE_LONGFORMER: dict[str, Any] = {
 
 
 def adapted(settings: Mapping[str, Any], turns: Turns) -> Values:
-    """Prefix-propagation by this project's training engine (ZeRO stage 0, one worker); `settings["attention"]`: auto, or stock for the transformers implementation."""
+    """Prefix-propagation by this project's training engine (ZeRO stage 0, one worker);
+    `settings["attention"]`: auto, or stock for the transformers implementation.
+    """
     import torch
 
     from components.config.schema import ExperimentConfig
@@ -60,7 +63,9 @@ def adapted(settings: Mapping[str, Any], turns: Turns) -> Values:
         engine.deepspeed.backward(output.loss)
         if not values:
             values = {"logits": _array(output.logits)} | {
-                name: _array(one.grad) for name, one in engine.parameters.items() if one.grad is not None
+                name: _array(one.grad)
+                for name, one in engine.parameters.items()
+                if one.grad is not None
             }
         engine.deepspeed.step()
         float(output.loss.detach())  # waits for the device
@@ -70,20 +75,37 @@ def adapted(settings: Mapping[str, Any], turns: Turns) -> Values:
 
 
 def peft_trainer(settings: Mapping[str, Any], turns: Turns) -> Values:
-    """A PEFT method on the same decoder by transformers' Trainer; `settings["peft"]`: prefix_tuning or lora."""
+    """A PEFT method on the same decoder by transformers' Trainer; `settings["peft"]`: prefix_tuning
+    or lora.
+    """
     import torch
     from peft import LoraConfig, PrefixTuningConfig, TaskType, get_peft_model
-    from transformers import LlamaConfig, LlamaForSequenceClassification, Trainer, TrainerCallback, TrainingArguments
+    from transformers import (
+        LlamaConfig,
+        LlamaForSequenceClassification,
+        Trainer,
+        TrainerCallback,
+        TrainingArguments,
+    )
 
     device = _device(torch)
     torch.manual_seed(0)
-    model = LlamaForSequenceClassification(LlamaConfig(**DECODER, num_labels=LABELS)).to(_dtype(torch, device))
+    model = LlamaForSequenceClassification(LlamaConfig(**DECODER, num_labels=LABELS)).to(
+        _dtype(torch, device)
+    )
     if settings["peft"] == "lora":
-        peft_config: Any = LoraConfig(task_type=TaskType.SEQ_CLS, r=8, lora_alpha=16, target_modules=["q_proj", "v_proj"])
+        peft_config: Any = LoraConfig(
+            task_type=TaskType.SEQ_CLS, r=8, lora_alpha=16, target_modules=["q_proj", "v_proj"]
+        )
     else:
-        peft_config = PrefixTuningConfig(task_type=TaskType.SEQ_CLS, num_virtual_tokens=settings["prefix_length"])
+        peft_config = PrefixTuningConfig(
+            task_type=TaskType.SEQ_CLS, num_virtual_tokens=settings["prefix_length"]
+        )
     batch = made_batch(settings, torch, torch.device("cpu"))
-    documents = [{name: tensor[index] for name, tensor in batch.items()} for index in range(settings["batch"])] * 1000
+    documents = [
+        {name: tensor[index] for name, tensor in batch.items()}
+        for index in range(settings["batch"])
+    ] * 1000
 
     class TakesTurns(TrainerCallback):
         started = 0.0
@@ -108,16 +130,26 @@ def peft_trainer(settings: Mapping[str, Any], turns: Turns) -> Values:
         bf16=_dtype(torch, device) is torch.bfloat16,
         disable_tqdm=True,
     )
-    Trainer(model=get_peft_model(model, peft_config), args=arguments, train_dataset=documents, callbacks=[TakesTurns()]).train()
+    Trainer(
+        model=get_peft_model(model, peft_config),
+        args=arguments,
+        train_dataset=documents,
+        callbacks=[TakesTurns()],
+    ).train()
     return {}
 
 
 def matrix_product(settings: Mapping[str, Any], turns: Turns) -> Values:
-    """One square matrix product, in the precision of the step: the machine's rate, measured between the steps."""
+    """One square matrix product, in the precision of the step: the machine's rate, measured between
+    the steps.
+    """
     import torch
 
     device = _device(torch)
-    left, right = (torch.randn(settings["size"], settings["size"], device=device, dtype=_dtype(torch, device)) for _ in range(2))
+    left, right = (
+        torch.randn(settings["size"], settings["size"], device=device, dtype=_dtype(torch, device))
+        for _ in range(2)
+    )
     while turns.wait():
         started = time.perf_counter()
         float((left @ right)[0, 0])
@@ -164,11 +196,15 @@ def made_backbone(settings: Mapping[str, Any], device: Any) -> Any:
 
     if settings["backbone"] == "minilm":
         config = BackboneConfig.model_validate(backbone_values(settings))
-        return load_backbone(config, cache_path=Path(settings["folder"]) / "cache", dtype=_dtype(torch, device))
+        return load_backbone(
+            config, cache_path=Path(settings["folder"]) / "cache", dtype=_dtype(torch, device)
+        )
     torch.manual_seed(0)
     if settings["backbone"] == "decoder":
         return LlamaModel(LlamaConfig(**DECODER)).to(_dtype(torch, device))
-    backbone = LongformerModel(LongformerConfig(**BASE_LONGFORMER), add_pooling_layer=False).to(_dtype(torch, device))
+    backbone = LongformerModel(LongformerConfig(**BASE_LONGFORMER), add_pooling_layer=False).to(
+        _dtype(torch, device)
+    )
     if settings["attention"] == "auto":
         from components.backbones import family_of
 
@@ -180,14 +216,24 @@ def adapted_model(backbone: Any, settings: Mapping[str, Any]) -> Any:
     from components.adapters import ClassificationHeadConfig, PrefixPropagationConfig, adapt
 
     adapter = PrefixPropagationConfig(prefix_length=settings["prefix_length"], dropout=0.0)
-    head = ClassificationHeadConfig(num_labels=LABELS, pooling="last" if settings["backbone"] == "decoder" else "prefix", dropout=0.0)
+    head = ClassificationHeadConfig(
+        num_labels=LABELS,
+        pooling="last" if settings["backbone"] == "decoder" else "prefix",
+        dropout=0.0,
+    )
     return adapt(backbone, adapter, head)
 
 
 def made_batch(settings: Mapping[str, Any], torch: Any, device: Any) -> dict[str, Any]:
     generator = torch.Generator().manual_seed(1)
-    input_ids = torch.randint(1000, 8000, (settings["batch"], settings["tokens"]), generator=generator)
-    values = {"input_ids": input_ids, "attention_mask": torch.ones_like(input_ids), "labels": torch.arange(settings["batch"]) % LABELS}
+    input_ids = torch.randint(
+        1000, 8000, (settings["batch"], settings["tokens"]), generator=generator
+    )
+    values = {
+        "input_ids": input_ids,
+        "attention_mask": torch.ones_like(input_ids),
+        "labels": torch.arange(settings["batch"]) % LABELS,
+    }
     return {name: tensor.to(device) for name, tensor in values.items()}
 
 

@@ -1,8 +1,12 @@
 """The peer of the `search` benchmark: one TorchTrainer per trial, as Ray's documentation has it.
 
-https://docs.ray.io/en/latest/train/user-guides/hyperparameter-optimization.html: Tune runs a driver function per trial, which builds a TorchTrainer with a TuneReportCallback. What is set here in the peer's favour:
-the driver functions hold no CPU (else the workers of as many trials would not fit), their actors are re-used between trials, Train looks for reports every half second instead of every two, worker processes start
-without a runtime environment, data and backbone are prepared before, and `loop: plain` trains in a plain torch loop without importing DeepSpeed. The dashboard is on: without it the search deadlocks.
+https://docs.ray.io/en/latest/train/user-guides/hyperparameter-optimization.html: Tune runs a driver
+function per trial, which builds a TorchTrainer with a TuneReportCallback. What is set here in the
+peer's favour: the driver functions hold no CPU (else the workers of as many trials would not fit),
+their actors are re-used between trials, Train looks for reports every half second instead of every
+two, worker processes start without a runtime environment, data and backbone are prepared before,
+and `loop: plain` trains in a plain torch loop without importing DeepSpeed. The dashboard is on:
+without it the search deadlocks.
 """
 
 import os
@@ -19,12 +23,18 @@ REPORTED = ("train/loss", "validation/nll", "seconds", "step")
 
 
 def run_trainers(settings: SideSettings, config: ExperimentConfig) -> list[TrialRecord]:
-    """Run the points of the settings, `concurrent` trials at a time; returns what each trial did."""
+    """Run the points of the settings, `concurrent` trials at a time; returns what each trial
+    did.
+    """
     import ray
     from ray import tune
     from ray.tune.search.basic_variant import BasicVariantGenerator
 
-    os.environ |= {"RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.5", "RAY_AUTH_MODE": "disabled", "RAY_AIR_NEW_OUTPUT": "0"}
+    os.environ |= {
+        "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.5",
+        "RAY_AUTH_MODE": "disabled",
+        "RAY_AIR_NEW_OUTPUT": "0",
+    }
     os.environ |= {"TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1"}
     data_folder = _prepare(config)
     ray.init(
@@ -38,7 +48,12 @@ def run_trainers(settings: SideSettings, config: ExperimentConfig) -> list[Trial
     clock = _clock()
     try:
         tuner = tune.Tuner(
-            tune.with_resources(tune.with_parameters(_drive, settings=settings, config=config, data_folder=data_folder), {"memory": 1}),
+            tune.with_resources(
+                tune.with_parameters(
+                    _drive, settings=settings, config=config, data_folder=data_folder
+                ),
+                {"memory": 1},
+            ),
             param_space={"point": tune.grid_search([dict(point) for point in settings.points])},
             tune_config=tune.TuneConfig(
                 metric=config.training.metric,
@@ -47,7 +62,12 @@ def run_trainers(settings: SideSettings, config: ExperimentConfig) -> list[Trial
                 scheduler=tune.schedulers.FIFOScheduler(),
                 reuse_actors=True,
             ),
-            run_config=tune.RunConfig(name="tune", storage_path=str(Path(settings.folder) / "tune"), callbacks=[clock], verbose=0),
+            run_config=tune.RunConfig(
+                name="tune",
+                storage_path=str(Path(settings.folder) / "tune"),
+                callbacks=[clock],
+                verbose=0,
+            ),
         )
         results = tuner.fit()
     finally:
@@ -63,7 +83,10 @@ def _prepare(config: ExperimentConfig) -> str:
     from components.data import prepare
 
     data = prepare(
-        config.data, load_tokenizer(config.backbone), tokenizer_id=tokenizer_id(config.backbone), cache_path=Path(config.cluster.cache_path)
+        config.data,
+        load_tokenizer(config.backbone),
+        tokenizer_id=tokenizer_id(config.backbone),
+        cache_path=Path(config.cluster.cache_path),
     )
     return str(data.folder)
 
@@ -77,16 +100,22 @@ def _clock() -> Any:
         def __init__(self) -> None:
             self.times: dict[str, list[float]] = {}
 
-        def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        def on_trial_start(
+            self, iteration: int, trials: list[Any], trial: Any, **info: Any
+        ) -> None:
             self.times[trial.trial_id] = [time.time(), 0.0]
 
-        def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        def on_trial_complete(
+            self, iteration: int, trials: list[Any], trial: Any, **info: Any
+        ) -> None:
             self.times[trial.trial_id][1] = time.time()
 
     return Clock()
 
 
-def _record(point: Mapping[str, Any], metrics: Mapping[str, Any], times: Mapping[str, Sequence[float]]) -> TrialRecord:
+def _record(
+    point: Mapping[str, Any], metrics: Mapping[str, Any], times: Mapping[str, Sequence[float]]
+) -> TrialRecord:
     started, ended = times[str(metrics["trial_id"])]
     return TrialRecord(
         point=point,
@@ -99,7 +128,13 @@ def _record(point: Mapping[str, Any], metrics: Mapping[str, Any], times: Mapping
     )
 
 
-def _drive(config_of_trial: dict[str, Any], *, settings: SideSettings, config: ExperimentConfig, data_folder: str) -> None:
+def _drive(
+    config_of_trial: dict[str, Any],
+    *,
+    settings: SideSettings,
+    config: ExperimentConfig,
+    data_folder: str,
+) -> None:
     """Tune's function of one trial: a TorchTrainer of its own."""
     import ray.train
     from ray import tune
@@ -118,10 +153,14 @@ def _drive(config_of_trial: dict[str, Any], *, settings: SideSettings, config: E
             "threads": max(1, int(cluster.cpus_per_worker)),
             "loop": settings.loop,
         },
-        scaling_config=ray.train.ScalingConfig(num_workers=cluster.num_workers, resources_per_worker={"CPU": cluster.cpus_per_worker}),
+        scaling_config=ray.train.ScalingConfig(
+            num_workers=cluster.num_workers, resources_per_worker={"CPU": cluster.cpus_per_worker}
+        ),
         torch_config=TorchConfig(backend="gloo"),
         run_config=ray.train.RunConfig(
-            name=f"trial-{trial_id}", storage_path=str(Path(settings.folder) / "train"), callbacks=[TuneReportCallback()]
+            name=f"trial-{trial_id}",
+            storage_path=str(Path(settings.folder) / "train"),
+            callbacks=[TuneReportCallback()],
         ),
     )
     trainer.fit()
@@ -143,19 +182,29 @@ def _train(values: dict[str, Any]) -> None:
         ray.train.report({name: metrics[name] for name in metrics})
 
     if values["loop"] == "plain":
-        plain_loop(values["config"], data, world, cache_path=Path(values["cache_path"]), report=report)
+        plain_loop(
+            values["config"], data, world, cache_path=Path(values["cache_path"]), report=report
+        )
         return
     from components.training.session import open_session
     from components.training.trial import run_trial
 
     session = open_session(values["config"], world, cache_path=Path(values["cache_path"]))
     run_trial(
-        session, data, values["config"], checkpoint_folder=Path(values["checkpoint_folder"]), report=lambda told: report(told.metrics)
+        session,
+        data,
+        values["config"],
+        checkpoint_folder=Path(values["checkpoint_folder"]),
+        report=lambda told: report(told.metrics),
     )
 
 
-def plain_loop(config: TrainConfig, data: Any, world: Any, *, cache_path: Path, report: Any) -> None:
-    """The same trial on one worker in plain torch: same model, batches, schedule and evaluations, no DeepSpeed and no checkpoints."""
+def plain_loop(
+    config: TrainConfig, data: Any, world: Any, *, cache_path: Path, report: Any
+) -> None:
+    """The same trial on one worker in plain torch: same model, batches, schedule and evaluations,
+    no DeepSpeed and no checkpoints.
+    """
     import numpy as np
     import torch
 
@@ -173,12 +222,18 @@ def plain_loop(config: TrainConfig, data: Any, world: Any, *, cache_path: Path, 
     model = adapt(
         backbone,
         config.adapter,
-        ClassificationHeadConfig(pooling=config.head.pooling, dropout=config.head.dropout, num_labels=len(data.labels)),
+        ClassificationHeadConfig(
+            pooling=config.head.pooling, dropout=config.head.dropout, num_labels=len(data.labels)
+        ),
     )
     parameters = list(model.trainable_parameters().values())
     settings, train, validation = config.optimizer, data.splits["train"], data.splits["validation"]
     optimizer = torch.optim.AdamW(
-        parameters, lr=settings.learning_rate, betas=settings.betas, eps=settings.eps, weight_decay=settings.weight_decay
+        parameters,
+        lr=settings.learning_rate,
+        betas=settings.betas,
+        eps=settings.eps,
+        weight_decay=settings.weight_decay,
     )
     per_epoch = steps_per_epoch(config, num_documents=len(train), world_size=1)
     total = total_steps(config, num_documents=len(train), world_size=1)
@@ -187,10 +242,16 @@ def plain_loop(config: TrainConfig, data: Any, world: Any, *, cache_path: Path, 
     started, loss_sum, documents = time.monotonic(), 0.0, 0
     model.train()
     for step in range(total):
-        rows = epoch_steps(train.lengths, train_batch_size=batch_size, seed=config.seed, epoch=step // per_epoch)[step % per_epoch]
+        rows = epoch_steps(
+            train.lengths, train_batch_size=batch_size, seed=config.seed, epoch=step // per_epoch
+        )[step % per_epoch]
         optimizer.zero_grad()
         for chosen in split_step(
-            rows, train.lengths, world_size=1, micro_batch_size=config.training.micro_batch_size, tokens_per_batch=None
+            rows,
+            train.lengths,
+            world_size=1,
+            micro_batch_size=config.training.micro_batch_size,
+            tokens_per_batch=None,
         )[0]:
             loss = model(**collate(train, chosen, pad_token_id=pad)).loss * len(chosen)
             (loss / len(rows)).backward()
@@ -198,11 +259,21 @@ def plain_loop(config: TrainConfig, data: Any, world: Any, *, cache_path: Path, 
         if settings.max_gradient_norm:
             torch.nn.utils.clip_grad_norm_(parameters, settings.max_gradient_norm)
         optimizer.param_groups[0]["lr"] = settings.learning_rate * lr_factor(
-            step, total_steps=total, warmup_ratio=settings.warmup_ratio, lr_schedule=settings.lr_schedule
+            step,
+            total_steps=total,
+            warmup_ratio=settings.warmup_ratio,
+            lr_schedule=settings.lr_schedule,
         )
         optimizer.step()
         if step + 1 in marks:
-            logits = split_logits(model, validation, np.arange(len(validation)), config=config.training, world=world, pad_token_id=pad)
+            logits = split_logits(
+                model,
+                validation,
+                np.arange(len(validation)),
+                config=config.training,
+                world=world,
+                pad_token_id=pad,
+            )
             seconds = time.monotonic() - started
             report(
                 {

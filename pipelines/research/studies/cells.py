@@ -1,6 +1,7 @@
 """What a study has measured already: one JSON file per cell, written whole or not at all.
 
-A cell is taken from its file only where it was measured under the same settings; under others it is measured again and replaced. A change of the code is not noticed: take a new folder then.
+A cell is taken from its file only where it was measured under the same settings; under others it is
+measured again and replaced. A change of the code is not noticed: take a new folder then.
 """
 
 import hashlib
@@ -21,11 +22,19 @@ class Cells:
     def __init__(self, folder: Path, say: Callable[[str], None]) -> None:
         self.folder, self.say = folder, say
         self.used: dict[str, float] = {}
-        """Name -> seconds that the cell took, when it was measured, of every cell asked for so far."""
+        """Name -> seconds that the cell took, when it was measured, of every cell asked for so far.
+        """
 
-    def get(self, name: str, settings: Mapping[str, Any], measure: Callable[[], Mapping[str, Any]]) -> Cell:
-        """The cell's values, measured now if they are not there. `settings`: all that decides them, JSON-able; `measure` returns JSON-able values."""
-        path, key = self.folder / f"{name}.json", hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
+    def get(
+        self, name: str, settings: Mapping[str, Any], measure: Callable[[], Mapping[str, Any]]
+    ) -> Cell:
+        """The cell's values, measured now if they are not there. `settings`: all that decides them,
+        JSON-able; `measure` returns JSON-able values.
+        """
+        path, key = (
+            self.folder / f"{name}.json",
+            hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest(),
+        )
         stored = _read(path)
         if stored is None or stored["key"] != key:
             self.say(f"measuring {name}")
@@ -41,7 +50,9 @@ class Cells:
 
     @property
     def seconds(self) -> float:
-        """Time that the cells asked for so far took to measure, over all the processes that measured them."""
+        """Time that the cells asked for so far took to measure, over all the processes that
+        measured them.
+        """
         return sum(self.used.values())
 
 

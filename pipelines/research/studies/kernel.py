@@ -1,6 +1,8 @@
-"""The kernel study: how much attention does the prefix get as documents grow, and does a prefix outside the softmax do the same work?
+"""The kernel study: how much attention does the prefix get as documents grow, and does a prefix
+outside the softmax do the same work?
 
-train the softmax methods, their kernel-decomposed forms and the head alone -> the prefix's share of attention, before and after training -> the trained softmax prefixes put into the decomposition.
+train the softmax methods, their kernel-decomposed forms and the head alone -> the prefix's share of
+attention, before and after training -> the trained softmax prefixes put into the decomposition.
 """
 
 from collections.abc import Mapping
@@ -29,9 +31,17 @@ STATES = ("initial", "trained")
 def check(config: ExperimentConfig) -> None:
     """Refuse what cannot work before any weight is read. Raises ConfigError or BackboneError."""
     if config.backbone.family != "longformer":
-        raise ConfigError(f"backbone.family: the kernel study looks into longformer backbones, got {config.backbone.family}")
+        raise ConfigError(
+            "backbone.family: the kernel study looks into longformer backbones, got "
+            f"{config.backbone.family}"
+        )
     longest, values = max(_settings(config).mass_lengths), read_backbone_config(config.backbone)
-    check_positions(family_named(config.backbone.family), values, max_tokens=longest, prefix_length=config.adapter.prefix_length)
+    check_positions(
+        family_named(config.backbone.family),
+        values,
+        max_tokens=longest,
+        prefix_length=config.adapter.prefix_length,
+    )
 
 
 def run(lab: Lab) -> StudyOutcome:
@@ -49,23 +59,38 @@ def run(lab: Lab) -> StudyOutcome:
         "attention_window": max(lab.session.backbone.config.attention_window),
         "seeds": list(settings.seeds),
         "variants": train_variants(lab, data),
-        "mass": {f"{method}/{state}": measure_mass(lab, data, long, method, state) for method in SOFTMAX for state in STATES},
+        "mass": {
+            f"{method}/{state}": measure_mass(lab, data, long, method, state)
+            for method in SOFTMAX
+            for state in STATES
+        },
         "closeness": {method: measure_closeness(lab, data, method) for method in SOFTMAX},
     }
     return StudyOutcome(findings(numbers), figures(numbers), numbers, metrics(numbers))
 
 
 def train_variants(lab: Lab, data: "PreparedData") -> dict[str, dict[str, Any]]:
-    """Variant -> its trainings' measures on the test documents, beside its softmax counterpart's. Equal budget: the same documents, steps, learning rate and prefix length."""
+    """Variant -> its trainings' measures on the test documents, beside its softmax counterpart's.
+    Equal budget: the same documents, steps, learning rate and prefix length.
+    """
     settings = _settings(lab.config)
-    plan: dict[str, tuple[str, dict[str, Any], str | None]] = {method: (method, {}, None) for method in SOFTMAX}
+    plan: dict[str, tuple[str, dict[str, Any], str | None]] = {
+        method: (method, {}, None) for method in SOFTMAX
+    }
     for softmax, method in DECOMPOSED.items():
-        plan |= {f"{method}, {kernel}": (method, {"kernel": kernel}, softmax) for kernel in settings.kernels}
+        plan |= {
+            f"{method}, {kernel}": (method, {"kernel": kernel}, softmax)
+            for kernel in settings.kernels
+        }
     plan[CONTROL] = (CONTROL, {}, None)
     cells: dict[str, list[Cell]] = {}
     for name, (method, further, _) in plan.items():
-        configs = {seed: with_method(lab.config, method, seed=seed, **further) for seed in settings.seeds}
-        cells[name] = [lab.trained(_cell_name(name, seed), config, data) for seed, config in configs.items()]
+        configs = {
+            seed: with_method(lab.config, method, seed=seed, **further) for seed in settings.seeds
+        }
+        cells[name] = [
+            lab.trained(_cell_name(name, seed), config, data) for seed, config in configs.items()
+        ]
     return {name: _measured(cells, name, softmax) for name, (_, _, softmax) in plan.items()}
 
 
@@ -73,7 +98,9 @@ def _measured(cells: Mapping[str, list[Cell]], name: str, softmax: str | None) -
     from components.evaluation.repeated import paired_difference
 
     answers = answers_of(cells[name])
-    measured: dict[str, Any] = {measure: asdict(answers.estimate(measure)) for measure in ("accuracy", "nll", "ece")}
+    measured: dict[str, Any] = {
+        measure: asdict(answers.estimate(measure)) for measure in ("accuracy", "nll", "ece")
+    }
     measured |= {
         "ece_if_calibrated": answers.ece_if_calibrated(),
         "accuracy_of_seeds": answers.correct_RN.mean(axis=1).tolist(),
@@ -81,32 +108,47 @@ def _measured(cells: Mapping[str, list[Cell]], name: str, softmax: str | None) -
         "training_tokens": [cell["tokens"] for cell in cells[name]],
         "training_seconds": [cell["training_seconds"] for cell in cells[name]],
         "training_loss": [cell["history"][-1]["train/loss"] for cell in cells[name]],
-        "alpha": [cell["alpha"] for cell in cells[name]] if cells[name][0]["alpha"] is not None else None,
+        "alpha": [cell["alpha"] for cell in cells[name]]
+        if cells[name][0]["alpha"] is not None
+        else None,
         "softmax_counterpart": softmax,
     }
     if softmax is not None:
         theirs = answers_of(cells[softmax])
-        measured["minus_softmax"] = {measure: asdict(paired_difference(answers, theirs, measure)) for measure in ("accuracy", "nll", "ece")}
+        measured["minus_softmax"] = {
+            measure: asdict(paired_difference(answers, theirs, measure))
+            for measure in ("accuracy", "nll", "ece")
+        }
     return measured
 
 
-def measure_mass(lab: Lab, data: "PreparedData", long: "PreparedData", method: str, state: str) -> Cell:
+def measure_mass(
+    lab: Lab, data: "PreparedData", long: "PreparedData", method: str, state: str
+) -> Cell:
     """Length -> shares of every measured document, layer and head, of the first seed's adapter."""
     from components.adapters.attention_mass import mass_by_length
 
     settings = _settings(lab.config)
     config = with_method(lab.config, method, seed=settings.seeds[0])
-    documents = _long_documents(long.splits["test"], max(settings.mass_lengths), settings.mass_documents)
+    documents = _long_documents(
+        long.splits["test"], max(settings.mass_lengths), settings.mass_documents
+    )
 
     def measure() -> Mapping[str, Any]:
-        with lab.model(config, data, trained=_cell_name(method, config.seed) if state == "trained" else None) as model:
+        with lab.model(
+            config, data, trained=_cell_name(method, config.seed) if state == "trained" else None
+        ) as model:
             found = mass_by_length(model, documents, settings.mass_lengths)
         return {
-            str(length): {name: None if part is None else part.tolist() for name, part in asdict(mass).items()}
+            str(length): {
+                name: None if part is None else part.tolist() for name, part in asdict(mass).items()
+            }
             for length, mass in found.items()
         }
 
-    return lab.cells.get(f"mass-{method}-{state}", _key(lab, config, data) | {"long": long.fingerprint}, measure)
+    return lab.cells.get(
+        f"mass-{method}-{state}", _key(lab, config, data) | {"long": long.fingerprint}, measure
+    )
 
 
 def _long_documents(split: "TokenizedSplit", tokens: int, count: int) -> list[list[int]]:
@@ -114,13 +156,16 @@ def _long_documents(split: "TokenizedSplit", tokens: int, count: int) -> list[li
     rows = np.flatnonzero(split.lengths >= tokens)[:count]
     if not len(rows):
         raise DataError(
-            f"data: no test document has {tokens} tokens (the longest has {split.lengths.max()}); lower study.kernel.mass_lengths or take longer documents"
+            f"data: no test document has {tokens} tokens (the longest has {split.lengths.max()}); "
+            "lower study.kernel.mass_lengths or take longer documents"
         )
     return [split.input_ids(int(row)).tolist() for row in rows]
 
 
 def measure_closeness(lab: Lab, data: "PreparedData", method: str) -> Cell:
-    """Fitted alphas of the first seed's softmax adapter, and how far every form's test answers are from its own."""
+    """Fitted alphas of the first seed's softmax adapter, and how far every form's test answers are
+    from its own.
+    """
     from components.adapters.decomposition import fit_alphas, logits_of_forms
     from components.data import collate, evaluation_batches, stratified_subset
 
@@ -128,12 +173,22 @@ def measure_closeness(lab: Lab, data: "PreparedData", method: str) -> Cell:
     config = with_method(lab.config, method, seed=settings.seeds[0])
 
     def batches(split: "TokenizedSplit", rows: Any) -> list[Any]:
-        chosen = evaluation_batches(split.lengths[rows], world_size=1, rank=0, micro_batch_size=config.training.micro_batch_size)
-        return [collate(split, rows[each], pad_token_id=lab.session.pad_token_id) for each in chosen]
+        chosen = evaluation_batches(
+            split.lengths[rows],
+            world_size=1,
+            rank=0,
+            micro_batch_size=config.training.micro_batch_size,
+        )
+        return [
+            collate(split, rows[each], pad_token_id=lab.session.pad_token_id) for each in chosen
+        ]
 
     def measure() -> Mapping[str, Any]:
         train, test = data.splits["train"], data.splits["test"]
-        of_train = batches(train, stratified_subset(train.label_ids, settings.alpha_documents, config.data.split_seed))
+        of_train = batches(
+            train,
+            stratified_subset(train.label_ids, settings.alpha_documents, config.data.split_seed),
+        )
         of_test = batches(test, np.arange(len(test)))
         with lab.model(config, data, trained=_cell_name(method, config.seed)) as model:
             fits = fit_alphas(model, of_train)
@@ -141,7 +196,10 @@ def measure_closeness(lab: Lab, data: "PreparedData", method: str) -> Cell:
         labels = [label for batch in of_test for label in batch["labels"].tolist()]
         return {
             "fits": {form: asdict(fit) for form, fit in fits.items()},
-            "forms": {form: _compared(logits["softmax"].numpy(), values.numpy(), np.asarray(labels)) for form, values in logits.items()},
+            "forms": {
+                form: _compared(logits["softmax"].numpy(), values.numpy(), np.asarray(labels))
+                for form, values in logits.items()
+            },
         }
 
     return lab.cells.get(f"closeness-{method}", _key(lab, config, data), measure)
@@ -152,17 +210,22 @@ def _compared(softmax_NC: Any, other_NC: Any, label_ids_N: Any) -> dict[str, flo
     from components.evaluation.agreement import agreement
 
     quality = classification_metrics(softmax(other_NC), label_ids_N)
-    return asdict(agreement(softmax_NC, other_NC)) | {name: quality[name] for name in ("accuracy", "nll", "ece")}
+    return asdict(agreement(softmax_NC, other_NC)) | {
+        name: quality[name] for name in ("accuracy", "nll", "ece")
+    }
 
 
 def metrics(numbers: Mapping[str, Any]) -> dict[str, float]:
-    """What the tracking run shows: test accuracy and ECE of every variant, and the agreement of the additive form."""
+    """What the tracking run shows: test accuracy and ECE of every variant, and the agreement of the
+    additive form.
+    """
     shown = {}
     for name, variant in numbers["variants"].items():
         for measure in ("accuracy", "nll", "ece"):
             shown[f"{name.replace(', ', '_')}/{measure}"] = variant[measure]["value"]
     return shown | {
-        f"{method}/additive_agreement": cell["forms"]["additive"]["same_answers"] for method, cell in numbers["closeness"].items()
+        f"{method}/additive_agreement": cell["forms"]["additive"]["same_answers"]
+        for method, cell in numbers["closeness"].items()
     }
 
 
@@ -172,7 +235,9 @@ def _settings(config: ExperimentConfig) -> KernelStudyConfig:
 
 
 def _key(lab: Lab, config: TrainConfig, data: "PreparedData") -> dict[str, Any]:
-    return lab.key(config, data) | {"study": _settings(lab.config).model_dump(mode="json", exclude={"kernels", "seeds"})}
+    return lab.key(config, data) | {
+        "study": _settings(lab.config).model_dump(mode="json", exclude={"kernels", "seeds"})
+    }
 
 
 def _cell_name(variant: str, seed: int) -> str:

@@ -24,7 +24,9 @@ def figures(numbers: Mapping[str, Any]) -> "dict[str, Figure]":
 
 
 def mass_by_length(numbers: Mapping[str, Any]) -> "Figure":
-    """Mean share of attention on the prefix against document length, with what uniform attention would give."""
+    """Mean share of attention on the prefix against document length, with what uniform attention
+    would give.
+    """
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(11, 4.4), layout="constrained")
@@ -34,13 +36,29 @@ def mass_by_length(numbers: Mapping[str, Any]) -> "Figure":
         for name, shares in numbers["mass"].items():
             method, state = name.split("/")
             means = [np.mean(shares[str(length)][f"{rows}_BLH"]) for length in lengths]
-            of_document = [np.mean(shares[str(length)][f"{rows}_BLH"], axis=(1, 2)) for length in lengths]
-            panel.plot(lengths, means, "o-" if state == "trained" else "o:", color=COLOURS[method], label=f"{NAMES[method]}, {state}")
+            of_document = [
+                np.mean(shares[str(length)][f"{rows}_BLH"], axis=(1, 2)) for length in lengths
+            ]
+            panel.plot(
+                lengths,
+                means,
+                "o-" if state == "trained" else "o:",
+                color=COLOURS[method],
+                label=f"{NAMES[method]}, {state}",
+            )
             panel.fill_between(
-                lengths, [each.min() for each in of_document], [each.max() for each in of_document], color=COLOURS[method], alpha=0.12
+                lengths,
+                [each.min() for each in of_document],
+                [each.max() for each in of_document],
+                color=COLOURS[method],
+                alpha=0.12,
             )
         panel.plot(
-            lengths, [uniform_share(numbers, rows, length) for length in lengths], "--", color="#606060", label="if attention were uniform"
+            lengths,
+            [uniform_share(numbers, rows, length) for length in lengths],
+            "--",
+            color="#606060",
+            label="if attention were uniform",
         )
         panel.set_xscale("log", base=2)
         panel.set_yscale("log")
@@ -49,7 +67,10 @@ def mass_by_length(numbers: Mapping[str, Any]) -> "Figure":
         panel.grid(alpha=0.3, which="major")
     panels[0].set_ylabel("share of attention on the prefix\n(mean over layers and heads, 1 = all)")
     panels[1].legend(fontsize="small")
-    figure.suptitle(f"Attention on a prefix of {numbers['prefix_length']} as documents grow (bands: least to most of the documents)")
+    figure.suptitle(
+        f"Attention on a prefix of {numbers['prefix_length']} as documents grow (bands: least to "
+        "most of the documents)"
+    )
     return figure
 
 
@@ -58,7 +79,9 @@ def lengths_of(mass: Mapping[str, Any]) -> list[int]:
 
 
 def uniform_share(numbers: Mapping[str, Any], rows: str, length: int) -> float:
-    """P / (P + keys of the text that such a row sees), with the window's keys as for a row away from the ends."""
+    """P / (P + keys of the text that such a row sees), with the window's keys as for a row away
+    from the ends.
+    """
     prefix = numbers["prefix_length"]
     keys = length if rows == "first" else min(length, numbers["attention_window"] + 2)
     return float(prefix / (prefix + keys))
@@ -73,14 +96,22 @@ def mass_by_head(mass: Mapping[str, Any]) -> "Figure":
     figure = Figure(figsize=(13, 5.6), layout="constrained")
     grid = figure.subplots(len(NAMES), len(columns), sharex=True, sharey=True)
     largest = max(
-        np.mean(mass[f"{method}/trained"][str(length)][f"{rows}_BLH"], axis=0).max() for method in NAMES for rows, length in columns
+        np.mean(mass[f"{method}/trained"][str(length)][f"{rows}_BLH"], axis=0).max()
+        for method in NAMES
+        for rows, length in columns
     )
     for line, method in zip(grid, NAMES, strict=True):
         for panel, (rows, length) in zip(line, columns, strict=True):
             share_LH = np.mean(mass[f"{method}/trained"][str(length)][f"{rows}_BLH"], axis=0)
-            image = panel.imshow(share_LH, vmin=0, vmax=largest, cmap="viridis", aspect="auto", origin="lower")
+            image = panel.imshow(
+                share_LH, vmin=0, vmax=largest, cmap="viridis", aspect="auto", origin="lower"
+            )
             panel.set_title(
-                f"{NAMES[method]}, {'text rows' if rows == 'local' else 'first row'}\n{length:,} tokens, mean {share_LH.mean():.3f}",
+                (
+                    f"{NAMES[method]}, "
+                    f"{'text rows' if rows == 'local' else 'first row'}\n{length:,} tokens, mean "
+                    f"{share_LH.mean():.3f}"
+                ),
                 fontsize=9,
             )
             panel.set_xticks(range(0, share_LH.shape[1], 2), range(1, share_LH.shape[1] + 1, 2))
@@ -103,21 +134,32 @@ def variants(found: Mapping[str, Any]) -> "Figure":
     panels = figure.subplots(1, 3, sharey=True)
     places = range(len(names))
     for panel, (measure, title) in zip(
-        panels, (("accuracy", "test accuracy"), ("nll", "NLL (nats)"), ("ece", "ECE (15 bins)")), strict=True
+        panels,
+        (("accuracy", "test accuracy"), ("nll", "NLL (nats)"), ("ece", "ECE (15 bins)")),
+        strict=True,
     ):
         for place, name in zip(places, names, strict=True):
             estimate = found[name][measure]
             colour = COLOURS.get(family_of(name), "#606060")
-            panel.plot([estimate["low"], estimate["high"]], [place, place], color=colour, linewidth=2)
+            panel.plot(
+                [estimate["low"], estimate["high"]], [place, place], color=colour, linewidth=2
+            )
             panel.plot(estimate["value"], place, "o" if "," not in name else "s", color=colour)
         panel.set(xlabel=title)
         panel.grid(axis="x", alpha=0.3)
     panels[2].plot(
-        [found[name]["ece_if_calibrated"] for name in names], list(places), "x", color="#202020", label="if perfectly calibrated"
+        [found[name]["ece_if_calibrated"] for name in names],
+        list(places),
+        "x",
+        color="#202020",
+        label="if perfectly calibrated",
     )
     figure.legend(loc="outside lower right", frameon=False)
     panels[0].set_yticks(list(places), names)
-    figure.suptitle("Softmax prefixes (circles) and kernel-decomposed ones (squares) at equal budget, 95% intervals")
+    figure.suptitle(
+        "Softmax prefixes (circles) and kernel-decomposed ones (squares) at equal budget, 95% "
+        "intervals"
+    )
     return figure
 
 
@@ -143,13 +185,26 @@ def decomposition(closeness: Mapping[str, Any]) -> "Figure":
     for offset, (method, cell) in zip((-0.2, 0.2), closeness.items(), strict=True):
         places = np.arange(len(forms)) + offset
         answers.bar(
-            places, [100 * cell["forms"][form]["same_answers"] for form in forms], width=0.38, color=COLOURS[method], label=NAMES[method]
+            places,
+            [100 * cell["forms"][form]["same_answers"] for form in forms],
+            width=0.38,
+            color=COLOURS[method],
+            label=NAMES[method],
         )
         # On a logarithmic axis rounding errors show as what they are.
-        logits.bar(places, [cell["forms"][form]["relative_difference"] for form in forms], width=0.38, color=COLOURS[method])
+        logits.bar(
+            places,
+            [cell["forms"][form]["relative_difference"] for form in forms],
+            width=0.38,
+            color=COLOURS[method],
+        )
         explained = cell["fits"]["additive"]["explained_L"]
         layers.plot(
-            range(1, len(explained) + 1), [100 * share for share in explained], "o-", color=COLOURS[method], label=f"{NAMES[method]}, added"
+            range(1, len(explained) + 1),
+            [100 * share for share in explained],
+            "o-",
+            color=COLOURS[method],
+            label=f"{NAMES[method]}, added",
         )
         explained = cell["fits"]["normalised"]["explained_L"]
         layers.plot(
@@ -161,10 +216,18 @@ def decomposition(closeness: Mapping[str, Any]) -> "Figure":
         )
     answers.set(ylabel="test documents with the same answer (%)", ylim=(0, 105))
     logits.set(ylabel="difference of logits / spread of logits", yscale="log")
-    layers.set(xlabel="layer", ylabel="prefix's effect on attention reproduced (%)", ylim=(min(0, layers.get_ylim()[0]), 105))
+    layers.set(
+        xlabel="layer",
+        ylabel="prefix's effect on attention reproduced (%)",
+        ylim=(min(0, layers.get_ylim()[0]), 105),
+    )
     for panel in (answers, logits):
         panel.set_xticks(range(len(forms)), list(forms.values()), fontsize=8)
-    answers.legend(fontsize="small", loc="upper center", bbox_to_anchor=(0.5, -0.12), ncols=2, frameon=False)
-    layers.legend(fontsize="small", loc="upper center", bbox_to_anchor=(0.5, -0.12), ncols=2, frameon=False)
+    answers.legend(
+        fontsize="small", loc="upper center", bbox_to_anchor=(0.5, -0.12), ncols=2, frameon=False
+    )
+    layers.legend(
+        fontsize="small", loc="upper center", bbox_to_anchor=(0.5, -0.12), ncols=2, frameon=False
+    )
     figure.suptitle("The trained softmax prefix put outside the softmax")
     return figure

@@ -1,7 +1,9 @@
-"""One loaded backbone on which a study trains and questions many adapters, one after the other, in one process and without Ray.
+"""One loaded backbone on which a study trains and questions many adapters, one after the other, in
+one process and without Ray.
 
-Each training goes through components/training, so that an adapter here is what `prefixprop train` gives for the same settings. Its checkpoint stays in the study's folder: an interrupted training goes on
-from its last evaluation.
+Each training goes through components/training, so that an adapter here is what `prefixprop train`
+gives for the same settings. Its checkpoint stays in the study's folder: an interrupted training
+goes on from its last evaluation.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -38,10 +40,17 @@ class Lab:
         """Documents of the cache, prepared now if they are not there."""
         from components.data import prepare
 
-        return prepare(config, self.session.tokenizer, tokenizer_id=tokenizer_id(self.config.backbone), cache_path=self.cache)
+        return prepare(
+            config,
+            self.session.tokenizer,
+            tokenizer_id=tokenizer_id(self.config.backbone),
+            cache_path=self.cache,
+        )
 
     def trained(self, name: str, config: TrainConfig, data: "PreparedData") -> Cell:
-        """The cell of one training and its answers to the test documents (temperature 1): see `answers_of`."""
+        """The cell of one training and its answers to the test documents (temperature 1): see
+        `answers_of`.
+        """
         return self.cells.get(name, self.key(config, data), lambda: self._train(name, config, data))
 
     def key(self, config: TrainConfig, data: "PreparedData") -> dict[str, Any]:
@@ -53,17 +62,34 @@ class Lab:
         from components.training.trial import run_trial
 
         checkpoint = self._checkpoint(name)
-        result = run_trial(self.session, data, config, checkpoint_folder=checkpoint, resume=self._resumable(name, config, data))
+        result = run_trial(
+            self.session,
+            data,
+            config,
+            checkpoint_folder=checkpoint,
+            resume=self._resumable(name, config, data),
+        )
         if result.outcome != "completed":
             # Compared with others, it would be compared at another budget.
-            raise RuntimeError(f"{name}: {result.outcome}, {result.reason}. Take another optimizer.learning_rate or other seeds.")
+            raise RuntimeError(
+                f"{name}: {result.outcome}, {result.reason}. Take another optimizer.learning_rate "
+                "or other seeds."
+            )
         test = data.splits["test"]
         with self.model(config, data, trained=name) as model:
             logits = split_logits(
-                model, test, np.arange(len(test)), config=config.training, world=self.session.world, pad_token_id=self.session.pad_token_id
+                model,
+                test,
+                np.arange(len(test)),
+                config=config.training,
+                world=self.session.world,
+                pad_token_id=self.session.pad_token_id,
             )
         last = result.progress.history[-1]
-        self.say(f"{name}: training loss {last['train/loss']:.3f}, {result.progress.seconds:.0f} s of training")
+        self.say(
+            f"{name}: training loss {last['train/loss']:.3f}, {result.progress.seconds:.0f} s of "
+            "training"
+        )
         return {
             "logits": logits.tolist(),
             "label_ids": test.label_ids.tolist(),
@@ -73,12 +99,18 @@ class Lab:
             "tokens": result.progress.tokens,
             "training_seconds": result.progress.seconds,
             "history": [dict(metrics) for metrics in result.progress.history],
-            "alpha": result.best["adapter.alpha"].tolist() if "adapter.alpha" in result.best else None,
+            "alpha": result.best["adapter.alpha"].tolist()
+            if "adapter.alpha" in result.best
+            else None,
         }
 
     @contextmanager
-    def model(self, config: TrainConfig, data: "PreparedData", *, trained: str | None) -> "Iterator[AdaptedModel]":
-        """The adapted model in evaluation mode: as `trained` under this name, or with None as it starts."""
+    def model(
+        self, config: TrainConfig, data: "PreparedData", *, trained: str | None
+    ) -> "Iterator[AdaptedModel]":
+        """The adapted model in evaluation mode: as `trained` under this name, or with None as it
+        starts.
+        """
         from components.training.checkpoint import load_checkpoint, resume_key
 
         best = None
@@ -92,28 +124,44 @@ class Lab:
         return self.folder / "checkpoints" / name
 
     def _resumable(self, name: str, config: TrainConfig, data: "PreparedData") -> bool:
-        """Whether the checkpoint under this name is one of this very training; another one is overwritten."""
+        """Whether the checkpoint under this name is one of this very training; another one is
+        overwritten.
+        """
         from components.errors import ArtifactError
         from components.training.checkpoint import load_checkpoint, resume_key
 
         try:
-            load_checkpoint(self._checkpoint(name), resume_key=resume_key(config, data.fingerprint, world_size=self.session.world.size))
+            load_checkpoint(
+                self._checkpoint(name),
+                resume_key=resume_key(config, data.fingerprint, world_size=self.session.world.size),
+            )
         except ArtifactError:
             return False
         return True
 
 
-def with_method(config: ExperimentConfig, method: str, *, seed: int, **settings: Any) -> TrainConfig:
-    """The experiment's training with another method and seed. A prefix's settings carry over to other prefixes that have them; `settings` are further ones, by their name in the adapter's section."""
+def with_method(
+    config: ExperimentConfig, method: str, *, seed: int, **settings: Any
+) -> TrainConfig:
+    """The experiment's training with another method and seed. A prefix's settings carry over to
+    other prefixes that have them; `settings` are further ones, by their name in the adapter's
+    section.
+    """
     values = resolved(config.train_config())
     known = ADAPTER_CONFIGS[method].model_fields
-    carried = values["adapter"] if "prefix_length" in known else {}  # LoRA has a rank and a dropout too, which mean something else
-    adapter = {name: value for name, value in (carried | settings).items() if name in known} | {"method": method}
+    carried = (
+        values["adapter"] if "prefix_length" in known else {}
+    )  # LoRA has a rank and a dropout too, which mean something else
+    adapter = {name: value for name, value in (carried | settings).items() if name in known} | {
+        "method": method
+    }
     return validate(TrainConfig, values | {"adapter": adapter, "seed": seed})
 
 
 def changed(config: TrainConfig, **paths: Any) -> TrainConfig:
-    """Other values at dotted paths, written with two underscores for a dot: `training__epochs=2`."""
+    """Other values at dotted paths, written with two underscores for a dot:
+    `training__epochs=2`.
+    """
     values = resolved(config)
     for path, value in paths.items():
         set_path(values, path.replace("__", "."), value)
@@ -125,4 +173,6 @@ def answers_of(cells: list[Cell]) -> RepeatedAnswers:
     from components.evaluation import softmax
 
     probabilities = [softmax(np.asarray(cell["logits"], dtype=np.float64)) for cell in cells]
-    return RepeatedAnswers(np.stack(probabilities), np.asarray(cells[0]["label_ids"]), np.asarray(cells[0]["lengths"]))
+    return RepeatedAnswers(
+        np.stack(probabilities), np.asarray(cells[0]["label_ids"]), np.asarray(cells[0]["lengths"])
+    )

@@ -1,6 +1,8 @@
-"""The length study: does the prefix's advantage grow with document length, and does it matter how deep the evidence lies?
+"""The length study: does the prefix's advantage grow with document length, and does it matter how
+deep the evidence lies?
 
-train every method on the needle task, ask it about documents of each length and depth -> the same methods on real documents, by length -> paired differences with the first method.
+train every method on the needle task, ask it about documents of each length and depth -> the same
+methods on real documents, by length -> paired differences with the first method.
 """
 
 from collections.abc import Mapping
@@ -15,7 +17,12 @@ from components.config.schema import LengthStudyConfig
 from components.data.needle import needle_place
 from components.errors import ConfigError, DataError
 from components.evaluation.by_length import NUM_BUCKETS, quantile_edges
-from components.evaluation.repeated import Estimate, RepeatedAnswers, paired_difference, trend_per_doubling
+from components.evaluation.repeated import (
+    Estimate,
+    RepeatedAnswers,
+    paired_difference,
+    trend_per_doubling,
+)
 from pipelines.research.studies.lab import Lab, answers_of, changed, with_method
 from pipelines.research.studies.study import StudyOutcome
 
@@ -27,26 +34,36 @@ Groups = Mapping[str, Any]
 
 
 def check(config: ExperimentConfig) -> None:
-    """Refuse what cannot work before any weight is read. Raises ConfigError, BackboneError, or DataError where the real documents are not there."""
+    """Refuse what cannot work before any weight is read. Raises ConfigError, BackboneError, or
+    DataError where the real documents are not there.
+    """
     from components.data.sources import source_of
 
     if config.data.needle is None:
         raise ConfigError(
-            "data.needle is missing: the length study's own documents are generated. Give data.needle, and real documents under study.length.real."
+            "data.needle is missing: the length study's own documents are generated. Give "
+            "data.needle, and real documents under study.length.real."
         )
     values = read_backbone_config(config.backbone)
     for method in _settings(config).methods:
-        with_method(config, method, seed=0)  # raises where the method cannot take the experiment's settings
+        with_method(
+            config, method, seed=0
+        )  # raises where the method cannot take the experiment's settings
     for data in _all_data(config):
         check_positions(
-            family_named(config.backbone.family), values, max_tokens=data.max_tokens, prefix_length=config.adapter.prefix_length
+            family_named(config.backbone.family),
+            values,
+            max_tokens=data.max_tokens,
+            prefix_length=config.adapter.prefix_length,
         )
     if (real := _settings(config).real) is not None:
         try:
             source_of(real).state(real)
         except DataError as error:
             named = str(error).replace("data.files.", "study.length.real.files.")
-            raise DataError(f"{named} Without real documents: --set study.length.real=null.") from error
+            raise DataError(
+                f"{named} Without real documents: --set study.length.real=null."
+            ) from error
 
 
 def run(lab: Lab) -> StudyOutcome:
@@ -72,7 +89,10 @@ def needle_part(lab: Lab) -> dict[str, Any]:
     """The needle task by length and by depth."""
     data = lab.data(lab.config.data)
     places = [needle_place(identity) for identity in data.splits["test"].ids]
-    length_N, depth_N = np.array([place.length for place in places]), np.array([place.depth for place in places])
+    length_N, depth_N = (
+        np.array([place.length for place in places]),
+        np.array([place.depth for place in places]),
+    )
     answers, training = trained_methods(lab, lab.config, data, "needle")
     answers = {method: replace(each, lengths_N=length_N) for method, each in answers.items()}
     by_length = {str(length): length_N == length for length in np.unique(length_N)}
@@ -81,12 +101,18 @@ def needle_part(lab: Lab) -> dict[str, Any]:
         "training": training,
         "majority_accuracy": float(np.bincount(data.splits["test"].label_ids).max() / len(places)),
         "by_depth": {
-            method: {depth: asdict(each.of(chosen_N).estimate("accuracy")) for depth, chosen_N in by_depth.items()}
+            method: {
+                depth: asdict(each.of(chosen_N).estimate("accuracy"))
+                for depth, chosen_N in by_depth.items()
+            }
             for method, each in answers.items()
         },
         "by_length_and_depth": {
             method: {
-                length: {depth: each.of(of_length_N & of_depth_N).measure("accuracy") for depth, of_depth_N in by_depth.items()}
+                length: {
+                    depth: each.of(of_length_N & of_depth_N).measure("accuracy")
+                    for depth, of_depth_N in by_depth.items()
+                }
                 for length, of_length_N in by_length.items()
             }
             for method, each in answers.items()
@@ -100,12 +126,16 @@ def real_part(lab: Lab) -> dict[str, Any] | None:
     if settings.real is None:
         return None
     data = lab.data(settings.real)
-    answers, training = trained_methods(lab, lab.config.model_copy(update={"data": settings.real}), data, "real")
+    answers, training = trained_methods(
+        lab, lab.config.model_copy(update={"data": settings.real}), data, "real"
+    )
     length_N = data.splits["test"].lengths
     edges = quantile_edges(length_N, NUM_BUCKETS)
     bucket_N = np.searchsorted(edges, length_N, side="left")
     groups = {
-        f"{length_N[bucket_N == index].min()}-{length_N[bucket_N == index].max()}": bucket_N == index for index in np.unique(bucket_N)
+        f"{length_N[bucket_N == index].min()}-{length_N[bucket_N == index].max()}": bucket_N
+        == index
+        for index in np.unique(bucket_N)
     }
     sizes = {name: len(split) for name, split in data.splits.items()}
     majority = float(np.bincount(data.splits["test"].label_ids).max() / len(length_N))
@@ -131,7 +161,8 @@ def trained_methods(
                 trained = changed(
                     trained,
                     training__epochs=settings.real_epochs,
-                    optimizer__learning_rate=settings.real_learning_rate or config.optimizer.learning_rate,
+                    optimizer__learning_rate=settings.real_learning_rate
+                    or config.optimizer.learning_rate,
                 )
             cells.append(lab.trained(f"{part}-{method}-{seed}", trained, data))
         answers[method] = answers_of(cells)
@@ -145,17 +176,21 @@ def trained_methods(
 
 
 def compared(answers: Mapping[str, RepeatedAnswers], groups: Groups) -> dict[str, Any]:
-    """Every method's measures by group and over all documents, and the first method minus each of the others."""
+    """Every method's measures by group and over all documents, and the first method minus each of
+    the others.
+    """
     first, *others = answers
     return {
         "by_length": {
-            method: {name: _measures(each.of(chosen_N)) for name, chosen_N in groups.items()} for method, each in answers.items()
+            method: {name: _measures(each.of(chosen_N)) for name, chosen_N in groups.items()}
+            for method, each in answers.items()
         },
         "overall": {method: _measures(each) for method, each in answers.items()},
         "differences": {
             other: {
                 "by_length": {
-                    name: _differences(answers[first].of(chosen_N), answers[other].of(chosen_N)) for name, chosen_N in groups.items()
+                    name: _differences(answers[first].of(chosen_N), answers[other].of(chosen_N))
+                    for name, chosen_N in groups.items()
                 },
                 "overall": _differences(answers[first], answers[other]),
                 "trend": asdict(trend_per_doubling(answers[first], answers[other])),
@@ -180,7 +215,10 @@ def _measures(answers: RepeatedAnswers) -> dict[str, Any]:
 
 
 def _differences(first: RepeatedAnswers, other: RepeatedAnswers) -> dict[str, Any]:
-    return {"accuracy": asdict(paired_difference(first, other, "accuracy")), "ece": asdict(paired_difference(first, other, "ece"))}
+    return {
+        "accuracy": asdict(paired_difference(first, other, "accuracy")),
+        "ece": asdict(paired_difference(first, other, "ece")),
+    }
 
 
 def metrics(numbers: Mapping[str, Any]) -> dict[str, float]:
@@ -195,7 +233,10 @@ def metrics(numbers: Mapping[str, Any]) -> dict[str, float]:
                 for name, values in groups.items()
                 for measure in ("accuracy", "ece")
             }
-        shown |= {f"{part}/trend_against_{other}": found["trend"]["value"] for other, found in numbers[part]["differences"].items()}
+        shown |= {
+            f"{part}/trend_against_{other}": found["trend"]["value"]
+            for other, found in numbers[part]["differences"].items()
+        }
     return shown
 
 

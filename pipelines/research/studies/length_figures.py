@@ -19,7 +19,11 @@ def figures(numbers: Mapping[str, Any]) -> "dict[str, Figure]":
         "needle_by_depth.png": by_depth(numbers),
         "difference_by_length.png": differences(numbers),
     }
-    return made if numbers["real"] is None else made | {"real_by_length.png": by_length(numbers, "real")}
+    return (
+        made
+        if numbers["real"] is None
+        else made | {"real_by_length.png": by_length(numbers, "real")}
+    )
 
 
 def by_length(numbers: Mapping[str, Any], part: str) -> "Figure":
@@ -34,26 +38,57 @@ def by_length(numbers: Mapping[str, Any], part: str) -> "Figure":
         values = found["by_length"][method]
         places = np.arange(len(groups)) + 0.08 * (index - 1)
         for panel, measure in ((accuracy, "accuracy"), (calibration, "ece")):
-            _marks(panel, places, [values[group][measure] for group in groups], _colour(index), method)
-        calibration.plot(places, [values[group]["ece_if_calibrated"] for group in groups], "x", color=_colour(index), markersize=7)
-    accuracy.axhline(found["majority_accuracy"], linestyle="--", color="#909090", label="always the most frequent label")
+            _marks(
+                panel, places, [values[group][measure] for group in groups], _colour(index), method
+            )
+        calibration.plot(
+            places,
+            [values[group]["ece_if_calibrated"] for group in groups],
+            "x",
+            color=_colour(index),
+            markersize=7,
+        )
+    accuracy.axhline(
+        found["majority_accuracy"],
+        linestyle="--",
+        color="#909090",
+        label="always the most frequent label",
+    )
     accuracy.set(ylabel="accuracy", ylim=(0, 1.02))
     calibration.plot([], [], "x", color="#202020", label="if perfectly calibrated")
     calibration.set(ylabel="ECE (15 bins)")
     calibration.set_ylim(bottom=0)
     counts = [found["by_length"][numbers["methods"][0]][group]["documents"] for group in groups]
     for panel in (accuracy, calibration):
-        panel.set_xticks(range(len(groups)), [f"{_name(group)}\n{count} docs" for group, count in zip(groups, counts, strict=True)])
+        panel.set_xticks(
+            range(len(groups)),
+            [f"{_name(group)}\n{count} docs" for group, count in zip(groups, counts, strict=True)],
+        )
         panel.set_xlabel("tokens of the document")
         panel.grid(axis="y", alpha=0.3)
     if part == "needle" and max(numbers["training_lengths"]) < int(groups[-1]):
         seen = sum(int(group) <= max(numbers["training_lengths"]) for group in groups)
-        accuracy.axvline(seen - 0.5, color="#b0b0b0", linestyle=":", label="longer than any training document")
+        accuracy.axvline(
+            seen - 0.5, color="#b0b0b0", linestyle=":", label="longer than any training document"
+        )
         calibration.axvline(seen - 0.5, color="#b0b0b0", linestyle=":")
-    entries = {label: handle for panel in (accuracy, calibration) for handle, label in zip(*panel.get_legend_handles_labels(), strict=True)}
-    figure.legend(entries.values(), entries.keys(), loc="outside lower center", ncols=3, fontsize="small", frameon=False)
+    entries = {
+        label: handle
+        for panel in (accuracy, calibration)
+        for handle, label in zip(*panel.get_legend_handles_labels(), strict=True)
+    }
+    figure.legend(
+        entries.values(),
+        entries.keys(),
+        loc="outside lower center",
+        ncols=3,
+        fontsize="small",
+        frameon=False,
+    )
     title = "Needle task" if part == "needle" else "Real documents"
-    figure.suptitle(f"{title}: accuracy and calibration by document length (95% intervals over documents)")
+    figure.suptitle(
+        f"{title}: accuracy and calibration by document length (95% intervals over documents)"
+    )
     return figure
 
 
@@ -62,10 +97,16 @@ def _colour(method: int) -> str:
     return COLOURS[method % len(COLOURS)]
 
 
-def _marks(panel: "Axes", places: Any, estimates: list[Mapping[str, float]], colour: str, label: str) -> None:
+def _marks(
+    panel: "Axes", places: Any, estimates: list[Mapping[str, float]], colour: str, label: str
+) -> None:
     middle = [estimate["value"] for estimate in estimates]
     panel.vlines(
-        places, [estimate["low"] for estimate in estimates], [estimate["high"] for estimate in estimates], color=colour, linewidth=2
+        places,
+        [estimate["low"] for estimate in estimates],
+        [estimate["high"] for estimate in estimates],
+        color=colour,
+        linewidth=2,
     )
     panel.plot(places, middle, "o-", color=colour, label=label, markersize=5, linewidth=1)
 
@@ -116,7 +157,10 @@ def differences(numbers: Mapping[str, Any]) -> "Figure":
         for index, (other, found) in enumerate(numbers[part]["differences"].items()):
             groups = list(found["by_length"])
             trend = found["trend"]
-            label = f"minus {other}: {trend['value']:+.3f} ({trend['low']:+.3f} to {trend['high']:+.3f}) per doubling"
+            label = (
+                f"minus {other}: {trend['value']:+.3f} ({trend['low']:+.3f} to "
+                f"{trend['high']:+.3f}) per doubling"
+            )
             _marks(
                 panel,
                 np.arange(len(groups)) + 0.1 * index,
@@ -127,9 +171,13 @@ def differences(numbers: Mapping[str, Any]) -> "Figure":
         panel.axhline(0, color="#404040", linewidth=1)
         panel.set_xticks(range(len(groups)), [_name(group) for group in groups])
         panel.set(
-            xlabel="tokens of the document", ylabel="difference in accuracy", title="needle task" if part == "needle" else "real documents"
+            xlabel="tokens of the document",
+            ylabel="difference in accuracy",
+            title="needle task" if part == "needle" else "real documents",
         )
-        panel.legend(fontsize="small", loc="upper center", bbox_to_anchor=(0.5, -0.16), frameon=False)
+        panel.legend(
+            fontsize="small", loc="upper center", bbox_to_anchor=(0.5, -0.16), frameon=False
+        )
         panel.grid(axis="y", alpha=0.3)
     figure.suptitle(f"Accuracy of {numbers['methods'][0]} minus the others, paired, 95% intervals")
     return figure

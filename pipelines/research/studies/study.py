@@ -1,6 +1,8 @@
-"""What every study does around its question: one tracking run, cells that survive an interruption, and a report folder with findings, figures and numbers.
+"""What every study does around its question: one tracking run, cells that survive an interruption,
+and a report folder with findings, figures and numbers.
 
-OUTPUT/report/ holds findings.md, the figures and study.json, and goes into the tracking run; OUTPUT/cells/ and OUTPUT/checkpoints/ are what it was made from.
+OUTPUT/report/ holds findings.md, the figures and study.json, and goes into the tracking run;
+OUTPUT/cells/ and OUTPUT/checkpoints/ are what it was made from.
 """
 
 import json
@@ -25,7 +27,9 @@ StudyName = Literal["kernel", "length"]
 
 @dataclass(frozen=True)
 class StudyOutcome:
-    """`findings`: Markdown; `figures`: file name -> figure; `numbers`: all that the findings rest on, JSON-able; `metrics`: the few that a tracking run shows."""
+    """`findings`: Markdown; `figures`: file name -> figure; `numbers`: all that the findings rest
+    on, JSON-able; `metrics`: the few that a tracking run shows.
+    """
 
     findings: str
     figures: "Mapping[str, Figure]"
@@ -34,15 +38,24 @@ class StudyOutcome:
 
 
 def study(
-    name: StudyName, config: ExperimentConfig, *, output: Path, tracking_uri: str, command: str, say: Callable[[str], None] = print
+    name: StudyName,
+    config: ExperimentConfig,
+    *,
+    output: Path,
+    tracking_uri: str,
+    command: str,
+    say: Callable[[str], None] = print,
 ) -> StudyReport:
-    """Answer the question `name` as the experiment's section `study.<name>` says; the same call goes on where an earlier one stopped.
+    """Answer the question `name` as the experiment's section `study.<name>` says; the same call
+    goes on where an earlier one stopped.
 
-    `command`: the command line, for the report. Raises ConfigError where the experiment has no such section, and whatever UserError its data or backbone give.
+    `command`: the command line, for the report. Raises ConfigError where the experiment has no such
+    section, and whatever UserError its data or backbone give.
     """
     if getattr(config.study, name) is None:
         raise ConfigError(
-            f"study.{name} is missing: the experiment '{config.name}' says nothing about it. Take study_{name}, or add the section."
+            f"study.{name} is missing: the experiment '{config.name}' says nothing about it. Take "
+            f"study_{name}, or add the section."
         )
     from pipelines.research.studies.lab import Lab
 
@@ -55,7 +68,9 @@ def study(
         lab = Lab(config, output, say)
         outcome: StudyOutcome = module.run(lab)
     except KeyboardInterrupt:
-        TolerantTracker(tracker).finish(run_id, "interrupted", "interrupted; the same command continues")
+        TolerantTracker(tracker).finish(
+            run_id, "interrupted", "interrupted; the same command continues"
+        )
         raise
     except Exception as error:
         TolerantTracker(tracker).finish(run_id, "failed", str(error))
@@ -85,7 +100,11 @@ def _tracking_run(tracker: Tracker, name: StudyName, config: ExperimentConfig) -
     if existing is not None:
         tracker.resume_search(existing, {"resumed": "true"})
         return existing
-    params = {"backbone": config.backbone.name_or_path, "prefix_length": config.adapter.prefix_length, "max_tokens": config.data.max_tokens}
+    params = {
+        "backbone": config.backbone.name_or_path,
+        "prefix_length": config.adapter.prefix_length,
+        "max_tokens": config.data.max_tokens,
+    }
     return tracker.start_search(
         config.name,
         run_name=f"study-{name}",
@@ -104,7 +123,11 @@ def _provenance(command: str, cells: Mapping[str, float]) -> dict[str, Any]:
         "command": command,
         "code_version": code_version(),
         "versions": versions(),
-        "hardware": {"processor": machine["processor"], "cores": machine["cores"], "gpus": machine["gpus"]},
+        "hardware": {
+            "processor": machine["processor"],
+            "cores": machine["cores"],
+            "gpus": machine["gpus"],
+        },
         "seconds": round(sum(cells.values())),
         "cell_seconds": dict(cells),
     }
@@ -113,16 +136,25 @@ def _provenance(command: str, cells: Mapping[str, float]) -> dict[str, Any]:
 def _write(folder: Path, outcome: StudyOutcome, provenance: Mapping[str, Any]) -> Path:
     machine, versions = provenance["hardware"], provenance["versions"]
     where = f"{', '.join(machine['gpus']) or machine['processor']}, {machine['cores']} cores"
-    packages = ", ".join(f"{name} {version}" for name, version in versions.items() if name in ("python", "torch", "transformers", "numpy"))
+    packages = ", ".join(
+        f"{name} {version}"
+        for name, version in versions.items()
+        if name in ("python", "torch", "transformers", "numpy")
+    )
     footer = (
         f"\n## How this was made\n\n    {provenance['command']}\n\n"
-        f"{where}; {packages}; {provenance['seconds'] / 60:.0f} minutes for {len(provenance['cell_seconds'])} cells, neighbours on the machine included. "
+        f"{where}; {packages}; {provenance['seconds'] / 60:.0f} minutes for "
+        f"{len(provenance['cell_seconds'])} cells, neighbours on the machine included. "
         "All numbers are in study.json.\n"
     )
     with atomic_folder(folder) as unfinished:
-        (unfinished / "findings.md").write_text(outcome.findings.rstrip("\n") + "\n" + footer, encoding="utf-8")
+        (unfinished / "findings.md").write_text(
+            outcome.findings.rstrip("\n") + "\n" + footer, encoding="utf-8"
+        )
         numbers = {"provenance": provenance, **outcome.numbers}
-        (unfinished / "study.json").write_text(json.dumps(numbers, indent=1, allow_nan=False) + "\n", encoding="utf-8")
+        (unfinished / "study.json").write_text(
+            json.dumps(numbers, indent=1, allow_nan=False) + "\n", encoding="utf-8"
+        )
         for name, figure in outcome.figures.items():
             figure.savefig(unfinished / name, dpi=110)
     return folder

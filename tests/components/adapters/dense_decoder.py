@@ -1,6 +1,8 @@
-"""A causal decoder of the Llama form with every adapter method, naively: float64, one row and one head at a time, only real tokens.
+"""A causal decoder of the Llama form with every adapter method, naively: float64, one row and one
+head at a time, only real tokens.
 
-Shapes: P prefix, S rows of one document, D hidden, L layers, H query heads, E head size. RoPE in the rotate-half form.
+Shapes: P prefix, S rows of one document, D hidden, L layers, H query heads, E head size. RoPE in
+the rotate-half form.
 """
 
 import math
@@ -14,31 +16,51 @@ from tests.components.adapters.dense_longformer import Parts, smoothed
 
 
 def dense_decoder(state: dict[str, Tensor], config: Any, ids: list[int], parts: Parts) -> Tensor:
-    """Last hidden states (S, D) of one document: prefix rows (where the method has any), text rows, suffix rows."""
+    """Last hidden states (S, D) of one document: prefix rows (where the method has any), text rows,
+    suffix rows.
+    """
     rows = 0 if parts.prefix_LPD is None and parts.prompt_PD is None else parts.offset
     width = config.hidden_size
-    words = [torch.zeros(width, dtype=torch.float64) if parts.prompt_PD is None else parts.prompt_PD[row] for row in range(rows)]
+    words = [
+        torch.zeros(width, dtype=torch.float64) if parts.prompt_PD is None else parts.prompt_PD[row]
+        for row in range(rows)
+    ]
     after = 0 if parts.suffix_LPD is None else parts.suffix_LPD.shape[1]
     nothing = [torch.zeros(width, dtype=torch.float64)] * after
-    hidden_SD = torch.stack(words + [state["embed_tokens.weight"][token] for token in ids] + nothing)
+    hidden_SD = torch.stack(
+        words + [state["embed_tokens.weight"][token] for token in ids] + nothing
+    )
     positions = list(range(rows)) + [parts.offset + index for index in range(len(ids) + after)]
     for layer in range(config.num_hidden_layers):
         if parts.prefix_LPD is not None:
             hidden_SD = torch.cat([hidden_SD[:rows] + parts.prefix_LPD[layer], hidden_SD[rows:]])
         if parts.suffix_LPD is not None:
-            hidden_SD = torch.cat([hidden_SD[:-after], hidden_SD[-after:] + parts.suffix_LPD[layer]])
+            hidden_SD = torch.cat(
+                [hidden_SD[:-after], hidden_SD[-after:] + parts.suffix_LPD[layer]]
+            )
         name = f"layers.{layer}."
         normed_SD = _rms(hidden_SD, state[name + "input_layernorm.weight"], config)
-        mixed_SD = _attention(state, name + "self_attn.", config, normed_SD, positions, layer, parts)
+        mixed_SD = _attention(
+            state, name + "self_attn.", config, normed_SD, positions, layer, parts
+        )
         hidden_SD = hidden_SD + mixed_SD @ state[name + "self_attn.o_proj.weight"].T
         normed_SD = _rms(hidden_SD, state[name + "post_attention_layernorm.weight"], config)
-        gate_SI, up_SI = normed_SD @ state[name + "mlp.gate_proj.weight"].T, normed_SD @ state[name + "mlp.up_proj.weight"].T
+        gate_SI, up_SI = (
+            normed_SD @ state[name + "mlp.gate_proj.weight"].T,
+            normed_SD @ state[name + "mlp.up_proj.weight"].T,
+        )
         hidden_SD = hidden_SD + (silu(gate_SI) * up_SI) @ state[name + "mlp.down_proj.weight"].T
     return _rms(hidden_SD, state["norm.weight"], config)
 
 
 def _attention(
-    state: dict[str, Tensor], name: str, config: Any, hidden_SD: Tensor, positions: list[int], layer: int, parts: Parts
+    state: dict[str, Tensor],
+    name: str,
+    config: Any,
+    hidden_SD: Tensor,
+    positions: list[int],
+    layer: int,
+    parts: Parts,
 ) -> Tensor:
     heads, key_heads = config.num_attention_heads, config.num_key_value_heads
     size = getattr(config, "head_dim", None) or config.hidden_size // heads
@@ -46,10 +68,18 @@ def _attention(
     key = (hidden_SD @ state[name + "k_proj.weight"].T).view(-1, key_heads, size)
     value = (hidden_SD @ state[name + "v_proj.weight"].T).view(-1, key_heads, size)
     if name + "q_norm.weight" in state:
-        query, key = _rms(query, state[name + "q_norm.weight"], config), _rms(key, state[name + "k_norm.weight"], config)
+        query, key = (
+            _rms(query, state[name + "q_norm.weight"], config),
+            _rms(key, state[name + "k_norm.weight"], config),
+        )
     theta = config.rope_parameters["rope_theta"]
     rotated = torch.stack(
-        [torch.stack([_rotate(key[row, head], positions[row], theta) for head in range(key_heads)]) for row in range(len(hidden_SD))]
+        [
+            torch.stack(
+                [_rotate(key[row, head], positions[row], theta) for head in range(key_heads)]
+            )
+            for row in range(len(hidden_SD))
+        ]
     )
     mixed = []
     for row in range(len(hidden_SD)):
@@ -66,16 +96,22 @@ def _attention(
                 else:
                     extra_E = smoothed(parts, layer, query[row, head], key_PE, value_PE)
             if parts.memory_LHEE is not None:
-                extra_E = (torch.nn.functional.elu(query[row, head]) + 1) @ parts.memory_LHEE[layer, head]
+                extra_E = (torch.nn.functional.elu(query[row, head]) + 1) @ parts.memory_LHEE[
+                    layer, head
+                ]
             mixed.append(torch.softmax(key_KE @ query_E / math.sqrt(size), 0) @ value_KE + extra_E)
     return torch.stack(mixed).view(len(hidden_SD), heads * size)
 
 
 def _rotate(x_E: Tensor, position: int, theta: float) -> Tensor:
     half = len(x_E) // 2
-    angles = torch.tensor([position * theta ** (-2 * index / len(x_E)) for index in range(half)], dtype=torch.float64)
+    angles = torch.tensor(
+        [position * theta ** (-2 * index / len(x_E)) for index in range(half)], dtype=torch.float64
+    )
     first, second = x_E[:half], x_E[half:]
-    return torch.cat([first * angles.cos() - second * angles.sin(), second * angles.cos() + first * angles.sin()])
+    return torch.cat(
+        [first * angles.cos() - second * angles.sin(), second * angles.cos() + first * angles.sin()]
+    )
 
 
 def _rms(x: Tensor, weight: Tensor, config: Any) -> Tensor:

@@ -1,6 +1,8 @@
-"""Longformer with every adapter method, as naively as it can be written: float64, one row and one head at a time, no padding (only real tokens exist), O(S^2).
+"""Longformer with every adapter method, as naively as it can be written: float64, one row and one
+head at a time, no padding (only real tokens exist), O(S^2).
 
-Shares nothing with the project's code: it reads a state dict, token ids and plain tensors. Shapes: P prefix, S rows of one document, D hidden, L layers, H heads, E head size.
+Shares nothing with the project's code: it reads a state dict, token ids and plain tensors. Shapes:
+P prefix, S rows of one document, D hidden, L layers, H heads, E head size.
 """
 
 import math
@@ -32,14 +34,21 @@ class Parts:
     global_text: int = 1
     """Text rows, from the first on, that every row sees and that see every row."""
     prefix_shares: dict[tuple[int, int, int], float] | None = None
-    """Filled, where given, with (layer, row, head) -> the attention weights of the prefix's keys added up."""
+    """Filled, where given, with (layer, row, head) -> the attention weights of the prefix's keys
+    added up.
+    """
 
 
 def dense_longformer(state: dict[str, Tensor], config: Any, ids: list[int], parts: Parts) -> Tensor:
-    """Last hidden states (S, D) of one document: prefix rows (where the method has any), then text rows."""
+    """Last hidden states (S, D) of one document: prefix rows (where the method has any), then text
+    rows.
+    """
     rows = 0 if parts.prefix_LPD is None and parts.prompt_PD is None else parts.offset
     pad, width = config.pad_token_id, config.hidden_size
-    words_SD = [torch.zeros(width, dtype=torch.float64) if parts.prompt_PD is None else parts.prompt_PD[row] for row in range(rows)]
+    words_SD = [
+        torch.zeros(width, dtype=torch.float64) if parts.prompt_PD is None else parts.prompt_PD[row]
+        for row in range(rows)
+    ]
     words_SD += [state["embeddings.word_embeddings.weight"][token] for token in ids]
     positions = list(range(rows)) + [parts.offset + pad + 1 + index for index in range(len(ids))]
     hidden_SD = (
@@ -52,16 +61,34 @@ def dense_longformer(state: dict[str, Tensor], config: Any, ids: list[int], part
         if parts.prefix_LPD is not None:
             hidden_SD = torch.cat([hidden_SD[:rows] + parts.prefix_LPD[layer], hidden_SD[rows:]])
         name = f"encoder.layer.{layer}."
-        mixed_SD = _attention(state, name + "attention.self.", config, hidden_SD, layer, rows, parts)
+        mixed_SD = _attention(
+            state, name + "attention.self.", config, hidden_SD, layer, rows, parts
+        )
         hidden_SD = _norm(
-            state, name + "attention.output.LayerNorm", _linear(state, name + "attention.output.dense", mixed_SD) + hidden_SD, config
+            state,
+            name + "attention.output.LayerNorm",
+            _linear(state, name + "attention.output.dense", mixed_SD) + hidden_SD,
+            config,
         )
         wide_SI = gelu(_linear(state, name + "intermediate.dense", hidden_SD))
-        hidden_SD = _norm(state, name + "output.LayerNorm", _linear(state, name + "output.dense", wide_SI) + hidden_SD, config)
+        hidden_SD = _norm(
+            state,
+            name + "output.LayerNorm",
+            _linear(state, name + "output.dense", wide_SI) + hidden_SD,
+            config,
+        )
     return hidden_SD
 
 
-def _attention(state: dict[str, Tensor], name: str, config: Any, hidden_SD: Tensor, layer: int, rows: int, parts: Parts) -> Tensor:
+def _attention(
+    state: dict[str, Tensor],
+    name: str,
+    config: Any,
+    hidden_SD: Tensor,
+    layer: int,
+    rows: int,
+    parts: Parts,
+) -> Tensor:
     heads, reach = config.num_attention_heads, config.attention_window[layer] // 2
     size, count = config.hidden_size // heads, len(hidden_SD)
     global_keys = set(range(rows + parts.global_text))
@@ -74,11 +101,17 @@ def _attention(state: dict[str, Tensor], name: str, config: Any, hidden_SD: Tens
     mixed = []
     for row in range(count):
         twin = "_global" if row in global_queries else ""
-        seen = [other for other in range(count) if twin or other in global_keys or abs(row - other) <= reach]
+        seen = [
+            other
+            for other in range(count)
+            if twin or other in global_keys or abs(row - other) <= reach
+        ]
         if decomposed:
             seen = [other for other in seen if other >= rows]
         for head in range(heads):
-            query_E, key_SE, value_SE = (projected[kind + twin][:, head] for kind in ("query", "key", "value"))
+            query_E, key_SE, value_SE = (
+                projected[kind + twin][:, head] for kind in ("query", "key", "value")
+            )
             query_E = query_E[row]
             key_KE, value_KE = key_SE[seen], value_SE[seen]
             own = slice(head * size, (head + 1) * size)
@@ -95,7 +128,11 @@ def _attention(state: dict[str, Tensor], name: str, config: Any, hidden_SD: Tens
                 extra_E = (torch.nn.functional.elu(query_E) + 1) @ parts.memory_LHEE[layer, head]
             weights_K = torch.softmax(key_KE @ query_E / math.sqrt(size), 0)
             if parts.prefix_shares is not None:
-                of_prefix = len(parts.key_LPD[layer]) if parts.key_LPD is not None else sum(other < rows for other in seen)
+                of_prefix = (
+                    len(parts.key_LPD[layer])
+                    if parts.key_LPD is not None
+                    else sum(other < rows for other in seen)
+                )
                 parts.prefix_shares[layer, row, head] = float(weights_K[:of_prefix].detach().sum())
             mixed.append(weights_K @ value_KE + extra_E)
     return torch.stack(mixed).view(count, heads * size)
@@ -121,7 +158,8 @@ def kernel(kind: str, query_E: Tensor, key_PE: Tensor, lengthscale: float) -> Te
 def dense_head(head: dict[str, Tensor], pooled_D: Tensor) -> Tensor:
     """out_proj(tanh(dense(h)))."""
     return (
-        torch.tanh(pooled_D @ head["head.dense.weight"].T + head["head.dense.bias"]) @ head["head.out_proj.weight"].T
+        torch.tanh(pooled_D @ head["head.dense.weight"].T + head["head.dense.bias"])
+        @ head["head.out_proj.weight"].T
         + head["head.out_proj.bias"]
     )
 
@@ -131,4 +169,6 @@ def _linear(state: dict[str, Tensor], name: str, x: Tensor) -> Tensor:
 
 
 def _norm(state: dict[str, Tensor], name: str, x: Tensor, config: Any) -> Tensor:
-    return layer_norm(x, (x.shape[-1],), state[name + ".weight"], state[name + ".bias"], config.layer_norm_eps)
+    return layer_norm(
+        x, (x.shape[-1],), state[name + ".weight"], state[name + ".bias"], config.layer_norm_eps
+    )

@@ -1,6 +1,8 @@
-"""Golden losses: 20 steps of AdamW with every method on a tiny Longformer, in float32, without DeepSpeed. A change of numerics shows here.
+"""Golden losses: 20 steps of AdamW with every method on a tiny Longformer, in float32, without
+DeepSpeed. A change of numerics shows here.
 
-`python -m tests.components.adapters.golden` writes golden_losses.json anew; a commit that does so says why the numbers moved.
+`python -m tests.components.adapters.golden` writes golden_losses.json anew; a commit that does so
+says why the numbers moved.
 """
 
 import json
@@ -13,7 +15,9 @@ STEPS = 20
 
 
 def losses(method: str) -> list[float]:
-    """Mean cross-entropy before each of the steps, over four documents of 12 to 40 tokens in three classes; window 8, fast attention."""
+    """Mean cross-entropy before each of the steps, over four documents of 12 to 40 tokens in three
+    classes; window 8, fast attention.
+    """
     import torch
 
     from components.adapters import ClassificationHeadConfig, adapt
@@ -29,7 +33,9 @@ def losses(method: str) -> list[float]:
     _, ids, mask = documents(1, (40, 25, 31, 12))
     labels = torch.tensor([0, 1, 2, 1])
     optimizer = torch.optim.AdamW(
-        model.trainable_parameters().values(), lr=1e-3 if method == "full_fine_tuning" else 1e-2, weight_decay=0.0
+        model.trainable_parameters().values(),
+        lr=1e-3 if method == "full_fine_tuning" else 1e-2,
+        weight_decay=0.0,
     )
     found = []
     for _ in range(STEPS):
@@ -48,9 +54,18 @@ def main() -> None:
     from components.adapters import ADAPTERS
 
     torch.set_num_threads(1)
-    made_with = {"torch": torch.__version__, "transformers": transformers.__version__, "machine": platform.machine()}
+    made_with = {
+        "torch": torch.__version__,
+        "transformers": transformers.__version__,
+        "machine": platform.machine(),
+    }
     GOLDEN.write_text(
-        json.dumps({"made_with": made_with, "losses": {method: losses(method) for method in ADAPTERS}}, indent=1) + "\n", encoding="utf-8"
+        json.dumps(
+            {"made_with": made_with, "losses": {method: losses(method) for method in ADAPTERS}},
+            indent=1,
+        )
+        + "\n",
+        encoding="utf-8",
     )
 
 

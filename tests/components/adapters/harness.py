@@ -1,6 +1,8 @@
-"""Tiny backbones, documents, and the comparison with the naive dense float64 reference: what the tests of every method share.
+"""Tiny backbones, documents, and the comparison with the naive dense float64 reference: what the
+tests of every method share.
 
-The reference (dense_longformer.py, dense_decoder.py) shares no code with the project. Tolerance 1e-5: float32 against float64 over two layers.
+The reference (dense_longformer.py, dense_decoder.py) shares no code with the project. Tolerance
+1e-5: float32 against float64 over two layers.
 """
 
 from collections.abc import Callable
@@ -20,12 +22,20 @@ BOTH = ("stock", "fast")
 
 
 def build(kind: str, **changes: Any) -> Any:
-    """A tiny backbone whose weights are large enough for attention to look somewhere: with the usual 0.02 every softmax is nearly uniform."""
+    """A tiny backbone whose weights are large enough for attention to look somewhere: with the
+    usual 0.02 every softmax is nearly uniform.
+    """
     changes = {"initializer_range": 0.2} | changes
-    return build_tiny_longformer(**changes) if kind == "longformer" else build_tiny_decoder(kind, **changes)
+    return (
+        build_tiny_longformer(**changes)
+        if kind == "longformer"
+        else build_tiny_decoder(kind, **changes)
+    )
 
 
-def documents(pad: int, lengths: tuple[int, ...] = LENGTHS) -> tuple[list[list[int]], Tensor, Tensor]:
+def documents(
+    pad: int, lengths: tuple[int, ...] = LENGTHS
+) -> tuple[list[list[int]], Tensor, Tensor]:
     """Token lists, and the same right-padded with their mask."""
     draw = torch.Generator().manual_seed(3)
     texts = [torch.randint(4, 100, (length,), generator=draw).tolist() for length in lengths]
@@ -50,7 +60,9 @@ def without_and_with_checkpointing(make: Callable[[], AdaptedModel]) -> list[Ada
         model = make().train()
         models.append(model)
         if checkpointing:
-            model.backbone.activation_checkpointing_enable(activation_checkpointing_kwargs={"use_reentrant": False})
+            model.backbone.activation_checkpointing_enable(
+                activation_checkpointing_kwargs={"use_reentrant": False}
+            )
         _, ids, mask = documents(model.backbone.config.pad_token_id)
         model(ids, mask, torch.tensor([0, 2])).loss.backward()
     return models
@@ -64,7 +76,9 @@ def check_same_gradients(models: list[AdaptedModel], *, rtol: float) -> None:
 
 
 def randomise(model: AdaptedModel, *, only: str = "") -> None:
-    """Large values in the trained tensors (whose names start with `only`), so that nothing agrees because it is near zero."""
+    """Large values in the trained tensors (whose names start with `only`), so that nothing agrees
+    because it is near zero.
+    """
     draw = torch.Generator().manual_seed(5)
     with torch.no_grad():
         for name, parameter in model.trainable_parameters().items():
@@ -75,10 +89,19 @@ def randomise(model: AdaptedModel, *, only: str = "") -> None:
 def dense_logits(
     model: AdaptedModel, texts: list[list[int]], parts_of: Callable[[dict[str, Tensor]], Parts]
 ) -> tuple[Tensor, dict[str, Tensor]]:
-    """Logits (B, C) float64 of the naive reference, and the leaves that its gradients arrive in, by artifact name."""
-    leaves = {name: parameter.detach().double().requires_grad_() for name, parameter in model.trainable_parameters().items()}
+    """Logits (B, C) float64 of the naive reference, and the leaves that its gradients arrive in, by
+    artifact name.
+    """
+    leaves = {
+        name: parameter.detach().double().requires_grad_()
+        for name, parameter in model.trainable_parameters().items()
+    }
     state = {name: tensor.detach().double() for name, tensor in model.backbone.state_dict().items()}
-    state |= {name.removeprefix("backbone."): leaf for name, leaf in leaves.items() if name.startswith("backbone.")}
+    state |= {
+        name.removeprefix("backbone."): leaf
+        for name, leaf in leaves.items()
+        if name.startswith("backbone.")
+    }
     parts, config = parts_of(leaves), model.backbone.config
     dense = dense_longformer if config.model_type == "longformer" else dense_decoder
     rows = 0 if parts.prefix_LPD is None and parts.prompt_PD is None else parts.offset
@@ -86,9 +109,12 @@ def dense_logits(
     for text in texts:
         hidden_SD = dense(state, config, text, parts)
         pooled.append(
-            {"prefix": hidden_SD[0], "cls": hidden_SD[rows], "last": hidden_SD[-1], "mean": hidden_SD[rows:].mean(0)}[
-                model.head_config.pooling
-            ]
+            {
+                "prefix": hidden_SD[0],
+                "cls": hidden_SD[rows],
+                "last": hidden_SD[-1],
+                "mean": hidden_SD[rows:].mean(0),
+            }[model.head_config.pooling]
         )
     return dense_head(leaves, torch.stack(pooled)), leaves
 
@@ -100,7 +126,9 @@ def check_against_dense(
     lengths: tuple[int, ...] = LENGTHS,
     attentions: tuple[str, ...] = ("stock",),
 ) -> None:
-    """Logits and every gradient of a random weighting of the logits agree, on each of the attentions."""
+    """Logits and every gradient of a random weighting of the logits agree, on each of the
+    attentions.
+    """
     texts, ids, mask = documents(model.backbone.config.pad_token_id, lengths)
     expected, leaves = dense_logits(model, texts, parts_of)
     weights = torch.randn(expected.shape, generator=torch.Generator().manual_seed(7))
@@ -121,4 +149,10 @@ def check_gradients(model: AdaptedModel, leaves: dict[str, Tensor], attention: s
         expected = leaves[name].grad
         assert parameter.grad is not None and expected is not None, name
         scale = max(1.0, float(expected.abs().max()))
-        torch.testing.assert_close(parameter.grad.double() / scale, expected / scale, atol=TOLERANCE, rtol=0, msg=f"{name}, {attention}")
+        torch.testing.assert_close(
+            parameter.grad.double() / scale,
+            expected / scale,
+            atol=TOLERANCE,
+            rtol=0,
+            msg=f"{name}, {attention}",
+        )

@@ -1,4 +1,6 @@
-"""The prefix's share of attention against the dense reference's weights, and the kernel decomposition against softmax and against the kernel methods."""
+"""The prefix's share of attention against the dense reference's weights, and the kernel
+decomposition against softmax and against the kernel methods.
+"""
 
 from typing import Any
 
@@ -8,13 +10,21 @@ import torch
 from components.adapters import AdaptedModel, ClassificationHeadConfig, adapt
 from components.adapters.attention_mass import attention_mass
 from components.adapters.decomposition import decomposed, fit_alphas
-from components.config.schema import KernelPrefixConfig, KernelPropagationConfig, PrefixPropagationConfig, PrefixTuningConfig
+from components.config.schema import (
+    KernelPrefixConfig,
+    KernelPropagationConfig,
+    PrefixPropagationConfig,
+    PrefixTuningConfig,
+)
 from components.errors import BackboneError, ConfigError
 from tests.components.adapters.dense_longformer import Parts
 from tests.components.adapters.harness import build, dense_logits, documents, randomise
 
 CONFIGS = {"prefix_tuning": PrefixTuningConfig, "prefix_propagation": PrefixPropagationConfig}
-KERNEL_CONFIGS = {"prefix_tuning": KernelPrefixConfig, "prefix_propagation": KernelPropagationConfig}
+KERNEL_CONFIGS = {
+    "prefix_tuning": KernelPrefixConfig,
+    "prefix_propagation": KernelPropagationConfig,
+}
 LENGTHS = (15, 6)
 
 
@@ -35,7 +45,9 @@ def batch(lengths: tuple[int, ...] = LENGTHS) -> dict[str, Any]:
 @pytest.mark.parametrize("attention", ["stock", "fast"])
 @pytest.mark.parametrize("prefix_length", [3, 11])
 @pytest.mark.parametrize("method", CONFIGS)
-def test_shares_are_those_of_the_dense_reference(method: str, prefix_length: int, attention: str) -> None:
+def test_shares_are_those_of_the_dense_reference(
+    method: str, prefix_length: int, attention: str
+) -> None:
     """Windows of 8, one document padded; 1e-5: float32 against float64."""
     model = softmax_model(method, attention=attention, prefix_length=prefix_length)
     texts, ids, mask = documents(1, LENGTHS)
@@ -43,9 +55,17 @@ def test_shares_are_those_of_the_dense_reference(method: str, prefix_length: int
     for place, text in enumerate(texts):
         shares: dict[tuple[int, int, int], float] = {}
 
-        def parts_of(leaves: dict[str, Any], shares: dict[tuple[int, int, int], float] = shares) -> Parts:
+        def parts_of(
+            leaves: dict[str, Any], shares: dict[tuple[int, int, int], float] = shares
+        ) -> Parts:
             key, value = leaves.get("adapter.prefix_key"), leaves.get("adapter.prefix_value")
-            return Parts(offset=prefix_length, prefix_LPD=leaves.get("adapter.prefix"), key_LPD=key, value_LPD=value, prefix_shares=shares)
+            return Parts(
+                offset=prefix_length,
+                prefix_LPD=leaves.get("adapter.prefix"),
+                key_LPD=key,
+                value_LPD=value,
+                prefix_shares=shares,
+            )
 
         dense_logits(model, [text], parts_of)
         before = prefix_length if method == "prefix_propagation" else 0
@@ -54,7 +74,9 @@ def test_shares_are_those_of_the_dense_reference(method: str, prefix_length: int
             for head in range(4):
                 mean = sum(shares[layer, row, head] for row in local) / len(local)
                 assert found.local_BLH[place, layer, head] == pytest.approx(mean, abs=1e-5)
-                assert found.first_BLH[place, layer, head] == pytest.approx(shares[layer, before, head], abs=1e-5)
+                assert found.first_BLH[place, layer, head] == pytest.approx(
+                    shares[layer, before, head], abs=1e-5
+                )
                 if found.prefix_BLH is not None:
                     own = sum(shares[layer, row, head] for row in range(before)) / before
                     assert found.prefix_BLH[place, layer, head] == pytest.approx(own, abs=1e-5)
@@ -75,7 +97,9 @@ def test_shares_do_not_depend_on_the_size_of_a_block(monkeypatch: pytest.MonkeyP
 
 @pytest.mark.parametrize("attention", ["stock", "fast"])
 @pytest.mark.parametrize("method", CONFIGS)
-def test_the_input_dependent_decomposition_is_the_softmax_model(method: str, attention: str) -> None:
+def test_the_input_dependent_decomposition_is_the_softmax_model(
+    method: str, attention: str
+) -> None:
     model, inputs = softmax_model(method, attention=attention), batch()
     with torch.no_grad():
         softmax = model(**inputs).logits
@@ -89,18 +113,24 @@ def test_the_input_dependent_decomposition_is_the_softmax_model(method: str, att
 @pytest.mark.parametrize("method", CONFIGS)
 def test_the_additive_form_is_the_kernel_method_with_the_same_prefix(method: str) -> None:
     model, inputs, alphas = softmax_model(method), batch(), (0.4, 0.1)
-    kernel = adapt(build("longformer"), KERNEL_CONFIGS[method](prefix_length=3), model.head_config).eval()
+    kernel = adapt(
+        build("longformer"), KERNEL_CONFIGS[method](prefix_length=3), model.head_config
+    ).eval()
     values = {**model.trainable_parameters(), "adapter.alpha": torch.tensor(alphas)}
     with torch.no_grad():
         for name, parameter in kernel.trainable_parameters().items():
             parameter.copy_(values[name])
         with decomposed(model, "additive", alphas):
-            torch.testing.assert_close(model(**inputs).logits, kernel(**inputs).logits, atol=1e-5, rtol=0)
+            torch.testing.assert_close(
+                model(**inputs).logits, kernel(**inputs).logits, atol=1e-5, rtol=0
+            )
 
 
 @pytest.mark.parametrize("method", CONFIGS)
 def test_fitted_alphas_are_the_best_ones(method: str) -> None:
-    """Explained shares are below 1, and a copy of the softmax model's first layer is never closer with another alpha."""
+    """Explained shares are below 1, and a copy of the softmax model's first layer is never closer
+    with another alpha.
+    """
     from components.backbones.longformer.hooks import changed_output
     from components.backbones.longformer.parts import attention_parts
 

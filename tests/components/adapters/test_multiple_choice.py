@@ -1,6 +1,8 @@
-"""Multiple choice (WikiHop) against a naive dense float64 reference, and what must not change its answers: batching, padding, saving, the attention's implementation.
+"""Multiple choice (WikiHop) against a naive dense float64 reference, and what must not change its
+answers: batching, padding, saving, the attention's implementation.
 
-Questions here have several chunks, different numbers of candidates and candidates of different lengths. Windows are 8 tokens. Tolerance 1e-5: float32 against float64 over two layers.
+Questions here have several chunks, different numbers of candidates and candidates of different
+lengths. Windows are 8 tokens. Tolerance 1e-5: float32 against float64 over two layers.
 """
 
 import json
@@ -26,14 +28,28 @@ from components.adapters import (
     save_adapter,
 )
 from components.config.schema import ADAPTER_CONFIGS, HEAD_CONFIGS, Task
-from components.data.multiple_choice import ENTITY, ENTITY_END, NO_CANDIDATE, QUESTION, QUESTION_END, SPECIAL_TOKENS, cut
+from components.data.multiple_choice import (
+    ENTITY,
+    ENTITY_END,
+    NO_CANDIDATE,
+    QUESTION,
+    QUESTION_END,
+    SPECIAL_TOKENS,
+    cut,
+)
 from components.errors import ArtifactError, ConfigError
 from components.inference import classify
 from components.planning.backbone_shape import backbone_shape
 from components.planning.trained_parameters import TRAINS_TOKEN_TYPES, trainable_parameters
 from tests.components.adapters.dense_longformer import dense_longformer
 from tests.components.adapters.harness import BOTH, build, check_gradients, randomise
-from tests.components.adapters.test_methods import BACKBONE_TYPES, METHODS, PARAMETERS, D, dense_parts
+from tests.components.adapters.test_methods import (
+    BACKBONE_TYPES,
+    METHODS,
+    PARAMETERS,
+    D,
+    dense_parts,
+)
 from tests.toy import make_tokenizer
 
 TOLERANCE = 1e-5
@@ -52,7 +68,9 @@ def question(seed: int, candidates: int, *, max_tokens: int = 26, supports: int 
     for _ in range(candidates):
         first += [ENTITY, *words(1, 3), ENTITY_END]
     second = [token for _ in range(supports) for token in (SEPARATOR, *words(4, 9), SEPARATOR)]
-    return [chunk.tolist() for chunk in cut(np.array(first), np.array(second), max_tokens=max_tokens)]
+    return [
+        chunk.tolist() for chunk in cut(np.array(first), np.array(second), max_tokens=max_tokens)
+    ]
 
 
 QUESTIONS = [question(1, 3), question(2, 2, supports=1, max_tokens=40), question(3, 4, supports=4)]
@@ -62,24 +80,45 @@ LABELS = torch.tensor([2, 0, 1])
 def batch(questions: list[Question], *, wide: int = 0, left: bool = False) -> dict[str, Tensor]:
     chunks = [(index, chunk) for index, chunks in enumerate(questions) for chunk in chunks]
     width = max(len(chunk) for _, chunk in chunks) + wide
-    rows = [([PAD] * (width - len(chunk)) + chunk) if left else (chunk + [PAD] * (width - len(chunk))) for _, chunk in chunks]
+    rows = [
+        ([PAD] * (width - len(chunk)) + chunk) if left else (chunk + [PAD] * (width - len(chunk)))
+        for _, chunk in chunks
+    ]
     ids = torch.tensor(rows)
-    return {"input_ids": ids, "attention_mask": (ids != PAD).long(), "example_index": torch.tensor([index for index, _ in chunks])}
+    return {
+        "input_ids": ids,
+        "attention_mask": (ids != PAD).long(),
+        "example_index": torch.tensor([index for index, _ in chunks]),
+    }
 
 
-def new(method: str = "prefix_propagation", *, backbone: Any = None, **changes: Any) -> AdaptedModel:
-    config = ADAPTER_CONFIGS[method].model_validate({"method": method, **METHODS[method], **changes})
+def new(
+    method: str = "prefix_propagation", *, backbone: Any = None, **changes: Any
+) -> AdaptedModel:
+    config = ADAPTER_CONFIGS[method].model_validate(
+        {"method": method, **METHODS[method], **changes}
+    )
     model = adapt(backbone or build("longformer"), config, MultipleChoiceHeadConfig())  # type: ignore[arg-type]
     randomise(model, only="head." if method == "full_fine_tuning" else "")
     return model
 
 
-def dense_scores(model: AdaptedModel, questions: list[Question], leaves: Mapping[str, Tensor]) -> list[Tensor]:
-    """For each question the scores (C,) of its candidates, one chunk and one candidate at a time."""
+def dense_scores(
+    model: AdaptedModel, questions: list[Question], leaves: Mapping[str, Tensor]
+) -> list[Tensor]:
+    """For each question the scores (C,) of its candidates, one chunk and one candidate at a
+    time.
+    """
     state = {name: tensor.detach().double() for name, tensor in model.backbone.state_dict().items()}
-    state |= {name.removeprefix("backbone."): leaf for name, leaf in leaves.items() if name.startswith("backbone.")}
+    state |= {
+        name.removeprefix("backbone."): leaf
+        for name, leaf in leaves.items()
+        if name.startswith("backbone.")
+    }
     words = state["embeddings.word_embeddings.weight"]
-    state["embeddings.word_embeddings.weight"] = torch.cat([words, leaves["head.special_tokens.weight"]])
+    state["embeddings.word_embeddings.weight"] = torch.cat(
+        [words, leaves["head.special_tokens.weight"]]
+    )
     found = []
     for chunks in questions:
         total: Any = 0.0
@@ -90,7 +129,11 @@ def dense_scores(model: AdaptedModel, questions: list[Question], leaves: Mapping
             parts = type(parts)(**{**vars(parts), "global_text": first})
             hidden_SD = dense_longformer(state, model.backbone.config, ids, parts)[-len(ids) :]
             total = total + torch.stack(
-                [hidden_SD[place] @ leaves["head.score.weight"][0] for place, token in enumerate(chunk) if token == ENTITY]
+                [
+                    hidden_SD[place] @ leaves["head.score.weight"][0]
+                    for place, token in enumerate(chunk)
+                    if token == ENTITY
+                ]
             )
         found.append(total)
     return found
@@ -103,9 +146,17 @@ def scale_of(values: Tensor) -> float:
 
 def check_against_dense(model: AdaptedModel) -> None:
     """Scores, loss and every gradient, on the stock and then on the fast attention."""
-    leaves = {name: parameter.detach().double().requires_grad_() for name, parameter in model.trainable_parameters().items()}
+    leaves = {
+        name: parameter.detach().double().requires_grad_()
+        for name, parameter in model.trainable_parameters().items()
+    }
     expected = dense_scores(model, QUESTIONS, leaves)
-    loss = torch.stack([-torch.log_softmax(scores, 0)[label] for scores, label in zip(expected, LABELS, strict=True)]).mean()
+    loss = torch.stack(
+        [
+            -torch.log_softmax(scores, 0)[label]
+            for scores, label in zip(expected, LABELS, strict=True)
+        ]
+    ).mean()
     loss.backward()
     for attention in BOTH:
         if attention == "fast":
@@ -114,7 +165,9 @@ def check_against_dense(model: AdaptedModel) -> None:
         out = model(**batch(QUESTIONS), labels=LABELS)
         assert out.logits.shape == (3, 4)
         for row, scores in zip(out.logits, expected, strict=True):
-            torch.testing.assert_close(row[: len(scores)].double(), scores, atol=TOLERANCE * scale_of(scores), rtol=0)
+            torch.testing.assert_close(
+                row[: len(scores)].double(), scores, atol=TOLERANCE * scale_of(scores), rtol=0
+            )
             assert bool((row[len(scores) :] == NO_CANDIDATE).all())
         torch.testing.assert_close(out.loss.double(), loss, atol=TOLERANCE, rtol=1e-5)
         out.loss.backward()
@@ -122,7 +175,12 @@ def check_against_dense(model: AdaptedModel) -> None:
 
 
 def test_schema_and_table_list_the_same_tasks() -> None:
-    assert set(HEADS) == set(HEAD_CONFIGS) == set(get_args(Task)) == {config.task for config in HEAD_CONFIGS.values()}
+    assert (
+        set(HEADS)
+        == set(HEAD_CONFIGS)
+        == set(get_args(Task))
+        == {config.task for config in HEAD_CONFIGS.values()}
+    )
 
 
 @pytest.mark.parametrize("method", [method for method in METHODS if method != "lora"])
@@ -130,7 +188,9 @@ def test_every_method_equals_the_naive_dense_reference(method: str) -> None:
     check_against_dense(new(method))
 
 
-@pytest.mark.parametrize("method", ["prefix_propagation", "prefix_tuning", "propagation_and_prefix_tuning"])
+@pytest.mark.parametrize(
+    "method", ["prefix_propagation", "prefix_tuning", "propagation_and_prefix_tuning"]
+)
 def test_prefix_longer_than_the_window_equals_the_naive_dense_reference(method: str) -> None:
     check_against_dense(new(method, prefix_length=13))
 
@@ -141,7 +201,9 @@ def test_trained_are_the_method_the_score_and_four_embeddings(method: str) -> No
     model = new(method)
     shape = backbone_shape(model.backbone.config.to_dict())
     own = PARAMETERS[method]("longformer") - (BACKBONE_TYPES if method in TRAINS_TOKEN_TYPES else 0)
-    planned = trainable_parameters(shape, model.adapter_config, num_labels=2, task="multiple_choice")
+    planned = trainable_parameters(
+        shape, model.adapter_config, num_labels=2, task="multiple_choice"
+    )
     assert model.num_trainable_parameters() == planned == own + 5 * D
     assert {name for name in model.trainable_parameters() if name.startswith("head.")} == {
         "head.special_tokens.weight",
@@ -150,28 +212,43 @@ def test_trained_are_the_method_the_score_and_four_embeddings(method: str) -> No
     model.train()(**batch(QUESTIONS), labels=LABELS).loss.backward()
     trained = model.trainable_parameters()
     assert all(parameter.grad is not None for parameter in trained.values())
-    assert [name for name, parameter in model.named_parameters() if parameter.grad is not None and name not in trained] == []
+    assert [
+        name
+        for name, parameter in model.named_parameters()
+        if parameter.grad is not None and name not in trained
+    ] == []
 
 
 def test_a_step_leaves_every_row_of_the_vocabulary_as_it_was() -> None:
     model = new()
     before = {name: tensor.clone() for name, tensor in model.backbone.state_dict().items()}
     special = model.head.special_tokens.weight.detach().clone()
-    optimizer = torch.optim.AdamW(list(model.trainable_parameters().values()), lr=0.1, weight_decay=0.1)
+    optimizer = torch.optim.AdamW(
+        list(model.trainable_parameters().values()), lr=0.1, weight_decay=0.1
+    )
     for _ in range(2):
         optimizer.zero_grad()
         model.train()(**batch(QUESTIONS), labels=LABELS).loss.backward()
         optimizer.step()
-    assert all(torch.equal(tensor, before[name]) for name, tensor in model.backbone.state_dict().items())
+    assert all(
+        torch.equal(tensor, before[name]) for name, tensor in model.backbone.state_dict().items()
+    )
     assert bool((model.head.special_tokens.weight != special).any(dim=1).all())
 
 
-@pytest.mark.parametrize("method", ["prefix_propagation", "prefix_tuning", "kernel_propagation", "lora"])
-def test_batch_of_three_equals_three_batches_of_one_and_padding_changes_nothing(method: str) -> None:
+@pytest.mark.parametrize(
+    "method", ["prefix_propagation", "prefix_tuning", "kernel_propagation", "lora"]
+)
+def test_batch_of_three_equals_three_batches_of_one_and_padding_changes_nothing(
+    method: str,
+) -> None:
     model = new(method).eval()
     with torch.no_grad():
         together = model(**batch(QUESTIONS)).logits
-        wide, left = model(**batch(QUESTIONS, wide=9)).logits, model(**batch(QUESTIONS, left=True)).logits
+        wide, left = (
+            model(**batch(QUESTIONS, wide=9)).logits,
+            model(**batch(QUESTIONS, left=True)).logits,
+        )
         alone = [model(**batch([each])).logits[0] for each in QUESTIONS]
     for row, single in zip(together, alone, strict=True):
         torch.testing.assert_close(row[: len(single)], single, atol=TOLERANCE, rtol=1e-5)
@@ -190,10 +267,14 @@ def test_score_of_chunks_is_the_sum_of_the_chunks_scores_in_any_order() -> None:
     torch.testing.assert_close(backwards, whole, atol=TOLERANCE, rtol=1e-5)
 
 
-def test_sequences_without_an_index_are_one_question_each_and_both_ways_to_write_special_ids_agree() -> None:
+def test_sequences_without_an_index_are_one_question_each_and_both_ways_to_write_special_ids_agree() -> (
+    None
+):
     model = new().eval()
     inputs = batch([QUESTIONS[0][:1], QUESTIONS[1][:1]])
-    written_out = torch.where(inputs["input_ids"] < 0, inputs["input_ids"] + VOCABULARY + 4, inputs["input_ids"])
+    written_out = torch.where(
+        inputs["input_ids"] < 0, inputs["input_ids"] + VOCABULARY + 4, inputs["input_ids"]
+    )
     with torch.no_grad():
         expected = model(**inputs).logits
         assert torch.equal(model(written_out, inputs["attention_mask"]).logits, expected)
@@ -208,8 +289,13 @@ def test_saved_and_loaded_equals_live_bit_for_bit(method: str, tmp_path: Path) -
         torch.manual_seed(99)
         loaded = load_adapter(build("longformer"), tmp_path / "adapter")
         assert torch.equal(loaded(**batch(QUESTIONS)).logits, expected)
-    assert loaded.head_config == MultipleChoiceHeadConfig() and loaded.adapter_config == model.adapter_config
-    assert json.loads((tmp_path / "adapter" / "adapter_config.json").read_text())["head"] == {"task": "multiple_choice"}
+    assert (
+        loaded.head_config == MultipleChoiceHeadConfig()
+        and loaded.adapter_config == model.adapter_config
+    )
+    assert json.loads((tmp_path / "adapter" / "adapter_config.json").read_text())["head"] == {
+        "task": "multiple_choice"
+    }
 
 
 @pytest.mark.parametrize("method", ["prefix_propagation", "prefix_tuning", "kernel_propagation"])
@@ -218,9 +304,13 @@ def test_gradient_checkpointing_changes_nothing(method: str) -> None:
     for checkpointing in (False, True):
         model = new(method).train()
         if checkpointing:
-            model.backbone.activation_checkpointing_enable(activation_checkpointing_kwargs={"use_reentrant": False})
+            model.backbone.activation_checkpointing_enable(
+                activation_checkpointing_kwargs={"use_reentrant": False}
+            )
         model(**batch(QUESTIONS), labels=LABELS).loss.backward()
-        gradients.append({name: parameter.grad for name, parameter in model.trainable_parameters().items()})
+        gradients.append(
+            {name: parameter.grad for name, parameter in model.trainable_parameters().items()}
+        )
     for name, gradient in gradients[0].items():
         torch.testing.assert_close(gradients[1][name], gradient, atol=1e-7, rtol=1e-5, msg=name)
 
@@ -230,24 +320,35 @@ def test_bf16_backbone_trains_float32_parameters() -> None:
     out = model.train()(**batch(QUESTIONS), labels=LABELS)
     out.loss.backward()
     assert out.logits.dtype == torch.float32
-    assert {parameter.dtype for parameter in model.trainable_parameters().values()} == {torch.float32}
+    assert {parameter.dtype for parameter in model.trainable_parameters().values()} == {
+        torch.float32
+    }
     assert all(bool(parameter.grad.any()) for parameter in model.trainable_parameters().values())  # type: ignore[union-attr]
 
 
 @pytest.mark.parametrize("max_tokens", [20, 21, 33, 200])
-def test_chunks_repeat_the_first_part_and_hold_every_token_of_the_supports_once(max_tokens: int) -> None:
+def test_chunks_repeat_the_first_part_and_hold_every_token_of_the_supports_once(
+    max_tokens: int,
+) -> None:
     first, second = np.arange(-4, 12), np.arange(100, 161)
     chunks = cut(first, second, max_tokens=max_tokens)
-    assert all(len(chunk) == max_tokens for chunk in chunks[:-1]) and 16 < len(chunks[-1]) <= max_tokens
+    assert (
+        all(len(chunk) == max_tokens for chunk in chunks[:-1])
+        and 16 < len(chunks[-1]) <= max_tokens
+    )
     assert all(np.array_equal(chunk[:16], first) for chunk in chunks)
     assert np.array_equal(np.concatenate([chunk[16:] for chunk in chunks]), second)
     assert len(cut(first, second, max_tokens=max_tokens, max_chunks=1)) == 1
-    with pytest.raises(ConfigError, match=r"take 16 tokens, and data.max_tokens is 16.*at least 17"):
+    with pytest.raises(
+        ConfigError, match=r"take 16 tokens, and data.max_tokens is 16.*at least 17"
+    ):
         cut(first, second, max_tokens=16)
 
 
 def test_folder_written_by_hand(tmp_path: Path) -> None:
-    """Names and shapes as components/adapters/README.md gives them; a reparametrised prefix by its own tensors too."""
+    """Names and shapes as components/adapters/README.md gives them; a reparametrised prefix by its
+    own tensors too.
+    """
     draw = torch.Generator().manual_seed(11)
 
     def tensor(*shape: int) -> Tensor:
@@ -268,7 +369,11 @@ def test_folder_written_by_hand(tmp_path: Path) -> None:
         ),
         "both": (
             "propagation_and_prefix_tuning",
-            {"adapter.prefix": tensor(2, 11, D), "adapter.prefix_key": tensor(2, 11, D), "adapter.prefix_value": tensor(2, 11, D)},
+            {
+                "adapter.prefix": tensor(2, 11, D),
+                "adapter.prefix_key": tensor(2, 11, D),
+                "adapter.prefix_value": tensor(2, 11, D),
+            },
         ),
     }
     for name, (method, adapter) in folders.items():
@@ -287,21 +392,30 @@ def test_folder_written_by_hand(tmp_path: Path) -> None:
         leaves = {key: value.double() for key, value in (adapter | own).items()}
         if name == "network":
             hidden = torch.tanh(
-                leaves["adapter.reparametrization.embedding"] @ leaves["adapter.reparametrization.down.weight"].T
+                leaves["adapter.reparametrization.embedding"]
+                @ leaves["adapter.reparametrization.down.weight"].T
                 + leaves["adapter.reparametrization.down.bias"]
             )
-            flat = hidden @ leaves["adapter.reparametrization.up.weight"].T + leaves["adapter.reparametrization.up.bias"]
+            flat = (
+                hidden @ leaves["adapter.reparametrization.up.weight"].T
+                + leaves["adapter.reparametrization.up.bias"]
+            )
             leaves["adapter.prefix"] = torch.stack([flat[:, :D], flat[:, D:]])
         expected = dense_scores(model, QUESTIONS, leaves)
         with torch.no_grad():
             found = model(**batch(QUESTIONS)).logits
         for row, scores in zip(found, expected, strict=True):
-            torch.testing.assert_close(row[: len(scores)].double(), scores, atol=TOLERANCE * scale_of(scores), rtol=0)
+            torch.testing.assert_close(
+                row[: len(scores)].double(), scores, atol=TOLERANCE * scale_of(scores), rtol=0
+            )
 
 
 def test_folder_with_a_token_type_embedding_uses_it(tmp_path: Path) -> None:
     save_adapter(new(), tmp_path / "adapter")
-    path, name = tmp_path / "adapter" / "adapter_model.safetensors", "backbone.embeddings.token_type_embeddings.weight"
+    path, name = (
+        tmp_path / "adapter" / "adapter_model.safetensors",
+        "backbone.embeddings.token_type_embeddings.weight",
+    )
     types = torch.full((1, D), 0.25)
     save_file(load_file(path) | {name: types}, path)
     loaded = load_adapter(build("longformer"), tmp_path / "adapter")
@@ -309,25 +423,43 @@ def test_folder_with_a_token_type_embedding_uses_it(tmp_path: Path) -> None:
 
 
 def test_refusals_name_the_fix(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"in a decoder they cannot see them; use backbone.family longformer"):
+    with pytest.raises(
+        ConfigError, match=r"in a decoder they cannot see them; use backbone.family longformer"
+    ):
         adapt(build("llama"), PrefixPropagationConfig(), MultipleChoiceHeadConfig())
     with pytest.raises(ConfigError, match=r"adapter.released_indexing .* remove it"):
-        adapt(build("longformer"), PrefixTuningConfig(released_indexing=True), MultipleChoiceHeadConfig())
+        adapt(
+            build("longformer"),
+            PrefixTuningConfig(released_indexing=True),
+            MultipleChoiceHeadConfig(),
+        )
     model = new()
     with pytest.raises(ValueError, match=r"at least one \[ent\] \(id 103 or -2\)"):
         model(torch.tensor([[0, 5, 6]]))
     inputs = batch(QUESTIONS)
-    with pytest.raises(ValueError, match=r"every chunk of a question must repeat all of its candidates"):
-        model(inputs["input_ids"], inputs["attention_mask"], example_index=torch.zeros_like(inputs["example_index"]))
-    with pytest.raises(ValueError, match=r"Leave it out"):
-        adapt(build("longformer"), PrefixPropagationConfig(), ClassificationHeadConfig(num_labels=2))(
-            torch.tensor([[0, 5]]), example_index=torch.tensor([0])
+    with pytest.raises(
+        ValueError, match=r"every chunk of a question must repeat all of its candidates"
+    ):
+        model(
+            inputs["input_ids"],
+            inputs["attention_mask"],
+            example_index=torch.zeros_like(inputs["example_index"]),
         )
+    with pytest.raises(ValueError, match=r"Leave it out"):
+        adapt(
+            build("longformer"), PrefixPropagationConfig(), ClassificationHeadConfig(num_labels=2)
+        )(torch.tensor([[0, 5]]), example_index=torch.tensor([0]))
     with pytest.raises(ValueError, match="call choose"):
         classify(model, make_tokenizer(tmp_path / "tokenizer"), ["text"], max_tokens=9)
     save_adapter(model, tmp_path / "adapter")
     path = tmp_path / "adapter" / "adapter_config.json"
     path.write_text(path.read_text().replace('"multiple_choice"', '"ranking"'))
-    with pytest.raises(ArtifactError, match=r"task 'ranking', which this version does not know. Known: classification, multiple_choice"):
+    with pytest.raises(
+        ArtifactError,
+        match=(
+            r"task 'ranking', which this version does not know. Known: classification, "
+            r"multiple_choice"
+        ),
+    ):
         load_adapter(build("longformer"), tmp_path / "adapter")
     assert SPECIAL_TOKENS == ("[question]", "[/question]", "[ent]", "[/ent]")

@@ -1,4 +1,6 @@
-"""The further forms of prefix-propagation, as the laws of test_methods.py have them for every method: a low-rank prefix (P_l = U_l V), and a suffix in causal decoders."""
+"""The further forms of prefix-propagation, as the laws of test_methods.py have them for every
+method: a low-rank prefix (P_l = U_l V), and a suffix in causal decoders.
+"""
 
 import json
 from collections.abc import Mapping
@@ -43,7 +45,12 @@ FORMS: dict[str, dict[str, Any]] = {
     "suffix": {"placement": "suffix"},
     "low-rank suffix": {"rank": RANK, "placement": "suffix"},
 }
-PAIRS = [(form, kind) for form in FORMS for kind in ("longformer", "llama", "qwen3") if kind != "longformer" or "suffix" not in form]
+PAIRS = [
+    (form, kind)
+    for form in FORMS
+    for kind in ("longformer", "llama", "qwen3")
+    if kind != "longformer" or "suffix" not in form
+]
 
 
 def new(form: str, kind: str, *, large: bool = True, **changes: Any) -> AdaptedModel:
@@ -58,7 +65,11 @@ def new(form: str, kind: str, *, large: bool = True, **changes: Any) -> AdaptedM
 def parts_of(form: str) -> Any:
     def parts(leaves: Mapping[str, Tensor]) -> Parts:
         low_rank = "adapter.prefix_basis" in leaves
-        prefix = leaves["adapter.prefix_coefficients"] @ leaves["adapter.prefix_basis"] if low_rank else leaves["adapter.prefix"]
+        prefix = (
+            leaves["adapter.prefix_coefficients"] @ leaves["adapter.prefix_basis"]
+            if low_rank
+            else leaves["adapter.prefix"]
+        )
         return Parts(suffix_LPD=prefix) if "suffix" in form else Parts(offset=P, prefix_LPD=prefix)
 
     return parts
@@ -76,16 +87,25 @@ def test_low_rank_prefix_equals_the_naive_dense_reference_on_the_fast_attention(
 
 
 @pytest.mark.parametrize(("form", "kind"), PAIRS)
-def test_trained_parameters_follow_the_formula_and_the_plan_counts_them(form: str, kind: str) -> None:
+def test_trained_parameters_follow_the_formula_and_the_plan_counts_them(
+    form: str, kind: str
+) -> None:
     model = new(form, kind)
     own = RANK * (L * P + D) if "low" in form else L * P * D
     expected = own + TRAINED_WITH_PREFIX[kind] + HEAD
     shape = backbone_shape(model.backbone.config.to_dict())
-    assert model.num_trainable_parameters() == expected == trainable_parameters(shape, model.adapter_config, num_labels=C)
+    assert (
+        model.num_trainable_parameters()
+        == expected
+        == trainable_parameters(shape, model.adapter_config, num_labels=C)
+    )
     model.train()
     _, ids, mask = documents(model.backbone.config.pad_token_id)
     model(ids, mask, torch.tensor([0, 2])).loss.backward()
-    assert all(parameter.grad is not None and bool(parameter.grad.any()) for parameter in model.trainable_parameters().values())
+    assert all(
+        parameter.grad is not None and bool(parameter.grad.any())
+        for parameter in model.trainable_parameters().values()
+    )
 
 
 @pytest.mark.parametrize(("form", "kind"), PAIRS)
@@ -108,7 +128,9 @@ def test_padding_on_either_side_changes_nothing(form: str, kind: str) -> None:
     with torch.no_grad():
         single = torch.cat([model(torch.tensor([text])).logits for text in texts])
         torch.testing.assert_close(model(ids, mask).logits, single, atol=ROUNDING, rtol=1e-5)
-        torch.testing.assert_close(model(left_ids, left_mask).logits, single, atol=ROUNDING, rtol=1e-5)
+        torch.testing.assert_close(
+            model(left_ids, left_mask).logits, single, atol=ROUNDING, rtol=1e-5
+        )
 
 
 @pytest.mark.parametrize(("form", "kind"), [pair for pair in PAIRS if pair[1] != "llama"])
@@ -120,17 +142,25 @@ def test_gradient_checkpointing_changes_nothing(form: str, kind: str) -> None:
 def test_bf16_backbone_trains_float32_parameters(form: str, kind: str) -> None:
     config = PrefixPropagationConfig(prefix_length=P, **FORMS[form])
     pooling: Any = "last" if "suffix" in form else "mean"
-    model = adapt(build(kind).bfloat16(), config, ClassificationHeadConfig(num_labels=C, pooling=pooling))
+    model = adapt(
+        build(kind).bfloat16(), config, ClassificationHeadConfig(num_labels=C, pooling=pooling)
+    )
     _, ids, mask = documents(model.backbone.config.pad_token_id)
     model.train()(ids, mask, torch.tensor([0, 1])).loss.backward()
-    assert {parameter.dtype for parameter in model.trainable_parameters().values()} == {torch.float32}
+    assert {parameter.dtype for parameter in model.trainable_parameters().values()} == {
+        torch.float32
+    }
 
 
 @pytest.mark.filterwarnings("ignore:head.pooling")
 def test_a_suffix_sees_the_document_and_a_prefix_in_a_decoder_does_not() -> None:
     """Read at the method's own rows: pooling `prefix` for a prefix, `last` for a suffix."""
     documents_of_one_length = torch.tensor([[5, 6, 7, 8], [50, 60, 70, 80]])
-    prefix = adapt(build("llama"), PrefixPropagationConfig(prefix_length=P), ClassificationHeadConfig(num_labels=C, pooling="prefix"))
+    prefix = adapt(
+        build("llama"),
+        PrefixPropagationConfig(prefix_length=P),
+        ClassificationHeadConfig(num_labels=C, pooling="prefix"),
+    )
     suffix = new("suffix", "llama")
     with torch.no_grad():
         before, after = (model.eval()(documents_of_one_length).logits for model in (prefix, suffix))
@@ -141,9 +171,15 @@ def test_a_suffix_sees_the_document_and_a_prefix_in_a_decoder_does_not() -> None
 @pytest.mark.parametrize("kind", ["longformer", "llama"])
 def test_low_rank_prefix_equals_the_full_prefix_that_it_is(kind: str) -> None:
     low = new("low rank", kind)
-    full = adapt(build(kind), PrefixPropagationConfig(prefix_length=P), ClassificationHeadConfig(num_labels=C, pooling="mean"))
+    full = adapt(
+        build(kind),
+        PrefixPropagationConfig(prefix_length=P),
+        ClassificationHeadConfig(num_labels=C, pooling="mean"),
+    )
     tensors = low.artifact_tensors()
-    tensors["adapter.prefix"] = tensors.pop("adapter.prefix_coefficients") @ tensors.pop("adapter.prefix_basis")
+    tensors["adapter.prefix"] = tensors.pop("adapter.prefix_coefficients") @ tensors.pop(
+        "adapter.prefix_basis"
+    )
     with torch.no_grad():
         for name, parameter in full.trainable_parameters().items():
             parameter.copy_(tensors[name])
@@ -154,7 +190,11 @@ def test_fresh_low_rank_prefix_has_the_usual_spread() -> None:
     """The product of the two factors, over many draws: init_std as a full prefix has it."""
     torch.manual_seed(0)
     config = PrefixPropagationConfig(prefix_length=200, rank=8, init_std=0.02)
-    model = adapt(build("llama", max_position_embeddings=500), config, ClassificationHeadConfig(num_labels=C, pooling="mean"))
+    model = adapt(
+        build("llama", max_position_embeddings=500),
+        config,
+        ClassificationHeadConfig(num_labels=C, pooling="mean"),
+    )
     assert float(model.adapter()["prefix"].detach().std()) == pytest.approx(0.02, rel=0.2)
 
 
@@ -169,23 +209,42 @@ def test_low_rank_folder_written_by_hand(tmp_path: Path) -> None:
         "head.out_proj.weight": torch.randn(C, D, generator=draw),
         "head.out_proj.bias": torch.randn(C, generator=draw),
     }
-    config = {"format": 1, "method": "prefix_propagation", "placement": "suffix", "head": {"num_labels": C, "pooling": "last"}}
+    config = {
+        "format": 1,
+        "method": "prefix_propagation",
+        "placement": "suffix",
+        "head": {"num_labels": C, "pooling": "last"},
+    }
     (tmp_path / "adapter_config.json").write_text(json.dumps(config))
     save_file(tensors, tmp_path / "adapter_model.safetensors")
     loaded = load_adapter(build("llama"), tmp_path)
-    assert loaded.adapter_config == PrefixPropagationConfig(prefix_length=7, rank=4, placement="suffix")
-    assert all(torch.equal(parameter, tensors[name]) for name, parameter in loaded.trainable_parameters().items())
-    save_file({**tensors, "adapter.prefix_basis": torch.zeros(5, D)}, tmp_path / "adapter_model.safetensors")
-    with pytest.raises(ArtifactError, match=r"adapter.prefix_basis has shape \(5, 32\).* need \(4, 32\)"):
+    assert loaded.adapter_config == PrefixPropagationConfig(
+        prefix_length=7, rank=4, placement="suffix"
+    )
+    assert all(
+        torch.equal(parameter, tensors[name])
+        for name, parameter in loaded.trainable_parameters().items()
+    )
+    save_file(
+        {**tensors, "adapter.prefix_basis": torch.zeros(5, D)},
+        tmp_path / "adapter_model.safetensors",
+    )
+    with pytest.raises(
+        ArtifactError, match=r"adapter.prefix_basis has shape \(5, 32\).* need \(4, 32\)"
+    ):
         load_adapter(build("llama"), tmp_path)
 
 
 def test_refusals_name_the_fix() -> None:
     head = ClassificationHeadConfig(num_labels=C, pooling="last")
     suffix = PrefixPropagationConfig(placement="suffix")
-    with pytest.raises(ConfigError, match=r"in a longformer the prefix rows see the text already: remove it"):
+    with pytest.raises(
+        ConfigError, match=r"in a longformer the prefix rows see the text already: remove it"
+    ):
         adapt(build("longformer"), suffix, head)
-    with pytest.raises(ConfigError, match=r"head.pooling mean reads rows that cannot see a suffix.*use last"):
+    with pytest.raises(
+        ConfigError, match=r"head.pooling mean reads rows that cannot see a suffix.*use last"
+    ):
         adapt(build("llama"), suffix, ClassificationHeadConfig(num_labels=C, pooling="mean"))
     with pytest.raises(ConfigError, match="see the text already"):
         adapt(build("longformer"), suffix, MultipleChoiceHeadConfig())
@@ -196,7 +255,9 @@ def test_refusals_name_the_fix() -> None:
         "adapter": {"placement": "suffix"},
     }
     assert validate(TrainConfig, values).adapter == suffix
-    with pytest.raises(ConfigError, match=r"head.pooling mean reads rows .* use last with adapter.placement suffix"):
+    with pytest.raises(
+        ConfigError, match=r"head.pooling mean reads rows .* use last with adapter.placement suffix"
+    ):
         validate(TrainConfig, values | {"head": {"pooling": "mean"}})
     with pytest.raises(ConfigError, match=r"adapter.placement suffix is for causal decoders"):
         validate(TrainConfig, values | {"backbone": {"name_or_path": "x", "family": "longformer"}})

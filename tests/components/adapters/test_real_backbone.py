@@ -1,6 +1,8 @@
-"""At the size of a real backbone the fast attention takes shortcuts that tiny models never reach: every method must still equal the stock attention.
+"""At the size of a real backbone the fast attention takes shortcuts that tiny models never reach:
+every method must still equal the stock attention.
 
-The offline backbone (6 layers, D=384, 12 heads of 32) lengthened to 1,024 positions; two documents of 400 and 250 tokens, window 128.
+The offline backbone (6 layers, D=384, 12 heads of 32) lengthened to 1,024 positions; two documents
+of 400 and 250 tokens, window 128.
 """
 
 from typing import Any
@@ -21,11 +23,18 @@ LOGITS, GRADIENTS = 2e-6, 1e-5
 @pytest.fixture(scope="module")
 def backbones(tmp_path_factory: pytest.TempPathFactory) -> list[Any]:
     config = BackboneConfig(
-        source="installed", name_or_path="all-MiniLM-L6-v2", family="longformer", lengthen_to=1024, attention_window=128
+        source="installed",
+        name_or_path="all-MiniLM-L6-v2",
+        family="longformer",
+        lengthen_to=1024,
+        attention_window=128,
     )
     config = config.model_copy(update={"hidden_dropout": 0.0, "attention_dropout": 0.0})
     cache = tmp_path_factory.mktemp("cache")
-    return [load_backbone(config.model_copy(update={"attention": attention}), cache_path=cache) for attention in ("auto", "stock")]
+    return [
+        load_backbone(config.model_copy(update={"attention": attention}), cache_path=cache)
+        for attention in ("auto", "stock")
+    ]
 
 
 @pytest.mark.parametrize("method", ADAPTERS)
@@ -39,13 +48,19 @@ def test_fast_attention_equals_stock_attention(method: str, backbones: list[Any]
     logits, gradients = [], []
     for backbone in backbones:
         torch.manual_seed(1)
-        model = adapt(backbone, config(**settings), ClassificationHeadConfig(num_labels=3, pooling="cls")).train()
+        model = adapt(
+            backbone, config(**settings), ClassificationHeadConfig(num_labels=3, pooling="cls")
+        ).train()
         out = model(ids, mask, torch.tensor([0, 2]))
         out.loss.backward()
         logits.append(out.logits.detach())
-        gradients.append({name: parameter.grad for name, parameter in model.trainable_parameters().items()})
+        gradients.append(
+            {name: parameter.grad for name, parameter in model.trainable_parameters().items()}
+        )
         model.zero_grad(set_to_none=True)
     torch.testing.assert_close(logits[0], logits[1], atol=LOGITS, rtol=0)
     largest = max(float(gradient.abs().max()) for gradient in gradients[1].values())
     for name, gradient in gradients[1].items():
-        torch.testing.assert_close(gradients[0][name], gradient, atol=GRADIENTS * largest, rtol=0, msg=name)
+        torch.testing.assert_close(
+            gradients[0][name], gradient, atol=GRADIENTS * largest, rtol=0, msg=name
+        )

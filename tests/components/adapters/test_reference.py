@@ -1,4 +1,6 @@
-"""The paper's released class, run once on toy Longformers: logits and gradients agree to 1e-5 (float32), through the public surface and through a folder written by hand."""
+"""The paper's released class, run once on toy Longformers: logits and gradients agree to 1e-5
+(float32), through the public surface and through a folder written by hand.
+"""
 
 import json
 from pathlib import Path
@@ -9,12 +11,26 @@ import torch
 from safetensors.torch import save_file
 from transformers import LongformerConfig, LongformerModel
 
-from components.adapters import AdaptedModel, ClassificationHeadConfig, PrefixPropagationConfig, PrefixTuningConfig, adapt, load_adapter
+from components.adapters import (
+    AdaptedModel,
+    ClassificationHeadConfig,
+    PrefixPropagationConfig,
+    PrefixTuningConfig,
+    adapt,
+    load_adapter,
+)
 
 REFERENCE = Path(__file__).resolve().parents[4] / "shared" / "reference"
 TOLERANCE = 1e-5
-needs_reference = pytest.mark.skipif(not REFERENCE.is_dir(), reason="reference tensors are not beside this clone (../shared/reference)")
-NAMES = {"classifier.dense": "head.dense", "classifier.out_proj": "head.out_proj", "longformer.": "backbone."}
+needs_reference = pytest.mark.skipif(
+    not REFERENCE.is_dir(),
+    reason="reference tensors are not beside this clone (../shared/reference)",
+)
+NAMES = {
+    "classifier.dense": "head.dense",
+    "classifier.out_proj": "head.out_proj",
+    "longformer.": "backbone.",
+}
 
 
 def read(name: str) -> dict[str, Any]:
@@ -24,24 +40,38 @@ def read(name: str) -> dict[str, Any]:
 
 def backbone_of(reference: dict[str, Any]) -> LongformerModel:
     keys = set(LongformerConfig().to_dict())
-    backbone = LongformerModel(LongformerConfig(**{k: v for k, v in reference["config"].items() if k in keys}), add_pooling_layer=False)
-    state = {k.removeprefix("longformer."): v for k, v in reference["state_dict"].items() if k.startswith("longformer.")}
+    backbone = LongformerModel(
+        LongformerConfig(**{k: v for k, v in reference["config"].items() if k in keys}),
+        add_pooling_layer=False,
+    )
+    state = {
+        k.removeprefix("longformer."): v
+        for k, v in reference["state_dict"].items()
+        if k.startswith("longformer.")
+    }
     backbone.load_state_dict(state)
     return backbone
 
 
 def ours(reference: dict[str, Any], tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """Released names -> artifact names; the released tables are (P, L*D), and (P, L*2*D) with a layer's key before its value."""
+    """Released names -> artifact names; the released tables are (P, L*D), and (P, L*2*D) with a
+    layer's key before its value.
+    """
     renamed = {}
     for name, tensor in tensors.items():
         if name == "propagated_prefix_encoder.embedding.weight":
             layers = reference["config"]["num_hidden_layers"]
-            renamed["adapter.prefix"] = tensor.unflatten(1, (layers, -1)).transpose(0, 1).contiguous()
+            renamed["adapter.prefix"] = (
+                tensor.unflatten(1, (layers, -1)).transpose(0, 1).contiguous()
+            )
             continue
         if name == "prefix_encoder.embedding.weight":
             layers = reference["config"]["num_hidden_layers"]
             both = tensor.unflatten(1, (layers, 2, -1)).permute(1, 2, 0, 3)
-            renamed |= {"adapter.prefix_key": both[:, 0].contiguous(), "adapter.prefix_value": both[:, 1].contiguous()}
+            renamed |= {
+                "adapter.prefix_key": both[:, 0].contiguous(),
+                "adapter.prefix_value": both[:, 1].contiguous(),
+            }
             continue
         for old, new in NAMES.items():
             name = name.replace(old, new, 1) if name.startswith(old) else name
@@ -50,12 +80,21 @@ def ours(reference: dict[str, Any], tensors: dict[str, torch.Tensor]) -> dict[st
 
 
 def trained_tensors(reference: dict[str, Any]) -> dict[str, torch.Tensor]:
-    return ours(reference, {name: reference["state_dict"][name] for name, _ in reference["trainable"]})
+    return ours(
+        reference, {name: reference["state_dict"][name] for name, _ in reference["trainable"]}
+    )
 
 
 def pooling_of(reference: dict[str, Any]) -> Any:
-    """The release classifies row 0: the first prefix row, or the first text row where prefix-tuning adds none."""
-    return "cls" if reference["config"]["use_offset_pool_tok"] or reference["config"]["propagate_prefix"] == "none" else "prefix"
+    """The release classifies row 0: the first prefix row, or the first text row where prefix-tuning
+    adds none.
+    """
+    return (
+        "cls"
+        if reference["config"]["use_offset_pool_tok"]
+        or reference["config"]["propagate_prefix"] == "none"
+        else "prefix"
+    )
 
 
 def adapter_of(reference: dict[str, Any]) -> dict[str, Any]:
@@ -66,8 +105,14 @@ def adapter_of(reference: dict[str, Any]) -> dict[str, Any]:
 
 def by_surface(reference: dict[str, Any], folder: Path) -> AdaptedModel:
     settings = adapter_of(reference)
-    config = (PrefixTuningConfig if settings["method"] == "prefix_tuning" else PrefixPropagationConfig).model_validate(settings)
-    model = adapt(backbone_of(reference), config, ClassificationHeadConfig(num_labels=5, pooling=pooling_of(reference)))
+    config = (
+        PrefixTuningConfig if settings["method"] == "prefix_tuning" else PrefixPropagationConfig
+    ).model_validate(settings)
+    model = adapt(
+        backbone_of(reference),
+        config,
+        ClassificationHeadConfig(num_labels=5, pooling=pooling_of(reference)),
+    )
     with torch.no_grad():
         for name, parameter in model.trainable_parameters().items():
             parameter.copy_(trained_tensors(reference)[name])
@@ -90,7 +135,9 @@ def by_folder(reference: dict[str, Any], folder: Path) -> AdaptedModel:
 @pytest.mark.parametrize("build", [by_surface, by_folder])
 @pytest.mark.parametrize("attention", ["stock", "auto"])
 @pytest.mark.parametrize("name", ["prop_full", "prop_padded", "prop_offset_pool", "prefix_full"])
-def test_released_logits_and_gradients(name: str, attention: str, build: Any, tmp_path: Path) -> None:
+def test_released_logits_and_gradients(
+    name: str, attention: str, build: Any, tmp_path: Path
+) -> None:
     reference = read(name)
     model = build(reference, tmp_path)
     if attention == "auto":
@@ -109,4 +156,6 @@ def check_gradients(model: AdaptedModel, expected: dict[str, torch.Tensor]) -> N
     parameters = model.trainable_parameters()
     assert set(parameters) == set(expected)
     for name, gradient in expected.items():
-        torch.testing.assert_close(parameters[name].grad, gradient, atol=TOLERANCE, rtol=0, msg=name)
+        torch.testing.assert_close(
+            parameters[name].grad, gradient, atol=TOLERANCE, rtol=0, msg=name
+        )

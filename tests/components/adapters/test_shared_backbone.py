@@ -1,4 +1,6 @@
-"""Several adapters on one backbone object: none of them silently answers, or saves, with what another one has trained there."""
+"""Several adapters on one backbone object: none of them silently answers, or saves, with what
+another one has trained there.
+"""
 
 from pathlib import Path
 
@@ -37,21 +39,31 @@ def logits(model: AdaptedModel) -> torch.Tensor:
     return found
 
 
-@pytest.mark.parametrize("later", [PrefixPropagationConfig(prefix_length=6), HeadOnlyConfig(), LoraConfig(rank=2)])
-@pytest.mark.parametrize("earlier", [PrefixPropagationConfig(prefix_length=3), FullFineTuningConfig()])
+@pytest.mark.parametrize(
+    "later", [PrefixPropagationConfig(prefix_length=6), HeadOnlyConfig(), LoraConfig(rank=2)]
+)
+@pytest.mark.parametrize(
+    "earlier", [PrefixPropagationConfig(prefix_length=3), FullFineTuningConfig()]
+)
 def test_after_a_later_adapter_the_earlier_one_refuses_to_answer_and_to_be_saved(
     earlier: AdapterConfig, later: AdapterConfig, tmp_path: Path
 ) -> None:
     backbone = build("longformer")
     first = trained(backbone, earlier)
     adapt(backbone, later, HEAD)
-    for use in (lambda: first(IDS, MASK), lambda: save_adapter(first, tmp_path / "adapter"), first.trainable_parameters):
+    for use in (
+        lambda: first(IDS, MASK),
+        lambda: save_adapter(first, tmp_path / "adapter"),
+        first.trainable_parameters,
+    ):
         with pytest.raises(BackboneError, match="A later adapter was put on the same backbone"):
             use()
     assert not (tmp_path / "adapter").exists()
 
 
-@pytest.mark.parametrize("earlier", [PrefixPropagationConfig(prefix_length=3), FullFineTuningConfig()])
+@pytest.mark.parametrize(
+    "earlier", [PrefixPropagationConfig(prefix_length=3), FullFineTuningConfig()]
+)
 def test_a_later_adapter_starts_from_the_pretrained_backbone(earlier: AdapterConfig) -> None:
     backbone = build("longformer")
     before = backbone.get_parameter(TOKEN_TYPES).detach().clone()
@@ -62,7 +74,10 @@ def test_a_later_adapter_starts_from_the_pretrained_backbone(earlier: AdapterCon
 
 
 def test_a_folder_loads_the_same_whatever_was_loaded_before(tmp_path: Path) -> None:
-    for name, adapter in (("lora", LoraConfig(rank=2)), ("prefix", PrefixPropagationConfig(prefix_length=3))):
+    for name, adapter in (
+        ("lora", LoraConfig(rank=2)),
+        ("prefix", PrefixPropagationConfig(prefix_length=3)),
+    ):
         save_adapter(trained(build("longformer"), adapter), tmp_path / name)
     backbone = build("longformer")
     once = logits(load_adapter(backbone, tmp_path / "lora"))
@@ -76,7 +91,10 @@ def test_a_folder_that_is_refused_leaves_the_model_before_it_alone(tmp_path: Pat
     from safetensors.torch import load_file, save_file
 
     tensors = load_file(folder / "adapter_model.safetensors")
-    save_file(tensors | {"head.dense.bias": torch.full((32,), torch.nan)}, folder / "adapter_model.safetensors")
+    save_file(
+        tensors | {"head.dense.bias": torch.full((32,), torch.nan)},
+        folder / "adapter_model.safetensors",
+    )
     backbone = build("longformer")
     good = trained(backbone, PrefixPropagationConfig(prefix_length=4))
     before = logits(good)
@@ -88,7 +106,9 @@ def test_a_folder_that_is_refused_leaves_the_model_before_it_alone(tmp_path: Pat
 def test_models_that_train_nothing_in_the_backbone_do_not_disturb_each_other() -> None:
     """So in decoders, whose adapters may be interleaved freely, backward passes included."""
     backbone = build("llama")
-    first, second = (trained(backbone, PrefixPropagationConfig(prefix_length=length)) for length in (3, 6))
+    first, second = (
+        trained(backbone, PrefixPropagationConfig(prefix_length=length)) for length in (3, 6)
+    )
     _, ids, mask = documents(0)
     alone = first(ids, mask).logits
     both = first(ids, mask).logits, second(ids, mask).logits
@@ -96,5 +116,9 @@ def test_models_that_train_nothing_in_the_backbone_do_not_disturb_each_other() -
     assert torch.equal(both[0], alone)
     bare = backbone(input_ids=ids, attention_mask=mask).last_hidden_state
     assert torch.equal(bare, build("llama")(input_ids=ids, attention_mask=mask).last_hidden_state)
-    assert all(parameter.grad is not None for model in (first, second) for parameter in model.trainable_parameters().values())
+    assert all(
+        parameter.grad is not None
+        for model in (first, second)
+        for parameter in model.trainable_parameters().values()
+    )
     assert all(parameter.grad is None for parameter in backbone.parameters())

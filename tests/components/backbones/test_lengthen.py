@@ -1,4 +1,6 @@
-"""A lengthened BERT or RoBERTa answers as the original does where the original can answer, and its position table is the tiled one."""
+"""A lengthened BERT or RoBERTa answers as the original does where the original can answer, and its
+position table is the tiled one.
+"""
 
 import json
 import subprocess
@@ -28,21 +30,31 @@ def original(kind: str, folder: Path) -> Any:
     """24 usable positions: RoBERTa's table starts with pad_token_id + 1 rows that no token uses."""
     torch.manual_seed(0)
     if kind == "bert":
-        model: Any = BertModel(BertConfig(max_position_embeddings=24, pad_token_id=0, **SIZES), add_pooling_layer=False)
+        model: Any = BertModel(
+            BertConfig(max_position_embeddings=24, pad_token_id=0, **SIZES), add_pooling_layer=False
+        )
     else:
         model = RobertaModel(
-            RobertaConfig(max_position_embeddings=26, pad_token_id=1, bos_token_id=0, eos_token_id=2, **SIZES), add_pooling_layer=False
+            RobertaConfig(
+                max_position_embeddings=26, pad_token_id=1, bos_token_id=0, eos_token_id=2, **SIZES
+            ),
+            add_pooling_layer=False,
         )
     model.eval().save_pretrained(folder)
     return model
 
 
 @pytest.mark.parametrize("kind", ["bert", "roberta"])
-def test_lengthened_model_equals_the_original_within_its_positions(kind: str, tmp_path: Path) -> None:
-    """With a window over the whole document local attention is full attention. Tokens are given as they are: each model numbers its own positions."""
+def test_lengthened_model_equals_the_original_within_its_positions(
+    kind: str, tmp_path: Path
+) -> None:
+    """With a window over the whole document local attention is full attention. Tokens are given as
+    they are: each model numbers its own positions.
+    """
     model = original(kind, tmp_path / "original")
     long = LongformerModel.from_pretrained(
-        lengthen(tmp_path / "original", tmp_path / "long", positions=80, attention_window=48), add_pooling_layer=False
+        lengthen(tmp_path / "original", tmp_path / "long", positions=80, attention_window=48),
+        add_pooling_layer=False,
     ).eval()
     ids = torch.randint(3, 60, (2, 24), generator=torch.Generator().manual_seed(1))
     mask = torch.ones_like(ids)
@@ -52,28 +64,44 @@ def test_lengthened_model_equals_the_original_within_its_positions(kind: str, tm
         for global_rows in (0, 1):  # the global twins are copies, so a global row answers the same
             global_mask = torch.zeros_like(ids)
             global_mask[:, :global_rows] = 1
-            found = long(input_ids=ids, attention_mask=mask, global_attention_mask=global_mask).last_hidden_state
+            found = long(
+                input_ids=ids, attention_mask=mask, global_attention_mask=global_mask
+            ).last_hidden_state
             torch.testing.assert_close(found[mask.bool()], expected[mask.bool()], atol=1e-5, rtol=0)
 
 
 @pytest.mark.parametrize("kind", ["bert", "roberta"])
 def test_position_table_is_tiled(kind: str, tmp_path: Path) -> None:
     model = original(kind, tmp_path / "original")
-    long = LongformerModel.from_pretrained(lengthen(tmp_path / "original", tmp_path / "long", positions=60), add_pooling_layer=False)
+    long = LongformerModel.from_pretrained(
+        lengthen(tmp_path / "original", tmp_path / "long", positions=60), add_pooling_layer=False
+    )
     pad = model.config.pad_token_id
     learnt = model.embeddings.position_embeddings.weight[0 if kind == "bert" else pad + 1 :]
     table = long.embeddings.position_embeddings.weight
     assert table.shape[0] == 60 + pad + 1
     assert torch.equal(table[pad + 1 :], torch.cat([learnt, learnt, learnt[:12]]))
     layer = long.encoder.layer[1].attention.self
-    assert torch.equal(layer.key_global.weight, layer.key.weight) and torch.equal(layer.value_global.bias, layer.value.bias)
+    assert torch.equal(layer.key_global.weight, layer.key.weight) and torch.equal(
+        layer.value_global.bias, layer.value.bias
+    )
 
 
 def test_relative_positions_and_other_models_are_refused() -> None:
     config = BertConfig(**SIZES).to_dict()
-    with pytest.raises(BackboneError, match="absolute learnt positions; this checkpoint has relative_key"):
-        longformer_config(config | {"position_embedding_type": "relative_key"}, positions=80, attention_window=8)
-    with pytest.raises(BackboneError, match=r"works on bert, roberta, .* checkpoints; this one is 'llama'. Remove backbone.lengthen_to"):
+    with pytest.raises(
+        BackboneError, match="absolute learnt positions; this checkpoint has relative_key"
+    ):
+        longformer_config(
+            config | {"position_embedding_type": "relative_key"}, positions=80, attention_window=8
+        )
+    with pytest.raises(
+        BackboneError,
+        match=(
+            r"works on bert, roberta, .* checkpoints; this one is 'llama'. Remove "
+            r"backbone.lengthen_to"
+        ),
+    ):
         longformer_config({"model_type": "llama"}, positions=80, attention_window=8)
 
 
@@ -91,9 +119,19 @@ def test_module_runs_on_its_own(tmp_path: Path) -> None:
         "--attention-window",
         "16",
     ]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=True, cwd=Path(__file__).parents[3])
+    done = subprocess.run(
+        command,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=True,
+        cwd=Path(__file__).parents[3],
+    )
     assert done.stdout.strip().endswith("long")
-    assert json.loads((tmp_path / "long" / "config.json").read_text())["attention_window"] == [16, 16]
+    assert json.loads((tmp_path / "long" / "config.json").read_text())["attention_window"] == [
+        16,
+        16,
+    ]
 
 
 def test_any_rank_can_lengthen(tmp_path: Path) -> None:

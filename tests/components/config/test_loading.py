@@ -1,4 +1,6 @@
-"""Configuration errors name the path, what was given and the fix; equal settings have equal hashes."""
+"""Configuration errors name the path, what was given and the fix; equal settings have equal
+hashes.
+"""
 
 from pathlib import Path
 
@@ -32,8 +34,15 @@ def test_scientific_notation_is_a_number(tmp_path: Path) -> None:
 
 
 def test_overrides_reach_nested_settings(tmp_path: Path) -> None:
-    config = load_experiment(write(tmp_path, MINIMAL), ["adapter.prefix_length=16", "optimizer.betas=[0.8, 0.99]", "data.files.test=x.csv"])
-    assert (config.adapter.prefix_length, config.optimizer.betas, config.data.files.test) == (16, (0.8, 0.99), "x.csv")
+    config = load_experiment(
+        write(tmp_path, MINIMAL),
+        ["adapter.prefix_length=16", "optimizer.betas=[0.8, 0.99]", "data.files.test=x.csv"],
+    )
+    assert (config.adapter.prefix_length, config.optimizer.betas, config.data.files.test) == (
+        16,
+        (0.8, 0.99),
+        "x.csv",
+    )
 
 
 def test_unknown_path_suggests_the_nearest(tmp_path: Path) -> None:
@@ -41,7 +50,9 @@ def test_unknown_path_suggests_the_nearest(tmp_path: Path) -> None:
         refused(tmp_path, MINIMAL, "adapter.prefix_lenght=8")
         == "Unknown config path 'adapter.prefix_lenght'. Did you mean 'adapter.prefix_length'?"
     )
-    assert "Did you mean 'optimizer.learning_rate'?" in refused(tmp_path, MINIMAL.replace("learning_rate", "learning_rat"))
+    assert "Did you mean 'optimizer.learning_rate'?" in refused(
+        tmp_path, MINIMAL.replace("learning_rate", "learning_rat")
+    )
 
 
 def test_text_is_not_a_number(tmp_path: Path) -> None:
@@ -49,7 +60,9 @@ def test_text_is_not_a_number(tmp_path: Path) -> None:
 
 
 def test_missing_section_is_named(tmp_path: Path) -> None:
-    assert "backbone.family is required" in refused(tmp_path, MINIMAL.replace(", family: longformer", ""))
+    assert "backbone.family is required" in refused(
+        tmp_path, MINIMAL.replace(", family: longformer", "")
+    )
 
 
 def test_repeated_key_is_refused(tmp_path: Path) -> None:
@@ -74,42 +87,58 @@ def test_missing_file_and_unknown_name_say_what_exists(tmp_path: Path) -> None:
         ("{search.num_trials: {choice: [64]}}", "Unknown config path"),
     ],
 )
-def test_bad_space_is_refused_before_anything_starts(tmp_path: Path, space: str, message: str) -> None:
+def test_bad_space_is_refused_before_anything_starts(
+    tmp_path: Path, space: str, message: str
+) -> None:
     error = refused(tmp_path, MINIMAL + f"search: {{space: {space}}}")
     assert "search.space" in error and message in error
 
 
 def test_grid_needs_values_to_enumerate(tmp_path: Path) -> None:
     assert "grid searcher" in refused(
-        tmp_path, MINIMAL + "search: {searcher: grid, space: {optimizer.learning_rate: {log_uniform: [1e-4, 1e-2]}}}"
+        tmp_path,
+        MINIMAL
+        + "search: {searcher: grid, space: {optimizer.learning_rate: {log_uniform: [1e-4, 1e-2]}}}",
     )
 
 
 def test_values_that_fit_alone_and_not_together_are_refused(tmp_path: Path) -> None:
-    space = "{adapter.rank: {choice: [null, 2, 4]}, adapter.reparametrization: {choice: [none, mlp]}}"
+    space = (
+        "{adapter.rank: {choice: [null, 2, 4]}, adapter.reparametrization: {choice: [none, mlp]}}"
+    )
     error = refused(tmp_path, MINIMAL + f"search: {{space: {space}}}")
-    assert error.startswith("search.space: adapter.rank = 2, adapter.reparametrization = 'mlp' together are refused: ")
+    assert error.startswith(
+        "search.space: adapter.rank = 2, adapter.reparametrization = 'mlp' together are refused: "
+    )
 
 
 def test_a_value_may_need_that_of_another_path(tmp_path: Path) -> None:
     """A suffix needs pooling `last`, which is not what the file says for the search to replace."""
     text = MINIMAL.replace("longformer", "decoder") + (
-        "search: {space: {adapter.placement: {choice: [suffix]}, head.pooling: {choice: [last]}, seed: {choice: [1, 2]}}}"
+        "search: {space: {adapter.placement: {choice: [suffix]}, head.pooling: {choice: [last]}, "
+        "seed: {choice: [1, 2]}}}"
     )
     assert load_experiment(write(tmp_path, text)).search.space["head.pooling"]
 
 
 def test_a_value_given_twice_is_refused(tmp_path: Path) -> None:
-    assert "holds a value twice" in refused(tmp_path, MINIMAL + "search: {space: {seed: {choice: [1, 2, 1]}}}")
+    assert "holds a value twice" in refused(
+        tmp_path, MINIMAL + "search: {space: {seed: {choice: [1, 2, 1]}}}"
+    )
 
 
 def test_an_empty_section_can_be_filled_from_the_command_line(tmp_path: Path) -> None:
-    config = load_experiment(write(tmp_path, MINIMAL + "search:\n"), ["search.space.seed={choice: [1, 2]}"])
+    config = load_experiment(
+        write(tmp_path, MINIMAL + "search:\n"), ["search.space.seed={choice: [1, 2]}"]
+    )
     assert list(config.search.space) == ["seed"]
 
 
 def test_merge_keys_of_yaml_are_read(tmp_path: Path) -> None:
-    text = MINIMAL.replace("optimizer: {learning_rate: 1e-3}", "optimizer: {<<: &o {eps: 1e-7, weight_decay: 0.5}, weight_decay: 0.1}")
+    text = MINIMAL.replace(
+        "optimizer: {learning_rate: 1e-3}",
+        "optimizer: {<<: &o {eps: 1e-7, weight_decay: 0.5}, weight_decay: 0.1}",
+    )
     optimizer = load_experiment(write(tmp_path, text)).optimizer
     assert (optimizer.eps, optimizer.weight_decay) == (1e-7, 0.1)
 
@@ -125,4 +154,6 @@ def test_hash_does_not_depend_on_the_order_of_keys(tmp_path: Path) -> None:
     one = load_experiment(write(tmp_path, MINIMAL))
     other = load_experiment(write(tmp_path, "\n".join(reversed(MINIMAL.strip().splitlines()))))
     assert config_sha256(one) == config_sha256(other)
-    assert config_sha256(one) != config_sha256(load_experiment(write(tmp_path, MINIMAL), ["seed=11"]))
+    assert config_sha256(one) != config_sha256(
+        load_experiment(write(tmp_path, MINIMAL), ["seed=11"])
+    )

@@ -8,7 +8,11 @@ from components.config import ADAPTER_CONFIGS, ExperimentConfig, resolved, valid
 from components.config.loading import config_paths
 from components.errors import ConfigError
 
-BASE: dict[str, Any] = {"name": "toy", "backbone": {"name_or_path": "a/b", "family": "longformer"}, "data": {"files": {"train": "x.jsonl"}}}
+BASE: dict[str, Any] = {
+    "name": "toy",
+    "backbone": {"name_or_path": "a/b", "family": "longformer"},
+    "data": {"files": {"train": "x.jsonl"}},
+}
 
 
 def with_adapter(adapter: dict[str, Any], **sections: Any) -> ExperimentConfig:
@@ -22,7 +26,11 @@ def refused(adapter: dict[str, Any], **sections: Any) -> str:
 
 
 def test_method_left_out_is_prefix_propagation() -> None:
-    assert validate(ExperimentConfig, BASE).adapter.method == with_adapter({"prefix_length": 3}).adapter.method == "prefix_propagation"
+    assert (
+        validate(ExperimentConfig, BASE).adapter.method
+        == with_adapter({"prefix_length": 3}).adapter.method
+        == "prefix_propagation"
+    )
     assert with_adapter({"prefix_length": 3}).adapter.prefix_length == 3
 
 
@@ -31,22 +39,33 @@ def test_every_method_survives_its_own_resolved_form(method: str) -> None:
     config = with_adapter({"method": method})
     assert type(config.adapter) is ADAPTER_CONFIGS[method]
     assert validate(ExperimentConfig, resolved(config)) == config
-    assert config.adapter.prefix_length == (0 if "prefix_length" not in ADAPTER_CONFIGS[method].model_fields else 8)
+    assert config.adapter.prefix_length == (
+        0 if "prefix_length" not in ADAPTER_CONFIGS[method].model_fields else 8
+    )
 
 
 def test_prefix_length_is_one_path_for_all_methods_that_have_it() -> None:
-    assert [path for path in config_paths(ExperimentConfig) if path == "adapter.prefix_length"] == ["adapter.prefix_length"]
+    assert [path for path in config_paths(ExperimentConfig) if path == "adapter.prefix_length"] == [
+        "adapter.prefix_length"
+    ]
     assert with_adapter({"method": "prompt_tuning", "prefix_length": 5}).adapter.prefix_length == 5
 
 
 def test_errors_name_method_path_and_fix() -> None:
-    assert refused({"method": "lorra"}).startswith('adapter.method "lorra" is unknown. Known: prefix_propagation, prefix_tuning,')
+    assert refused({"method": "lorra"}).startswith(
+        'adapter.method "lorra" is unknown. Known: prefix_propagation, prefix_tuning,'
+    )
     assert (
         refused({"method": "lora", "prefix_length": 4})
         == "adapter.prefix_length is no setting of 'lora'. Remove it or choose another method."
     )
-    assert refused({"method": "prefix_tuning", "prefix_length": 0}).startswith("adapter.prefix_length: ")
-    assert refused({"prefix_lenght": 4}) == "Unknown config path 'adapter.prefix_lenght'. Did you mean 'adapter.prefix_length'?"
+    assert refused({"method": "prefix_tuning", "prefix_length": 0}).startswith(
+        "adapter.prefix_length: "
+    )
+    assert (
+        refused({"prefix_lenght": 4})
+        == "Unknown config path 'adapter.prefix_lenght'. Did you mean 'adapter.prefix_length'?"
+    )
 
 
 def test_rules_across_sections_hold_at_load_time() -> None:
@@ -54,30 +73,41 @@ def test_rules_across_sections_hold_at_load_time() -> None:
     assert refused({"method": "kernel_propagation"}, backbone=decoder).startswith(
         "adapter.method kernel_propagation needs prefix rows that see the text"
     )
-    assert refused({"method": "prefix_tuning", "released_indexing": True}, backbone=decoder).startswith(
-        "adapter.released_indexing repeats an error"
-    )
+    assert refused(
+        {"method": "prefix_tuning", "released_indexing": True}, backbone=decoder
+    ).startswith("adapter.released_indexing repeats an error")
     assert refused({"method": "full_fine_tuning"}, training={"precision": "bf16"}).startswith(
         "adapter.method full_fine_tuning needs training.precision fp32"
     )
     questions = {"qangaroo": {"train": "x.json"}}
     assert refused({}, backbone=decoder, data=questions).startswith(
-        "data.qangaroo (multiple choice) asks for scores at candidates that stand before the documents"
+        "data.qangaroo (multiple choice) asks for scores at candidates that stand before the "
+        "documents"
     )
-    assert refused({"method": "prefix_tuning", "released_indexing": True}, data=questions).startswith(
-        "adapter.released_indexing repeats an error"
+    assert refused(
+        {"method": "prefix_tuning", "released_indexing": True}, data=questions
+    ).startswith("adapter.released_indexing repeats an error")
+    assert (
+        with_adapter({}, data=questions).data.task
+        == "multiple_choice"
+        != with_adapter({}).data.task
     )
-    assert with_adapter({}, data=questions).data.task == "multiple_choice" != with_adapter({}).data.task
     both = questions | {"files": {"train": "x.jsonl"}}
-    assert "give exactly one of files, hub, installed_source, needle, qangaroo; got files, qangaroo" in refused({}, data=both)
+    assert (
+        "give exactly one of files, hub, installed_source, needle, qangaroo; got files, qangaroo"
+        in refused({}, data=both)
+    )
 
 
 def test_the_direction_of_a_metric_follows_from_it_and_is_not_turned_round() -> None:
     assert with_adapter({}, training={"metric": "validation/nll"}).training.mode == "min"
     assert with_adapter({}, training={"metric": "validation/macro_f1"}).training.mode == "max"
-    assert "mode max would keep the worst evaluation by validation/nll" in refused({}, training={"metric": "validation/nll", "mode": "max"})
-    assert "metric 'validation/f1' is not measured; known: validation/accuracy, validation/macro_f1" in refused(
-        {}, training={"metric": "validation/f1"}
+    assert "mode max would keep the worst evaluation by validation/nll" in refused(
+        {}, training={"metric": "validation/nll", "mode": "max"}
+    )
+    assert (
+        "metric 'validation/f1' is not measured; known: validation/accuracy, validation/macro_f1"
+        in refused({}, training={"metric": "validation/f1"})
     )
 
 

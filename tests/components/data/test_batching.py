@@ -24,7 +24,9 @@ def test_every_document_once_per_epoch_in_steps_of_constant_size(train_batch_siz
 
 def test_steps_are_a_pure_function_of_seed_and_epoch():
     def flat(seed, epoch):
-        return np.concatenate(epoch_steps(LENGTHS, train_batch_size=8, seed=seed, epoch=epoch)).tolist()
+        return np.concatenate(
+            epoch_steps(LENGTHS, train_batch_size=8, seed=seed, epoch=epoch)
+        ).tolist()
 
     assert flat(1, 3) == flat(1, 3)
     assert len({tuple(flat(seed, epoch)) for seed in (1, 2) for epoch in (0, 1)}) == 4
@@ -52,14 +54,25 @@ def test_the_step_with_the_remainder_is_not_always_of_the_same_length():
 
 
 def test_documents_of_equal_length_are_shuffled():
-    first, second = (np.concatenate(epoch_steps(np.full(64, 1024), train_batch_size=8, seed=0, epoch=epoch)) for epoch in (0, 1))
+    first, second = (
+        np.concatenate(epoch_steps(np.full(64, 1024), train_batch_size=8, seed=0, epoch=epoch))
+        for epoch in (0, 1)
+    )
     assert first.tolist() != second.tolist()
 
 
 @pytest.mark.parametrize(("world_size", "micro_batch_size", "tokens_per_batch"), CUTS)
-def test_a_cut_step_is_the_step_whatever_the_world_size(world_size, micro_batch_size, tokens_per_batch):
+def test_a_cut_step_is_the_step_whatever_the_world_size(
+    world_size, micro_batch_size, tokens_per_batch
+):
     for step in epoch_steps(LENGTHS, train_batch_size=32, seed=0, epoch=0):
-        ranks = split_step(step, LENGTHS, world_size=world_size, micro_batch_size=micro_batch_size, tokens_per_batch=tokens_per_batch)
+        ranks = split_step(
+            step,
+            LENGTHS,
+            world_size=world_size,
+            micro_batch_size=micro_batch_size,
+            tokens_per_batch=tokens_per_batch,
+        )
         assert len(ranks) == world_size
         assert len({len(batches) for batches in ranks}) == 1
         batches = [batch for batches in ranks for batch in batches]
@@ -83,23 +96,42 @@ def test_ranks_get_about_the_same_work():
         assert max(work) - min(work) <= 4 * LENGTHS[step].max()
 
 
-@pytest.mark.parametrize(("micro_batch_size", "tokens_per_batch"), [(8, None), (4, None), (8, 8192), (32, 8192)])
+@pytest.mark.parametrize(
+    ("micro_batch_size", "tokens_per_batch"), [(8, None), (4, None), (8, 8192), (32, 8192)]
+)
 def test_padding_stays_under_three_percent(micro_batch_size, tokens_per_batch):
     steps = epoch_steps(LENGTHS, train_batch_size=32, seed=0, epoch=0)
     cut = [
-        split_step(step, LENGTHS, world_size=1, micro_batch_size=micro_batch_size, tokens_per_batch=tokens_per_batch)[0] for step in steps
+        split_step(
+            step,
+            LENGTHS,
+            world_size=1,
+            micro_batch_size=micro_batch_size,
+            tokens_per_batch=tokens_per_batch,
+        )[0]
+        for step in steps
     ]
     assert padding_share([batch for batches in cut for batch in batches], LENGTHS) < 0.03
 
 
 @pytest.mark.parametrize(("world_size", "micro_batch_size", "tokens_per_batch"), CUTS)
-def test_evaluation_sees_every_document_once_with_equally_many_batches_per_rank(world_size, micro_batch_size, tokens_per_batch):
+def test_evaluation_sees_every_document_once_with_equally_many_batches_per_rank(
+    world_size, micro_batch_size, tokens_per_batch
+):
     ranks = [
-        evaluation_batches(LENGTHS, world_size=world_size, rank=rank, micro_batch_size=micro_batch_size, tokens_per_batch=tokens_per_batch)
+        evaluation_batches(
+            LENGTHS,
+            world_size=world_size,
+            rank=rank,
+            micro_batch_size=micro_batch_size,
+            tokens_per_batch=tokens_per_batch,
+        )
         for rank in range(world_size)
     ]
     assert len({len(batches) for batches in ranks}) == 1
-    assert sorted(np.concatenate([batch for batches in ranks for batch in batches])) == list(range(len(LENGTHS)))
+    assert sorted(np.concatenate([batch for batches in ranks for batch in batches])) == list(
+        range(len(LENGTHS))
+    )
 
 
 def test_a_subset_is_fixed_sorted_and_in_proportion():
@@ -108,7 +140,12 @@ def test_a_subset_is_fixed_sorted_and_in_proportion():
     assert subset.tolist() == sorted(set(stratified_subset(label_ids, 20, seed=3).tolist()))
     assert np.bincount(label_ids[subset]).tolist() == [14, 5, 1]
     assert stratified_subset(label_ids, 200, seed=3).tolist() == list(range(100))
-    assert [len(stratified_subset(label_ids, count, seed=0)) for count in (1, 2, 3, 50)] == [1, 2, 3, 50]
+    assert [len(stratified_subset(label_ids, count, seed=0)) for count in (1, 2, 3, 50)] == [
+        1,
+        2,
+        3,
+        50,
+    ]
 
 
 def test_collate_pads_to_the_longest_only():

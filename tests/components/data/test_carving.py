@@ -11,7 +11,8 @@ from components.errors import ConfigError, DataError
 
 def some(count, first=0):
     return [
-        Document(str(number), f"text {number}", "xyyy"[number % 4], "train.jsonl", number + 1) for number in range(first, first + count)
+        Document(str(number), f"text {number}", "xyyy"[number % 4], "train.jsonl", number + 1)
+        for number in range(first, first + count)
     ]
 
 
@@ -26,12 +27,16 @@ def texts(documents):
 
 def test_carved_splits_are_stratified_disjoint_and_complete():
     splits = carve(some(200), test_fraction=0.2, validation_fraction=0.1)
-    assert {split: Counter(document.label for document in each) for split, each in splits.items()} == {
+    assert {
+        split: Counter(document.label for document in each) for split, each in splits.items()
+    } == {
         "train": {"x": 35, "y": 105},
         "validation": {"x": 5, "y": 15},
         "test": {"x": 10, "y": 30},
     }
-    assert sorted(text for each in splits.values() for text in texts(each)) == sorted(texts(some(200)))
+    assert sorted(text for each in splits.values() for text in texts(each)) == sorted(
+        texts(some(200))
+    )
 
 
 def test_only_the_missing_split_is_carved():
@@ -41,11 +46,15 @@ def test_only_the_missing_split_is_carved():
 
 
 def test_validation_can_be_half_of_the_test_documents():
-    splits = carve(some(40), {"test": some(40, first=100)}, validation_from="test", validation_fraction=0.5)
+    splits = carve(
+        some(40), {"test": some(40, first=100)}, validation_from="test", validation_fraction=0.5
+    )
     assert texts(splits["train"]) == texts(some(40))
     assert len(splits["validation"]) == len(splits["test"]) == 20
     assert texts(splits["validation"]) | texts(splits["test"]) == texts(some(40, first=100))
-    with pytest.raises(ConfigError, match=r"data\.validation_from: test needs a source with test documents"):
+    with pytest.raises(
+        ConfigError, match=r"data\.validation_from: test needs a source with test documents"
+    ):
         carve(some(40), validation_from="test")
 
 
@@ -60,7 +69,10 @@ def test_growing_data_keep_most_test_documents_in_test():
 
 
 def test_equal_texts_land_in_one_split():
-    twice = some(100) + [Document(f"again {each.id}", each.text, each.label, each.file, each.row + 100) for each in some(100)]
+    twice = some(100) + [
+        Document(f"again {each.id}", each.text, each.label, each.file, each.row + 100)
+        for each in some(100)
+    ]
     splits = carve(twice)
     assert not texts(splits["train"]) & texts(splits["test"])
     assert not texts(splits["train"]) & texts(splits["validation"])
@@ -76,7 +88,9 @@ def test_max_documents_caps_every_split_in_proportion():
     splits = carve(some(400), max_documents=20)
     assert [len(each) for each in splits.values()] == [20, 20, 20]
     assert Counter(document.label for document in splits["train"]) == {"x": 5, "y": 15}
-    with pytest.raises(ConfigError, match=r"data\.max_documents: 1 is less than the number of labels"):
+    with pytest.raises(
+        ConfigError, match=r"data\.max_documents: 1 is less than the number of labels"
+    ):
         carve(some(400), max_documents=1)
 
 

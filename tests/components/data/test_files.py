@@ -10,7 +10,10 @@ from components.data.documents import Problem, Row
 from components.data.files import read_rows
 from components.errors import DataError
 
-ROWS = [{"id": "1", "text": 'one, "two"\nthree', "label": "x"}, {"id": "2", "text": "four \u00e9", "label": "y"}]
+ROWS = [
+    {"id": "1", "text": 'one, "two"\nthree', "label": "x"},
+    {"id": "2", "text": "four \u00e9", "label": "y"},
+]
 
 
 def write(path, rows):
@@ -69,7 +72,11 @@ def test_bytes_that_are_not_utf8_do_not_stop_the_reading(tmp_path, name):
         text = pa.array([b"caf\xe9", b"ok"], pa.binary()).view(pa.string())
         pq.write_table(pa.table({"text": text}), tmp_path / name)
     else:
-        (tmp_path / name).write_bytes(b'{"text": "caf\xe9"}\n{"text": "ok"}\n' if name == "a.jsonl" else b"text\ncaf\xe9\nok\n")
+        (tmp_path / name).write_bytes(
+            b'{"text": "caf\xe9"}\n{"text": "ok"}\n'
+            if name == "a.jsonl"
+            else b"text\ncaf\xe9\nok\n"
+        )
     bad, good = read(tmp_path / name)
     assert good.values["text"] == "ok"
     with pytest.raises(UnicodeEncodeError):
@@ -78,7 +85,10 @@ def test_bytes_that_are_not_utf8_do_not_stop_the_reading(tmp_path, name):
 
 def test_a_missing_file_is_named_with_the_nearest_one(tmp_path):
     (tmp_path / "train.jsonl").touch()
-    with pytest.raises(DataError, match=r"data\.files\.train: no file .*trian\.jsonl'\. Did you mean '.*/train\.jsonl'"):
+    with pytest.raises(
+        DataError,
+        match=r"data\.files\.train: no file .*trian\.jsonl'\. Did you mean '.*/train\.jsonl'",
+    ):
         read(tmp_path / "trian.jsonl")
     with pytest.raises(DataError, match=r"folder .* does not exist either"):
         read(tmp_path / "no" / "train.jsonl")

@@ -13,17 +13,31 @@ ALPHABET = "abcdefghij"
 
 
 def write_documents(path, count=40):
-    rows = [{"id": f"d{n}", "text": " ".join(ALPHABET[n * k % 10] for k in range(1, 3 + n)), "label": n % 3} for n in range(count)]
+    rows = [
+        {
+            "id": f"d{n}",
+            "text": " ".join(ALPHABET[n * k % 10] for k in range(1, 3 + n)),
+            "label": n % 3,
+        }
+        for n in range(count)
+    ]
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
     return {row["id"]: row for row in rows}
 
 
 def config_of(path, **settings):
-    return DataConfig.model_validate_json(json.dumps({"files": {"train": str(path)}, "max_tokens": 20, **settings}))
+    return DataConfig.model_validate_json(
+        json.dumps({"files": {"train": str(path)}, "max_tokens": 20, **settings})
+    )
 
 
 def prepare_in(folder, tokenizer, **settings):
-    return prepare(config_of(folder / "train.jsonl", **settings), tokenizer, tokenizer_id="letters", cache_path=folder / "cache")
+    return prepare(
+        config_of(folder / "train.jsonl", **settings),
+        tokenizer,
+        tokenizer_id="letters",
+        cache_path=folder / "cache",
+    )
 
 
 def test_the_cache_holds_every_document_as_the_tokenizer_gives_it(tmp_path, any_tokenizer):
@@ -35,7 +49,9 @@ def test_the_cache_holds_every_document_as_the_tokenizer_gives_it(tmp_path, any_
         assert split.lengths.dtype == np.int32
         assert split.label_ids.dtype == np.int64
         for index, document_id in enumerate(split.ids):
-            expected = any_tokenizer(rows[document_id]["text"], truncation=True, max_length=20)["input_ids"]
+            expected = any_tokenizer(rows[document_id]["text"], truncation=True, max_length=20)[
+                "input_ids"
+            ]
             assert split.input_ids(index).tolist() == expected
             assert split.lengths[index] == len(expected)
             assert split.label_ids[index] == rows[document_id]["label"]
@@ -54,7 +70,9 @@ def test_documents_of_several_record_batches_are_found_by_index(tmp_path, bert_l
 def test_the_report_counts_what_was_cut_dropped_and_repeated(tmp_path, bert_like):
     long, short = "a " * 98, "b"
     texts = [long, short, short, ""] + [f"c {' d' * n}" for n in range(40)]
-    lines = [json.dumps({"text": text, "label": "xy"[n % 2]}) + "\n" for n, text in enumerate(texts)]
+    lines = [
+        json.dumps({"text": text, "label": "xy"[n % 2]}) + "\n" for n, text in enumerate(texts)
+    ]
     (tmp_path / "train.jsonl").write_text("".join(lines))
     with pytest.raises(DataError, match=r"train\.jsonl row 4"):
         prepare_in(tmp_path, bert_like)
@@ -64,9 +82,15 @@ def test_the_report_counts_what_was_cut_dropped_and_repeated(tmp_path, bert_like
     assert sum(split.documents for split in report.splits.values()) == 43
     assert sum(split.repeated for split in report.splits.values()) == 1
     full = [len(text.split()) + 2 for text in texts if text]
-    assert sum(split.truncated for split in report.splits.values()) == sum(length > 20 for length in full)
-    assert sum(split.tokens for split in report.splits.values()) == sum(min(length, 20) for length in full)
-    cut = sum(round(split.tokens / (1 - split.share_of_tokens_cut)) for split in report.splits.values())
+    assert sum(split.truncated for split in report.splits.values()) == sum(
+        length > 20 for length in full
+    )
+    assert sum(split.tokens for split in report.splits.values()) == sum(
+        min(length, 20) for length in full
+    )
+    cut = sum(
+        round(split.tokens / (1 - split.share_of_tokens_cut)) for split in report.splits.values()
+    )
     assert cut == sum(full)
 
 
@@ -80,7 +104,9 @@ def test_a_second_call_reads_nothing_and_gives_the_same(tmp_path, bert_like, mon
     assert second.report.splits == first.report.splits
     opened = open_prepared(first.folder)
     assert opened.labels == first.labels
-    assert all(opened.splits[name].table.equals(split.table) for name, split in first.splits.items())
+    assert all(
+        opened.splits[name].table.equals(split.table) for name, split in first.splits.items()
+    )
 
 
 def test_the_fingerprint_is_of_the_content_not_of_the_place(tmp_path, bert_like):
@@ -97,7 +123,9 @@ def test_the_fingerprint_is_of_the_content_not_of_the_place(tmp_path, bert_like)
     assert prepare_in(tmp_path / "b", bert_like).fingerprint != first.fingerprint
 
 
-def test_an_interrupted_preparation_leaves_nothing_to_be_mistaken_for_data(tmp_path, bert_like, monkeypatch):
+def test_an_interrupted_preparation_leaves_nothing_to_be_mistaken_for_data(
+    tmp_path, bert_like, monkeypatch
+):
     write_documents(tmp_path / "train.jsonl")
 
     def interrupted(*_):
@@ -112,7 +140,9 @@ def test_an_interrupted_preparation_leaves_nothing_to_be_mistaken_for_data(tmp_p
 
 
 def test_nothing_to_open_says_what_is_shared_storage(tmp_path):
-    with pytest.raises(DataError, match=r"no prepared data .*cluster\.cache_path must be shared storage"):
+    with pytest.raises(
+        DataError, match=r"no prepared data .*cluster\.cache_path must be shared storage"
+    ):
         open_prepared(tmp_path)
 
 
@@ -135,7 +165,10 @@ def test_of_two_processes_that_prepare_at_once_one_makes_and_one_waits(tmp_path,
     write_documents(tmp_path / "train.jsonl")
     context = multiprocessing.get_context("spawn")
     barrier, results = context.Barrier(2), context.Queue()
-    processes = [context.Process(target=prepare_at_once, args=(str(tmp_path), bert_like, barrier, results)) for _ in range(2)]
+    processes = [
+        context.Process(target=prepare_at_once, args=(str(tmp_path), bert_like, barrier, results))
+        for _ in range(2)
+    ]
     for process in processes:
         process.start()
     (first, cached), (second, also_cached) = (results.get(timeout=60) for _ in processes)

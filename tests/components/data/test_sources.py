@@ -23,14 +23,21 @@ def test_the_table_and_the_schema_name_the_same_sources():
 def test_a_hub_data_set_is_read_with_label_names_and_mapped_columns(tmp_path, monkeypatch):
     datasets = pytest.importorskip("datasets")
     monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
-    features = datasets.Features({"body": datasets.Value("string"), "kind": datasets.ClassLabel(names=["ham", "spam"])})
+    features = datasets.Features(
+        {"body": datasets.Value("string"), "kind": datasets.ClassLabel(names=["ham", "spam"])}
+    )
     rows = {"body": ["a", "b", "c"], "kind": [1, 0, -1]}
     folder = tmp_path / "mail"
     folder.mkdir()
     datasets.Dataset.from_dict(rows, features=features).to_parquet(str(folder / "train.parquet"))
-    config = DataConfig(hub=HubConfig(name=str(folder)), columns=ColumnsConfig(text="body", label="kind"))
+    config = DataConfig(
+        hub=HubConfig(name=str(folder)), columns=ColumnsConfig(text="body", label="kind")
+    )
     loaded = source_of(config).read(config, never)
-    assert [(document.text, document.label) for document in loaded.splits["train"]] == [("a", "spam"), ("b", "ham")]
+    assert [(document.text, document.label) for document in loaded.splits["train"]] == [
+        ("a", "spam"),
+        ("b", "ham"),
+    ]
     assert [(problem.reason, problem.row) for problem in loaded.problems] == [("unknown_label", 3)]
     wrong = DataConfig(hub=HubConfig(name=str(folder), train="trian"))
     with pytest.raises(DataError, match=r"data\.hub: cannot load split 'trian'"):

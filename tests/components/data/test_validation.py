@@ -2,18 +2,30 @@ import pytest
 
 from components.config.schema import ColumnsConfig
 from components.data.documents import Document, Row
-from components.data.validation import Loaded, check_between_rows, class_names, documents_of, label_order, resolve, telling
+from components.data.validation import (
+    Loaded,
+    check_between_rows,
+    class_names,
+    documents_of,
+    label_order,
+    resolve,
+    telling,
+)
 from components.errors import DataError
 
 
 def one_row(**values):
-    documents, problems = documents_of([Row("a.jsonl", 1, {"text": "t", "label": "x"}), Row("a.jsonl", 2, values)], ColumnsConfig())
+    documents, problems = documents_of(
+        [Row("a.jsonl", 1, {"text": "t", "label": "x"}), Row("a.jsonl", 2, values)], ColumnsConfig()
+    )
     return documents[1:], problems
 
 
 def documents(split, *given):
     """Each given as "id text label"."""
-    return [Document(*each.split(), f"{split}.jsonl", row) for row, each in enumerate(given, start=1)]
+    return [
+        Document(*each.split(), f"{split}.jsonl", row) for row, each in enumerate(given, start=1)
+    ]
 
 
 @pytest.mark.parametrize(
@@ -52,7 +64,11 @@ def test_ids_are_made_from_file_and_row_where_there_are_none():
 def test_a_column_that_no_row_has_lists_the_columns_there_are():
     rows = [Row("a.csv", 2, {"txt": "t", "label": "x"})]
     with pytest.raises(
-        DataError, match=r"a\.csv row 1: no column 'text'; the columns are txt, label\. Did you mean 'txt'\?.*data\.columns\.text"
+        DataError,
+        match=(
+            r"a\.csv row 1: no column 'text'; the columns are txt, label\. Did you mean "
+            r"'txt'\?.*data\.columns\.text"
+        ),
     ):
         documents_of(rows, ColumnsConfig())
     with pytest.raises(DataError, match="separated by ';'"):
@@ -77,22 +93,39 @@ def test_a_shared_document_is_kept_in_test_before_validation_before_train():
         "test": documents("test", "6 a x", "7 d x"),
     }
     checked = check_between_rows(Loaded(splits))
-    assert {split: [document.text for document in each] for split, each in checked.splits.items()} == {
+    assert {
+        split: [document.text for document in each] for split, each in checked.splits.items()
+    } == {
         "train": ["c", "e"],
         "validation": ["b"],
         "test": ["a", "d"],
     }
-    assert {problem.reason for problem in checked.problems if "same text" in problem.found} == {"shared_document"}
-    assert "train.jsonl row 1: same text as test.jsonl row 1" in str(next(each for each in checked.problems if each.file == "train.jsonl"))
+    assert {problem.reason for problem in checked.problems if "same text" in problem.found} == {
+        "shared_document"
+    }
+    assert "train.jsonl row 1: same text as test.jsonl row 1" in str(
+        next(each for each in checked.problems if each.file == "train.jsonl")
+    )
 
 
 def test_a_shared_id_is_a_shared_document_unless_ids_only_number_the_rows():
-    named = check_between_rows(Loaded({"train": documents("train", "n7 a x", "n8 b x"), "test": documents("test", "n7 c x")}))
+    named = check_between_rows(
+        Loaded(
+            {"train": documents("train", "n7 a x", "n8 b x"), "test": documents("test", "n7 c x")}
+        )
+    )
     assert [problem.reason for problem in named.problems] == ["shared_document"]
-    numbered = check_between_rows(Loaded({"train": documents("train", "0 a x", "1 b x"), "test": documents("test", "0 c x")}))
+    numbered = check_between_rows(
+        Loaded({"train": documents("train", "0 a x", "1 b x"), "test": documents("test", "0 c x")})
+    )
     assert numbered.problems == []
     with_gaps = check_between_rows(
-        Loaded({"train": documents("train", "0 a x", "1 b x", "3 e y"), "test": documents("test", "0 c x", "1 d x")})
+        Loaded(
+            {
+                "train": documents("train", "0 a x", "1 b x", "3 e y"),
+                "test": documents("test", "0 c x", "1 d x"),
+            }
+        )
     )
     assert with_gaps.problems == []
 
@@ -111,9 +144,18 @@ def test_a_label_that_train_lacks_is_a_problem_of_its_split():
 
 
 def test_fail_names_the_first_rows_and_drop_counts_them():
-    _, problems = documents_of([Row("a.jsonl", number, {"text": "", "label": "x"}) for number in range(1, 6)], ColumnsConfig())
+    _, problems = documents_of(
+        [Row("a.jsonl", number, {"text": "", "label": "x"}) for number in range(1, 6)],
+        ColumnsConfig(),
+    )
     loaded = Loaded({"train": documents("train", "1 a x", "2 b y")}, problems)
-    with pytest.raises(DataError, match=r"5 invalid rows \(5 empty_text\): a\.jsonl row 1: .*delete the row.*row 3.*data\.on_invalid=drop"):
+    with pytest.raises(
+        DataError,
+        match=(
+            r"5 invalid rows \(5 empty_text\): a\.jsonl row 1: .*delete the row.*row "
+            r"3.*data\.on_invalid=drop"
+        ),
+    ):
         resolve(loaded, "fail")
     assert resolve(loaded, "drop") == {"empty_text": 5}
 
@@ -135,7 +177,10 @@ def test_one_label_or_an_empty_split_always_stops():
 
 def test_rows_without_ids_in_files_of_one_name_are_no_shared_documents():
     rows = {
-        split: [Row(f"{split}/data.jsonl", number, {"text": f"{split} {number}", "label": "x"}) for number in (1, 2)]
+        split: [
+            Row(f"{split}/data.jsonl", number, {"text": f"{split} {number}", "label": "x"})
+            for number in (1, 2)
+        ]
         for split in ("train", "test")
     }
     splits = {split: documents_of(each, ColumnsConfig())[0] for split, each in rows.items()}

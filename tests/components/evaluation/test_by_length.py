@@ -52,23 +52,41 @@ def test_every_document_is_in_one_bucket_and_counts_are_equal():
 
 
 def test_equally_long_documents_share_a_bucket():
-    """Half of the documents were cut at 512 tokens: they are one bucket, not two that differ by chance."""
+    """Half of the documents were cut at 512 tokens: they are one bucket, not two that differ by
+    chance.
+    """
     lengths = np.array([100, 200, 300, 400, 512, 512, 512, 512])
     assert quantile_edges(lengths, 4) == [200, 400]
     buckets = by_document_length(np.tile([[0.7, 0.3]], (8, 1)), np.zeros(8, dtype=int), lengths)
-    assert [(bucket.longest, bucket.documents) for bucket in buckets] == [(200, 2), (400, 2), (512, 4)]
-    alike = by_document_length(np.tile([[0.7, 0.3]], (8, 1)), np.zeros(8, dtype=int), np.full(8, 512))
+    assert [(bucket.longest, bucket.documents) for bucket in buckets] == [
+        (200, 2),
+        (400, 2),
+        (512, 4),
+    ]
+    alike = by_document_length(
+        np.tile([[0.7, 0.3]], (8, 1)), np.zeros(8, dtype=int), np.full(8, 512)
+    )
     assert [bucket.documents for bucket in alike] == [8]
 
 
 def test_fewer_documents_than_buckets():
-    assert [bucket.documents for bucket in by_document_length(PROBABILITIES[:2], LABELS[:2], TOKENS[:2])] == [1, 1]
+    assert [
+        bucket.documents for bucket in by_document_length(PROBABILITIES[:2], LABELS[:2], TOKENS[:2])
+    ] == [1, 1]
 
 
 def test_given_edges_are_the_longest_lengths_and_empty_buckets_are_left_out():
     buckets = by_document_length(PROBABILITIES, LABELS, TOKENS, edges=[20, 300, 500])
-    assert [(bucket.shortest, bucket.longest) for bucket in buckets] == [(10, 20), (30, 30), (400, 500), (600, 600)]
-    assert [bucket.documents for bucket in by_document_length(PROBABILITIES, LABELS, TOKENS, edges=[100, 300])] == [3, 3]
+    assert [(bucket.shortest, bucket.longest) for bucket in buckets] == [
+        (10, 20),
+        (30, 30),
+        (400, 500),
+        (600, 600),
+    ]
+    assert [
+        bucket.documents
+        for bucket in by_document_length(PROBABILITIES, LABELS, TOKENS, edges=[100, 300])
+    ] == [3, 3]
 
 
 def test_arrays_that_do_not_belong_together_are_refused():
@@ -77,8 +95,12 @@ def test_arrays_that_do_not_belong_together_are_refused():
 
 
 def test_ece_if_calibrated_is_what_few_documents_make_of_honest_answers():
-    """One document of confidence c: its ECE is 1 - c with probability c, else c, 2 c (1 - c) on average; of many documents it tends to 0."""
-    assert ece_if_calibrated(np.array([0.7]), simulations=4000) == pytest.approx(2 * 0.7 * 0.3, abs=0.02)
+    """One document of confidence c: its ECE is 1 - c with probability c, else c, 2 c (1 - c) on
+    average; of many documents it tends to 0.
+    """
+    assert ece_if_calibrated(np.array([0.7]), simulations=4000) == pytest.approx(
+        2 * 0.7 * 0.3, abs=0.02
+    )
     assert ece_if_calibrated(np.full(20_000, 0.7), simulations=5) < 0.01
 
 
@@ -96,11 +118,22 @@ def test_bootstrap_interval_of_a_mean_is_close_to_the_normal_one_and_determinist
 def test_bootstrap_interval_of_an_ece_holds_the_estimate_and_is_not_negative():
     """Honest answers of few documents: nearly every resample has a larger ECE than the sample."""
     confidences, correct = np.full(40, 0.5), np.arange(40) % 2 == 0
-    low, high = bootstrap_interval(lambda rows: ece(confidences[rows], correct[rows]), 40, least=0.0)
+    low, high = bootstrap_interval(
+        lambda rows: ece(confidences[rows], correct[rows]), 40, least=0.0
+    )
     assert ece(confidences, correct) == 0.0 == low < high
 
 
 def test_the_plot_has_one_panel_per_measure_and_names_the_buckets():
-    figure = plot_by_length(by_document_length(PROBABILITIES, LABELS, TOKENS, num_buckets=2), title="six documents")
-    assert [axes.get_ylabel() for axes in figure.axes] == ["accuracy", "ECE (15 bins)", "NLL (nats)"]
-    assert [text.get_text() for text in figure.axes[0].get_xticklabels()] == ["10-30\n3 docs", "400-600\n3 docs"]
+    figure = plot_by_length(
+        by_document_length(PROBABILITIES, LABELS, TOKENS, num_buckets=2), title="six documents"
+    )
+    assert [axes.get_ylabel() for axes in figure.axes] == [
+        "accuracy",
+        "ECE (15 bins)",
+        "NLL (nats)",
+    ]
+    assert [text.get_text() for text in figure.axes[0].get_xticklabels()] == [
+        "10-30\n3 docs",
+        "400-600\n3 docs",
+    ]

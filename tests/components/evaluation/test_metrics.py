@@ -36,7 +36,11 @@ def naive_gaps(confidences, correct, num_bins):
     gaps = []
     for index in range(num_bins):
         lower, upper = index / num_bins, (index + 1) / num_bins
-        members = [i for i, value in enumerate(confidences) if (lower < value <= upper) or (index == 0 and value == 0)]
+        members = [
+            i
+            for i, value in enumerate(confidences)
+            if (lower < value <= upper) or (index == 0 and value == 0)
+        ]
         if members:
             accuracy = sum(bool(correct[i]) for i in members) / len(members)
             confidence = sum(float(confidences[i]) for i in members) / len(members)
@@ -50,11 +54,15 @@ CARD_LABELS = np.array([0, 1, 2])
 
 
 def test_ece_upper_edge_10_gives_the_worked_example():
-    assert ece_upper_edge_10(*top(CARD_PROBABILITIES, CARD_LABELS)) == pytest.approx(0.4 / 3, abs=1e-12)
+    assert ece_upper_edge_10(*top(CARD_PROBABILITIES, CARD_LABELS)) == pytest.approx(
+        0.4 / 3, abs=1e-12
+    )
 
 
 def test_ece_of_the_same_example_is_another_number():
-    assert ece(*top(CARD_PROBABILITIES, CARD_LABELS), num_bins=10) == pytest.approx(0.35 / 3, abs=1e-12)
+    assert ece(*top(CARD_PROBABILITIES, CARD_LABELS), num_bins=10) == pytest.approx(
+        0.35 / 3, abs=1e-12
+    )
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -65,7 +73,9 @@ def test_ece_and_mce_equal_naive_loops(seed, num_bins):
     assert ece(confidence, correct, num_bins=num_bins) == pytest.approx(
         sum(count * gap for count, gap in gaps) / len(confidence), abs=1e-12
     )
-    assert mce(confidence, correct, num_bins=num_bins) == pytest.approx(max(gap for _, gap in gaps), abs=1e-12)
+    assert mce(confidence, correct, num_bins=num_bins) == pytest.approx(
+        max(gap for _, gap in gaps), abs=1e-12
+    )
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -73,9 +83,17 @@ def test_ece_upper_edge_10_equals_a_naive_loop(seed):
     confidence, correct = top(*random_answers(seed))
     total = 0.0
     for index in range(10):
-        members = [i for i, value in enumerate(confidence) if index / 10 <= value < (index + 1) / 10 or (index == 9 and value == 1.0)]
+        members = [
+            i
+            for i, value in enumerate(confidence)
+            if index / 10 <= value < (index + 1) / 10 or (index == 9 and value == 1.0)
+        ]
         if members:
-            total += len(members) / len(confidence) * abs(sum(bool(correct[i]) for i in members) / len(members) - (index + 1) / 10)
+            total += (
+                len(members)
+                / len(confidence)
+                * abs(sum(bool(correct[i]) for i in members) / len(members) - (index + 1) / 10)
+            )
     assert ece_upper_edge_10(confidence, correct) == pytest.approx(total, abs=1e-12)
 
 
@@ -124,8 +142,13 @@ def test_macro_f1_equals_a_naive_loop_over_classes_that_occur():
 def test_nll_and_brier_equal_naive_loops():
     probabilities, labels = random_answers(4, documents=30)
     rows = list(zip(probabilities.tolist(), labels.tolist(), strict=True))
-    assert nll(probabilities, labels) == pytest.approx(sum(-math.log(row[label]) for row, label in rows) / 30, abs=1e-9)
-    squares = [sum((value - (index == label)) ** 2 for index, value in enumerate(row)) for row, label in rows]
+    assert nll(probabilities, labels) == pytest.approx(
+        sum(-math.log(row[label]) for row, label in rows) / 30, abs=1e-9
+    )
+    squares = [
+        sum((value - (index == label)) ** 2 for index, value in enumerate(row))
+        for row, label in rows
+    ]
     assert brier(probabilities, labels) == pytest.approx(sum(squares) / 30, abs=1e-12)
 
 
@@ -164,7 +187,11 @@ def test_what_are_no_probabilities_or_labels_is_refused(probabilities, labels):
 def test_reliability_diagram_adds_up_to_ece_and_draws():
     probabilities, labels = random_answers(5)
     diagram = reliability_diagram(probabilities, labels)
-    gaps = [count * abs(a - c) for count, a, c in zip(diagram.count, diagram.accuracy, diagram.confidence, strict=True) if count]
+    gaps = [
+        count * abs(a - c)
+        for count, a, c in zip(diagram.count, diagram.accuracy, diagram.confidence, strict=True)
+        if count
+    ]
     assert sum(gaps) / sum(diagram.count) == pytest.approx(diagram.ece, abs=1e-12)
     assert sum(diagram.count) == len(labels)
     assert plot_reliability(diagram, title="test").axes[0].get_title().startswith("test")
@@ -174,4 +201,6 @@ def test_adaptive_ece_does_not_depend_on_the_order_of_equal_confidences():
     confidence, correct = np.full(30, 0.8), np.array([True] * 24 + [False] * 6)
     assert adaptive_ece(confidence, correct) == pytest.approx(0.0, abs=1e-12)
     mixed = np.random.default_rng(0).permutation(30)
-    assert adaptive_ece(confidence, correct[mixed]) == pytest.approx(adaptive_ece(confidence, correct), abs=1e-12)
+    assert adaptive_ece(confidence, correct[mixed]) == pytest.approx(
+        adaptive_ece(confidence, correct), abs=1e-12
+    )

@@ -13,7 +13,11 @@ def answers(right_RN, *, confidence=0.8, lengths=None):
     right_RN = np.asarray(right_RN, dtype=bool)
     first_RN = np.where(right_RN, confidence, 1 - confidence)
     lengths_N = np.full(right_RN.shape[1], 512) if lengths is None else np.asarray(lengths)
-    return RepeatedAnswers(np.stack([first_RN, 1 - first_RN], axis=2), np.zeros(right_RN.shape[1], dtype=int), lengths_N)
+    return RepeatedAnswers(
+        np.stack([first_RN, 1 - first_RN], axis=2),
+        np.zeros(right_RN.shape[1], dtype=int),
+        lengths_N,
+    )
 
 
 def test_measures_of_two_seeds_and_four_documents():
@@ -46,15 +50,21 @@ def test_a_paired_difference_is_narrower_than_an_unpaired_one_where_methods_agre
 
 def test_a_difference_in_ece_is_that_of_the_pooled_answers():
     first, second = answers([[1, 1, 0, 1]], confidence=0.9), answers([[1, 0, 0, 1]], confidence=0.6)
-    expected = ece(np.full(4, 0.9), np.array([1, 1, 0, 1], dtype=bool)) - ece(np.full(4, 0.6), np.array([1, 0, 0, 1], dtype=bool))
+    expected = ece(np.full(4, 0.9), np.array([1, 1, 0, 1], dtype=bool)) - ece(
+        np.full(4, 0.6), np.array([1, 0, 0, 1], dtype=bool)
+    )
     assert paired_difference(first, second, "ece").value == pytest.approx(expected)
 
 
 def test_trend_is_the_slope_over_doublings():
-    """The first method is right on all, the second on all of 512 tokens, half of 1,024 and none of 2,048: half a point more per doubling."""
+    """The first method is right on all, the second on all of 512 tokens, half of 1,024 and none of
+    2,048: half a point more per doubling.
+    """
     lengths = np.repeat([512, 1024, 2048], 20)
     second = np.concatenate([np.ones(20), np.tile([0, 1], 10), np.zeros(20)])
-    found = trend_per_doubling(answers([np.ones(60)], lengths=lengths), answers([second], lengths=lengths))
+    found = trend_per_doubling(
+        answers([np.ones(60)], lengths=lengths), answers([second], lengths=lengths)
+    )
     assert found.value == pytest.approx(0.5)
     assert 0.4 < found.low < 0.5 < found.high < 0.6
     alike = answers([np.ones(60)])

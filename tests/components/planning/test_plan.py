@@ -22,16 +22,29 @@ def experiment(**sections: Any) -> ExperimentConfig:
         "name": "x",
         "backbone": {"name_or_path": "x", "family": "longformer"},
         "data": {"files": {"train": "x.jsonl"}, "max_tokens": 100},
-        "search": {"space": {"adapter.prefix_length": {"choice": [4, 8]}, "optimizer.learning_rate": {"log_uniform": [1e-4, 1e-2]}}},
+        "search": {
+            "space": {
+                "adapter.prefix_length": {"choice": [4, 8]},
+                "optimizer.learning_rate": {"log_uniform": [1e-4, 1e-2]},
+            }
+        },
     }
     return validate(ExperimentConfig, values | sections)
 
 
-def test_the_last_usable_position_is_usable_and_the_next_is_not(longformer_json: dict[str, Any]) -> None:
+def test_the_last_usable_position_is_usable_and_the_next_is_not(
+    longformer_json: dict[str, Any],
+) -> None:
     usable = longformer_json["max_position_embeddings"] - longformer_json["pad_token_id"] - 1
-    check_feasible(experiment(data={"files": {"train": "x"}, "max_tokens": usable - 8}), longformer_json)
-    with pytest.raises(ConfigError, match=r"^search\.space\.adapter\.prefix_length = 8: data\.max_tokens"):
-        check_feasible(experiment(data={"files": {"train": "x"}, "max_tokens": usable - 7}), longformer_json)
+    check_feasible(
+        experiment(data={"files": {"train": "x"}, "max_tokens": usable - 8}), longformer_json
+    )
+    with pytest.raises(
+        ConfigError, match=r"^search\.space\.adapter\.prefix_length = 8: data\.max_tokens"
+    ):
+        check_feasible(
+            experiment(data={"files": {"train": "x"}, "max_tokens": usable - 7}), longformer_json
+        )
 
 
 def test_a_decoder_must_pool_a_row_that_sees_the_document(tiny_decoder: Callable[..., Any]) -> None:
@@ -45,7 +58,13 @@ def test_a_decoder_must_pool_a_row_that_sees_the_document(tiny_decoder: Callable
 def test_slots_that_can_never_be_placed_are_refused() -> None:
     config = experiment(cluster={"num_workers": 2, "cpus_per_worker": 2.0})
     check_resources(config, cpus=4, gpus=0)
-    with pytest.raises(ConfigError, match=r"^cluster\.cpus_per_worker: 1 slot\(s\) x 2 worker\(s\) x 2 CPU = 4, but the cluster has 3"):
+    with pytest.raises(
+        ConfigError,
+        match=(
+            r"^cluster\.cpus_per_worker: 1 slot\(s\) x 2 worker\(s\) x 2 CPU = 4, but the cluster "
+            r"has 3"
+        ),
+    ):
         check_resources(config, cpus=3, gpus=0)
 
 
@@ -54,8 +73,21 @@ def test_slots_that_can_never_be_placed_are_refused() -> None:
     [
         ({"space": {"seed": {"integer": [1, 9]}}, "num_trials": 5}, 5),
         ({"space": {"seed": {"choice": [1, 2]}}, "num_trials": 5}, 2),
-        ({"space": {"seed": {"grid": [1, 2]}, "optimizer.eps": {"uniform": [0.1, 0.2]}}, "num_trials": 5}, 10),
-        ({"space": {"seed": {"choice": [1, 2]}, "adapter.prefix_length": {"integer": [1, 3]}}, "searcher": "grid", "num_trials": 5}, 6),
+        (
+            {
+                "space": {"seed": {"grid": [1, 2]}, "optimizer.eps": {"uniform": [0.1, 0.2]}},
+                "num_trials": 5,
+            },
+            10,
+        ),
+        (
+            {
+                "space": {"seed": {"choice": [1, 2]}, "adapter.prefix_length": {"integer": [1, 3]}},
+                "searcher": "grid",
+                "num_trials": 5,
+            },
+            6,
+        ),
     ],
 )
 def test_trials_are_counted_as_the_searcher_makes_them(search: dict[str, Any], trials: int) -> None:
@@ -69,41 +101,77 @@ def test_values_that_change_no_size_share_one_point(longformer_json: dict[str, A
     assert plan.steps_per_trial is None
 
 
-def test_classes_and_an_upper_bound_of_steps_are_known_for_installed_source(longformer_json: dict[str, Any]) -> None:
-    data = {"installed_source": {"libraries": ["a", "b", "c"], "documents_per_library": 10}, "max_tokens": 100}
-    plan = make_plan(experiment(data=data, training={"epochs": 2, "micro_batch_size": 4}), longformer_json)
+def test_classes_and_an_upper_bound_of_steps_are_known_for_installed_source(
+    longformer_json: dict[str, Any],
+) -> None:
+    data = {
+        "installed_source": {"libraries": ["a", "b", "c"], "documents_per_library": 10},
+        "max_tokens": 100,
+    }
+    plan = make_plan(
+        experiment(data=data, training={"epochs": 2, "micro_batch_size": 4}), longformer_json
+    )
     assert plan.num_labels == 3
     assert plan.steps_per_trial == 2 * 6  # 30 documents x .85 x .85 = 21.7 -> 22 -> 6 steps of 4
 
 
-def test_steps_and_evaluations_are_those_of_the_longest_trial(longformer_json: dict[str, Any]) -> None:
-    data = {"installed_source": {"libraries": ["a", "b", "c"], "documents_per_library": 10}, "max_tokens": 100}
+def test_steps_and_evaluations_are_those_of_the_longest_trial(
+    longformer_json: dict[str, Any],
+) -> None:
+    data = {
+        "installed_source": {"libraries": ["a", "b", "c"], "documents_per_library": 10},
+        "max_tokens": 100,
+    }
     space = {"training.epochs": {"choice": [1, 5]}}
-    assert make_plan(experiment(data=data, training={"max_steps": 1000}, search={"space": space}), longformer_json).steps_per_trial == 5 * 6
+    assert (
+        make_plan(
+            experiment(data=data, training={"max_steps": 1000}, search={"space": space}),
+            longformer_json,
+        ).steps_per_trial
+        == 5 * 6
+    )
     cut = make_plan(
-        experiment(data=data, training={"max_steps": 7, "epochs": 10}, search={"space": {"seed": {"choice": [1]}}}), longformer_json
+        experiment(
+            data=data,
+            training={"max_steps": 7, "epochs": 10},
+            search={"space": {"seed": {"choice": [1]}}},
+        ),
+        longformer_json,
     )
     assert (cut.steps_per_trial, cut.evaluations_per_trial) == (7, 2)
     assert any("ASHA will never stop one" in line for line in cut.advice) is False
-    unknown = make_plan(experiment(training={"max_steps": 7, "epochs": 10}, search={"space": space}), longformer_json)
+    unknown = make_plan(
+        experiment(training={"max_steps": 7, "epochs": 10}, search={"space": space}),
+        longformer_json,
+    )
     assert (unknown.steps_per_trial, unknown.evaluations_per_trial) == (7, 5)
 
 
 def test_memory_is_that_of_the_largest_combination(longformer_json: dict[str, Any]) -> None:
-    space = {"adapter.prefix_length": {"choice": [4, 20]}, "training.micro_batch_size": {"choice": [1, 8]}}
+    space = {
+        "adapter.prefix_length": {"choice": [4, 20]},
+        "training.micro_batch_size": {"choice": [1, 8]},
+    }
     plan = make_plan(experiment(search={"space": space}), longformer_json)
     largest = max(plan.points, key=lambda point: point.memory.total)
     assert (largest.prefix_length, largest.micro_batch_size) == (20, 8) and len(plan.points) == 4
 
 
-def test_stage_3_is_advised_against_where_the_backbone_fits(longformer_json: dict[str, Any]) -> None:
+def test_stage_3_is_advised_against_where_the_backbone_fits(
+    longformer_json: dict[str, Any],
+) -> None:
     room = Resources(source="test", cpus=4, gpus=0, memory_bytes=64 * 1024**3)
-    assert any("zero.stage 3" in line for line in make_plan(experiment(zero={"stage": 3}), longformer_json, room).advice)
+    assert any(
+        "zero.stage 3" in line
+        for line in make_plan(experiment(zero={"stage": 3}), longformer_json, room).advice
+    )
     assert not make_plan(experiment(zero={"stage": 2}), longformer_json, room).advice
 
 
 def test_too_little_memory_is_said_with_what_helps(longformer_json: dict[str, Any]) -> None:
-    advice = make_plan(experiment(), longformer_json, Resources(source="test", cpus=4, gpus=0, memory_bytes=1024)).advice
+    advice = make_plan(
+        experiment(), longformer_json, Resources(source="test", cpus=4, gpus=0, memory_bytes=1024)
+    ).advice
     assert any("gradient_checkpointing" in line for line in advice)
 
 

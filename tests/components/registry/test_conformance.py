@@ -11,13 +11,27 @@ from components.errors import ConfigError, RegistryError
 from components.registry import REGISTRIES, open_tracker
 
 NAMES = (f"law-{number}" for number in itertools.count())
-METRICS = {"test/accuracy": 0.8, "test/accuracy_low": 0.7, "test/accuracy_high": 0.9, "test/majority_accuracy": 0.25}
-PARAMS = {"prefix_length": 4, "learning_rate": 0.005, "trainable_parameters": 1234, "backbone": "tiny", "max_tokens": 96}
+METRICS = {
+    "test/accuracy": 0.8,
+    "test/accuracy_low": 0.7,
+    "test/accuracy_high": 0.9,
+    "test/majority_accuracy": 0.25,
+}
+PARAMS = {
+    "prefix_length": 4,
+    "learning_rate": 0.005,
+    "trainable_parameters": 1234,
+    "backbone": "tiny",
+    "max_tokens": 96,
+}
 
 
 @pytest.fixture(params=REGISTRIES)
 def tracker(request):
-    return open_tracker(request.param, request.getfixturevalue("mlflow_uri") if request.param == "mlflow" else "memory://")
+    return open_tracker(
+        request.param,
+        request.getfixturevalue("mlflow_uri") if request.param == "mlflow" else "memory://",
+    )
 
 
 @pytest.fixture
@@ -31,7 +45,11 @@ def name(tracker):
 @pytest.fixture
 def search(tracker, name):
     return tracker.start_search(
-        name, run_name="search", config={"seed": 10}, params={"backbone": "tiny", "seed": 10}, tags={"config_sha256": "abc"}
+        name,
+        run_name="search",
+        config={"seed": 10},
+        params={"backbone": "tiny", "seed": 10},
+        tags={"config_sha256": "abc"},
     )
 
 
@@ -39,14 +57,30 @@ def look(tracker: Any, run_id: str) -> dict[str, Any]:
     """What a store keeps of a run, in one form."""
     if hasattr(tracker, "client"):
         run = tracker.client.get_run(run_id)
-        history = {key: [(entry.step, entry.value) for entry in tracker.client.get_metric_history(run_id, key)] for key in run.data.metrics}
-        return {"params": run.data.params, "tags": run.data.tags, "metrics": history, "parent": run.data.tags.get("mlflow.parentRunId")}
+        history = {
+            key: [
+                (entry.step, entry.value)
+                for entry in tracker.client.get_metric_history(run_id, key)
+            ]
+            for key in run.data.metrics
+        }
+        return {
+            "params": run.data.params,
+            "tags": run.data.tags,
+            "metrics": history,
+            "parent": run.data.tags.get("mlflow.parentRunId"),
+        }
     run = tracker.runs[run_id]
     return {"params": run.params, "tags": run.tags, "metrics": run.metrics, "parent": run.parent}
 
 
 def register(tracker, run_id, name, folder, **changes):
-    values = {"metrics": METRICS, "params": PARAMS, "description": "more about it", "tags": {"search_id": "s1"}} | changes
+    values = {
+        "metrics": METRICS,
+        "params": PARAMS,
+        "description": "more about it",
+        "tags": {"search_id": "s1"},
+    } | changes
     return tracker.register_adapter(run_id, adapter_folder=folder, model_name=name, **values)
 
 
@@ -59,11 +93,15 @@ def test_store_that_is_there_passes_the_check(tracker):
 
 
 def test_experiment_is_made_once(tracker, name):
-    assert tracker.ensure_experiment(name, "another description") == tracker.ensure_experiment(name, "another description")
+    assert tracker.ensure_experiment(name, "another description") == tracker.ensure_experiment(
+        name, "another description"
+    )
 
 
 def test_trial_is_a_child_with_the_params_of_its_search(tracker, search):
-    trial = tracker.start_trial(search, trial_name="t1", params={"adapter.prefix_length": 8, "seed": 10}, tags={"slot": "0"})
+    trial = tracker.start_trial(
+        search, trial_name="t1", params={"adapter.prefix_length": 8, "seed": 10}, tags={"slot": "0"}
+    )
     seen = look(tracker, trial)
     assert seen["parent"] == search
     assert seen["params"] == {"backbone": "tiny", "seed": "10", "adapter.prefix_length": "8"}
@@ -140,8 +178,16 @@ def test_figure_is_kept(tracker, search):
 
 def test_first_version_is_champion_and_later_ones_challenge(tracker, name, search, plain_adapter):
     made = [register(tracker, search, name, plain_adapter) for _ in range(3)]
-    assert [(adapter.version, adapter.alias) for adapter in made] == [(1, "champion"), (2, "challenger"), (3, "challenger")]
-    assert [version.aliases for version in tracker.versions(name)] == [("champion",), (), ("challenger",)]
+    assert [(adapter.version, adapter.alias) for adapter in made] == [
+        (1, "champion"),
+        (2, "challenger"),
+        (3, "challenger"),
+    ]
+    assert [version.aliases for version in tracker.versions(name)] == [
+        ("champion",),
+        (),
+        ("challenger",),
+    ]
     assert made[0].model_uri == f"models:/{name}/1"
 
 
@@ -149,11 +195,21 @@ def test_version_tells_what_it_is(tracker, name, search, plain_adapter):
     adapter = register(tracker, search, name, plain_adapter)
     version = tracker.resolve(adapter.model_uri)
     assert version.description.split("\n")[0] == (
-        "Test accuracy 80.0% (95% interval 70.0 to 90.0), majority class 25.0%, prefix length 4, learning rate 0.005, 1,234 trainable parameters, on tiny."
+        "Test accuracy 80.0% (95% interval 70.0 to 90.0), majority class 25.0%, prefix length 4, "
+        "learning rate 0.005, 1,234 trainable parameters, on tiny."
     )
     assert "more about it" in version.description
     assert version.tags["test_accuracy"] == "80.0% (95% interval 70.0 to 90.0)"
-    assert {name: version.tags[name] for name in ("prefix_length", "learning_rate", "trainable_parameters", "backbone", "search_id")} == {
+    assert {
+        name: version.tags[name]
+        for name in (
+            "prefix_length",
+            "learning_rate",
+            "trainable_parameters",
+            "backbone",
+            "search_id",
+        )
+    } == {
         "prefix_length": "4",
         "learning_rate": "0.005",
         "trainable_parameters": "1234",
@@ -164,7 +220,9 @@ def test_version_tells_what_it_is(tracker, name, search, plain_adapter):
     assert version.model_id == adapter.model_id
 
 
-def test_downloaded_adapter_equals_the_registered_one(tracker, name, search, plain_adapter, tmp_path):
+def test_downloaded_adapter_equals_the_registered_one(
+    tracker, name, search, plain_adapter, tmp_path
+):
     register(tracker, search, name, plain_adapter)
     (plain_adapter / "adapter_model.safetensors").write_bytes(b"second")
     register(tracker, search, name, plain_adapter)
@@ -209,22 +267,34 @@ def test_version_that_does_not_exist_is_not_promoted(tracker, name, search, plai
 
 
 @pytest.mark.parametrize(
-    "address", ["models:/{name}@rival", "models:/{name}/9", "models:/absent/1", "runs:/0123456789abcdef0123456789abcdef"]
+    "address",
+    [
+        "models:/{name}@rival",
+        "models:/{name}/9",
+        "models:/absent/1",
+        "runs:/0123456789abcdef0123456789abcdef",
+    ],
 )
-def test_address_of_nothing_is_an_error_that_says_so(tracker, name, search, plain_adapter, tmp_path, address):
+def test_address_of_nothing_is_an_error_that_says_so(
+    tracker, name, search, plain_adapter, tmp_path, address
+):
     register(tracker, search, name, plain_adapter)
     with pytest.raises(RegistryError, match="model"):
         tracker.download_adapter(address.format(name=name), tmp_path)
 
 
-@pytest.mark.parametrize("address", ["models:/x", "models:/x/latest", "models:/", "x/1", "models:/a/b/1"])
+@pytest.mark.parametrize(
+    "address", ["models:/x", "models:/x/latest", "models:/", "x/1", "models:/a/b/1"]
+)
 def test_malformed_address_is_the_users_error(tracker, address):
     with pytest.raises(ConfigError, match="models:/<name>"):
         tracker.resolve(address)
 
 
 @pytest.mark.parametrize("bad", ["a/b", "a:b", "a@b", " ", ".."])
-def test_name_that_mlflow_refuses_is_refused_before_anything_is_stored(tracker, search, plain_adapter, bad):
+def test_name_that_mlflow_refuses_is_refused_before_anything_is_stored(
+    tracker, search, plain_adapter, bad
+):
     with pytest.raises(ConfigError, match="model_name"):
         register(tracker, search, bad, plain_adapter)
 
@@ -241,4 +311,6 @@ def test_registry_failure_stops_the_registration(tracker, name, search, tmp_path
 
 
 def test_store_without_a_web_page_has_no_urls(tracker, name, search):
-    assert tracker.run_url(search) == tracker.experiment_url(name) == tracker.model_url(name, 1) == ""
+    assert (
+        tracker.run_url(search) == tracker.experiment_url(name) == tracker.model_url(name, 1) == ""
+    )

@@ -45,7 +45,9 @@ def test_server_that_is_not_there_is_named_quickly():
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     started = time.monotonic()
-    with pytest.raises(ClusterError, match=rf"http://127\.0\.0\.1:{port} cannot be reached .*prefixprop up"):
+    with pytest.raises(
+        ClusterError, match=rf"http://127\.0\.0\.1:{port} cannot be reached .*prefixprop up"
+    ):
         check(f"http://127.0.0.1:{port}")
     assert time.monotonic() - started < 5
 

@@ -1,4 +1,6 @@
-"""The same through a real MLflow server: several writers, links, registration and download over http."""
+"""The same through a real MLflow server: several writers, links, registration and download over
+http.
+"""
 
 import subprocess
 import sys
@@ -31,12 +33,22 @@ def tracker(mlflow_server):
 @pytest.fixture
 def search(tracker):
     tracker.ensure_experiment("served", "through a server")
-    return tracker.start_search("served", run_name="s", config={"seed": 10}, params={"backbone": "tiny"}, tags={"config_sha256": "abc"})
+    return tracker.start_search(
+        "served",
+        run_name="s",
+        config={"seed": 10},
+        params={"backbone": "tiny"},
+        tags={"config_sha256": "abc"},
+    )
 
 
 def test_writers_in_several_processes_do_not_disturb_each_other(tracker, search):
     writers = [
-        subprocess.Popen([sys.executable, "-c", WRITER, tracker.tracking_uri, search, f"t{number % 3}"], stdout=subprocess.PIPE, text=True)
+        subprocess.Popen(
+            [sys.executable, "-c", WRITER, tracker.tracking_uri, search, f"t{number % 3}"],
+            stdout=subprocess.PIPE,
+            text=True,
+        )
         for number in range(3)
     ]
     runs = [writer.communicate(timeout=300)[0].strip() for writer in writers]
@@ -49,10 +61,18 @@ def test_writers_in_several_processes_do_not_disturb_each_other(tracker, search)
         assert len(tracker.client.get_metric_history(run, "loss")) == 20
 
 
-def test_version_is_registered_and_downloaded_through_the_server(tracker, search, plain_adapter, tmp_path):
+def test_version_is_registered_and_downloaded_through_the_server(
+    tracker, search, plain_adapter, tmp_path
+):
     metrics = {"test/accuracy": 0.8, "loss": float("nan")}
     adapter = tracker.register_adapter(
-        search, adapter_folder=plain_adapter, model_name="served", metrics=metrics, params={}, description="", tags={}
+        search,
+        adapter_folder=plain_adapter,
+        model_name="served",
+        metrics=metrics,
+        params={},
+        description="",
+        tags={},
     )
     assert tracker.resolve("models:/served@champion").model_id == adapter.model_id
     folder = tracker.download_adapter("models:/served@champion", tmp_path)
@@ -66,10 +86,19 @@ def test_version_is_registered_and_downloaded_through_the_server(tracker, search
 
 def test_links_open_the_training_view(tracker, search):
     experiment = tracker.ensure_experiment("served", "through a server")
-    assert tracker.run_url(search) == f"{tracker.tracking_uri}/#/experiments/{experiment}/runs/{search}?workflowType=machine_learning"
-    assert tracker.experiment_url("served") == f"{tracker.tracking_uri}/#/experiments/{experiment}/runs?workflowType=machine_learning"
+    assert (
+        tracker.run_url(search)
+        == f"{tracker.tracking_uri}/#/experiments/{experiment}/runs/{search}?workflowType=machine_learning"
+    )
+    assert (
+        tracker.experiment_url("served")
+        == f"{tracker.tracking_uri}/#/experiments/{experiment}/runs?workflowType=machine_learning"
+    )
     assert tracker.trials_url(search, metric="validation/accuracy", mode="max") == (
         f"{tracker.tracking_uri}/#/experiments/{experiment}/runs?workflowType=machine_learning&searchFilter=tags.%60mlflow.parentRunId%60%20%3D%20%27{search}%27"
         "&orderByKey=metrics.%60validation/accuracy%60&orderByAsc=false"
     )
-    assert tracker.model_url("a model", 3) == f"{tracker.tracking_uri}/#/models/a%20model/versions/3?workflowType=machine_learning"
+    assert (
+        tracker.model_url("a model", 3)
+        == f"{tracker.tracking_uri}/#/models/a%20model/versions/3?workflowType=machine_learning"
+    )

@@ -1,4 +1,6 @@
-"""A failure of tracking never ends a trial, and nothing that was logged is lost when the store comes back."""
+"""A failure of tracking never ends a trial, and nothing that was logged is lost when the store
+comes back.
+"""
 
 import warnings
 
@@ -119,4 +121,6 @@ def test_restarted_trial_goes_on_in_its_run(unsteady, search):
 
 
 def test_nothing_of_the_registry_can_be_tolerated():
-    assert not {"register_adapter", "promote", "rollback", "download_adapter"} & set(dir(TolerantTracker))
+    assert not {"register_adapter", "promote", "rollback", "download_adapter"} & set(
+        dir(TolerantTracker)
+    )

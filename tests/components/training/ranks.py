@@ -1,7 +1,9 @@
 """Run trials in real DeepSpeed ranks: every rank is a process of its own, all meet through a file.
 
-`python -m tests.components.training.ranks RANK SIZE FOLDER` runs the cases of FOLDER/cases.json one after the other in ONE session per (backbone, zero, precision) and writes FOLDER/results.json.
-A case is {"name", "values", "folder"?, "resume"?, "stop_after"?}; a result holds the loss history, the trained tensors' exact bytes (hash) and their values.
+`python -m tests.components.training.ranks RANK SIZE FOLDER` runs the cases of FOLDER/cases.json one
+after the other in ONE session per (backbone, zero, precision) and writes FOLDER/results.json. A
+case is {"name", "values", "folder"?, "resume"?, "stop_after"?}; a result holds the loss history,
+the trained tensors' exact bytes (hash) and their values.
 """
 
 import hashlib
@@ -19,11 +21,23 @@ def run_ranks(folder: Path, cases: list[dict[str, Any]], *, size: int) -> dict[s
     """Results by case name."""
     folder.mkdir(parents=True)
     (folder / "cases.json").write_text(json.dumps(cases))
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "DS_ACCELERATOR": "cpu", "HF_HUB_OFFLINE": "1", "PYTHONPATH": str(ROOT)}
+    environment = {
+        **os.environ,
+        "OMP_NUM_THREADS": "1",
+        "DS_ACCELERATOR": "cpu",
+        "HF_HUB_OFFLINE": "1",
+        "PYTHONPATH": str(ROOT),
+    }
     logs = [(folder / f"rank{rank}.log").open("w") for rank in range(size)]
     command = [sys.executable, "-m", "tests.components.training.ranks"]
     ranks = [
-        subprocess.Popen([*command, str(rank), str(size), str(folder)], stdout=log, stderr=subprocess.STDOUT, env=environment, cwd=ROOT)
+        subprocess.Popen(
+            [*command, str(rank), str(size), str(folder)],
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            env=environment,
+            cwd=ROOT,
+        )
         for rank, log in enumerate(logs)
     ]
     try:
@@ -33,7 +47,9 @@ def run_ranks(folder: Path, cases: list[dict[str, Any]], *, size: int) -> dict[s
             rank.kill()
         for log in logs:
             log.close()
-    assert codes == [0] * size, "\n".join((folder / f"rank{rank}.log").read_text()[-3000:] for rank in range(size))
+    assert codes == [0] * size, "\n".join(
+        (folder / f"rank{rank}.log").read_text()[-3000:] for rank in range(size)
+    )
     results: dict[str, Any] = json.loads((folder / "results.json").read_text())
     return results
 
@@ -44,19 +60,26 @@ def main(rank: int, size: int, folder: Path) -> None:
 
     torch.set_num_threads(1)
     os.environ |= {"RANK": str(rank), "WORLD_SIZE": str(size), "LOCAL_RANK": str(rank)}
-    dist.init_process_group("gloo", init_method=f"file://{folder}/rendezvous", rank=rank, world_size=size)
+    dist.init_process_group(
+        "gloo", init_method=f"file://{folder}/rendezvous", rank=rank, world_size=size
+    )
     from components.training.world import join_world
 
     world = join_world()
     sessions: dict[str, Any] = {}
-    results = {case["name"]: run_case(case, world, sessions, folder) for case in json.loads((folder / "cases.json").read_text())}
+    results = {
+        case["name"]: run_case(case, world, sessions, folder)
+        for case in json.loads((folder / "cases.json").read_text())
+    }
     if world.is_main:
         (folder / "results.json").write_text(json.dumps(results))
     dist.barrier()
     dist.destroy_process_group()
 
 
-def run_case(case: dict[str, Any], world: Any, sessions: dict[str, Any], folder: Path) -> dict[str, Any]:
+def run_case(
+    case: dict[str, Any], world: Any, sessions: dict[str, Any], folder: Path
+) -> dict[str, Any]:
     from components.config import ExperimentConfig, validate
     from components.data import prepare
     from components.training.session import open_session
@@ -65,7 +88,12 @@ def run_case(case: dict[str, Any], world: Any, sessions: dict[str, Any], folder:
     config = validate(ExperimentConfig, case["values"]).train_config()
     cache = Path(case["values"]["cluster"]["cache_path"])
     key = json.dumps(
-        [config.backbone.model_dump(), config.zero.model_dump(), config.training.precision, config.training.gradient_checkpointing]
+        [
+            config.backbone.model_dump(),
+            config.zero.model_dump(),
+            config.training.precision,
+            config.training.gradient_checkpointing,
+        ]
     )
     if key not in sessions:
         sessions[key] = open_session(config, world, cache_path=cache)
@@ -80,7 +108,9 @@ def run_case(case: dict[str, Any], world: Any, sessions: dict[str, Any], folder:
         should_stop=lambda: len(reports) >= case.get("stop_after", 10**9),
         resume=case.get("resume", False),
     )
-    digest = hashlib.sha256(b"".join(tensor.numpy().tobytes() for _, tensor in sorted(result.best.items()))).hexdigest()
+    digest = hashlib.sha256(
+        b"".join(tensor.numpy().tobytes() for _, tensor in sorted(result.best.items()))
+    ).hexdigest()
     return {
         "outcome": result.outcome,
         "reason": result.reason,

@@ -1,4 +1,5 @@
-"""What must not change a trial's outcome: ZeRO stage, world size, micro-batches, interruption, gradient checkpointing, earlier trials of the slot.
+"""What must not change a trial's outcome: ZeRO stage, world size, micro-batches, interruption,
+gradient checkpointing, earlier trials of the slot.
 
 Not covered here: GPUs and NCCL (the same code, other collectives).
 """
@@ -23,9 +24,17 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
 
     folder = tmp_path_factory.mktemp("laws")
     base = make_experiment(folder / "longformer", build_tiny_longformer())
-    decoder = make_experiment(folder / "decoder", build_tiny_decoder(pad_token_id=1), **{"head.pooling": "last"})
+    decoder = make_experiment(
+        folder / "decoder", build_tiny_decoder(pad_token_id=1), **{"head.pooling": "last"}
+    )
 
-    def case(name: str, values: dict[str, Any] = base, *, run: dict[str, Any] | None = None, **changes: Any) -> dict[str, Any]:
+    def case(
+        name: str,
+        values: dict[str, Any] = base,
+        *,
+        run: dict[str, Any] | None = None,
+        **changes: Any,
+    ) -> dict[str, Any]:
         changed = copy.deepcopy(values)
         for path, value in changes.items():
             set_path(changed, path.replace("__", "."), value)
@@ -35,7 +44,11 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     dropout = {"adapter__dropout": 0.1, "head__dropout": 0.1}
     one = [
         case("first"),
-        case("micro 1 accumulate 4", training__micro_batch_size=1, training__gradient_accumulation_steps=4),
+        case(
+            "micro 1 accumulate 4",
+            training__micro_batch_size=1,
+            training__gradient_accumulation_steps=4,
+        ),
         case("token budget", training__tokens_per_batch=90),
         case("diverging", optimizer__learning_rate=1e30),
         case("second in the slot"),
@@ -48,25 +61,49 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
         case("zero 3 alone", zero__stage=3),
         case("bf16", training__precision="bf16"),
         case("decoder", decoder),
-        case("reparametrised", adapter__reparametrization="mlp", adapter__reparametrization_hidden=16),
+        case(
+            "reparametrised", adapter__reparametrization="mlp", adapter__reparametrization_hidden=16
+        ),
     ]
     fresh = [case("fresh process", zero__stage=0)]
     halved = {"training__micro_batch_size": 2}
     two = [case(f"zero {stage}", zero__stage=stage, **halved) for stage in (0, 1, 2, 3)]
     two += [
         case("zero 3 again", zero__stage=3, **halved),
-        case("zero 3 checkpointing", zero__stage=3, training__gradient_checkpointing=True, **halved),
+        case(
+            "zero 3 checkpointing", zero__stage=3, training__gradient_checkpointing=True, **halved
+        ),
     ]
-    two += [case("zero 3 interrupted", zero__stage=3, run={"folder": halves + "3", "stop_after": 1}, **halved, **dropout)]
-    two += [case("zero 3 resumed", zero__stage=3, run={"folder": halves + "3", "resume": True}, **halved, **dropout)]
+    two += [
+        case(
+            "zero 3 interrupted",
+            zero__stage=3,
+            run={"folder": halves + "3", "stop_after": 1},
+            **halved,
+            **dropout,
+        )
+    ]
+    two += [
+        case(
+            "zero 3 resumed",
+            zero__stage=3,
+            run={"folder": halves + "3", "resume": True},
+            **halved,
+            **dropout,
+        )
+    ]
     two += [case("zero 3 uninterrupted", zero__stage=3, **halved, **dropout)]
     two += [
         case("zero 2 bf16", zero__stage=2, training__precision="bf16", **halved),
         case("zero 3 bf16", zero__stage=3, training__precision="bf16", **halved),
     ]
     two += [case("decoder zero 3", decoder, zero__stage=3, **halved)]
-    two += [case("on two ranks", zero__stage=2, run={"folder": halves + "2", "stop_after": 1}, **halved)]
-    three = [case("continued on one rank", zero__stage=0, run={"folder": halves + "2", "resume": True})]
+    two += [
+        case("on two ranks", zero__stage=2, run={"folder": halves + "2", "stop_after": 1}, **halved)
+    ]
+    three = [
+        case("continued on one rank", zero__stage=0, run={"folder": halves + "2", "resume": True})
+    ]
     return {
         "one": run_ranks(folder / "one", one, size=1),
         "fresh": run_ranks(folder / "fresh", fresh, size=1),
@@ -75,13 +112,20 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     }
 
 
-def same(one: dict[str, Any], other: dict[str, Any], tolerance: float = SAME_UP_TO_ROUNDING) -> None:
+def same(
+    one: dict[str, Any], other: dict[str, Any], tolerance: float = SAME_UP_TO_ROUNDING
+) -> None:
     for key in ("losses", "validation"):
         assert one[key] == pytest.approx(other[key], abs=tolerance), key
 
 
-def test_second_trial_in_a_slot_equals_the_same_trial_in_a_fresh_process(results: dict[str, Any]) -> None:
-    assert results["one"]["second in the slot"]["digest"] == results["fresh"]["fresh process"]["digest"]
+def test_second_trial_in_a_slot_equals_the_same_trial_in_a_fresh_process(
+    results: dict[str, Any],
+) -> None:
+    assert (
+        results["one"]["second in the slot"]["digest"]
+        == results["fresh"]["fresh process"]["digest"]
+    )
     assert results["one"]["second in the slot"] == results["one"]["first"]
     assert results["two"]["zero 3 again"] == results["two"]["zero 3"]
 

@@ -1,6 +1,8 @@
-"""Every adapter method trains the same over all ZeRO stages and ranks, and leaves nothing behind in the slot's backbone.
+"""Every adapter method trains the same over all ZeRO stages and ranks, and leaves nothing behind in
+the slot's backbone.
 
-Small parameters are sharded too (param_persistence_threshold 0): a hook that reads a parameter of a module it does not call would find it empty at stage 3.
+Small parameters are sharded too (param_persistence_threshold 0): a hook that reads a parameter of a
+module it does not call would find it empty at stage 3.
 """
 
 import copy
@@ -19,7 +21,11 @@ METHODS: dict[str, dict[str, Any]] = {
     "prefix_propagation": {"prefix_length": 3},
     "prefix_tuning": {"prefix_length": 3},
     "prompt_tuning": {"prefix_length": 3},
-    "propagation_and_prefix_tuning": {"prefix_length": 3, "reparametrization": "mlp", "reparametrization_hidden": 6},
+    "propagation_and_prefix_tuning": {
+        "prefix_length": 3,
+        "reparametrization": "mlp",
+        "reparametrization_hidden": 6,
+    },
     "head_only": {},
     "full_fine_tuning": {},
     "lora": {"rank": 2},
@@ -39,24 +45,43 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     folder = tmp_path_factory.mktemp("methods")
     # Weights large enough for attention to look somewhere.
     base = make_experiment(
-        folder / "longformer", build_tiny_longformer(initializer_range=0.2), **{"training.epochs": 1, "training.max_steps": 3}
+        folder / "longformer",
+        build_tiny_longformer(initializer_range=0.2),
+        **{"training.epochs": 1, "training.max_steps": 3},
     )
     decoder = make_experiment(
-        folder / "decoder", build_tiny_decoder(pad_token_id=1), **{"head.pooling": "last", "training.epochs": 1, "training.max_steps": 3}
+        folder / "decoder",
+        build_tiny_decoder(pad_token_id=1),
+        **{"head.pooling": "last", "training.epochs": 1, "training.max_steps": 3},
     )
 
     questions = make_question_experiment(
-        folder / "questions", build_tiny_longformer(initializer_range=0.2), **{"training.epochs": 1, "training.max_steps": 3}
+        folder / "questions",
+        build_tiny_longformer(initializer_range=0.2),
+        **{"training.epochs": 1, "training.max_steps": 3},
     )
 
-    def cases(values: dict[str, Any], methods: Any, *, stage: int, ranks: int, **form: Any) -> list[dict[str, Any]]:
+    def cases(
+        values: dict[str, Any], methods: Any, *, stage: int, ranks: int, **form: Any
+    ) -> list[dict[str, Any]]:
         found = []
         for name, method in methods:
             changed = copy.deepcopy(values)
-            set_path(changed, "adapter", {"method": method, **METHODS[method], **form, **({"dropout": 0.0} if METHODS[method] else {})})
+            set_path(
+                changed,
+                "adapter",
+                {
+                    "method": method,
+                    **METHODS[method],
+                    **form,
+                    **({"dropout": 0.0} if METHODS[method] else {}),
+                },
+            )
             if method == "lora":
                 changed["adapter"].pop("dropout")
-            set_path(changed, "optimizer.learning_rate", 1e-3 if method == "full_fine_tuning" else 1e-2)
+            set_path(
+                changed, "optimizer.learning_rate", 1e-3 if method == "full_fine_tuning" else 1e-2
+            )
             set_path(changed, "training.micro_batch_size", 4 // ranks)
             set_path(changed, "zero.stage", stage)
             found.append({"name": f"{name} {stage}", "values": changed})
@@ -64,19 +89,35 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
 
     every = [(method, method) for method in METHODS]
     again = [("again " + method, method) for method in ("prefix_propagation", "full_fine_tuning")]
-    on_decoder = [("decoder " + method, method) for method in ("prefix_tuning", "lora", "kernel_prefix", "full_fine_tuning")]
-    on_questions = [("questions " + method, method) for method in ("prefix_propagation", "prefix_tuning", "full_fine_tuning")]
-    one = cases(base, every + again, stage=0, ranks=1) + cases(decoder, on_decoder, stage=0, ranks=1)
+    on_decoder = [
+        ("decoder " + method, method)
+        for method in ("prefix_tuning", "lora", "kernel_prefix", "full_fine_tuning")
+    ]
+    on_questions = [
+        ("questions " + method, method)
+        for method in ("prefix_propagation", "prefix_tuning", "full_fine_tuning")
+    ]
+    one = cases(base, every + again, stage=0, ranks=1) + cases(
+        decoder, on_decoder, stage=0, ranks=1
+    )
     one += cases(questions, on_questions, stage=0, ranks=1)
-    two = {stage: cases(base, every + (again if stage == 3 else []), stage=stage, ranks=2) for stage in STAGES[1:]}
+    two = {
+        stage: cases(base, every + (again if stage == 3 else []), stage=stage, ranks=2)
+        for stage in STAGES[1:]
+    }
     for stage in STAGES[1:]:
         two[stage] += cases(questions, on_questions, stage=stage, ranks=2)
     two[3] += cases(decoder, on_decoder, stage=3, ranks=2)
     suffix = {"rank": 2, "placement": "suffix"}
     one += cases(decoder, [("low-rank suffix", "prefix_propagation")], stage=0, ranks=1, **suffix)
-    two[3] += cases(decoder, [("low-rank suffix", "prefix_propagation")], stage=3, ranks=2, **suffix)
+    two[3] += cases(
+        decoder, [("low-rank suffix", "prefix_propagation")], stage=3, ranks=2, **suffix
+    )
     found = run_ranks(folder / "one", one, size=1)
-    for stage, chosen in two.items():  # one after the other, each within the ranks' time limit on a busy machine
+    for (
+        stage,
+        chosen,
+    ) in two.items():  # one after the other, each within the ranks' time limit on a busy machine
         found |= run_ranks(folder / f"two at stage {stage}", chosen, size=2)
     return found
 
@@ -90,7 +131,9 @@ def same(one: dict[str, Any], other: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize("stage", STAGES[1:])
 @pytest.mark.parametrize("method", METHODS)
-def test_zero_stages_and_world_sizes_agree(results: dict[str, Any], method: str, stage: int) -> None:
+def test_zero_stages_and_world_sizes_agree(
+    results: dict[str, Any], method: str, stage: int
+) -> None:
     same(results[f"{method} {stage}"], results[f"{method} 0"])
 
 
@@ -101,21 +144,31 @@ def test_decoder_agrees_under_zero_3(results: dict[str, Any], method: str) -> No
 
 def test_low_rank_suffix_agrees_under_zero_3(results: dict[str, Any]) -> None:
     same(results["low-rank suffix 3"], results["low-rank suffix 0"])
-    assert {"adapter.prefix_coefficients", "adapter.prefix_basis"} <= set(results["low-rank suffix 3"]["best"])
+    assert {"adapter.prefix_coefficients", "adapter.prefix_basis"} <= set(
+        results["low-rank suffix 3"]["best"]
+    )
 
 
 @pytest.mark.parametrize("stage", STAGES[1:])
 @pytest.mark.parametrize("method", ["prefix_propagation", "prefix_tuning", "full_fine_tuning"])
-def test_multiple_choice_agrees_over_stages_and_world_sizes(results: dict[str, Any], method: str, stage: int) -> None:
+def test_multiple_choice_agrees_over_stages_and_world_sizes(
+    results: dict[str, Any], method: str, stage: int
+) -> None:
     """Steps of 4 questions in one process at stage 0, and of 2 per rank on two ranks."""
     same(results[f"questions {method} {stage}"], results[f"questions {method} 0"])
-    assert {"head.special_tokens.weight", "head.score.weight"} <= set(results[f"questions {method} {stage}"]["best"])
+    assert {"head.special_tokens.weight", "head.score.weight"} <= set(
+        results[f"questions {method} {stage}"]["best"]
+    )
 
 
 @pytest.mark.parametrize("stage", [0, 3])
 @pytest.mark.parametrize("method", ["prefix_propagation", "full_fine_tuning"])
-def test_trials_of_all_methods_leave_nothing_behind(results: dict[str, Any], method: str, stage: int) -> None:
-    """Full fine-tuning among them: the same trial before and after the others gives the same bytes."""
+def test_trials_of_all_methods_leave_nothing_behind(
+    results: dict[str, Any], method: str, stage: int
+) -> None:
+    """Full fine-tuning among them: the same trial before and after the others gives the same
+    bytes.
+    """
     assert results[f"again {method} {stage}"]["digest"] == results[f"{method} {stage}"]["digest"]
 
 

@@ -14,7 +14,9 @@ def write(folder: Path, text: str) -> None:
 
 
 @pytest.mark.parametrize("renames", [0, 1, 2])
-def test_a_killed_writer_leaves_the_old_folder_or_the_new_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, renames: int) -> None:
+def test_a_killed_writer_leaves_the_old_folder_or_the_new_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, renames: int
+) -> None:
     """Killed before its first rename, between the two, and before it has cleaned up."""
     checkpoint = tmp_path / "checkpoint"
     write(checkpoint, "old")
@@ -26,7 +28,9 @@ def test_a_killed_writer_leaves_the_old_folder_or_the_new_one(tmp_path: Path, mo
         done.append(source)
         rename(source, target)
 
-    monkeypatch.setattr("components.atomic_folder.shutil.rmtree", lambda *args, **kwargs: None)  # a killed process does not clean up either
+    monkeypatch.setattr(
+        "components.atomic_folder.shutil.rmtree", lambda *args, **kwargs: None
+    )  # a killed process does not clean up either
     monkeypatch.setattr("components.atomic_folder.os.replace", killed)
     if renames < 2:
         with pytest.raises(SystemExit):

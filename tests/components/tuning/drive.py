@@ -1,6 +1,8 @@
-"""A search in a process of its own, so that a test can interrupt it: `python -m tests.components.tuning.drive FOLDER NAME ADDRESS TRACKING_URI [--resume]`.
+"""A search in a process of its own, so that a test can interrupt it: `python -m
+tests.components.tuning.drive FOLDER NAME ADDRESS TRACKING_URI [--resume]`.
 
-Reads FOLDER/NAME.json (an experiment as plain values); appends every change of a trial to FOLDER/NAME.events and writes the report to FOLDER/NAME.report.
+Reads FOLDER/NAME.json (an experiment as plain values); appends every change of a trial to
+FOLDER/NAME.events and writes the report to FOLDER/NAME.report.
 """
 
 import json
@@ -52,16 +54,36 @@ class Driver:
 
 
 def start_driver(
-    folder: Path, name: str, *, address: str, tracking_uri: str, values: dict[str, Any] | None = None, resume: bool = False
+    folder: Path,
+    name: str,
+    *,
+    address: str,
+    tracking_uri: str,
+    values: dict[str, Any] | None = None,
+    resume: bool = False,
 ) -> Driver:
     """Start (or with `resume` continue) a search."""
     if values is not None:
         (folder / f"{name}.json").write_text(json.dumps(values))
     (folder / f"{name}.events").unlink(missing_ok=True)
-    command = [sys.executable, "-m", "tests.components.tuning.drive", str(folder), name, address, tracking_uri, *["--resume"] * resume]
+    command = [
+        sys.executable,
+        "-m",
+        "tests.components.tuning.drive",
+        str(folder),
+        name,
+        address,
+        tracking_uri,
+        *["--resume"] * resume,
+    ]
     with (folder / f"{name}.log").open("ab") as log:
         process = subprocess.Popen(
-            command, stdout=log, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, cwd=ROOT, env=os.environ | {"PYTHONPATH": str(ROOT)}
+            command,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            stdin=subprocess.DEVNULL,
+            cwd=ROOT,
+            env=os.environ | {"PYTHONPATH": str(ROOT)},
         )
     return Driver(process, folder, name)
 
@@ -78,12 +100,16 @@ def main(folder: Path, name: str, address: str, tracking_uri: str, *, resume: bo
         def note(summary: Any) -> None:
             events.write(json.dumps(asdict(summary)) + "\n")
 
-        report = search(config, tracking_uri=tracking_uri, ray_address=address, resume=resume, on_trial=note)
+        report = search(
+            config, tracking_uri=tracking_uri, ray_address=address, resume=resume, on_trial=note
+        )
     (folder / f"{name}.report").write_text(json.dumps(asdict(report)))
 
 
 if __name__ == "__main__":
     try:
-        main(Path(sys.argv[1]), sys.argv[2], sys.argv[3], sys.argv[4], resume="--resume" in sys.argv)
+        main(
+            Path(sys.argv[1]), sys.argv[2], sys.argv[3], sys.argv[4], resume="--resume" in sys.argv
+        )
     except KeyboardInterrupt:
         sys.exit(130)

@@ -19,7 +19,9 @@ def test_resume_finds_the_unfinished_search_with_its_run(tmp_path: Path) -> None
     interrupted = new_search(tmp_path, "toy", "a").with_run("run-1").ended("interrupted")
     interrupted.save()
     assert unfinished_search(tmp_path, "toy", "a") == interrupted
-    assert json.loads((Path(interrupted.path) / "search.json").read_text())["search_run_id"] == "run-1"
+    assert (
+        json.loads((Path(interrupted.path) / "search.json").read_text())["search_run_id"] == "run-1"
+    )
 
 
 def test_search_whose_driver_died_counts_as_unfinished(tmp_path: Path) -> None:
@@ -32,7 +34,14 @@ def test_resume_takes_the_latest_of_several(tmp_path: Path) -> None:
         folder = tmp_path / "toy" / day
         folder.mkdir(parents=True)
         (folder / "search.json").write_text(
-            json.dumps({"path": str(folder), "search_id": day, "config_sha256": "a", "state": "interrupted"})
+            json.dumps(
+                {
+                    "path": str(folder),
+                    "search_id": day,
+                    "config_sha256": "a",
+                    "state": "interrupted",
+                }
+            )
         )
     assert unfinished_search(tmp_path, "toy", "a").search_id == "20260102-000000-aaaa"
 
@@ -53,9 +62,15 @@ def test_other_settings_are_refused(tmp_path: Path) -> None:
 
 
 def test_a_search_has_one_driver_at_a_time(tmp_path: Path) -> None:
-    """`--resume` beside a driver that still runs (a job that was followed and left) would write into the same checkpoints and runs."""
+    """`--resume` beside a driver that still runs (a job that was followed and left) would write
+    into the same checkpoints and runs.
+    """
     folder = new_search(tmp_path, "toy", "a")
-    with driven(folder), pytest.raises(ConfigError, match=r"still runs.*ray job stop"), driven(unfinished_search(tmp_path, "toy", "a")):
+    with (
+        driven(folder),
+        pytest.raises(ConfigError, match=r"still runs.*ray job stop"),
+        driven(unfinished_search(tmp_path, "toy", "a")),
+    ):
         pass
     with driven(folder):
         pass

@@ -1,4 +1,6 @@
-"""Searchers and trial schedulers: the tables agree with the schema, draws stay inside their domains."""
+"""Searchers and trial schedulers: the tables agree with the schema, draws stay inside their
+domains.
+"""
 
 import typing
 from typing import Any
@@ -53,20 +55,31 @@ def test_random_draws_stay_inside_their_domains() -> None:
     points = drawn(experiment(num_trials=60, space=space))
     assert len(points) == 60
     assert {point["adapter.prefix_length"] for point in points} == {2, 3, 4}  # both ends included
-    assert all(1e-4 <= point["optimizer.learning_rate"] <= 1e-2 and 0.0 <= point["optimizer.weight_decay"] <= 0.1 for point in points)
-    assert sum(point["optimizer.learning_rate"] < 1e-3 for point in points) > 15  # half of them in expectation: uniform in the logarithm
+    assert all(
+        1e-4 <= point["optimizer.learning_rate"] <= 1e-2
+        and 0.0 <= point["optimizer.weight_decay"] <= 0.1
+        for point in points
+    )
+    assert (
+        sum(point["optimizer.learning_rate"] < 1e-3 for point in points) > 15
+    )  # half of them in expectation: uniform in the logarithm
     assert {point["head.pooling"] for point in points} == {"mean", "prefix"}
 
 
 def test_draws_are_repeated_for_every_value_of_a_grid() -> None:
-    space = {"adapter.prefix_length": {"grid": [4, 8]}, "optimizer.learning_rate": {"uniform": [1e-3, 1e-2]}}
+    space = {
+        "adapter.prefix_length": {"grid": [4, 8]},
+        "optimizer.learning_rate": {"uniform": [1e-3, 1e-2]},
+    }
     points = drawn(experiment(num_trials=3, space=space))
     assert sorted(point["adapter.prefix_length"] for point in points) == [4, 4, 4, 8, 8, 8]
 
 
 def test_the_seed_decides_the_draws() -> None:
     space = {"optimizer.learning_rate": {"log_uniform": [1e-4, 1e-2]}}
-    assert drawn(experiment(num_trials=5, space=space)) == drawn(experiment(num_trials=5, space=space))
+    assert drawn(experiment(num_trials=5, space=space)) == drawn(
+        experiment(num_trials=5, space=space)
+    )
 
 
 def test_every_trial_scheduler_can_be_built_for_short_trials() -> None:
@@ -80,7 +93,10 @@ def test_asha_counts_in_evaluations() -> None:
 
 
 def test_random_draws_do_not_repeat_a_point_and_end_with_the_space() -> None:
-    space = {"adapter.prefix_length": {"integer": [2, 4]}, "optimizer.learning_rate": {"choice": [1e-3, 1e-2]}}
+    space = {
+        "adapter.prefix_length": {"integer": [2, 4]},
+        "optimizer.learning_rate": {"choice": [1e-3, 1e-2]},
+    }
     some = drawn(experiment(num_trials=5, space=space))
     assert len(some) == len({tuple(point.values()) for point in some}) == 5
     assert len(drawn(experiment(num_trials=60, space=space))) == 6
@@ -88,10 +104,23 @@ def test_random_draws_do_not_repeat_a_point_and_end_with_the_space() -> None:
 
 
 def test_asha_waits_for_the_longest_trial() -> None:
-    """Where epochs are searched, a longer trial is not cut at the experiment's own number of evaluations."""
+    """Where epochs are searched, a longer trial is not cut at the experiment's own number of
+    evaluations.
+    """
     config = experiment(
-        searcher="grid", space={"training.epochs": {"choice": [1, 12]}, "training.evaluations_per_epoch": {"choice": [1, 2]}}
+        searcher="grid",
+        space={
+            "training.epochs": {"choice": [1, 12]},
+            "training.evaluations_per_epoch": {"choice": [1, 2]},
+        },
     )
-    assert most_evaluations([trial_config(config, point) for point in drawn(config)], num_documents=100, world_size=1) == 24
+    assert (
+        most_evaluations(
+            [trial_config(config, point) for point in drawn(config)],
+            num_documents=100,
+            world_size=1,
+        )
+        == 24
+    )
     cut = trial_config(config, {"training.epochs": 12, "training.max_steps": 30})
     assert most_evaluations([cut], num_documents=100, world_size=1) == 2

@@ -1,6 +1,8 @@
-"""Whole searches on a toy, on one Ray cluster: interrupted, with workers killed, with diverging trials; every driver is a process of its own.
+"""Whole searches on a toy, on one Ray cluster: interrupted, with workers killed, with diverging
+trials; every driver is a process of its own.
 
-All searches share their points, so that whatever happens to a trial, its numbers must be those of the undisturbed search. Not covered here: several nodes, GPUs.
+All searches share their points, so that whatever happens to a trial, its numbers must be those of
+the undisturbed search. Not covered here: several nodes, GPUs.
 """
 
 import json
@@ -19,7 +21,13 @@ from tests.toy import make_experiment
 
 pytestmark = pytest.mark.slow
 EPOCHS = 16  # long enough to be interrupted in the middle on a busy machine
-LEARNING_RATES = (1e30, 1e-2, 1e-3)  # the first one diverges: trials 0 and 1 of 6, because Tune's grid varies the prefix length fastest
+LEARNING_RATES = (
+    1e30,
+    1e-2,
+    1e-3,
+    # the first one diverges: trials 0 and 1 of 6, because Tune's grid varies the prefix length
+    # fastest
+)
 
 
 @pytest.fixture(scope="module")
@@ -28,9 +36,16 @@ def cluster() -> Iterator[str]:
     import ray
 
     os.environ.setdefault("RAY_AUTH_MODE", "disabled")
-    os.environ.setdefault("RAY_worker_niceness", "0")  # else Ray's workers wait for every other process of a busy machine
+    os.environ.setdefault(
+        "RAY_worker_niceness", "0"
+    )  # else Ray's workers wait for every other process of a busy machine
     context = ray.init(
-        address="local", num_cpus=2, include_dashboard=True, dashboard_host="127.0.0.1", log_to_driver=False, logging_level="ERROR"
+        address="local",
+        num_cpus=2,
+        include_dashboard=True,
+        dashboard_host="127.0.0.1",
+        log_to_driver=False,
+        logging_level="ERROR",
     )
     yield context.address_info["gcs_address"]
     ray.shutdown()
@@ -46,21 +61,43 @@ def toy(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     values["search"] = {
         "searcher": "grid",
         "trial_scheduler": "none",
-        "space": {"adapter.prefix_length": {"choice": [4, 2]}, "optimizer.learning_rate": {"choice": list(LEARNING_RATES)}},
+        "space": {
+            "adapter.prefix_length": {"choice": [4, 2]},
+            "optimizer.learning_rate": {"choice": list(LEARNING_RATES)},
+        },
     }
     return values
 
 
 @pytest.fixture(scope="module")
-def side_by_side(cluster: str, toy: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any]]:
+def side_by_side(
+    cluster: str, toy: dict[str, Any], tmp_path_factory: pytest.TempPathFactory
+) -> dict[str, dict[str, Any]]:
     """Reports of the undisturbed search, and of one with ASHA at the same time."""
     folder = tmp_path_factory.mktemp("side_by_side")
-    space = {"optimizer.learning_rate": {"choice": [1e-2, 1e-5, 1e-6]}, "adapter.prefix_length": {"choice": [4, 2]}}
-    search = {"searcher": "grid", "trial_scheduler": "asha", "asha": {"reduction_factor": 2}, "space": space}
+    space = {
+        "optimizer.learning_rate": {"choice": [1e-2, 1e-5, 1e-6]},
+        "adapter.prefix_length": {"choice": [4, 2]},
+    }
+    search = {
+        "searcher": "grid",
+        "trial_scheduler": "asha",
+        "asha": {"reduction_factor": 2},
+        "space": space,
+    }
     training = toy["training"] | {"metric": "validation/nll", "mode": "min"}
-    experiments = {"undisturbed": toy, "asha": toy | {"name": "asha", "search": search, "training": training}}
+    experiments = {
+        "undisturbed": toy,
+        "asha": toy | {"name": "asha", "search": search, "training": training},
+    }
     drivers = [
-        start_driver(folder, name, address=cluster, tracking_uri="memory://", values=values | {"registry": {"kind": "memory"}})
+        start_driver(
+            folder,
+            name,
+            address=cluster,
+            tracking_uri="memory://",
+            values=values | {"registry": {"kind": "memory"}},
+        )
         for name, values in experiments.items()
     ]
     return {driver.name: driver.report() for driver in drivers}
@@ -72,23 +109,45 @@ def undisturbed(side_by_side: dict[str, dict[str, Any]]) -> dict[str, Any]:
 
 
 @pytest.fixture(scope="module")
-def disturbed(cluster: str, toy: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    """A search that is interrupted in the middle of a trial, continued, and then loses its worker in the middle of another one."""
+def disturbed(
+    cluster: str, toy: dict[str, Any], tmp_path_factory: pytest.TempPathFactory
+) -> dict[str, Any]:
+    """A search that is interrupted in the middle of a trial, continued, and then loses its worker
+    in the middle of another one.
+    """
     folder = tmp_path_factory.mktemp("disturbed")
     values = toy | {"name": "disturbed"}
     where = {"address": cluster, "tracking_uri": f"sqlite:///{folder}/mlflow.db"}
     first = start_driver(folder, "disturbed", values=values, **where)
     events = first.wait_for(
-        lambda seen: bool(seen) and seen[-1]["name"] == "trial-003" and seen[-1]["outcome"] == "running" and seen[-1]["evaluations"] >= 2
+        lambda seen: (
+            bool(seen)
+            and seen[-1]["name"] == "trial-003"
+            and seen[-1]["outcome"] == "running"
+            and seen[-1]["evaluations"] >= 2
+        )
     )
     first.process.send_signal(signal.SIGINT)
-    found: dict[str, Any] = {"code": first.wait(), "log": first.log(), "before": by_name(first.events() or events)}
+    found: dict[str, Any] = {
+        "code": first.wait(),
+        "log": first.log(),
+        "before": by_name(first.events() or events),
+    }
     (search,) = (Path(values["cluster"]["storage_path"]) / "disturbed").glob("*/search.json")
-    found |= {"state": json.loads(search.read_text()), "checkpoints before": checkpoints(found["before"])}
+    found |= {
+        "state": json.loads(search.read_text()),
+        "checkpoints before": checkpoints(found["before"]),
+    }
     second = start_driver(folder, "disturbed", resume=True, **where)
-    second.wait_for(lambda seen: bool(seen) and seen[-1]["name"] == "trial-004" and seen[-1]["evaluations"] >= 2)
+    second.wait_for(
+        lambda seen: bool(seen) and seen[-1]["name"] == "trial-004" and seen[-1]["evaluations"] >= 2
+    )
     found["killed"] = kill_worker()
-    found |= {"report": second.report(), "events": second.events(), "checkpoints after": checkpoints(found["before"])}
+    found |= {
+        "report": second.report(),
+        "events": second.events(),
+        "checkpoints after": checkpoints(found["before"]),
+    }
     return found | {"state after": json.loads(search.read_text())}
 
 
@@ -99,13 +158,23 @@ def by_name(events: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
 
 def checkpoints(trials: dict[str, dict[str, Any]]) -> dict[str, tuple[int, dict[str, Any]]]:
     """When each trial's checkpoint was written, and what it says."""
-    files = {name: Path(trial["folder"]) / "checkpoint" / "state.json" for name, trial in trials.items()}
-    return {name: (file.stat().st_mtime_ns, json.loads(file.read_text())) for name, file in files.items() if file.exists()}
+    files = {
+        name: Path(trial["folder"]) / "checkpoint" / "state.json" for name, trial in trials.items()
+    }
+    return {
+        name: (file.stat().st_mtime_ns, json.loads(file.read_text()))
+        for name, file in files.items()
+        if file.exists()
+    }
 
 
 def kill_worker() -> int:
     """SIGKILL the one Ray Train worker below this process; returns its process id."""
-    (worker,) = [child for child in psutil.Process().children(recursive=True) if "RayTrainWorker" in " ".join(child.cmdline())]
+    (worker,) = [
+        child
+        for child in psutil.Process().children(recursive=True)
+        if "RayTrainWorker" in " ".join(child.cmdline())
+    ]
     worker.kill()
     return int(worker.pid)
 
@@ -128,7 +197,9 @@ def test_diverged_trial_ends_with_its_reason_and_the_next_one_is_undisturbed(
     trials = undisturbed["trials"]
     after = trials[2]
     assert [trial["outcome"] for trial in trials[:3]] == ["diverged", "diverged", "completed"]
-    assert "optimizer.learning_rate" in next(trial["reason"] for trial in trials if trial["outcome"] == "diverged")
+    assert "optimizer.learning_rate" in next(
+        trial["reason"] for trial in trials if trial["outcome"] == "diverged"
+    )
     alone = json.loads(json.dumps(toy))
     alone["optimizer"]["learning_rate"], alone["adapter"]["prefix_length"] = (
         after["point"]["optimizer.learning_rate"],
@@ -143,7 +214,9 @@ def test_best_trial_is_the_best_evaluation_of_all(undisturbed: dict[str, Any]) -
     completed = [trial for trial in undisturbed["trials"] if trial["outcome"] == "completed"]
     best = max(trial["best_metrics"]["validation/accuracy"] for trial in completed)
     assert undisturbed["metrics"]["validation/accuracy"] == best
-    assert all(trial["step"] == EPOCHS * 6 and trial["evaluations"] == EPOCHS for trial in completed)
+    assert all(
+        trial["step"] == EPOCHS * 6 and trial["evaluations"] == EPOCHS for trial in completed
+    )
 
 
 def test_interrupted_search_says_so_and_can_be_continued(disturbed: dict[str, Any]) -> None:
@@ -156,16 +229,22 @@ def test_interrupted_search_says_so_and_can_be_continued(disturbed: dict[str, An
 
 def test_completed_trials_are_not_run_again(disturbed: dict[str, Any]) -> None:
     before, after = disturbed["checkpoints before"], disturbed["checkpoints after"]
-    completed = [name for name, trial in disturbed["before"].items() if trial["outcome"] == "completed"]
+    completed = [
+        name for name, trial in disturbed["before"].items() if trial["outcome"] == "completed"
+    ]
     assert completed
     for name in completed:
         assert after[name] == before[name]
 
 
 def test_interrupted_trial_goes_on_from_its_checkpoint(disturbed: dict[str, Any]) -> None:
-    (_, before), (_, after) = (disturbed[when]["trial-003"] for when in ("checkpoints before", "checkpoints after"))
+    (_, before), (_, after) = (
+        disturbed[when]["trial-003"] for when in ("checkpoints before", "checkpoints after")
+    )
     assert 0 < before["step"] < after["step"] == EPOCHS * 6
-    assert after["history"][: before["evaluations"]] == before["history"]  # times included: these evaluations were not repeated
+    assert (
+        after["history"][: before["evaluations"]] == before["history"]
+    )  # times included: these evaluations were not repeated
 
 
 def test_trials_keep_their_runs_when_a_search_is_continued(disturbed: dict[str, Any]) -> None:
@@ -175,9 +254,13 @@ def test_trials_keep_their_runs_when_a_search_is_continued(disturbed: dict[str, 
     }
 
 
-def test_disturbed_search_computes_what_the_undisturbed_one_does(disturbed: dict[str, Any], undisturbed: dict[str, Any]) -> None:
+def test_disturbed_search_computes_what_the_undisturbed_one_does(
+    disturbed: dict[str, Any], undisturbed: dict[str, Any]
+) -> None:
     after = by_name(disturbed["events"])
-    assert [numbers(after[trial["name"]]) for trial in undisturbed["trials"]] == [numbers(trial) for trial in undisturbed["trials"]]
+    assert [numbers(after[trial["name"]]) for trial in undisturbed["trials"]] == [
+        numbers(trial) for trial in undisturbed["trials"]
+    ]
     assert disturbed["report"]["metrics"] == undisturbed["metrics"]
     assert disturbed["report"]["best_trial"] == undisturbed["best_trial"]
 
@@ -190,7 +273,9 @@ def test_asha_stops_trials_that_fall_behind(side_by_side: dict[str, dict[str, An
     assert all("asha" in trial["reason"] and trial["evaluations"] < EPOCHS for trial in stopped)
 
 
-def test_a_search_without_room_ends_with_a_message_instead_of_waiting_for_ever(cluster: str, toy: dict[str, Any], tmp_path: Path) -> None:
+def test_a_search_without_room_ends_with_a_message_instead_of_waiting_for_ever(
+    cluster: str, toy: dict[str, Any], tmp_path: Path
+) -> None:
     import ray
 
     @ray.remote(num_cpus=2)
@@ -200,8 +285,14 @@ def test_a_search_without_room_ends_with_a_message_instead_of_waiting_for_ever(c
 
     neighbour = Neighbour.remote()
     assert ray.get(neighbour.here.remote())
-    values = toy | {"name": "crowded", "registry": {"kind": "memory"}, "cluster": toy["cluster"] | {"placement_timeout_seconds": 3}}
-    driver = start_driver(tmp_path, "crowded", address=cluster, tracking_uri="memory://", values=values)
+    values = toy | {
+        "name": "crowded",
+        "registry": {"kind": "memory"},
+        "cluster": toy["cluster"] | {"placement_timeout_seconds": 3},
+    }
+    driver = start_driver(
+        tmp_path, "crowded", address=cluster, tracking_uri="memory://", values=values
+    )
     try:
         assert driver.wait() != 0
         assert "could not be started within cluster.placement_timeout_seconds (3 s)" in driver.log()

@@ -25,7 +25,9 @@ class Summary:
 def board(*, terminal: bool) -> tuple[Leaderboard, io.StringIO]:
     text = io.StringIO()
     console = Console(file=text, force_terminal=terminal, width=140, color_system=None)
-    return Leaderboard(console, metric="accuracy", mode="max", trials=2, evaluations_per_trial=2), text
+    return Leaderboard(
+        console, metric="accuracy", mode="max", trials=2, evaluations_per_trial=2
+    ), text
 
 
 def story(leaderboard: Leaderboard) -> None:
@@ -34,8 +36,16 @@ def story(leaderboard: Leaderboard) -> None:
     for trial in (
         first,
         second,
-        replace(first, evaluations=1, step=5, metrics={"accuracy": 0.5}, best_metrics={"accuracy": 0.5}),
-        replace(second, evaluations=1, step=5, metrics={"accuracy": 0.75}, best_metrics={"accuracy": 0.75}),
+        replace(
+            first, evaluations=1, step=5, metrics={"accuracy": 0.5}, best_metrics={"accuracy": 0.5}
+        ),
+        replace(
+            second,
+            evaluations=1,
+            step=5,
+            metrics={"accuracy": 0.75},
+            best_metrics={"accuracy": 0.75},
+        ),
         replace(
             first,
             evaluations=1,
@@ -54,7 +64,10 @@ def test_a_log_gets_one_plain_line_per_event_and_no_control_characters() -> None
     with leaderboard:
         story(leaderboard)
     lines = text.getvalue().splitlines()
-    assert lines[:2] == ["trial-000 starts: prefix_length 4, learning_rate 0.001", "trial-001 starts: prefix_length 8, learning_rate 0.01"]
+    assert lines[:2] == [
+        "trial-000 starts: prefix_length 4, learning_rate 0.001",
+        "trial-001 starts: prefix_length 8, learning_rate 0.01",
+    ]
     assert lines[2].startswith("trial-000 step 5: accuracy 0.5000 [0/2 trials, about ")
     assert lines[4].startswith("trial-000 stopped: others were better [1/2 trials, about ")
     assert len(lines) == 5
@@ -70,9 +83,14 @@ def test_the_table_ranks_by_the_best_evaluation() -> None:
     assert "1 of 2 trials ended" in shown
 
 
-@pytest.mark.parametrize(("mode", "order"), [("max", ["b", "a", "none"]), ("min", ["a", "b", "none"])])
+@pytest.mark.parametrize(
+    ("mode", "order"), [("max", ["b", "a", "none"]), ("min", ["a", "b", "none"])]
+)
 def test_a_trial_without_an_evaluation_comes_last(mode: str, order: list[str]) -> None:
-    trials = [{"name": name, "best_metrics": metrics} for name, metrics in (("none", {}), ("a", {"x": 0.2}), ("b", {"x": 0.9}))]
+    trials = [
+        {"name": name, "best_metrics": metrics}
+        for name, metrics in (("none", {}), ("a", {"x": 0.2}), ("b", {"x": 0.9}))
+    ]
     assert [trial["name"] for trial in ranked(trials, metric="x", mode=mode)] == order
 
 

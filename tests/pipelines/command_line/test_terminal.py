@@ -28,8 +28,13 @@ class Report:
         (KeyboardInterrupt(), 130, "Interrupted. Continue with: prefixprop search x --resume\n"),
     ],
 )
-def test_errors_become_exit_codes_and_one_line(error: BaseException, code: int, line: str, capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit) as leaving, command(as_json=False, resume="prefixprop search x --resume"):
+def test_errors_become_exit_codes_and_one_line(
+    error: BaseException, code: int, line: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with (
+        pytest.raises(SystemExit) as leaving,
+        command(as_json=False, resume="prefixprop search x --resume"),
+    ):
         raise error
     assert leaving.value.code == code
     assert capsys.readouterr() == ("", line)
@@ -52,7 +57,11 @@ with command(as_json=True) as terminal:
 print("after")
 """
     ran = subprocess.run(
-        [sys.executable, "-c", program], capture_output=True, text=True, check=True, env=os.environ | {"PYTHONUNBUFFERED": "1"}
+        [sys.executable, "-c", program],
+        capture_output=True,
+        text=True,
+        check=True,
+        env=os.environ | {"PYTHONUNBUFFERED": "1"},
     )
     report, after = ran.stdout.rsplit("after", 1)[0], ran.stdout.endswith("after\n")
     assert json.loads(report) == {"answer": 42}

@@ -1,4 +1,6 @@
-"""What comes next in a comparison, and what a restart knows. No training here: results are written by hand."""
+"""What comes next in a comparison, and what a restart knows. No training here: results are written
+by hand.
+"""
 
 from dataclasses import replace
 from pathlib import Path
@@ -16,7 +18,10 @@ from pipelines.comparison.schedule import Schedule
 POINTS = [{"optimizer.learning_rate": 0.01}, {"optimizer.learning_rate": 0.001}]
 VALUES: dict[str, Any] = {
     "name": "toy",
-    "base": {"backbone": {"name_or_path": "x", "family": "longformer"}, "data": {"files": {"train": "a.jsonl"}}},
+    "base": {
+        "backbone": {"name_or_path": "x", "family": "longformer"},
+        "data": {"files": {"train": "a.jsonl"}},
+    },
     "tasks": {"a": {}, "b": {"data": {"max_tokens": 512}}},
     "methods": {
         "propagation": {"adapter": {"method": "prefix_propagation"}, "points": POINTS},
@@ -30,28 +35,47 @@ FINAL = {"metrics": {"test/accuracy": 0.5}, "head_parameters": 3}
 
 def schedule(root: Path, fingerprint: str = "f", **changes: Any) -> Schedule:
     config = validate(ComparisonConfig, VALUES | changes)
-    data = {task: SimpleNamespace(fingerprint=f"{fingerprint}-{task}", folder=Path("data") / task) for task in config.tasks}
+    data = {
+        task: SimpleNamespace(fingerprint=f"{fingerprint}-{task}", folder=Path("data") / task)
+        for task in config.tasks
+    }
     return Schedule(config, data, root)
 
 
 def done(cell: Cell, accuracy: float = 0.5, outcome: str = "completed") -> CellRecord:
     final = FINAL if cell.final and outcome == "completed" else None
-    return CellRecord(outcome, "told by hand", {"validation/accuracy": accuracy, "validation/nll": accuracy}, final=final)
+    return CellRecord(
+        outcome,
+        "told by hand",
+        {"validation/accuracy": accuracy, "validation/nll": accuracy},
+        final=final,
+    )
 
 
-def work_off(found: Schedule, *, accuracy: dict[float, float] | None = None, outcomes: dict[float, str] | None = None) -> list[Cell]:
+def work_off(
+    found: Schedule,
+    *,
+    accuracy: dict[float, float] | None = None,
+    outcomes: dict[float, str] | None = None,
+) -> list[Cell]:
     """Do all cells in order, one at a time; accuracies and outcomes by learning rate."""
     order = []
     while (cell := found.next_cell()) is not None:
         rate = cell.point["optimizer.learning_rate"]
-        found.ended(cell, done(cell, (accuracy or {}).get(rate, 0.5), (outcomes or {}).get(rate, "completed")))
+        found.ended(
+            cell,
+            done(cell, (accuracy or {}).get(rate, 0.5), (outcomes or {}).get(rate, "completed")),
+        )
         order.append(cell)
     return order
 
 
 def test_seeds_come_after_their_own_search_and_at_its_best_point(tmp_path: Path) -> None:
     order = work_off(schedule(tmp_path), accuracy={0.01: 0.6, 0.001: 0.7})
-    first = [(cell.task, cell.method, cell.point["optimizer.learning_rate"], cell.seed, cell.final) for cell in order[:4]]
+    first = [
+        (cell.task, cell.method, cell.point["optimizer.learning_rate"], cell.seed, cell.final)
+        for cell in order[:4]
+    ]
     assert first == [
         ("a", "propagation", 0.01, 1, False),
         ("a", "propagation", 0.001, 1, False),
@@ -76,12 +100,16 @@ def test_no_cell_is_given_out_twice_at_once(tmp_path: Path) -> None:
     assert len(given) == len(set(given)) == 8  # all searches; no seed is known to be wanted yet
 
 
-def test_a_search_training_is_the_final_one_where_settings_are_equal_and_not_where_they_differ(tmp_path: Path) -> None:
+def test_a_search_training_is_the_final_one_where_settings_are_equal_and_not_where_they_differ(
+    tmp_path: Path,
+) -> None:
     same = schedule(tmp_path)
     work_off(same)
     keys = {cell.key for cell in same.search_cells("a", "head")}
     assert [cell.key in keys for cell in same.final_cells("a", "head")] == [True, False]
-    other = schedule(tmp_path, search={"points": 2, "seed": 1, "settings": {"training": {"epochs": 1}}})
+    other = schedule(
+        tmp_path, search={"points": 2, "seed": 1, "settings": {"training": {"epochs": 1}}}
+    )
     work_off(other)
     keys = {cell.key for cell in other.search_cells("a", "head")}
     assert not any(cell.key in keys for cell in other.final_cells("a", "head"))
@@ -100,8 +128,12 @@ def test_a_restart_knows_what_was_done(tmp_path: Path) -> None:
     assert schedule(tmp_path).counts() == (16, 16)
 
 
-@pytest.mark.parametrize("change", [{"fingerprint": "other"}, {"base": VALUES["base"] | {"head": {"pooling": "mean"}}}])
-def test_other_documents_or_settings_are_other_cells(tmp_path: Path, change: dict[str, Any]) -> None:
+@pytest.mark.parametrize(
+    "change", [{"fingerprint": "other"}, {"base": VALUES["base"] | {"head": {"pooling": "mean"}}}]
+)
+def test_other_documents_or_settings_are_other_cells(
+    tmp_path: Path, change: dict[str, Any]
+) -> None:
     work_off(schedule(tmp_path))
     assert len(work_off(schedule(tmp_path, **change))) == 16
 
@@ -126,7 +158,9 @@ def test_a_method_whose_points_all_diverged_has_no_seeds_and_stops_no_other(tmp_
     assert found.counts() == (8, 8)
 
 
-def test_a_failed_cell_is_left_alone_in_this_run_and_tried_again_by_the_next(tmp_path: Path) -> None:
+def test_a_failed_cell_is_left_alone_in_this_run_and_tried_again_by_the_next(
+    tmp_path: Path,
+) -> None:
     found = schedule(tmp_path)
     work_off(found, outcomes={0.01: "failed"})
     assert found.next_cell() is None
@@ -135,7 +169,9 @@ def test_a_failed_cell_is_left_alone_in_this_run_and_tried_again_by_the_next(tmp
 
 
 def test_a_point_whose_test_evaluation_failed_stays_the_chosen_one(tmp_path: Path) -> None:
-    """The search's training is the first seed's: what becomes of its evaluation must not move the choice, which is made on validation documents."""
+    """The search's training is the first seed's: what becomes of its evaluation must not move the
+    choice, which is made on validation documents.
+    """
     found = schedule(tmp_path)
     work_off(found, accuracy={0.01: 0.7, 0.001: 0.6})
     best = found.search_cells("a", "head")[0]
@@ -150,7 +186,9 @@ def test_a_search_that_lost_a_point_is_told_beside_its_results(tmp_path: Path) -
     assert found.problems("a", "head") == []
     lost = found.search_cells("a", "head")[1]
     found.ended(lost, CellRecord("failed", "the worker died"))
-    assert found.problems("a", "head") == ["search point optimizer.learning_rate = 0.001: failed, the worker died"]
+    assert found.problems("a", "head") == [
+        "search point optimizer.learning_rate = 0.001: failed, the worker died"
+    ]
 
 
 def test_another_number_of_workers_makes_other_cells(tmp_path: Path) -> None:

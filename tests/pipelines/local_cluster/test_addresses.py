@@ -1,4 +1,6 @@
-"""Addresses that are wrong are told in seconds, in one line that says how to mend it. Small real servers stand in for the ones that refuse."""
+"""Addresses that are wrong are told in seconds, in one line that says how to mend it. Small real
+servers stand in for the ones that refuse.
+"""
 
 import json
 import socket
@@ -14,7 +16,13 @@ import grpc
 import pytest
 
 from components.errors import ClusterError
-from pipelines.local_cluster.addresses import Addresses, check_jobs, check_ray, connection_environment, find_addresses
+from pipelines.local_cluster.addresses import (
+    Addresses,
+    check_jobs,
+    check_ray,
+    connection_environment,
+    find_addresses,
+)
 from pipelines.local_cluster.lifecycle import free_port
 
 TOKEN = "right"
@@ -56,12 +64,16 @@ def control_service() -> Iterator[str]:
 @contextmanager
 def serving_alive(accepts: Callable[[str | None], bool]) -> Iterator[str]:
     def alive(_: bytes, context: grpc.ServicerContext) -> bytes:
-        if not accepts(dict(tuple(pair) for pair in context.invocation_metadata()).get("authorization")):
+        if not accepts(
+            dict(tuple(pair) for pair in context.invocation_metadata()).get("authorization")
+        ):
             context.abort(grpc.StatusCode.UNAUTHENTICATED, "InvalidAuthToken")
         return b""
 
     server = grpc.server(ThreadPoolExecutor(1))
-    handler = grpc.method_handlers_generic_handler("ray.rpc.NodeInfoGcsService", {"CheckAlive": grpc.unary_unary_rpc_method_handler(alive)})
+    handler = grpc.method_handlers_generic_handler(
+        "ray.rpc.NodeInfoGcsService", {"CheckAlive": grpc.unary_unary_rpc_method_handler(alive)}
+    )
     server.add_generic_rpc_handlers((handler,))
     port = server.add_insecure_port("127.0.0.1:0")
     server.start()
@@ -75,15 +87,24 @@ def test_the_right_token_is_accepted(job_server: str, control_service: str) -> N
 
 
 @pytest.mark.parametrize(
-    "environ", [{}, {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": "wrong"}, {"RAY_AUTH_MODE": "disabled", "RAY_AUTH_TOKEN": TOKEN}]
+    "environ",
+    [
+        {},
+        {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": "wrong"},
+        {"RAY_AUTH_MODE": "disabled", "RAY_AUTH_TOKEN": TOKEN},
+    ],
 )
 def test_a_wrong_or_missing_token_is_told_with_the_settings_to_mend(
     job_server: str, control_service: str, environ: dict[str, str], tmp_path: Path
 ) -> None:
     environ = environ | {"RAY_AUTH_TOKEN_PATH": str(tmp_path / "none")}
-    with pytest.raises(ClusterError, match=r"refuses the token\. Set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN"):
+    with pytest.raises(
+        ClusterError, match=r"refuses the token\. Set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN"
+    ):
         check_jobs(job_server, environ)
-    with pytest.raises(ClusterError, match=r"refuses the token\. Set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN"):
+    with pytest.raises(
+        ClusterError, match=r"refuses the token\. Set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN"
+    ):
         check_ray(control_service, environ)
 
 
@@ -97,7 +118,10 @@ def test_a_token_that_nobody_asks_for_is_told() -> None:
 
 def test_an_address_where_nothing_listens_is_told_within_seconds() -> None:
     port, started = free_port(), time.monotonic()
-    with pytest.raises(ClusterError, match=rf"127\.0\.0\.1:{port} cannot be reached \(Connection refused\).*prefixprop up"):
+    with pytest.raises(
+        ClusterError,
+        match=rf"127\.0\.0\.1:{port} cannot be reached \(Connection refused\).*prefixprop up",
+    ):
         check_ray(f"127.0.0.1:{port}", {})
     with pytest.raises(ClusterError, match=r"cannot be reached"):
         check_jobs(f"http://127.0.0.1:{port}", {})
@@ -120,7 +144,9 @@ def test_another_server_on_the_port_is_no_ray_cluster(job_server: str) -> None:
         check_ray(job_server.removeprefix("http://"), {})
 
 
-@pytest.mark.parametrize("address", ["nonsense", "http://127.0.0.1:8265", "127.0.0.1:port", "127.0.0.1"])
+@pytest.mark.parametrize(
+    "address", ["nonsense", "http://127.0.0.1:8265", "127.0.0.1:port", "127.0.0.1"]
+)
 def test_a_malformed_address_is_told_with_the_form(address: str) -> None:
     with pytest.raises(ClusterError, match=r"is not of the form host:port or ray://host:port"):
         check_ray(address, {})
@@ -140,22 +166,40 @@ def state_folder(tmp_path: Path) -> Path:
 
 
 def test_the_environment_comes_before_the_local_cluster(state_folder: Path) -> None:
-    assert find_addresses({}, state_folder=state_folder) == Addresses("127.0.0.1:1", "http://127.0.0.1:2", "http://127.0.0.1:3")
+    assert find_addresses({}, state_folder=state_folder) == Addresses(
+        "127.0.0.1:1", "http://127.0.0.1:2", "http://127.0.0.1:3"
+    )
     own = {"RAY_ADDRESS": "head:6379", "MLFLOW_TRACKING_URI": "http://mlflow"}
-    assert find_addresses(own, state_folder=state_folder) == Addresses("head:6379", None, "http://mlflow")
+    assert find_addresses(own, state_folder=state_folder) == Addresses(
+        "head:6379", None, "http://mlflow"
+    )
 
 
 def test_an_http_ray_address_is_the_job_server(state_folder: Path) -> None:
-    assert find_addresses({"RAY_ADDRESS": "http://head:8265"}, state_folder=state_folder).jobs_address == "http://head:8265"
+    assert (
+        find_addresses({"RAY_ADDRESS": "http://head:8265"}, state_folder=state_folder).jobs_address
+        == "http://head:8265"
+    )
 
 
 @pytest.mark.parametrize("address", ["127.0.0.1:1", "http://127.0.0.1:2"])
 def test_either_address_of_the_local_cluster_names_it(state_folder: Path, address: str) -> None:
-    assert find_addresses({"RAY_ADDRESS": address}, state_folder=state_folder) == find_addresses({}, state_folder=state_folder)
+    assert find_addresses({"RAY_ADDRESS": address}, state_folder=state_folder) == find_addresses(
+        {}, state_folder=state_folder
+    )
 
 
-def test_the_local_cluster_says_how_to_connect_and_the_users_own_settings_stay(state_folder: Path) -> None:
+def test_the_local_cluster_says_how_to_connect_and_the_users_own_settings_stay(
+    state_folder: Path,
+) -> None:
     local, other = find_addresses({}, state_folder=state_folder), Addresses("head:6379", None, None)
-    assert connection_environment(local, {}, state_folder=state_folder) == {"A": "1", "RAY_AUTH_MODE": "token"}
-    assert connection_environment(local, {"RAY_AUTH_MODE": "disabled"}, state_folder=state_folder) == {"A": "1"}
-    assert connection_environment(other, {}, state_folder=state_folder) == {"RAY_AUTH_MODE": "disabled"}
+    assert connection_environment(local, {}, state_folder=state_folder) == {
+        "A": "1",
+        "RAY_AUTH_MODE": "token",
+    }
+    assert connection_environment(
+        local, {"RAY_AUTH_MODE": "disabled"}, state_folder=state_folder
+    ) == {"A": "1"}
+    assert connection_environment(other, {}, state_folder=state_folder) == {
+        "RAY_AUTH_MODE": "disabled"
+    }

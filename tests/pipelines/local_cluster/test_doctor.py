@@ -19,7 +19,9 @@ def test_every_version_of_the_constraints_is_compared(tmp_path: Path) -> None:
     assert finding.mend
 
 
-def test_a_missing_core_package_is_a_problem(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_core_package_is_a_problem(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     constraints = tmp_path / "constraints.txt"
     constraints.write_text("ray==1.0\n")
 
@@ -34,18 +36,31 @@ def test_the_projects_own_constraints_pin_every_dependency() -> None:
     import tomllib
 
     project = Path(__file__).resolve().parents[3]
-    names = {name.lower().replace("_", "-") for name, _ in doctor.pinned(project / "constraints.txt")}
+    names = {
+        name.lower().replace("_", "-") for name, _ in doctor.pinned(project / "constraints.txt")
+    }
     settings = tomllib.loads((project / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    wanted = [*settings["dependencies"], *(item for extra in settings["optional-dependencies"].values() for item in extra)]
-    bare = {item.split("[")[0].split(">")[0].split("=")[0].lower().replace("_", "-") for item in wanted}
+    wanted = [
+        *settings["dependencies"],
+        *(item for extra in settings["optional-dependencies"].values() for item in extra),
+    ]
+    bare = {
+        item.split("[")[0].split(">")[0].split("=")[0].lower().replace("_", "-") for item in wanted
+    }
     assert bare <= names, bare - names
 
 
-def test_little_memory_and_little_shared_memory_are_problems(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_little_memory_and_little_shared_memory_are_problems(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr(doctor, "available_memory", lambda: 1024)
     monkeypatch.setattr(doctor, "OBJECT_STORE_BYTES", 2**60)
     findings = [doctor._memory(), doctor._shared_memory()]
-    assert all(finding.level == "problem" and finding.mend for finding in findings if finding.found[0].isdigit())
+    assert all(
+        finding.level == "problem" and finding.mend
+        for finding in findings
+        if finding.found[0].isdigit()
+    )
 
 
 @pytest.mark.parametrize(
@@ -59,7 +74,11 @@ def test_little_memory_and_little_shared_memory_are_problems(monkeypatch: pytest
     ],
 )
 def test_gpu_driver_and_torch_must_fit(
-    monkeypatch: pytest.MonkeyPatch, memory: tuple[int, ...], torch_says: str | None, level: str, words: str
+    monkeypatch: pytest.MonkeyPatch,
+    memory: tuple[int, ...],
+    torch_says: str | None,
+    level: str,
+    words: str,
 ) -> None:
     monkeypatch.setattr(doctor, "gpu_memory", lambda: memory)
     monkeypatch.setattr(doctor, "_torch_says", lambda _: torch_says)
@@ -70,10 +89,26 @@ def test_gpu_driver_and_torch_must_fit(
 
 
 @pytest.mark.slow
-def test_the_doctor_looks_at_everything_and_each_trouble_has_a_mend(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_doctor_looks_at_everything_and_each_trouble_has_a_mend(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
     findings = doctor.doctor(Path(__file__).resolve().parents[3])
     assert [finding.what for finding in findings] == [
-        *("python", "versions", "memory", "shared memory", "disk", "ports", "local cluster", "gpu", "offline backbone", "hub"),
+        *(
+            "python",
+            "versions",
+            "memory",
+            "shared memory",
+            "disk",
+            "ports",
+            "local cluster",
+            "gpu",
+            "offline backbone",
+            "hub",
+        ),
     ]
-    assert all(isinstance(finding, Finding) and (finding.level == "ok" or finding.mend) for finding in findings)
+    assert all(
+        isinstance(finding, Finding) and (finding.level == "ok" or finding.mend)
+        for finding in findings
+    )

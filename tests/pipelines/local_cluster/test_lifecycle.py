@@ -1,4 +1,6 @@
-"""The local cluster: up, status and down do what they say twice in a row, a submitted job runs the uploaded code, and nobody else's processes are touched."""
+"""The local cluster: up, status and down do what they say twice in a row, a submitted job runs the
+uploaded code, and nobody else's processes are touched.
+"""
 
 import os
 import socket
@@ -16,9 +18,15 @@ from pipelines.local_cluster import lifecycle, marked_processes
 
 @pytest.mark.slow
 def test_a_mark_finds_children_and_stop_ends_them_and_nothing_else(tmp_path: Path) -> None:
-    program = "import subprocess, sys, time; subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(60)'], start_new_session=True); time.sleep(60)"
+    program = (
+        "import subprocess, sys, time; subprocess.Popen([sys.executable, '-c', 'import time; "
+        "time.sleep(60)'], start_new_session=True); time.sleep(60)"
+    )
     environ = os.environ | {marked_processes.MARK: f"test-{os.getpid()}"}
-    bystander = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"], env=os.environ | {marked_processes.MARK: "another"})
+    bystander = subprocess.Popen(
+        [sys.executable, "-c", "import time; time.sleep(60)"],
+        env=os.environ | {marked_processes.MARK: "another"},
+    )
     try:
         leader = marked_processes.spawn([sys.executable, "-c", program], environ, tmp_path / "log")
         psutil.wait_procs([], timeout=0)
@@ -34,7 +42,9 @@ def test_a_mark_finds_children_and_stop_ends_them_and_nothing_else(tmp_path: Pat
         bystander.wait()
 
 
-def test_a_recorded_process_id_that_is_someone_elses_now_is_not_taken_for_the_cluster(tmp_path: Path) -> None:
+def test_a_recorded_process_id_that_is_someone_elses_now_is_not_taken_for_the_cluster(
+    tmp_path: Path,
+) -> None:
     own = os.getpid()
     cluster = lifecycle.LocalCluster(
         "127.0.0.1:1",
@@ -68,12 +78,18 @@ def test_the_folder_of_ray_is_short_enough_for_its_sockets(tmp_path: Path) -> No
 
 
 @pytest.fixture(scope="module")
-def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, lifecycle.LocalCluster]]:
+def cluster(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[tuple[Path, lifecycle.LocalCluster]]:
     state = tmp_path_factory.mktemp("state")
     before = Path.cwd()
     os.chdir(tmp_path_factory.mktemp("home"))
     try:
-        environ = {name: value for name, value in os.environ.items() if name not in {"RAY_ADDRESS", "RAY_AUTH_MODE", "MLFLOW_TRACKING_URI"}}
+        environ = {
+            name: value
+            for name, value in os.environ.items()
+            if name not in {"RAY_ADDRESS", "RAY_AUTH_MODE", "MLFLOW_TRACKING_URI"}
+        }
         yield state, lifecycle.up(state, environ=environ)
     finally:
         lifecycle.down(state)
@@ -86,7 +102,9 @@ def test_up_twice_is_up_once(cluster: tuple[Path, lifecycle.LocalCluster]) -> No
     assert lifecycle.up(state) == started
     status = lifecycle.status(state)
     assert status.running
-    assert set(started.pids.values()) <= {process.pid for process in marked_processes.members(started.mark)}
+    assert set(started.pids.values()) <= {
+        process.pid for process in marked_processes.members(started.mark)
+    }
 
 
 @pytest.mark.slow
@@ -108,11 +126,30 @@ def test_a_plain_job_gets_the_tracking_uri_the_home_and_this_interpreter(
     """Submitted by Ray's own command, with nothing passed along."""
     _, started = cluster
     (tmp_path / "job.py").write_text(
-        "import os, sys; print(os.environ['MLFLOW_TRACKING_URI'], os.environ['PREFIXPROP_HOME'], sys.executable)"
+        "import os, sys; print(os.environ['MLFLOW_TRACKING_URI'], os.environ['PREFIXPROP_HOME'], "
+        "sys.executable)"
     )
     ray = Path(sys.executable).parent / "ray"
-    command = [str(ray), "job", "submit", "--address", started.jobs_address, "--working-dir", str(tmp_path), "--", "python", "job.py"]
-    ran = subprocess.run(command, env=os.environ | started.environment, capture_output=True, text=True, timeout=120, check=True)
+    command = [
+        str(ray),
+        "job",
+        "submit",
+        "--address",
+        started.jobs_address,
+        "--working-dir",
+        str(tmp_path),
+        "--",
+        "python",
+        "job.py",
+    ]
+    ran = subprocess.run(
+        command,
+        env=os.environ | started.environment,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=True,
+    )
     python = Path(sys.executable).parent / "python"
     assert f"{started.tracking_uri} {started.home} {python}" in ran.stdout
 
@@ -146,7 +183,9 @@ def test_submit_runs_the_command_line_and_hands_on_its_exit_code(
 
 
 @pytest.mark.slow
-def test_down_ends_everything_and_up_comes_back_on_the_same_mlflow_port(cluster: tuple[Path, lifecycle.LocalCluster]) -> None:
+def test_down_ends_everything_and_up_comes_back_on_the_same_mlflow_port(
+    cluster: tuple[Path, lifecycle.LocalCluster],
+) -> None:
     """Last in this file: it stops the module's cluster."""
     state, started = cluster
     assert lifecycle.down(state) >= 2

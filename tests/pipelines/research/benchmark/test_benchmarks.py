@@ -23,7 +23,9 @@ def test_every_benchmark_can_be_run(name: str) -> None:
 
 def test_all_cases_are_chosen_unless_some_are_named() -> None:
     assert BenchmarkOptions().chosen("tiny")
-    assert BenchmarkOptions(only=("tiny",)).chosen("tiny") and not BenchmarkOptions(only=("tiny",)).chosen("minilm")
+    assert BenchmarkOptions(only=("tiny",)).chosen("tiny") and not BenchmarkOptions(
+        only=("tiny",)
+    ).chosen("minilm")
 
 
 def test_generated_documents_are_the_same_every_time(tmp_path: Path) -> None:
@@ -36,7 +38,9 @@ def test_generated_documents_are_the_same_every_time(tmp_path: Path) -> None:
 
 def test_generated_corpus_stands_in_where_no_data_are(tmp_path: Path) -> None:
     (corpus,) = corpora(None, tmp_path)
-    assert corpus.name == "generated" and all(Path(file).is_file() for file in corpus.files.values())
+    assert corpus.name == "generated" and all(
+        Path(file).is_file() for file in corpus.files.values()
+    )
     (tmp_path / "data" / "hyperpartisan").mkdir(parents=True)
     write_documents(tmp_path / "data" / "hyperpartisan" / "train.jsonl", 3, seed=0, words=(5, 9))
     (corpus,) = corpora(tmp_path / "data", tmp_path)
@@ -48,7 +52,11 @@ def test_padding_share_weighs_batches_by_their_size() -> None:
 
 
 def test_sampler_sees_the_memory_of_descendants() -> None:
-    middle = [sys.executable, "-c", f"import subprocess, sys; subprocess.run([sys.executable, '-c', {TAKES!r}])"]
+    middle = [
+        sys.executable,
+        "-c",
+        f"import subprocess, sys; subprocess.run([sys.executable, '-c', {TAKES!r}])",
+    ]
     process = subprocess.Popen(middle, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
     assert process.stdin is not None and process.stdout is not None
     with TreeSampler(process.pid, interval_seconds=0.05) as tree:

@@ -1,4 +1,6 @@
-"""Tables of search, data and startup: as many cells as columns, and what was extrapolated says so."""
+"""Tables of search, data and startup: as many cells as columns, and what was extrapolated says
+so.
+"""
 
 from typing import Any
 
@@ -8,7 +10,13 @@ SPREAD = {"median": 1.0, "min": 0.5, "max": 2.0}
 
 
 def search_side(trials: int) -> dict[str, Any]:
-    plain = {"seconds_for_the_grid": 40.0, "trials_per_hour": 2000.0, "cpu_seconds": 30.0, "peak_memory_bytes": 3e9, "trials_run": trials}
+    plain = {
+        "seconds_for_the_grid": 40.0,
+        "trials_per_hour": 2000.0,
+        "cpu_seconds": 30.0,
+        "peak_memory_bytes": 3e9,
+        "trials_run": trials,
+    }
     return plain | {"beyond_training_seconds": SPREAD}
 
 
@@ -33,12 +41,23 @@ def test_rows_are_as_wide_as_their_heads() -> None:
         "padding_share_grouped",
     )
     side = dict.fromkeys(names, SPREAD)
-    data = {"case": "generated", "ours": side, "theirs": side, "ratio": 1.0, "cpu_ratio": 1.0, "batching_ratio": 9.0}
+    data = {
+        "case": "generated",
+        "ours": side,
+        "theirs": side,
+        "ratio": 1.0,
+        "cpu_ratio": 1.0,
+        "batching_ratio": 9.0,
+    }
     startup = [
         {"case": "help", "ours": SPREAD | {"cpu_seconds": 0.2}, "target_seconds": 0.7},
         {"case": "first_step_tiny", "ours": SPREAD, "warm": SPREAD},
     ]
-    for head, rows in (search_columns([search_case(6)]), data_columns([data]), startup_columns(startup)):
+    for head, rows in (
+        search_columns([search_case(6)]),
+        data_columns([data]),
+        startup_columns(startup),
+    ):
         assert rows and all(len(row) == len(head) for row in rows)
 
 

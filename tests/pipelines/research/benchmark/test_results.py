@@ -6,7 +6,14 @@ from typing import Any
 
 import pytest
 
-from pipelines.research.benchmark.results import FOLDER, README, hardware_name, keep, tables, with_tables
+from pipelines.research.benchmark.results import (
+    FOLDER,
+    README,
+    hardware_name,
+    keep,
+    tables,
+    with_tables,
+)
 
 
 def report(benchmark: str = "other", **changes: Any) -> dict[str, Any]:
@@ -22,7 +29,9 @@ def report(benchmark: str = "other", **changes: Any) -> dict[str, Any]:
 
 def test_tables_in_the_readme_are_up_to_date() -> None:
     readme = README.read_text(encoding="utf-8")
-    assert with_tables(readme, tables()) == readme, "run: python -m pipelines.research.benchmark.results"
+    assert with_tables(readme, tables()) == readme, (
+        "run: python -m pipelines.research.benchmark.results"
+    )
 
 
 @pytest.mark.parametrize("file", sorted(FOLDER.glob("*.json")), ids=lambda file: file.stem)
@@ -37,7 +46,10 @@ def test_a_later_report_replaces_the_earlier_one_and_leaves_the_others(tmp_path:
     file = keep(report("second", matrix_rate_gflops=50.0), tmp_path)
     kept = json.loads(file.read_text(encoding="utf-8"))
     assert file.name == "some-cpu-2-0ghz-2-cores.json"
-    assert {name: one["matrix_rate_gflops"] for name, one in kept.items()} == {"first": 100.0, "second": 50.0}
+    assert {name: one["matrix_rate_gflops"] for name, one in kept.items()} == {
+        "first": 100.0,
+        "second": 50.0,
+    }
     assert "| small | them | 2 |" in tables(tmp_path)
 
 

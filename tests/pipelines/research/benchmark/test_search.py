@@ -7,7 +7,14 @@ from typing import Any
 import pytest
 
 from components.config import ExperimentConfig, validate
-from pipelines.research.benchmark.search import CASES, SideResult, experiment_values, grid, largest_difference, spread_over
+from pipelines.research.benchmark.search import (
+    CASES,
+    SideResult,
+    experiment_values,
+    grid,
+    largest_difference,
+    spread_over,
+)
 from pipelines.research.benchmark.search_settings import (
     SideSettings,
     TrialRecord,
@@ -19,13 +26,28 @@ from pipelines.research.benchmark.search_settings import (
 
 
 def trial(
-    started: float, ended: float, *, training: float = 1.0, point: Mapping[str, Any] | None = None, loss: float = 0.5, step: int = 4
+    started: float,
+    ended: float,
+    *,
+    training: float = 1.0,
+    point: Mapping[str, Any] | None = None,
+    loss: float = 0.5,
+    step: int = 4,
 ) -> TrialRecord:
-    return TrialRecord(point or {"adapter.prefix_length": int(started)}, started, ended, training, step, loss, loss)
+    return TrialRecord(
+        point or {"adapter.prefix_length": int(started)}, started, ended, training, step, loss, loss
+    )
 
 
 def side(trials: list[TrialRecord], *, concurrent: int, wall_seconds: float) -> SideResult:
-    return SideResult(tuple(trials), wall_seconds, concurrent, peak_memory_bytes=0, peak_processes=0, cpu_seconds=0.0)
+    return SideResult(
+        tuple(trials),
+        wall_seconds,
+        concurrent,
+        peak_memory_bytes=0,
+        peak_processes=0,
+        cpu_seconds=0.0,
+    )
 
 
 def test_grid_is_the_papers() -> None:
@@ -37,18 +59,29 @@ def test_grid_is_the_papers() -> None:
 
 def test_part_of_the_grid_is_spread_over_it() -> None:
     chosen = spread_over(grid(), 6)
-    assert len(chosen) == 6 and {point["adapter.prefix_length"] for point in chosen} == {4, 8, 16, 32}
+    assert len(chosen) == 6 and {point["adapter.prefix_length"] for point in chosen} == {
+        4,
+        8,
+        16,
+        32,
+    }
     assert spread_over(grid(), 24) == grid() == spread_over(grid(), 99)
 
 
 def test_whole_grid_is_not_extrapolated() -> None:
-    whole = side([trial(10.0 + index, 11.0 + index) for index in range(24)], concurrent=1, wall_seconds=40.0)
+    whole = side(
+        [trial(10.0 + index, 11.0 + index) for index in range(24)], concurrent=1, wall_seconds=40.0
+    )
     assert whole.seconds_for(24) == 40.0
     assert whole.values(24)["trials_per_hour"] == 24 / 40.0 * 3600
 
 
 def test_missing_trials_cost_the_measured_pace() -> None:
-    part = side([trial(10.0 * index, 10.0 * index + 10.0) for index in range(4)], concurrent=1, wall_seconds=50.0)
+    part = side(
+        [trial(10.0 * index, 10.0 * index + 10.0) for index in range(4)],
+        concurrent=1,
+        wall_seconds=50.0,
+    )
     assert part.pace_seconds == 10.0
     assert part.seconds_for(24) == 50.0 + 20 * 10.0
 
@@ -60,7 +93,10 @@ def test_trials_that_end_together_do_not_count_as_instant() -> None:
 
 def test_time_beyond_training_leaves_the_first_trial_of_each_slot_out() -> None:
     trials = [trial(0.0, 30.0), trial(30.0, 31.5), trial(31.75, 33.0)]
-    assert side(trials, concurrent=1, wall_seconds=33.0).beyond_training_seconds == [0.5, 0.5]  # what lies between two trials counts
+    assert side(trials, concurrent=1, wall_seconds=33.0).beyond_training_seconds == [
+        0.5,
+        0.5,
+    ]  # what lies between two trials counts
 
 
 def test_difference_is_taken_between_trials_of_the_same_point() -> None:
@@ -82,10 +118,20 @@ def test_settings_and_records_survive_their_files(tmp_path: Path) -> None:
     assert read_records(tmp_path) == records
 
 
-def test_experiment_is_valid_for_every_point(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pipelines.research.benchmark.workload._tiny_backbone", lambda folder, tokenizer_of: folder)
+def test_experiment_is_valid_for_every_point(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        "pipelines.research.benchmark.workload._tiny_backbone", lambda folder, tokenizer_of: folder
+    )
     for case in CASES:
         (tmp_path / case.name).mkdir()
-        config = validate(ExperimentConfig, experiment_values(case.backbone, tmp_path / case.name, steps=case.steps))
+        config = validate(
+            ExperimentConfig,
+            experiment_values(case.backbone, tmp_path / case.name, steps=case.steps),
+        )
         assert len(config.search.space) == 2 and config.search.searcher == "grid"
-        assert config.backbone.lengthen_to is None or config.backbone.lengthen_to >= config.data.max_tokens + 32
+        assert (
+            config.backbone.lengthen_to is None
+            or config.backbone.lengthen_to >= config.data.max_tokens + 32
+        )

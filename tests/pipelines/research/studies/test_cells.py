@@ -1,4 +1,6 @@
-"""Cells survive, and are measured again only under other settings; methods take over what they have of the experiment's settings."""
+"""Cells survive, and are measured again only under other settings; methods take over what they have
+of the experiment's settings.
+"""
 
 import json
 from pathlib import Path
@@ -32,7 +34,12 @@ def test_a_cell_is_measured_once_and_again_under_other_settings(tmp_path: Path) 
         assert isinstance(value, int)
         return value
 
-    assert [asked({"seed": 1}), asked({"seed": 1}), asked({"seed": 2}), asked({"seed": 2})] == [0, 0, 1, 1]
+    assert [asked({"seed": 1}), asked({"seed": 1}), asked({"seed": 2}), asked({"seed": 2})] == [
+        0,
+        0,
+        1,
+        1,
+    ]
     assert [path.name for path in tmp_path.iterdir()] == ["one.json"]
 
 
@@ -51,7 +58,9 @@ def test_a_measurement_that_fails_leaves_no_cell(tmp_path: Path) -> None:
 
 def test_cells_remember_how_long_they_took(tmp_path: Path) -> None:
     Cells(tmp_path, lambda line: None).get("one", {}, dict)
-    (tmp_path / "one.json").write_text(json.dumps(json.loads((tmp_path / "one.json").read_text()) | {"seconds": 12.5}))
+    (tmp_path / "one.json").write_text(
+        json.dumps(json.loads((tmp_path / "one.json").read_text()) | {"seconds": 12.5})
+    )
     again = Cells(tmp_path, lambda line: None)
     again.get("one", {}, dict)
     assert (again.used, again.seconds) == ({"one": 12.5}, 12.5)
@@ -60,7 +69,13 @@ def test_cells_remember_how_long_they_took(tmp_path: Path) -> None:
 def test_a_method_takes_over_the_settings_that_it_has() -> None:
     config = validate(ExperimentConfig, VALUES)
     kernel = with_method(config, "kernel_prefix", seed=7, kernel="rbf")
-    assert (kernel.adapter.method, kernel.adapter.prefix_length, kernel.adapter.dropout, kernel.adapter.kernel, kernel.seed) == (  # type: ignore[union-attr]
+    assert (
+        kernel.adapter.method,
+        kernel.adapter.prefix_length,
+        kernel.adapter.dropout,
+        kernel.adapter.kernel,
+        kernel.seed,
+    ) == (  # type: ignore[union-attr]
         "kernel_prefix",
         3,
         0.25,
@@ -68,7 +83,9 @@ def test_a_method_takes_over_the_settings_that_it_has() -> None:
         7,
     )
     assert with_method(config, "head_only", seed=7).adapter.prefix_length == 0
-    assert with_method(config, "prefix_tuning", seed=7, kernel="rbf").adapter.method == "prefix_tuning"
+    assert (
+        with_method(config, "prefix_tuning", seed=7, kernel="rbf").adapter.method == "prefix_tuning"
+    )
 
 
 def test_changed_sets_dotted_paths_and_validates() -> None:

@@ -1,4 +1,6 @@
-"""Both studies at toy size, from the experiment to the report: on a random backbone the answers mean nothing, the accounts must still add up."""
+"""Both studies at toy size, from the experiment to the report: on a random backbone the answers
+mean nothing, the accounts must still add up.
+"""
 
 import json
 import shutil
@@ -21,28 +23,54 @@ TRAINING = {
     "training": {"epochs": 1, "micro_batch_size": 4},
     "adapter": {"method": "prefix_propagation", "prefix_length": 4, "dropout": 0.0},
 }
-NEEDLE = {"lengths": [70], "test_lengths": [70, 110], "depths": [0.0, 1.0], "labels": 2, "distractors": 1}
+NEEDLE = {
+    "lengths": [70],
+    "test_lengths": [70, 110],
+    "depths": [0.0, 1.0],
+    "labels": 2,
+    "distractors": 1,
+}
 NEEDLE |= {"train_documents": 8, "validation_documents": 4, "test_documents": 16}
 
 
 def kernel_experiment(folder: Path, **study_settings: Any) -> ExperimentConfig:
-    settings = {"kernels": ["exp", "polynomial"], "seeds": [10, 11], "mass_lengths": [8, 16, 24], "mass_documents": 2, "alpha_documents": 6}
+    settings = {
+        "kernels": ["exp", "polynomial"],
+        "seeds": [10, 11],
+        "mass_lengths": [8, 16, 24],
+        "mass_documents": 2,
+        "alpha_documents": 6,
+    }
     return validate(
-        ExperimentConfig, make_experiment(folder, build_tiny_longformer(), **TRAINING, study={"kernel": settings | study_settings})
+        ExperimentConfig,
+        make_experiment(
+            folder, build_tiny_longformer(), **TRAINING, study={"kernel": settings | study_settings}
+        ),
     )
 
 
 def length_experiment(folder: Path, **changes: Any) -> ExperimentConfig:
-    values = make_experiment(folder, build_tiny_longformer(), **TRAINING, registry={"kind": "memory"})
+    values = make_experiment(
+        folder, build_tiny_longformer(), **TRAINING, registry={"kind": "memory"}
+    )
     real = values.pop("data")
     values["data"] = {"needle": NEEDLE, "max_tokens": 120}
     values["study"] = {"length": {"seeds": [10, 11], "real": real, "real_epochs": 1}}
     return validate(ExperimentConfig, values | changes)
 
 
-def ran(name: StudyName, config: ExperimentConfig, output: Path, uri: str = "") -> tuple[Any, dict[str, Any], list[str]]:
+def ran(
+    name: StudyName, config: ExperimentConfig, output: Path, uri: str = ""
+) -> tuple[Any, dict[str, Any], list[str]]:
     said: list[str] = []
-    report = study(name, config, output=output, tracking_uri=uri, command=f"prefixprop study {name}", say=said.append)
+    report = study(
+        name,
+        config,
+        output=output,
+        tracking_uri=uri,
+        command=f"prefixprop study {name}",
+        say=said.append,
+    )
     return report, json.loads((report.folder / "study.json").read_text()), said
 
 
@@ -52,23 +80,47 @@ def test_the_kernel_study_measures_keeps_and_goes_on(tmp_path: Path, mlflow_uri:
     report, numbers, said = ran("kernel", config, tmp_path / "out", mlflow_uri)
     trainings = 2 * (2 + 2 * 2 + 1)
     assert report.cells == trainings + 4 + 2 == sum(line.startswith("measuring ") for line in said)
-    assert set(report.files) == {"findings.md", "study.json", "mass_by_length.png", "mass_by_head.png", "variants.png", "decomposition.png"}
+    assert set(report.files) == {
+        "findings.md",
+        "study.json",
+        "mass_by_length.png",
+        "mass_by_head.png",
+        "variants.png",
+        "decomposition.png",
+    }
     assert set(numbers["variants"]) == {
-        *("prefix_tuning", "prefix_propagation", "head_only", "kernel_prefix, exp", "kernel_prefix, polynomial"),
+        *(
+            "prefix_tuning",
+            "prefix_propagation",
+            "head_only",
+            "kernel_prefix, exp",
+            "kernel_prefix, polynomial",
+        ),
         *("kernel_propagation, exp", "kernel_propagation, polynomial"),
     }
-    assert len({tuple(variant["training_tokens"]) for variant in numbers["variants"].values()}) == 1  # equal budget
+    assert (
+        len({tuple(variant["training_tokens"]) for variant in numbers["variants"].values()}) == 1
+    )  # equal budget
     for method in ("prefix_tuning", "prefix_propagation"):
         forms = numbers["closeness"][method]["forms"]
         assert forms["softmax"]["largest_difference"] == 0
         assert forms["input_dependent"]["largest_difference"] < 1e-4
-        assert forms["no_prefix"]["largest_difference"] > forms["input_dependent"]["largest_difference"]
+        assert (
+            forms["no_prefix"]["largest_difference"]
+            > forms["input_dependent"]["largest_difference"]
+        )
         shares = numbers["mass"][f"{method}/trained"]
         assert [len(shares[tokens]["local_BLH"]) for tokens in ("8", "16", "24")] == [2, 2, 2]
-        assert all(0 < share < 1 for tokens in shares.values() for row in tokens["first_BLH"][0] for share in row)
+        assert all(
+            0 < share < 1
+            for tokens in shares.values()
+            for row in tokens["first_BLH"][0]
+            for share in row
+        )
         assert numbers["mass"][f"{method}/initial"] != shares
 
-    # An interruption: what is there is taken over, the rest measured again with the same outcome, in the same tracking run.
+    # An interruption: what is there is taken over, the rest measured again with the same outcome,
+    # in the same tracking run.
     shutil.rmtree(report.folder)
     (tmp_path / "out" / "cells" / "kernel_prefix-exp-11.json").unlink()
     (tmp_path / "out" / "cells" / "mass-prefix_tuning-trained.json").unlink()
@@ -86,7 +138,8 @@ def test_the_kernel_study_measures_keeps_and_goes_on(tmp_path: Path, mlflow_uri:
 
 def _without_times(numbers: dict[str, Any]) -> Any:
     variants = {
-        name: {key: value for key, value in each.items() if key != "training_seconds"} for name, each in numbers["variants"].items()
+        name: {key: value for key, value in each.items() if key != "training_seconds"}
+        for name, each in numbers["variants"].items()
     }
     return {**numbers, "variants": variants, "provenance": None}
 
@@ -96,15 +149,26 @@ def test_the_length_study_groups_compares_and_writes(tmp_path: Path) -> None:
     report, numbers, said = ran("length", length_experiment(tmp_path), tmp_path / "out")
     assert report.cells == 2 * 3 * 2 == sum(line.startswith("measuring ") for line in said)
     needle = numbers["needle"]
-    assert {group: values["documents"] for group, values in needle["by_length"]["head_only"].items()} == {"70": 8, "110": 8}
+    assert {
+        group: values["documents"] for group, values in needle["by_length"]["head_only"].items()
+    } == {"70": 8, "110": 8}
     assert set(needle["differences"]) == {"prefix_tuning", "head_only"}
     for method, groups in needle["by_length"].items():
-        mean = sum(values["accuracy"]["value"] * values["documents"] for values in groups.values()) / 16
+        mean = (
+            sum(values["accuracy"]["value"] * values["documents"] for values in groups.values())
+            / 16
+        )
         assert mean == pytest.approx(needle["overall"][method]["accuracy"]["value"])
     for other, found in needle["differences"].items():
-        apart = needle["overall"]["prefix_propagation"]["accuracy"]["value"] - needle["overall"][other]["accuracy"]["value"]
+        apart = (
+            needle["overall"]["prefix_propagation"]["accuracy"]["value"]
+            - needle["overall"][other]["accuracy"]["value"]
+        )
         assert found["overall"]["accuracy"]["value"] == pytest.approx(apart)
-    assert sum(values["documents"] for values in numbers["real"]["by_length"]["head_only"].values()) == 9
+    assert (
+        sum(values["documents"] for values in numbers["real"]["by_length"]["head_only"].values())
+        == 9
+    )
     text = (report.folder / "findings.md").read_text()
     assert "per doubling of length" in text and "prefixprop study length" in text
     assert str(tmp_path) not in text
@@ -128,6 +192,9 @@ def test_what_cannot_be_studied_is_refused_before_anything_is_read(tmp_path: Pat
     with pytest.raises(ConfigError, match=r"data\.needle is missing"):
         length.check(without)
     (tmp_path / "length" / "test.jsonl").unlink()
-    with pytest.raises(DataError, match=r"^study\.length\.real\.files\.test: no file .*--set study\.length\.real=null"):
+    with pytest.raises(
+        DataError,
+        match=r"^study\.length\.real\.files\.test: no file .*--set study\.length\.real=null",
+    ):
         length.check(needle)
     assert not (tmp_path / "out").exists()
