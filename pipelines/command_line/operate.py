@@ -1,0 +1,63 @@
+"""Commands that run the embedded cluster of this machine.
+
+Each is a few lines: load, call the workflow, show its report. The workflow is imported after all
+that was typed has been checked.
+"""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from pipelines.command_line.options import Json
+from pipelines.command_line.terminal import command
+
+if TYPE_CHECKING:
+    pass
+
+StateFolder = Annotated[Path, typer.Option("--state", help="Folder of the local cluster's state.")]
+STATE = Path(".prefixprop")
+
+
+def up(state: StateFolder = STATE, as_json: Json = False) -> None:
+    """Start a Ray head and an MLflow server on this machine; a second call changes nothing."""
+    with command(as_json=as_json) as terminal:
+        from pipelines.command_line.show import show_cluster
+        from pipelines.local_cluster.lifecycle import up as run
+
+        cluster = run(state, say=terminal.say)
+        terminal.report(cluster, lambda console: show_cluster(console, cluster))
+
+
+def down(state: StateFolder = STATE, as_json: Json = False) -> None:
+    """End what `up` started, and nothing else. Runs and models stay."""
+    with command(as_json=as_json) as terminal:
+        from pipelines.local_cluster.lifecycle import down as run
+
+        ended = run(state)
+        line = f"Ended {ended} processes" if ended else "Nothing was running"
+        terminal.report({"processes_ended": ended}, lambda console: console.print(line))
+
+
+def status(state: StateFolder = STATE, as_json: Json = False) -> None:
+    """What of the local cluster runs (exit code 1: not all of it)."""
+    with command(as_json=as_json) as terminal:
+        from pipelines.command_line.show import show_status
+        from pipelines.local_cluster.lifecycle import status as run
+
+        found = run(state)
+        terminal.report(found, lambda console: show_status(console, found))
+        if not found.running:
+            raise SystemExit(1)
+
+
+def doctor(as_json: Json = False) -> None:
+    """What this machine lacks, and how to mend it (exit code 1 where something will fail)."""
+    with command(as_json=as_json) as terminal:
+        from pipelines.command_line.show import show_findings
+        from pipelines.local_cluster.doctor import doctor as run
+
+        findings = run()
+        terminal.report(findings, lambda console: show_findings(console, findings))
+        if any(finding.level == "problem" for finding in findings):
+            raise SystemExit(1)

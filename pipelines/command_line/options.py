@@ -1,0 +1,32 @@
+"""Options and arguments that several commands share."""
+
+from typing import Annotated
+
+import typer
+
+Experiment = Annotated[
+    str,
+    typer.Argument(
+        help="A checked-in experiment's name (pipelines/experiments) or the path of a YAML file."
+    ),
+]
+Overrides = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set",
+        metavar="PATH=VALUE",
+        help="Override a setting, e.g. --set adapter.prefix_length=16. Repeatable.",
+    ),
+]
+Json = Annotated[
+    bool,
+    typer.Option("--json", help="A machine-readable report on stdout, and nothing else there."),
+]
+DryRun = Annotated[
+    bool,
+    typer.Option("--dry-run", help="Check everything and say what would happen; start nothing."),
+]
+Model = Annotated[
+    str,
+    typer.Argument(help="models:/<name>@champion, models:/<name>/<version>, or an adapter folder."),
+]

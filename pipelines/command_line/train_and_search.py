@@ -1,0 +1,161 @@
+"""Commands that train: one adapter, or a search for the best one.
+
+Each is a few lines: load, call the workflow, show its report. The workflow is imported after all
+that was typed has been checked.
+"""
+
+import os
+import shlex
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from pipelines.command_line import invocation
+from pipelines.command_line.options import DryRun, Experiment, Json, Overrides
+from pipelines.command_line.terminal import Terminal, command
+
+if TYPE_CHECKING:
+    from components.config import ExperimentConfig
+
+
+def plan(experiment: Experiment, overrides: Overrides = None, as_json: Json = False) -> None:
+    """Parameters, memory, placement and feasibility of every point; starts nothing."""
+    with command(as_json=as_json) as terminal:
+        _plan(invocation.load(experiment, overrides), terminal)
+
+
+def search(
+    experiment: Experiment,
+    overrides: Overrides = None,
+    resume: Annotated[
+        bool,
+        typer.Option("--resume", help="Continue the latest unfinished search of this experiment."),
+    ] = False,
+    dry_run: DryRun = False,
+    as_json: Json = False,
+) -> None:
+    """Search, evaluate the best adapter on test data and register it."""
+    again = invocation.again("search", experiment, "--resume", overrides)
+    with command(as_json=as_json, resume=again) as terminal:
+        config = invocation.load(experiment, overrides)
+        invocation.check(config)
+        if dry_run:
+            return _plan(config, terminal)
+        addresses = invocation.connect(config)
+        from components.planning.plan import evaluations_at_most, number_of_trials
+        from pipelines.command_line.leaderboard import Leaderboard
+        from pipelines.command_line.show import show_search
+        from pipelines.search import search as run
+
+        training = config.training
+        board = Leaderboard(
+            terminal.console,
+            metric=training.metric,
+            mode=training.mode,
+            trials=number_of_trials(config),
+            evaluations_per_trial=evaluations_at_most(config),
+        )
+        with board:
+            report = run(
+                config,
+                tracking_uri=addresses.tracking_uri or "",
+                ray_address=addresses.ray_address,
+                resume=resume,
+                announce=board.announce,
+                on_trial=board.update,
+            )
+        terminal.report(report, lambda console: show_search(console, report))
+
+
+def train(
+    experiment: Experiment,
+    output: Annotated[
+        Path, typer.Option("--output", "-o", help="Folder for checkpoint and adapter.")
+    ],
+    overrides: Overrides = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Continue from the folder's checkpoint.")
+    ] = False,
+    dry_run: DryRun = False,
+    as_json: Json = False,
+) -> None:
+    """Train one adapter without Ray: alone, or on several ranks under torchrun."""
+    options = f"--output {shlex.quote(str(output))} --resume"
+    again = invocation.again(
+        "train", experiment, options, overrides, program=invocation.launcher(os.environ)
+    )
+    with command(
+        as_json=as_json, resume=again, quiet=os.environ.get("RANK", "0") != "0"
+    ) as terminal:
+        config = invocation.load(experiment, overrides)
+        invocation.check(config)
+        if dry_run:
+            return _plan(config, terminal)
+        from pipelines.command_line.show import show_train
+        from pipelines.train import train as run
+
+        report = run(config, output=output, resume=resume, announce=terminal.say)
+        terminal.report(report, lambda console: show_train(console, report))
+
+
+def submit(
+    workflow: Annotated[Literal["search"], typer.Argument(help="What to run on the cluster.")],
+    experiment: Experiment,
+    overrides: Overrides = None,
+    resume: Annotated[
+        bool,
+        typer.Option("--resume", help="Continue the latest unfinished search of this experiment."),
+    ] = False,
+    wait: Annotated[
+        bool, typer.Option("--wait/--no-wait", help="Follow the job's log until it ends.")
+    ] = True,
+    dry_run: DryRun = False,
+    as_json: Json = False,
+) -> None:
+    """Run a search on the Ray cluster as a job: the same program, by `ray job submit`."""
+    again = invocation.again(
+        f"submit {workflow}", experiment, "--resume" if resume else "", overrides
+    )
+    with command(
+        as_json=as_json,
+        resume=f"{again} (follows the job, which still runs; end it with: ray job stop)",
+    ) as terminal:
+        config = invocation.load(experiment, overrides)
+        invocation.check(config, data=False)
+        if dry_run:
+            return _plan(config, terminal)
+        from pipelines.local_cluster.addresses import check_jobs
+
+        addresses = invocation.addresses()
+        jobs_address = check_jobs(addresses.jobs_address, os.environ)
+        from pipelines.command_line.show import show_submission
+        from pipelines.submit import submit as run
+
+        arguments = [
+            workflow,
+            experiment,
+            *[part for override in overrides or [] for part in ("--set", override)],
+            *["--resume"] * resume,
+        ]
+        submission = run(
+            arguments,
+            name=config.name,
+            jobs_address=jobs_address,
+            environ=os.environ,
+            working_dir=Path.cwd(),
+            wait=wait,
+            write=terminal.write,
+            say=terminal.say,
+        )
+        terminal.report(submission, lambda console: show_submission(console, submission))
+        if wait and submission.status != "SUCCEEDED":
+            raise SystemExit(submission.exit_code or 1)
+
+
+def _plan(config: "ExperimentConfig", terminal: Terminal) -> None:
+    from pipelines.command_line.show import show_plan
+    from pipelines.plan import plan as run
+
+    report = run(config, invocation.addresses(), os.environ)
+    terminal.report(report, lambda console: show_plan(console, report))

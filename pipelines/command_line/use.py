@@ -1,0 +1,149 @@
+"""Commands that use adapters: answers, metrics, and which version is the champion.
+
+Each is a few lines: load, call the workflow, show its report. The workflow is imported after all
+that was typed has been checked.
+"""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from pipelines.command_line import invocation
+from pipelines.command_line.options import DryRun, Json, Model, Overrides
+from pipelines.command_line.terminal import command
+
+if TYPE_CHECKING:
+    pass
+
+
+def predict(
+    model: Annotated[
+        str,
+        typer.Option(
+            "--model",
+            "-m",
+            help="models:/<name>@champion, models:/<name>/<version>, or an adapter folder.",
+        ),
+    ],
+    input_: Annotated[
+        Path,
+        typer.Option(
+            "--input",
+            "-i",
+            help="Documents: .jsonl, .csv (also .gz) or .parquet; questions: .json (also .gz).",
+        ),
+    ],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Answers: .jsonl or .jsonl.gz.")],
+    text_column: Annotated[str, typer.Option(help="Column of the document.")] = "text",
+    id_column: Annotated[
+        str, typer.Option(help="Column of the id; made from file and row where absent.")
+    ] = "id",
+    batch_size: Annotated[int, typer.Option(min=1, help="Documents at a time.")] = 8,
+    as_json: Json = False,
+) -> None:
+    """Label documents with a registered adapter or an adapter folder."""
+    with command(as_json=as_json) as terminal:
+        tracking_uri = invocation.addresses().tracking_uri
+        from pipelines.command_line.show import show_prediction
+        from pipelines.predict import predict as run
+
+        report = run(
+            model,
+            input=input_,
+            output=output,
+            tracking_uri=tracking_uri,
+            text_column=text_column,
+            id_column=id_column,
+            batch_size=batch_size,
+            on_progress=lambda count: terminal.say(f"{count} documents answered"),
+        )
+        terminal.report(report, lambda console: show_prediction(console, report))
+
+
+def evaluate(
+    model: Model,
+    split: Annotated[
+        Literal["train", "validation", "test"], typer.Option(help="Which documents.")
+    ] = "test",
+    experiment: Annotated[
+        str | None,
+        typer.Option(
+            help="Take this experiment's data instead of those the adapter was trained with."
+        ),
+    ] = None,
+    overrides: Overrides = None,
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "--output", "-o", help="Folder for evaluation.json, reliability.png and by_length.png."
+        ),
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Measure an adapter on one split, calibration included."""
+    with command(as_json=as_json) as terminal:
+        tracking_uri = invocation.addresses().tracking_uri
+        from pipelines.command_line.show import show_evaluation
+        from pipelines.evaluate import evaluate as run
+
+        report = run(
+            model,
+            tracking_uri=tracking_uri,
+            split=split,
+            experiment=experiment,
+            overrides=overrides or (),
+            output=output,
+        )
+        terminal.report(report, lambda console: show_evaluation(console, report))
+
+
+def promote(
+    model_name: Annotated[str, typer.Argument(help="Name of the registered adapter.")],
+    version: Annotated[
+        int | None, typer.Option(min=1, help="Version; without it the challenger.")
+    ] = None,
+    dry_run: DryRun = False,
+    as_json: Json = False,
+) -> None:
+    """Give a registered version the alias champion."""
+    with command(as_json=as_json) as terminal:
+        tracking_uri = invocation.addresses().tracking_uri
+        from pipelines.command_line.show import show_promotion
+        from pipelines.promote import promote as run
+
+        report = run(model_name, version=version, tracking_uri=tracking_uri, dry_run=dry_run)
+        terminal.report(report, lambda console: show_promotion(console, report))
+
+
+def rollback(
+    model_name: Annotated[str, typer.Argument(help="Name of the registered adapter.")],
+    as_json: Json = False,
+) -> None:
+    """Give the alias champion back to the version that had it before."""
+    with command(as_json=as_json) as terminal:
+        tracking_uri = invocation.addresses().tracking_uri
+        from pipelines.command_line.show import show_promotion
+        from pipelines.promote import rollback as run
+
+        report = run(model_name, tracking_uri=tracking_uri)
+        terminal.report(report, lambda console: show_promotion(console, report))
+
+
+def export(
+    model: Model,
+    output: Annotated[Path, typer.Option("--output", "-o", help="New folder.")],
+    form: Annotated[
+        Literal["adapter", "pyfunc"],
+        typer.Option(help="Plain safetensors and JSON, or a complete MLflow model."),
+    ] = "adapter",
+    as_json: Json = False,
+) -> None:
+    """Write an adapter out of the registry into a folder."""
+    with command(as_json=as_json) as terminal:
+        tracking_uri = invocation.addresses().tracking_uri
+        from pipelines.command_line.show import show_export
+        from pipelines.export import export as run
+
+        report = run(model, output=output, tracking_uri=tracking_uri, form=form)
+        terminal.report(report, lambda console: show_export(console, report))
