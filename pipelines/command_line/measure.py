@@ -48,7 +48,7 @@ def compare(
         as_json=as_json, resume=invocation.again("compare", comparison, options, overrides)
     ) as terminal:
         config = invocation.load_comparison(comparison, overrides)
-        from pipelines.command_line.show import show_comparison
+        from pipelines.command_line.show import show_comparison, show_comparison_plan
 
         if dry_run:
             from pipelines.comparison.plan import plan_comparison
