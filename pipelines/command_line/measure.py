@@ -48,7 +48,8 @@ def compare(
         as_json=as_json, resume=invocation.again("compare", comparison, options, overrides)
     ) as terminal:
         config = invocation.load_comparison(comparison, overrides)
-        from pipelines.command_line.show import show_comparison, show_comparison_plan
+        from pipelines.command_line.show.measure import show_comparison
+        from pipelines.command_line.show.plans import show_comparison_plan
 
         if dry_run:
             from pipelines.comparison.plan import plan_comparison
@@ -105,7 +106,7 @@ def study(
         config = invocation.load(chosen, overrides)
         invocation.check(config)
         tracking_uri = invocation.addresses().tracking_uri or ""
-        from pipelines.command_line.show import show_study
+        from pipelines.command_line.show.measure import show_study
         from pipelines.research.studies.study import study as run
 
         shown = invocation.again(f"study {name}", chosen, "--output FOLDER", overrides)
@@ -134,7 +135,7 @@ def bench(
 ) -> None:
     """Measure this program beside its peers on this machine, on the same work in the same run."""
     with command(as_json=as_json) as terminal:
-        from pipelines.command_line.show import show_benchmark
+        from pipelines.command_line.show.measure import show_benchmark
         from pipelines.research.benchmark import BenchmarkOptions, measure
 
         report = measure(

@@ -22,7 +22,7 @@ STATE = Path(".prefixprop")
 def up(state: StateFolder = STATE, as_json: Json = False) -> None:
     """Start a Ray head and an MLflow server on this machine; a second call changes nothing."""
     with command(as_json=as_json) as terminal:
-        from pipelines.command_line.show import show_cluster
+        from pipelines.command_line.show.operate import show_cluster
         from pipelines.local_cluster.lifecycle import up as run
 
         cluster = run(state, say=terminal.say)
@@ -42,7 +42,7 @@ def down(state: StateFolder = STATE, as_json: Json = False) -> None:
 def status(state: StateFolder = STATE, as_json: Json = False) -> None:
     """What of the local cluster runs (exit code 1: not all of it)."""
     with command(as_json=as_json) as terminal:
-        from pipelines.command_line.show import show_status
+        from pipelines.command_line.show.operate import show_status
         from pipelines.local_cluster.lifecycle import status as run
 
         found = run(state)
@@ -54,7 +54,7 @@ def status(state: StateFolder = STATE, as_json: Json = False) -> None:
 def doctor(as_json: Json = False) -> None:
     """What this machine lacks, and how to mend it (exit code 1 where something will fail)."""
     with command(as_json=as_json) as terminal:
-        from pipelines.command_line.show import show_findings
+        from pipelines.command_line.show.operate import show_findings
         from pipelines.local_cluster.doctor import doctor as run
 
         findings = run()

@@ -45,7 +45,7 @@ def search(
         addresses = invocation.connect(config)
         from components.planning.plan import evaluations_at_most, number_of_trials
         from pipelines.command_line.leaderboard import Leaderboard
-        from pipelines.command_line.show import show_search
+        from pipelines.command_line.show.training import show_search
         from pipelines.search import search as run
 
         training = config.training
@@ -92,7 +92,7 @@ def train(
         invocation.check(config)
         if dry_run:
             return _plan(config, terminal)
-        from pipelines.command_line.show import show_train
+        from pipelines.command_line.show.training import show_train
         from pipelines.train import train as run
 
         report = run(config, output=output, resume=resume, announce=terminal.say)
@@ -129,7 +129,7 @@ def submit(
 
         addresses = invocation.addresses()
         jobs_address = check_jobs(addresses.jobs_address, os.environ)
-        from pipelines.command_line.show import show_submission
+        from pipelines.command_line.show.operate import show_submission
         from pipelines.submit import submit as run
 
         arguments = [
@@ -154,7 +154,7 @@ def submit(
 
 
 def _plan(config: "ExperimentConfig", terminal: Terminal) -> None:
-    from pipelines.command_line.show import show_plan
+    from pipelines.command_line.show.plans import show_plan
     from pipelines.plan import plan as run
 
     report = run(config, invocation.addresses(), os.environ)

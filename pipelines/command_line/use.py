@@ -45,7 +45,7 @@ def predict(
     """Label documents with a registered adapter or an adapter folder."""
     with command(as_json=as_json) as terminal:
         tracking_uri = invocation.addresses().tracking_uri
-        from pipelines.command_line.show import show_prediction
+        from pipelines.command_line.show.use import show_prediction
         from pipelines.predict import predict as run
 
         report = run(
@@ -84,7 +84,7 @@ def evaluate(
     """Measure an adapter on one split, calibration included."""
     with command(as_json=as_json) as terminal:
         tracking_uri = invocation.addresses().tracking_uri
-        from pipelines.command_line.show import show_evaluation
+        from pipelines.command_line.show.use import show_evaluation
         from pipelines.evaluate import evaluate as run
 
         report = run(
@@ -109,7 +109,7 @@ def promote(
     """Give a registered version the alias champion."""
     with command(as_json=as_json) as terminal:
         tracking_uri = invocation.addresses().tracking_uri
-        from pipelines.command_line.show import show_promotion
+        from pipelines.command_line.show.use import show_promotion
         from pipelines.promote import promote as run
 
         report = run(model_name, version=version, tracking_uri=tracking_uri, dry_run=dry_run)
@@ -123,7 +123,7 @@ def rollback(
     """Give the alias champion back to the version that had it before."""
     with command(as_json=as_json) as terminal:
         tracking_uri = invocation.addresses().tracking_uri
-        from pipelines.command_line.show import show_promotion
+        from pipelines.command_line.show.use import show_promotion
         from pipelines.promote import rollback as run
 
         report = run(model_name, tracking_uri=tracking_uri)
@@ -142,7 +142,7 @@ def export(
     """Write an adapter out of the registry into a folder."""
     with command(as_json=as_json) as terminal:
         tracking_uri = invocation.addresses().tracking_uri
-        from pipelines.command_line.show import show_export
+        from pipelines.command_line.show.use import show_export
         from pipelines.export import export as run
 
         report = run(model, output=output, tracking_uri=tracking_uri, form=form)

@@ -1,0 +1,117 @@
+"""Plans as people read them on a terminal."""
+
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+from rich.table import Table
+
+from pipelines.command_line.show.figures import gib, mib, pairs
+
+if TYPE_CHECKING:
+    from components.planning import Plan
+    from pipelines.comparison.plan import ComparisonPlan
+
+
+def show_plan(console: Console, plan: "Plan") -> None:
+    classes = (
+        "unknown before the data are read; counted for 2"
+        if plan.num_labels is None
+        else str(plan.num_labels)
+    )
+    steps = (
+        "unknown before the data are read"
+        if plan.steps_per_trial is None
+        else f"at most {plan.steps_per_trial:,}"
+    )
+    resources = plan.resources
+    have = [
+        f"{resources.cpus:g} CPU" if resources.cpus is not None else "",
+        f"{resources.gpus:g} GPU" if resources.gpus is not None else "",
+    ]
+    have.append(gib(resources.memory_bytes) if resources.memory_bytes is not None else "")
+    pairs(
+        console,
+        {
+            "experiment": plan.experiment,
+            "backbone": (
+                f"{plan.backbone}, {plan.backbone_parameters:,} parameters (frozen), "
+                f"{plan.backbone_positions:,} positions"
+            ),
+            "classes": classes,
+            "trials": f"{plan.trials}, at most {plan.evaluations_per_trial} evaluations each",
+            "steps per trial": f"{steps} (of {plan.train_batch_size} sequences)",
+            "placement": (
+                f"{plan.slots} slot(s) x {plan.workers_per_slot} worker(s): {plan.cpus_needed:g} "
+                f"CPU, {plan.gpus_needed:g} GPU, about {gib(plan.memory_needed_bytes)} of main "
+                "memory"
+            ),
+            resources.source: ", ".join(part for part in have if part) or "not known",
+        },
+    )
+    table = Table(box=None, pad_edge=False, header_style="bold", title_justify="left")
+    for column in (
+        "prefix_length",
+        "micro-batch",
+        "trained parameters",
+        "positions",
+        "weights",
+        "trained",
+        "activations",
+        "per worker",
+    ):
+        table.add_column(column, justify="right", no_wrap=True)
+    for point in plan.points:
+        memory = point.memory
+        sizes = (memory.weights, memory.trained, memory.activations, memory.total)
+        numbers = (
+            point.prefix_length,
+            point.micro_batch_size,
+            point.trainable_parameters,
+            point.positions,
+        )
+        table.add_row(*(f"{number:,}" for number in numbers), *(mib(size) for size in sizes))
+    console.print(table)
+    for line in plan.advice:
+        console.print(f"Advice: {line}", markup=False, soft_wrap=True)
+
+
+def show_comparison_plan(console: Console, plan: "ComparisonPlan") -> None:
+    tokens = "unknown before the documents are read"
+    if plan.trained_tokens is not None and plan.evaluated_tokens is not None:
+        tokens = (
+            f"{plan.trained_tokens / 1e6:.1f} million trained on, "
+            f"{plan.evaluated_tokens / 1e6:.1f} million only evaluated"
+        )
+    rows = {
+        "comparison": plan.comparison,
+        "cells": (
+            f"{plan.searches} search trainings + {plan.finals} trainings with a test evaluation "
+            "(equal ones are shared)"
+        ),
+        "tokens": tokens,
+        **{
+            task: ", ".join(f"{count:,} {split}" for split, count in sizes.items())
+            for task, sizes in plan.documents.items()
+        },
+    }
+    if not plan.documents:
+        rows["parameters"] = (
+            f"counted for {plan.methods[0].num_labels} classes: how many there are is unknown "
+            "before the documents are read"
+        )
+    pairs(console, rows)
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for column in ("task", "method"):
+        table.add_column(column, no_wrap=True)
+    for column in ("trained parameters", "tokens of a search training", "of a final one"):
+        table.add_column(column, justify="right", no_wrap=True)
+    table.add_column("points")
+    for method in plan.methods:
+        least, most = method.parameters
+        sizes = f"{least:,}" if least == most else f"{least:,} to {most:,}"
+        known = [
+            f"{count:,}" if count is not None else "unknown"
+            for count in (method.search_tokens, method.final_tokens)
+        ]
+        table.add_row(method.task, method.method, sizes, *known, "; ".join(method.points))
+    console.print(table)

@@ -1,0 +1,100 @@
+"""Metrics, answers and promotions as people read them on a terminal."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+from rich.table import Table
+
+from pipelines.command_line.leaderboard import duration, number
+from pipelines.command_line.show.figures import pairs
+
+if TYPE_CHECKING:
+    from components.evaluation import LengthBucket
+    from pipelines.reports import (
+        EvaluationReport,
+        ExportReport,
+        PredictionReport,
+        PromotionReport,
+    )
+
+
+def show_evaluation(console: Console, report: "EvaluationReport") -> None:
+    same = {
+        True: "the data it was trained with",
+        False: "other data than it was trained with",
+        None: "unknown whether it was trained with these data",
+    }
+    rows = {
+        "model": report.model,
+        "data": (
+            f"{report.split}, {report.documents} documents, {report.truncated_documents} "
+            f"truncated; {same[report.same_data_as_training]}"
+        ),
+        **{name: number(float(value)) for name, value in report.metrics.items()},
+        "temperature": number(report.temperature),
+        "time": duration(report.seconds),
+    }
+    pairs(console, rows | ({"written to": report.output} if report.output else {}))
+    console.print(length_table(report.by_length))
+
+
+def length_table(buckets: "Sequence[LengthBucket]") -> Table:
+    """Accuracy and calibration by document length, 95% intervals in brackets."""
+    table = Table(box=None, pad_edge=False, header_style="bold", title_justify="left")
+    for column in ("tokens", "documents", "accuracy", "nll", "ece", "ece if calibrated"):
+        table.add_column(column, justify="right", no_wrap=True)
+    for bucket in buckets:
+        ranges = (
+            (bucket.accuracy, bucket.accuracy_low, bucket.accuracy_high),
+            (bucket.nll, bucket.nll_low, bucket.nll_high),
+            (bucket.ece, bucket.ece_low, bucket.ece_high),
+        )
+        cells = [f"{value:.3f} ({low:.3f} to {high:.3f})" for value, low, high in ranges]
+        table.add_row(
+            f"{bucket.shortest:,}-{bucket.longest:,}",
+            str(bucket.documents),
+            *cells,
+            f"{bucket.ece_if_calibrated:.3f}",
+        )
+    return table
+
+
+def show_prediction(console: Console, report: "PredictionReport") -> None:
+    labels = ", ".join(f"{label}: {count}" for label, count in report.labels.items())
+    pairs(
+        console,
+        {
+            "model": report.model,
+            "documents": report.documents,
+            "answers": labels,
+            "written to": report.output,
+            "time": duration(report.seconds),
+        },
+    )
+
+
+def show_promotion(console: Console, report: "PromotionReport") -> None:
+    before = "none" if report.previous is None else f"version {report.previous}"
+    pairs(
+        console,
+        {
+            "would become champion"
+            if report.dry_run
+            else "champion": f"{report.model_name} version {report.version}",
+            "now" if report.dry_run else "before": before,
+            "description": report.description,
+            "page": report.url,
+        },
+    )
+
+
+def show_export(console: Console, report: "ExportReport") -> None:
+    pairs(
+        console,
+        {
+            "model": report.model,
+            "folder": report.folder,
+            **{f"  {name}": f"{size:,} bytes" for name, size in report.files.items()},
+        },
+    )
