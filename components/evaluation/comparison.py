@@ -73,7 +73,7 @@ class MethodResult:
 
 
 @dataclass(frozen=True)
-class Row:
+class ComparisonRow:
     """One line of the table. `scores` are over seeds; `document_intervals`: of the same means over
     resampled test documents, for the scores that pairs are tested on.
     """
@@ -131,7 +131,7 @@ class Comparison:
     below 1 - level after correction.
     """
 
-    rows: tuple[Row, ...]
+    rows: tuple[ComparisonRow, ...]
     pairs: tuple[Pair, ...]
     results: tuple[MethodResult, ...] = field(repr=False)
     documents: Mapping[str, TaskDocuments]
@@ -141,7 +141,7 @@ class Comparison:
     def tasks(self) -> tuple[str, ...]:
         return tuple(dict.fromkeys(row.task for row in self.rows))
 
-    def of_task(self, task: str) -> tuple[Row, ...]:
+    def of_task(self, task: str) -> tuple[ComparisonRow, ...]:
         return tuple(row for row in self.rows if row.task == task)
 
     def pair(self, task: str, first: str, second: str, score: str) -> Pair | None:
@@ -177,7 +177,9 @@ def compare_results(
     return Comparison(rows, tuple(pairs), tuple(results), documents, level)
 
 
-def _row(result: MethodResult, documents: TaskDocuments, *, level: float, resamples: int) -> Row:
+def _row(
+    result: MethodResult, documents: TaskDocuments, *, level: float, resamples: int
+) -> ComparisonRow:
     seeds = result.seeds
     scores = (
         {name: seed_interval([seed.scores[name] for seed in seeds], level=level) for name in SCORES}
@@ -202,7 +204,7 @@ def _row(result: MethodResult, documents: TaskDocuments, *, level: float, resamp
         for name in COSTS
         if seeds and all(name in s.costs for s in seeds)
     }
-    return Row(
+    return ComparisonRow(
         task=result.task,
         method=result.method,
         point=result.point,

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from components.evaluation.comparison import Comparison, MethodResult, Row
+from components.evaluation.comparison import Comparison, ComparisonRow, MethodResult
 from components.evaluation.reliability import ReliabilityDiagram, reliability_diagram
 
 if TYPE_CHECKING:
@@ -43,47 +43,14 @@ def _intervals(axes: "Axes", comparison: Comparison, task: str, *, score: str, l
     rows = comparison.of_task(task)
     documents = comparison.documents[task]
     seeds = max(row.num_seeds for row in rows)
-    level = f"{comparison.level:.0%}"
     shown = [(place, row) for place, row in enumerate(rows) if row.num_seeds]
-    values = {
+    by_seed = {
         row.method: [100 * seed.scores[score] for seed in _result(comparison, row).seeds]
         for _, row in shown
     }
     for number, (place, row) in enumerate(shown):
-        first, interval = number == 0, row.scores[score]
-        low, high = row.document_intervals[score]
-        axes.plot(
-            [100 * low, 100 * high],
-            [place, place],
-            color=LIGHT,
-            linewidth=9,
-            solid_capstyle="butt",
-            label=f"{level} over test documents (bootstrap)" if first else None,
-        )
-        if interval.low is not None and interval.high is not None:
-            axes.plot(
-                [100 * interval.low, 100 * interval.high],
-                [place, place],
-                color=BLUE,
-                linewidth=1.6,
-                label=f"{level} over {seeds} seeds (t)" if first else None,
-            )
-        axes.plot(
-            values[row.method],
-            [place] * row.num_seeds,
-            "|",
-            color=INK,
-            markersize=8,
-            label="one seed" if first else None,
-        )
-        axes.plot(
-            100 * interval.mean,
-            place,
-            "o",
-            color=BLUE,
-            markersize=6,
-            label="mean of seeds" if first else None,
-        )
+        names = _marks_of(comparison.level, seeds) if number == 0 else UNNAMED
+        _one_method(axes, place, row, score=score, by_seed=by_seed[row.method], names=names)
     if score == "accuracy":
         axes.axvline(
             100 * documents.majority_accuracy,
@@ -92,26 +59,56 @@ def _intervals(axes: "Axes", comparison: Comparison, task: str, *, score: str, l
             label="always the most frequent label",
         )
     # The view follows bars and seeds: an interval of three seeds may run far out of it.
-    bars = [100 * end for _, row in shown for end in row.document_intervals[score]] + [
-        v for found in values.values() for v in found
-    ]
+    bars = [100 * end for _, row in shown for end in row.document_intervals[score]]
+    bars += [value for found in by_seed.values() for value in found]
     bars += [100 * documents.majority_accuracy] if score == "accuracy" else [0.0]
     if shown:
         margin = 0.05 * (max(bars) - min(bars)) + 0.5
-        axes.set_xlim(
-            max(0.0, min(bars) - margin) if score == "accuracy" else 0.0,
-            min(100.0, max(bars) + margin),
-        )
-    axes.set_yticks(range(len(rows)), [row.method for row in rows])
-    axes.set_ylim(len(rows) - 0.5, -0.5)
+        left = max(0.0, min(bars) - margin) if score == "accuracy" else 0.0
+        axes.set_xlim(left, min(100.0, max(bars) + margin))
+    measured = score if score != "ece" else "calibration error"
+    axes.set_title(f"{task}: {measured} on {documents.count} test documents", fontsize=10)
     axes.set_xlabel(label)
-    axes.set_title(
-        (
-            f"{task}: {score if score != 'ece' else 'calibration error'} on {documents.count} test "
-            "documents"
-        ),
-        fontsize=10,
-    )
+    _method_axis(axes, [row.method for row in rows])
+
+
+UNNAMED: list[str | None] = [None] * 4
+
+
+def _marks_of(level: float, seeds: int) -> list[str | None]:
+    """What the four marks of a method mean, for the legend."""
+    return [
+        f"{level:.0%} over test documents (bootstrap)",
+        f"{level:.0%} over {seeds} seeds (t)",
+        "one seed",
+        "mean of seeds",
+    ]
+
+
+def _one_method(
+    axes: "Axes",
+    place: int,
+    row: ComparisonRow,
+    *,
+    score: str,
+    by_seed: list[float],
+    names: list[str | None],
+) -> None:
+    """Both intervals, every seed and the mean of one method, in percent, at one height."""
+    interval = row.scores[score]
+    ends = [100 * end for end in row.document_intervals[score]]
+    axes.plot(ends, [place] * 2, color=LIGHT, linewidth=9, solid_capstyle="butt", label=names[0])
+    if interval.low is not None and interval.high is not None:
+        over_seeds = [100 * interval.low, 100 * interval.high]
+        axes.plot(over_seeds, [place] * 2, color=BLUE, linewidth=1.6, label=names[1])
+    axes.plot(by_seed, [place] * len(by_seed), "|", color=INK, markersize=8, label=names[2])
+    axes.plot(100 * interval.mean, place, "o", color=BLUE, markersize=6, label=names[3])
+
+
+def _method_axis(axes: "Axes", methods: list[str]) -> None:
+    """One line per method, the first on top."""
+    axes.set_yticks(range(len(methods)), methods)
+    axes.set_ylim(len(methods) - 0.5, -0.5)
     axes.grid(axis="x", color="#e6eaee")
     axes.set_axisbelow(True)
     for side in ("top", "right", "left"):
@@ -195,7 +192,12 @@ def plot_reliability_grid(comparison: Comparison, *, calibrated: bool, title: st
 
 
 def _reliability(
-    axes: "Axes", result: MethodResult, row: Row, comparison: Comparison, *, calibrated: bool
+    axes: "Axes",
+    result: MethodResult,
+    row: ComparisonRow,
+    comparison: Comparison,
+    *,
+    calibrated: bool,
 ) -> None:
     axes.set(xlim=(0, 1), ylim=(0, 1))
     axes.set_aspect("equal")
@@ -245,7 +247,7 @@ def pooled_diagram(
     return reliability_diagram(np.concatenate(answers), np.tile(labels_N, len(answers)))
 
 
-def _result(comparison: Comparison, row: Row) -> MethodResult:
+def _result(comparison: Comparison, row: ComparisonRow) -> MethodResult:
     return next(
         result
         for result in comparison.results

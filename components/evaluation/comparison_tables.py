@@ -8,7 +8,7 @@ import io
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from components.evaluation.comparison import SCORES, Comparison, Pair, Row
+from components.evaluation.comparison import SCORES, Comparison, ComparisonRow, Pair
 from components.evaluation.significance import Interval
 
 MISSING = "-"
@@ -27,7 +27,7 @@ class Table:
 def score_table(comparison: Comparison, task: str) -> Table:
     """One task: a line per method with scores as mean ± half the confidence interval over seeds."""
     documents = comparison.documents[task]
-    columns: tuple[tuple[str, Callable[[Row], str]], ...] = (
+    columns: tuple[tuple[str, Callable[[ComparisonRow], str]], ...] = (
         ("method", lambda row: row.method),
         ("chosen point", lambda row: describe_point(row)),
         ("seeds", lambda row: str(row.num_seeds)),
@@ -162,7 +162,7 @@ def p_text(p_value: float) -> str:
     return f"{p_value:.3f}" if p_value >= 0.001 else "< 0.001"
 
 
-def describe_point(row: Row) -> str:
+def describe_point(row: ComparisonRow) -> str:
     """The chosen point in short."""
     return (
         ", ".join(
@@ -175,11 +175,11 @@ def describe_point(row: Row) -> str:
     )
 
 
-def _percent(row: Row, score: str) -> str:
+def _percent(row: ComparisonRow, score: str) -> str:
     return _interval(row.scores[score], scale=100, digits=1) if score in row.scores else MISSING
 
 
-def _number(row: Row, score: str) -> str:
+def _number(row: ComparisonRow, score: str) -> str:
     return _interval(row.scores[score], scale=1, digits=3) if score in row.scores else MISSING
 
 

@@ -66,32 +66,10 @@ def _figures(value: Any) -> str:
 
 
 def show_comparison(console: Console, report: "CompareReport") -> None:
-    from components.evaluation.comparison_tables import SCORE_NAMES, describe_point, verdict
+    from components.evaluation.comparison_tables import SCORE_NAMES, verdict
 
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for column in ("task", "method", "point"):
-        table.add_column(column, no_wrap=True)
-    for column in (
-        "seeds",
-        "accuracy %",
-        "macro F1 %",
-        "ECE %",
-        "calibrated %",
-        "own parameters",
-        "tokens/s",
-    ):
-        table.add_column(column, justify="right", no_wrap=True)
-    for row in report.rows:
-        scores = [
-            _mean_and_half(row, name) for name in ("accuracy", "macro_f1", "ece", "calibrated_ece")
-        ]
-        own = "-" if row.own_parameters is None else f"{row.own_parameters:,}"
-        speed = f"{row.costs['tokens_per_second']:,.0f}" if row.costs else "-"
-        table.add_row(
-            row.task, row.method, describe_point(row), str(row.num_seeds), *scores, own, speed
-        )
     console.print()
-    console.print(table)
+    console.print(_scores_table(report))
     console.print()
     for pair in report.pairs:
         if pair.significant:
@@ -118,6 +96,34 @@ def show_comparison(console: Console, report: "CompareReport") -> None:
         "written to": report.output,
     }
     pairs(console, rows | ({"run": report.url} if report.url else {}))
+
+
+def _scores_table(report: "CompareReport") -> Table:
+    from components.evaluation.comparison_tables import describe_point
+
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for column in ("task", "method", "point"):
+        table.add_column(column, no_wrap=True)
+    for column in (
+        "seeds",
+        "accuracy %",
+        "macro F1 %",
+        "ECE %",
+        "calibrated %",
+        "own parameters",
+        "tokens/s",
+    ):
+        table.add_column(column, justify="right", no_wrap=True)
+    for row in report.rows:
+        scores = [
+            _mean_and_half(row, name) for name in ("accuracy", "macro_f1", "ece", "calibrated_ece")
+        ]
+        own = "-" if row.own_parameters is None else f"{row.own_parameters:,}"
+        speed = f"{row.costs['tokens_per_second']:,.0f}" if row.costs else "-"
+        table.add_row(
+            row.task, row.method, describe_point(row), str(row.num_seeds), *scores, own, speed
+        )
+    return table
 
 
 def _mean_and_half(row: Any, name: str) -> str:

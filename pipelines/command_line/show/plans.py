@@ -48,6 +48,13 @@ def show_plan(console: Console, plan: "Plan") -> None:
             resources.source: ", ".join(part for part in have if part) or "not known",
         },
     )
+    console.print(_points_table(plan))
+    for line in plan.advice:
+        console.print(f"Advice: {line}", markup=False, soft_wrap=True)
+
+
+def _points_table(plan: "Plan") -> Table:
+    """Sizes and memory per worker of every point of the space."""
     table = Table(box=None, pad_edge=False, header_style="bold", title_justify="left")
     for column in (
         "prefix_length",
@@ -70,9 +77,7 @@ def show_plan(console: Console, plan: "Plan") -> None:
             point.positions,
         )
         table.add_row(*(f"{number:,}" for number in numbers), *(mib(size) for size in sizes))
-    console.print(table)
-    for line in plan.advice:
-        console.print(f"Advice: {line}", markup=False, soft_wrap=True)
+    return table
 
 
 def show_comparison_plan(console: Console, plan: "ComparisonPlan") -> None:

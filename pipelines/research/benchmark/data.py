@@ -167,9 +167,6 @@ def _ours(corpus: Corpus, tokenizer: Any, cache: Path, *, epoch: int) -> dict[st
 
 def _theirs(corpus: Corpus, tokenizer: Any, cache: Path, *, seed: int) -> dict[str, Any]:
     import datasets
-    import torch
-    from transformers import DataCollatorWithPadding
-    from transformers.trainer_pt_utils import LengthGroupedSampler
 
     datasets.disable_progress_bars()
 
@@ -199,41 +196,41 @@ def _theirs(corpus: Corpus, tokenizer: Any, cache: Path, *, seed: int) -> dict[s
     prepared()
     again = time.perf_counter() - started
     train = data["train"].remove_columns("id")
-    lengths = [len(tokens) for tokens in train["input_ids"]]
-    collator, random = DataCollatorWithPadding(tokenizer), torch.Generator().manual_seed(seed)
-    started = time.perf_counter()
-    shares = list(
-        _padding(
-            torch.utils.data.DataLoader(
-                train,
-                batch_size=MICRO_BATCH_SIZE,
-                shuffle=True,
-                collate_fn=collator,
-                generator=random,
-            )
-        )
-    )
-    batched = time.perf_counter() - started
-    grouped = LengthGroupedSampler(MICRO_BATCH_SIZE, lengths=lengths, generator=random)
-    grouped_shares = list(
-        _padding(
-            torch.utils.data.DataLoader(
-                train, batch_size=MICRO_BATCH_SIZE, sampler=grouped, collate_fn=collator
-            )
-        )
-    )
+    batches = _batches(train, tokenizer, seed=seed)
     ids, tokens = data["train"]["id"], train["input_ids"]
     return {
         "prepared_documents_per_second": sum(len(split) for split in data.values()) / seconds,
         "prepare_cpu_seconds": cpu_seconds,
         "prepare_again_seconds": again,
-        "batched_documents_per_second": len(train) / batched,
-        "padding_share": _share(shares),
-        "padding_share_grouped": _share(grouped_shares),
+        **batches,
         "tokens": {
             str(name): np.asarray(row, dtype=np.int32)
             for name, row in zip(ids, tokens, strict=True)
         },
+    }
+
+
+def _batches(train: Any, tokenizer: Any, *, seed: int) -> dict[str, float]:
+    """Documents per second through a DataLoader, and the share of padding in its batches: shuffled
+    and grouped by length.
+    """
+    import torch
+    from transformers import DataCollatorWithPadding
+    from transformers.trainer_pt_utils import LengthGroupedSampler
+
+    loader = torch.utils.data.DataLoader
+    collator, random = DataCollatorWithPadding(tokenizer), torch.Generator().manual_seed(seed)
+    settings: dict[str, Any] = {"batch_size": MICRO_BATCH_SIZE, "collate_fn": collator}
+    started = time.perf_counter()
+    shuffled = list(_padding(loader(train, shuffle=True, generator=random, **settings)))
+    seconds = time.perf_counter() - started
+    lengths = [len(tokens) for tokens in train["input_ids"]]
+    by_length = LengthGroupedSampler(MICRO_BATCH_SIZE, lengths=lengths, generator=random)
+    grouped = list(_padding(loader(train, sampler=by_length, **settings)))
+    return {
+        "batched_documents_per_second": len(train) / seconds,
+        "padding_share": _share(shuffled),
+        "padding_share_grouped": _share(grouped),
     }
 
 

@@ -264,6 +264,19 @@ def run(options: BenchmarkOptions, announce: Announce) -> list[dict[str, Any]]:
     ]
 
 
+def _peer(
+    case: Case, folder: Path, experiment: Mapping[str, Any], points: tuple[Mapping[str, Any], ...]
+) -> SideSettings:
+    return SideSettings(
+        "trainers",
+        str(folder),
+        _on_slots(experiment, case.peer_concurrent),
+        points,
+        case.peer_concurrent,
+        case.peer_loop,
+    )
+
+
 def measure_case(case: Case, *, peer_trials: int, announce: Announce) -> dict[str, Any]:
     """One case of the report: our whole grid, then the peer's part of it."""
     points = grid()
@@ -272,26 +285,14 @@ def measure_case(case: Case, *, peer_trials: int, announce: Announce) -> dict[st
         experiment = experiment_values(case.backbone, folder, steps=case.steps)
         _prepare(experiment)
         announce(f"{case.name}: {len(points)} trials on {case.slots} slot(s)")
-        ours = run_side(
-            SideSettings(
-                "slots", str(folder / "ours"), _on_slots(experiment, case.slots), points, case.slots
-            )
-        )
+        mine = _on_slots(experiment, case.slots)
+        ours = run_side(SideSettings("slots", str(folder / "ours"), mine, points, case.slots))
         announce(
             f"{case.name}: {ours.wall_seconds:.0f} s; now {peer_trials} trial(s) of the peer, "
             f"{case.peer_concurrent} at a time ({case.peer_loop} loop)"
         )
         chosen = spread_over(points, peer_trials)
-        theirs = run_side(
-            SideSettings(
-                "trainers",
-                str(folder / "theirs"),
-                _on_slots(experiment, case.peer_concurrent),
-                chosen,
-                case.peer_concurrent,
-                case.peer_loop,
-            )
-        )
+        theirs = run_side(_peer(case, folder / "theirs", experiment, chosen))
     difference = largest_difference(ours.trials, theirs.trials)
     if difference > SAME_LOSS:
         raise RuntimeError(
@@ -299,22 +300,25 @@ def measure_case(case: Case, *, peer_trials: int, announce: Announce) -> dict[st
             f"{difference:.2g}"
         )
     mine, other = ours.values(len(points)), theirs.values(len(points))
+    ratio = mine["trials_per_hour"] / other["trials_per_hour"]
     announce(
         f"{case.name}: {mine['trials_per_hour']:.0f} against {other['trials_per_hour']:.0f} trials "
-        f"per hour, ratio {mine['trials_per_hour'] / other['trials_per_hour']:.1f}; "
+        f"per hour, ratio {ratio:.1f}; "
         f"a further trial costs {mine['beyond_training_seconds']['median']:.2f} s against "
         f"{other['beyond_training_seconds']['median']:.1f} s beyond its training"
     )
     return {
         "case": case.name,
-        "peer": f"one TorchTrainer per trial, {case.peer_loop} loop, {case.peer_concurrent} at a time",
+        "peer": (
+            f"one TorchTrainer per trial, {case.peer_loop} loop, {case.peer_concurrent} at a time"
+        ),
         "work": (
             f"{len(points)} trials of {case.steps} steps of 4 documents of at most {MAX_TOKENS} "
             "tokens, 2 evaluations on 16 documents"
         ),
         "ours": mine,
         "theirs": other,
-        "ratio": mine["trials_per_hour"] / other["trials_per_hour"],
+        "ratio": ratio,
         "largest_difference": difference,
     }
 

@@ -79,12 +79,11 @@ def peft_trainer(settings: Mapping[str, Any], turns: Turns) -> Values:
     or lora.
     """
     import torch
-    from peft import LoraConfig, PrefixTuningConfig, TaskType, get_peft_model
+    from peft import get_peft_model
     from transformers import (
         LlamaConfig,
         LlamaForSequenceClassification,
         Trainer,
-        TrainerCallback,
         TrainingArguments,
     )
 
@@ -93,30 +92,11 @@ def peft_trainer(settings: Mapping[str, Any], turns: Turns) -> Values:
     model = LlamaForSequenceClassification(LlamaConfig(**DECODER, num_labels=LABELS)).to(
         _dtype(torch, device)
     )
-    if settings["peft"] == "lora":
-        peft_config: Any = LoraConfig(
-            task_type=TaskType.SEQ_CLS, r=8, lora_alpha=16, target_modules=["q_proj", "v_proj"]
-        )
-    else:
-        peft_config = PrefixTuningConfig(
-            task_type=TaskType.SEQ_CLS, num_virtual_tokens=settings["prefix_length"]
-        )
     batch = made_batch(settings, torch, torch.device("cpu"))
     documents = [
         {name: tensor[index] for name, tensor in batch.items()}
         for index in range(settings["batch"])
     ] * 1000
-
-    class TakesTurns(TrainerCallback):
-        started = 0.0
-
-        def on_step_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-            control.should_training_stop = not turns.wait()
-            self.started = time.perf_counter()
-
-        def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-            if not control.should_training_stop:
-                turns.done(time.perf_counter() - self.started)
 
     arguments = TrainingArguments(
         output_dir=settings["folder"],
@@ -131,12 +111,44 @@ def peft_trainer(settings: Mapping[str, Any], turns: Turns) -> Values:
         disable_tqdm=True,
     )
     Trainer(
-        model=get_peft_model(model, peft_config),
+        model=get_peft_model(model, _peft_config(settings)),
         args=arguments,
         train_dataset=documents,
-        callbacks=[TakesTurns()],
+        callbacks=[_taking_turns(turns)],
     ).train()
     return {}
+
+
+def _taking_turns(turns: Turns) -> Any:
+    """A callback of the trainer that waits for its turn before every step and tells how long it
+    took.
+    """
+    from transformers import TrainerCallback
+
+    class TakesTurns(TrainerCallback):
+        started = 0.0
+
+        def on_step_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+            control.should_training_stop = not turns.wait()
+            self.started = time.perf_counter()
+
+        def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+            if not control.should_training_stop:
+                turns.done(time.perf_counter() - self.started)
+
+    return TakesTurns()
+
+
+def _peft_config(settings: Mapping[str, Any]) -> Any:
+    from peft import LoraConfig, PrefixTuningConfig, TaskType
+
+    if settings["peft"] == "lora":
+        return LoraConfig(
+            task_type=TaskType.SEQ_CLS, r=8, lora_alpha=16, target_modules=["q_proj", "v_proj"]
+        )
+    return PrefixTuningConfig(
+        task_type=TaskType.SEQ_CLS, num_virtual_tokens=settings["prefix_length"]
+    )
 
 
 def matrix_product(settings: Mapping[str, Any], turns: Turns) -> Values:

@@ -19,6 +19,12 @@ from components.config import TrainConfig, trial_config
 from components.config.schema import ExperimentConfig
 from pipelines.research.benchmark.search_settings import SideSettings, TrialRecord
 
+PEER_ENVIRONMENT = {
+    "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.5",
+    "RAY_AUTH_MODE": "disabled",
+    "RAY_AIR_NEW_OUTPUT": "0",
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
+}
 REPORTED = ("train/loss", "validation/nll", "seconds", "step")
 
 
@@ -30,12 +36,7 @@ def run_trainers(settings: SideSettings, config: ExperimentConfig) -> list[Trial
     from ray import tune
     from ray.tune.search.basic_variant import BasicVariantGenerator
 
-    os.environ |= {
-        "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.5",
-        "RAY_AUTH_MODE": "disabled",
-        "RAY_AIR_NEW_OUTPUT": "0",
-    }
-    os.environ |= {"TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1"}
+    os.environ |= PEER_ENVIRONMENT
     data_folder = _prepare(config)
     ray.init(
         address="local",
@@ -47,13 +48,11 @@ def run_trainers(settings: SideSettings, config: ExperimentConfig) -> list[Trial
     )
     clock = _clock()
     try:
+        drive = tune.with_parameters(
+            _drive, settings=settings, config=config, data_folder=data_folder
+        )
         tuner = tune.Tuner(
-            tune.with_resources(
-                tune.with_parameters(
-                    _drive, settings=settings, config=config, data_folder=data_folder
-                ),
-                {"memory": 1},
-            ),
+            tune.with_resources(drive, {"memory": 1}),
             param_space={"point": tune.grid_search([dict(point) for point in settings.points])},
             tune_config=tune.TuneConfig(
                 metric=config.training.metric,
@@ -205,36 +204,14 @@ def plain_loop(
     """The same trial on one worker in plain torch: same model, batches, schedule and evaluations,
     no DeepSpeed and no checkpoints.
     """
-    import numpy as np
-    import torch
-
-    from components.adapters import ClassificationHeadConfig, adapt
-    from components.backbones import load_backbone, load_tokenizer
     from components.config.steps import evaluation_steps, steps_per_epoch, total_steps
-    from components.data.batching import collate, epoch_steps, split_step
-    from components.training.evaluation import metrics_of, split_logits
+    from components.data.batching import epoch_steps
     from components.training.lr_schedule import lr_factor
 
     assert world.size == 1, "the plain loop runs on one worker"
-    backbone = load_backbone(config.backbone, cache_path=cache_path, dtype=torch.float32)
-    pad = int(load_tokenizer(config.backbone).pad_token_id or 0)
-    torch.manual_seed(config.seed)
-    model = adapt(
-        backbone,
-        config.adapter,
-        ClassificationHeadConfig(
-            pooling=config.head.pooling, dropout=config.head.dropout, num_labels=len(data.labels)
-        ),
-    )
-    parameters = list(model.trainable_parameters().values())
-    settings, train, validation = config.optimizer, data.splits["train"], data.splits["validation"]
-    optimizer = torch.optim.AdamW(
-        parameters,
-        lr=settings.learning_rate,
-        betas=settings.betas,
-        eps=settings.eps,
-        weight_decay=settings.weight_decay,
-    )
+    model, pad = _adapted_model(config, data, cache_path)
+    settings, train = config.optimizer, data.splits["train"]
+    optimizer = _adamw(config, model)
     per_epoch = steps_per_epoch(config, num_documents=len(train), world_size=1)
     total = total_steps(config, num_documents=len(train), world_size=1)
     marks = evaluation_steps(config, num_documents=len(train), world_size=1)
@@ -242,45 +219,94 @@ def plain_loop(
     started, loss_sum, documents = time.monotonic(), 0.0, 0
     model.train()
     for step in range(total):
-        rows = epoch_steps(
+        order = epoch_steps(
             train.lengths, train_batch_size=batch_size, seed=config.seed, epoch=step // per_epoch
-        )[step % per_epoch]
-        optimizer.zero_grad()
-        for chosen in split_step(
-            rows,
-            train.lengths,
-            world_size=1,
-            micro_batch_size=config.training.micro_batch_size,
-            tokens_per_batch=None,
-        )[0]:
-            loss = model(**collate(train, chosen, pad_token_id=pad)).loss * len(chosen)
-            (loss / len(rows)).backward()
-            loss_sum, documents = loss_sum + float(loss.detach()), documents + len(chosen)
-        if settings.max_gradient_norm:
-            torch.nn.utils.clip_grad_norm_(parameters, settings.max_gradient_norm)
-        optimizer.param_groups[0]["lr"] = settings.learning_rate * lr_factor(
+        )
+        rows = order[step % per_epoch]
+        factor = lr_factor(
             step,
             total_steps=total,
             warmup_ratio=settings.warmup_ratio,
             lr_schedule=settings.lr_schedule,
         )
-        optimizer.step()
+        optimizer.param_groups[0]["lr"] = settings.learning_rate * factor
+        loss_sum += _plain_step(model, optimizer, config, train, rows, pad)
+        documents += len(rows)
         if step + 1 in marks:
-            logits = split_logits(
-                model,
-                validation,
-                np.arange(len(validation)),
-                config=config.training,
-                world=world,
-                pad_token_id=pad,
-            )
+            metrics = _validation_metrics(model, data, config, world, pad)
             seconds = time.monotonic() - started
-            report(
-                {
-                    "train/loss": loss_sum / documents,
-                    **metrics_of(logits, validation.label_ids, prefix="validation"),
-                    "seconds": seconds,
-                    "step": step + 1,
-                }
-            )
+            loss = {"train/loss": loss_sum / documents}
+            report({**loss, **metrics, "seconds": seconds, "step": step + 1})
             loss_sum, documents = 0.0, 0
+
+
+def _adapted_model(config: TrainConfig, data: Any, cache_path: Path) -> tuple[Any, int]:
+    """The model as our side starts it, and the id of its padding token."""
+    import torch
+
+    from components.adapters import ClassificationHeadConfig, adapt
+    from components.backbones import load_backbone, load_tokenizer
+
+    backbone = load_backbone(config.backbone, cache_path=cache_path, dtype=torch.float32)
+    torch.manual_seed(config.seed)
+    head = ClassificationHeadConfig(
+        pooling=config.head.pooling, dropout=config.head.dropout, num_labels=len(data.labels)
+    )
+    pad = int(load_tokenizer(config.backbone).pad_token_id or 0)
+    return adapt(backbone, config.adapter, head), pad
+
+
+def _adamw(config: TrainConfig, model: Any) -> Any:
+    import torch
+
+    settings = config.optimizer
+    return torch.optim.AdamW(
+        model.trainable_parameters().values(),
+        lr=settings.learning_rate,
+        betas=settings.betas,
+        eps=settings.eps,
+        weight_decay=settings.weight_decay,
+    )
+
+
+def _plain_step(
+    model: Any, optimizer: Any, config: TrainConfig, train: Any, rows: Any, pad: int
+) -> float:
+    """One optimizer step; returns the sum of its documents' losses."""
+    import torch
+
+    from components.data.batching import collate, split_step
+
+    optimizer.zero_grad()
+    loss_sum = 0.0
+    (micro_batches,) = split_step(
+        rows,
+        train.lengths,
+        world_size=1,
+        micro_batch_size=config.training.micro_batch_size,
+        tokens_per_batch=None,
+    )
+    for chosen in micro_batches:
+        loss = model(**collate(train, chosen, pad_token_id=pad)).loss * len(chosen)
+        (loss / len(rows)).backward()
+        loss_sum += float(loss.detach())
+    if config.optimizer.max_gradient_norm:
+        parameters = list(model.trainable_parameters().values())
+        torch.nn.utils.clip_grad_norm_(parameters, config.optimizer.max_gradient_norm)
+    optimizer.step()
+    return loss_sum
+
+
+def _validation_metrics(
+    model: Any, data: Any, config: TrainConfig, world: Any, pad: int
+) -> dict[str, float]:
+    import numpy as np
+
+    from components.training.evaluation import metrics_of, split_logits
+
+    validation = data.splits["validation"]
+    rows = np.arange(len(validation))
+    logits = split_logits(
+        model, validation, rows, config=config.training, world=world, pad_token_id=pad
+    )
+    return metrics_of(logits, validation.label_ids, prefix="validation")

@@ -170,50 +170,33 @@ def family_of(variant: str) -> str:
     return forms.get(method, method)
 
 
+FORMS = {
+    "input_dependent": "each row's\nalpha (check)",
+    "normalised": "normalised",
+    "additive": "added",
+    "no_prefix": "no prefix",
+}
+"""Form of the decomposition -> its name below a bar."""
+
+
 def decomposition(closeness: Mapping[str, Any]) -> "Figure":
     """How closely every form reproduces the trained softmax model, and the fitted alphas."""
     from matplotlib.figure import Figure
 
-    forms = {
-        "input_dependent": "each row's\nalpha (check)",
-        "normalised": "normalised",
-        "additive": "added",
-        "no_prefix": "no prefix",
-    }
     figure = Figure(figsize=(12.5, 4.5), layout="constrained")
     answers, logits, layers = figure.subplots(1, 3)
     for offset, (method, cell) in zip((-0.2, 0.2), closeness.items(), strict=True):
-        places = np.arange(len(forms)) + offset
-        answers.bar(
-            places,
-            [100 * cell["forms"][form]["same_answers"] for form in forms],
-            width=0.38,
-            color=COLOURS[method],
-            label=NAMES[method],
-        )
+        places = np.arange(len(FORMS)) + offset
+        bars = {"width": 0.38, "color": COLOURS[method]}
+        same = [100 * cell["forms"][form]["same_answers"] for form in FORMS]
+        answers.bar(places, same, label=NAMES[method], **bars)
         # On a logarithmic axis rounding errors show as what they are.
-        logits.bar(
-            places,
-            [cell["forms"][form]["relative_difference"] for form in forms],
-            width=0.38,
-            color=COLOURS[method],
-        )
-        explained = cell["fits"]["additive"]["explained_L"]
-        layers.plot(
-            range(1, len(explained) + 1),
-            [100 * share for share in explained],
-            "o-",
-            color=COLOURS[method],
-            label=f"{NAMES[method]}, added",
-        )
-        explained = cell["fits"]["normalised"]["explained_L"]
-        layers.plot(
-            range(1, len(explained) + 1),
-            [100 * share for share in explained],
-            "s--",
-            color=COLOURS[method],
-            label=f"{NAMES[method]}, normalised",
-        )
+        logits.bar(places, [cell["forms"][form]["relative_difference"] for form in FORMS], **bars)
+        for fit, line, name in (("additive", "o-", "added"), ("normalised", "s--", "normalised")):
+            explained = [100 * share for share in cell["fits"][fit]["explained_L"]]
+            numbers = range(1, len(explained) + 1)
+            label = f"{NAMES[method]}, {name}"
+            layers.plot(numbers, explained, line, color=COLOURS[method], label=label)
     answers.set(ylabel="test documents with the same answer (%)", ylim=(0, 105))
     logits.set(ylabel="difference of logits / spread of logits", yscale="log")
     layers.set(
@@ -222,12 +205,14 @@ def decomposition(closeness: Mapping[str, Any]) -> "Figure":
         ylim=(min(0, layers.get_ylim()[0]), 105),
     )
     for panel in (answers, logits):
-        panel.set_xticks(range(len(forms)), list(forms.values()), fontsize=8)
-    answers.legend(
-        fontsize="small", loc="upper center", bbox_to_anchor=(0.5, -0.12), ncols=2, frameon=False
-    )
-    layers.legend(
-        fontsize="small", loc="upper center", bbox_to_anchor=(0.5, -0.12), ncols=2, frameon=False
-    )
+        panel.set_xticks(range(len(FORMS)), list(FORMS.values()), fontsize=8)
+    for panel in (answers, layers):
+        panel.legend(
+            fontsize="small",
+            loc="upper center",
+            bbox_to_anchor=(0.5, -0.12),
+            ncols=2,
+            frameon=False,
+        )
     figure.suptitle("The trained softmax prefix put outside the softmax")
     return figure

@@ -30,24 +30,12 @@ def by_length(numbers: Mapping[str, Any], part: str) -> "Figure":
     """Accuracy and ECE of every method against document length, with 95% intervals."""
     from matplotlib.figure import Figure
 
-    found = numbers[part]
+    found, methods = numbers[part], numbers["methods"]
     figure = Figure(figsize=(11, 4.7), layout="constrained")
     accuracy, calibration = figure.subplots(1, 2)
-    groups = list(found["by_length"][numbers["methods"][0]])
-    for index, method in enumerate(numbers["methods"]):
-        values = found["by_length"][method]
-        places = np.arange(len(groups)) + 0.08 * (index - 1)
-        for panel, measure in ((accuracy, "accuracy"), (calibration, "ece")):
-            _marks(
-                panel, places, [values[group][measure] for group in groups], _colour(index), method
-            )
-        calibration.plot(
-            places,
-            [values[group]["ece_if_calibrated"] for group in groups],
-            "x",
-            color=_colour(index),
-            markersize=7,
-        )
+    groups = list(found["by_length"][methods[0]])
+    for index, method in enumerate(methods):
+        _one_method(accuracy, calibration, found["by_length"][method], index=index, name=method)
     accuracy.axhline(
         found["majority_accuracy"],
         linestyle="--",
@@ -58,23 +46,41 @@ def by_length(numbers: Mapping[str, Any], part: str) -> "Figure":
     calibration.plot([], [], "x", color="#202020", label="if perfectly calibrated")
     calibration.set(ylabel="ECE (15 bins)")
     calibration.set_ylim(bottom=0)
-    counts = [found["by_length"][numbers["methods"][0]][group]["documents"] for group in groups]
+    first = found["by_length"][methods[0]]
+    names = [f"{_name(group)}\n{first[group]['documents']} docs" for group in groups]
     for panel in (accuracy, calibration):
-        panel.set_xticks(
-            range(len(groups)),
-            [f"{_name(group)}\n{count} docs" for group, count in zip(groups, counts, strict=True)],
-        )
+        panel.set_xticks(range(len(groups)), names)
         panel.set_xlabel("tokens of the document")
         panel.grid(axis="y", alpha=0.3)
     if part == "needle" and max(numbers["training_lengths"]) < int(groups[-1]):
         seen = sum(int(group) <= max(numbers["training_lengths"]) for group in groups)
-        accuracy.axvline(
-            seen - 0.5, color="#b0b0b0", linestyle=":", label="longer than any training document"
-        )
-        calibration.axvline(seen - 0.5, color="#b0b0b0", linestyle=":")
+        line: dict[str, Any] = {"color": "#b0b0b0", "linestyle": ":"}
+        accuracy.axvline(seen - 0.5, label="longer than any training document", **line)
+        calibration.axvline(seen - 0.5, **line)
+    _common_legend(figure, accuracy, calibration)
+    title = "Needle task" if part == "needle" else "Real documents"
+    figure.suptitle(
+        f"{title}: accuracy and calibration by document length (95% intervals over documents)"
+    )
+    return figure
+
+
+def _one_method(
+    accuracy: Any, calibration: Any, values: Mapping[str, Any], *, index: int, name: str
+) -> None:
+    places = np.arange(len(values)) + 0.08 * (index - 1)
+    for panel, measure in ((accuracy, "accuracy"), (calibration, "ece")):
+        marks = [group[measure] for group in values.values()]
+        _marks(panel, places, marks, _colour(index), name)
+    expected = [group["ece_if_calibrated"] for group in values.values()]
+    calibration.plot(places, expected, "x", color=_colour(index), markersize=7)
+
+
+def _common_legend(figure: "Figure", *panels: Any) -> None:
+    """One legend below all panels, each name once."""
     entries = {
         label: handle
-        for panel in (accuracy, calibration)
+        for panel in panels
         for handle, label in zip(*panel.get_legend_handles_labels(), strict=True)
     }
     figure.legend(
@@ -85,11 +91,6 @@ def by_length(numbers: Mapping[str, Any], part: str) -> "Figure":
         fontsize="small",
         frameon=False,
     )
-    title = "Needle task" if part == "needle" else "Real documents"
-    figure.suptitle(
-        f"{title}: accuracy and calibration by document length (95% intervals over documents)"
-    )
-    return figure
 
 
 def _colour(method: int) -> str:
