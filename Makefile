@@ -1,8 +1,10 @@
-# The two commands that matter: `make demo` and `make test`. Everything is installed into .venv, once: the stamp is renewed when a dependency changes.
+# The two commands that matter: `make demo` and `make test`. Everything is installed into .venv,
+# once: the stamp is renewed when a dependency changes.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+PIP := $(BIN)/python -m pip install -qq --disable-pip-version-check -c constraints.txt
 MAKEFLAGS += --no-print-directory
 
 .PHONY: help install demo test quick-tests check lint format clean
@@ -13,24 +15,26 @@ help:
 	@echo "make check    formatting, lint, types, import layers and the quick tests: a minute or two"
 	@echo "make format   format and mend what ruff can mend"
 	@echo "make install  install into $(VENV) (the others do it by themselves)"
-	@echo "make clean    stop the local cluster and remove caches and build outputs; keeps $(VENV) and .prefixprop"
+	@echo "make clean    stop the local cluster, remove caches and build outputs"
 
 install: $(STAMP)
 
 # torch comes first and pinned: left to the resolver it can pull another build.
 $(STAMP): pyproject.toml constraints.txt
-	@$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed, found " + sys.version.split()[0] + ". Try: make $(MAKECMDGOALS) PYTHON=python3.11" if sys.version_info < (3, 11) else 0)'
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || (echo "Python 3.11 or newer \
+	is needed, found $$($(PYTHON) -V). Try: make $(MAKECMDGOALS) PYTHON=python3.11" && exit 1)
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@echo "Installing into $(VENV) (some minutes the first time)"
-	@$(BIN)/python -m pip install -qq --disable-pip-version-check -c constraints.txt "$$(grep '^torch==' constraints.txt)"
-	@$(BIN)/python -m pip install -qq --disable-pip-version-check -c constraints.txt --editable ".[offline,dev]"
+	@$(PIP) "$$(grep '^torch==' constraints.txt)"
+	@$(PIP) --editable ".[offline,dev]"
 	@touch $(STAMP)
 
 demo: $(STAMP)
 	@$(BIN)/prefixprop up
 	@$(BIN)/python -m pipelines.local_cluster.demo
 
-# Quick tests share the cores; slow ones start clusters and workers that want every core, so they come one by one.
+# Quick tests share the cores; slow ones start clusters and workers that want every core, so they
+# come one by one.
 test: quick-tests
 	@$(BIN)/python -m pytest -m slow
 

@@ -25,7 +25,7 @@ class Table:
 
 
 def score_table(comparison: Comparison, task: str) -> Table:
-    """One task: a line per method with scores as mean ± half the confidence interval over seeds."""
+    """One task: a line per method with scores as mean ± half the interval over seeds."""
     documents = comparison.documents[task]
     columns: tuple[tuple[str, Callable[[ComparisonRow], str]], ...] = (
         ("method", lambda row: row.method),
@@ -211,21 +211,19 @@ def as_markdown(found: Sequence[Table], *, title: str) -> str:
 
 
 STYLE = (
-    "body{font:15px/1.5 "
-    "system-ui,sans-serif;margin:2rem;color:#1c2733}table{border-collapse:collapse;margin:.5rem "
-    "0}th,td{padding:.3rem .7rem;border-bottom:1px solid #d5dce3;text-align:right}"
-    "th{background:#eef2f6}td:first-child,th:first-child,td:nth-child(2),th:nth-child(2),td:nth-child(3),th:nth-child(3){text-align:left}p{color:#56636f;max-width:70rem}img{max-width:100%}"
+    "body{font:15px/1.5 system-ui,sans-serif;margin:2rem;color:#1c2733}"
+    "table{border-collapse:collapse;margin:.5rem 0}"
+    "th,td{padding:.3rem .7rem;border-bottom:1px solid #d5dce3;text-align:right}"
+    "th{background:#eef2f6}"
+    "td:nth-child(-n+3),th:nth-child(-n+3){text-align:left}"
+    "p{color:#56636f;max-width:70rem}img{max-width:100%}"
 )
 
 
 def as_html(found: Sequence[Table], *, title: str, images: Sequence[str] = ()) -> str:
     """One page; `images` are file names beside it."""
-    parts = [
-        (
-            "<!doctype html><html lang='en'><head><meta "
-            f"charset='utf-8'><title>{html.escape(title)}</title><style>{STYLE}</style></head><body>"
-        )
-    ]
+    head = f"<meta charset='utf-8'><title>{html.escape(title)}</title><style>{STYLE}</style>"
+    parts = [f"<!doctype html><html lang='en'><head>{head}</head><body>"]
     parts.append(f"<h1>{html.escape(title)}</h1>")
     parts += [
         f"<p><img src='{html.escape(image)}' alt='{html.escape(image)}'></p>" for image in images
@@ -236,9 +234,9 @@ def as_html(found: Sequence[Table], *, title: str, images: Sequence[str] = ()) -
             "<tr>" + "".join(f"<td>{html.escape(cell)}</td>" for cell in row) + "</tr>"
             for row in table.rows
         )
-        parts.append(
-            f"<h2>{html.escape(table.title)}</h2><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table><p>{html.escape(table.note)}</p>"
-        )
+        rows = f"<thead><tr>{head}</tr></thead><tbody>{body}</tbody>"
+        parts.append(f"<h2>{html.escape(table.title)}</h2><table>{rows}</table>")
+        parts[-1] += f"<p>{html.escape(table.note)}</p>"
     return "\n".join([*parts, "</body></html>"]) + "\n"
 
 
@@ -251,9 +249,22 @@ def as_latex(found: Sequence[Table]) -> str:
         ]
         columns = "l" * min(3, len(table.header)) + "r" * max(0, len(table.header) - 3)
         parts.append(
-            "\\begin{table}\n\\centering\n\\begin{tabular}{" + columns + "}\n\\toprule\n" + lines[0] + "\n\\midrule\n" + "\n".join(lines[1:])
-            + "\n\\bottomrule\n\\end{tabular}\n\\caption{" + _latex(f"{table.title}. {table.note}") + "}\n\\end{table}"
-        )  # fmt: skip
+            "\n".join(
+                (
+                    "\\begin{table}",
+                    "\\centering",
+                    f"\\begin{{tabular}}{{{columns}}}",
+                    "\\toprule",
+                    lines[0],
+                    "\\midrule",
+                    *lines[1:],
+                    "\\bottomrule",
+                    "\\end{tabular}",
+                    f"\\caption{{{_latex(f'{table.title}. {table.note}')}}}",
+                    "\\end{table}",
+                )
+            )
+        )
     return "\n\n".join(parts) + "\n"
 
 

@@ -342,7 +342,8 @@ import sys
 from typer.testing import CliRunner
 from pipelines.cli import app
 assert CliRunner().invoke(app, sys.argv[1:]).exit_code == 0
-print(sorted({"torch", "ray", "deepspeed", "mlflow", "transformers", "datasets", "pandas", "pyarrow"} & set(sys.modules)))
+heavy = "torch ray deepspeed mlflow transformers datasets pandas pyarrow".split()
+print(sorted(set(heavy) & set(sys.modules)))
 """
     for arguments in (["--help"], ["search", "demo", "--dry-run"], ["plan", "demo"]):
         ran = subprocess.run(

@@ -104,17 +104,22 @@ from components.backbones import load_backbone, load_tokenizer
 from components.config import BackboneConfig, validate
 rows = [json.loads(line) for line in open("test.jsonl")]
 texts = [row["text"] for row in rows]
-answers = mlflow.pyfunc.load_model("models:/toy-decoder@champion").predict(pd.DataFrame({"text": texts}))
+champion = mlflow.pyfunc.load_model("models:/toy-decoder@champion")
+answers = champion.predict(pd.DataFrame({"text": texts}))
 predicted = [json.loads(line) for line in open("out.jsonl")]
 folder = Path(sys.argv[1])
 config = json.loads((folder / "adapter_config.json").read_text())
 source = validate(BackboneConfig, config["backbone"]["load"])
 model = load_adapter(load_backbone(source, cache_path=Path("cache")), folder)
 temperature = json.loads((folder / "calibration.json").read_text())["temperature"]
-live = classify(model, load_tokenizer(source), texts, max_tokens=config["training"]["max_tokens"], temperature=temperature)
+limit = config["training"]["max_tokens"]
+live = classify(
+    model, load_tokenizer(source), texts, max_tokens=limit, temperature=temperature
+)
 labels = config["head"]["labels"]
 assert [row["id"] for row in predicted] == [row["id"] for row in rows]
-for row, answer, answer_label, expected in zip(predicted, answers["probabilities"], answers["label"], live):
+columns = answers["probabilities"], answers["label"]
+for row, answer, answer_label, expected in zip(predicted, *columns, live):
     given = answer if isinstance(answer, dict) else json.loads(answer)
     assert row["label"] == answer_label == labels[int(expected.argmax())]
     assert row["probabilities"] == given

@@ -39,7 +39,9 @@ def show_search(console: Console, report: "SearchReport") -> None:
         "trained": f"{report.trainable_parameters:,} parameters",
         "time": duration(report.seconds),
         **report.urls,
-        "predict": f"prefixprop predict --model {report.model_uri} --input docs.jsonl --output out.jsonl",
+        "predict": (
+            f"prefixprop predict --model {report.model_uri} --input docs.jsonl --output out.jsonl"
+        ),
     }
     pairs(console, rows)
 

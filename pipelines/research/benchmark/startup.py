@@ -40,7 +40,8 @@ from components.training.world import join_world
 imported = time.perf_counter()
 cache = Path(sys.argv[3])
 session = open_session(config, join_world(), cache_path=cache)
-data = prepare(config.data, session.tokenizer, tokenizer_id=tokenizer_id(config.backbone), cache_path=cache)
+identity = tokenizer_id(config.backbone)
+data = prepare(config.data, session.tokenizer, tokenizer_id=identity, cache_path=cache)
 loaded = time.perf_counter()
 
 def first_step(name):
@@ -51,7 +52,8 @@ def first_step(name):
 cold = first_step("cold")
 ended = time.perf_counter()
 warm = [first_step(f"warm-{index}") for index in range(3)]
-print(json.dumps({"imports": imported - started, "backbone_and_data": loaded - imported, "first_trial_step": cold, "in_process": ended - started, "warm": warm}))
+times = {"imports": imported - started, "backbone_and_data": loaded - imported}
+print(json.dumps(times | {"first_trial_step": cold, "in_process": ended - started, "warm": warm}))
 """
 
 

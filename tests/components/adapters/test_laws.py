@@ -211,7 +211,8 @@ def test_bf16_backbone_trains_float32_parameters() -> None:
     assert {parameter.dtype for parameter in model.trainable_parameters().values()} == {
         torch.float32
     }
-    assert all(bool(parameter.grad.any()) for parameter in model.trainable_parameters().values())  # type: ignore[union-attr]
+    gradients = [parameter.grad for parameter in model.trainable_parameters().values()]
+    assert all(gradient is not None and bool(gradient.any()) for gradient in gradients)
 
 
 def test_too_long_a_prefix_and_an_unknown_backbone_are_refused() -> None:

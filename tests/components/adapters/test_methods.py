@@ -428,7 +428,7 @@ def test_kernel_with_alpha_reproduces_the_softmax_where_alpha_is_the_ratio_of_ma
 def test_refusals_name_the_fix() -> None:
     with pytest.raises(
         ConfigError,
-        match=r"adapter.targets: 'quary' is no linear module .* Known: dense, key, key_global, query",
+        match=r"adapter.targets: 'quary' is no linear .* Known: dense, key, key_global, query",
     ):
         new("lora", "longformer", targets=("quary",))
     with pytest.raises(ConfigError, match=r"full_fine_tuning needs training.precision=fp32"):

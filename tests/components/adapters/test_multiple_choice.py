@@ -267,9 +267,7 @@ def test_score_of_chunks_is_the_sum_of_the_chunks_scores_in_any_order() -> None:
     torch.testing.assert_close(backwards, whole, atol=TOLERANCE, rtol=1e-5)
 
 
-def test_sequences_without_an_index_are_one_question_each_and_both_ways_to_write_special_ids_agree() -> (
-    None
-):
+def test_without_an_index_each_sequence_is_a_question_and_both_special_ids_agree() -> None:
     model = new().eval()
     inputs = batch([QUESTIONS[0][:1], QUESTIONS[1][:1]])
     written_out = torch.where(
@@ -323,7 +321,8 @@ def test_bf16_backbone_trains_float32_parameters() -> None:
     assert {parameter.dtype for parameter in model.trainable_parameters().values()} == {
         torch.float32
     }
-    assert all(bool(parameter.grad.any()) for parameter in model.trainable_parameters().values())  # type: ignore[union-attr]
+    gradients = [parameter.grad for parameter in model.trainable_parameters().values()]
+    assert all(gradient is not None and bool(gradient.any()) for gradient in gradients)
 
 
 @pytest.mark.parametrize("max_tokens", [20, 21, 33, 200])

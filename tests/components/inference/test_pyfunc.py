@@ -23,7 +23,8 @@ import json, sys, warnings
 import mlflow, pandas
 assert not any(name.startswith("components") for name in sys.modules)
 mlflow.set_tracking_uri(sys.argv[1])
-model = mlflow.pyfunc.load_model(sys.argv[2], model_config={"cache_path": sys.argv[4]} if len(sys.argv) > 4 else None)
+settings = {"cache_path": sys.argv[4]} if len(sys.argv) > 4 else None
+model = mlflow.pyfunc.load_model(sys.argv[2], model_config=settings)
 texts = json.load(open(sys.argv[3]))
 answers = model.predict(pandas.DataFrame({"other": range(len(texts)), "text": texts}))
 import components

@@ -88,14 +88,16 @@ def test_links_open_the_training_view(tracker, search):
     experiment = tracker.ensure_experiment("served", "through a server")
     assert (
         tracker.run_url(search)
-        == f"{tracker.tracking_uri}/#/experiments/{experiment}/runs/{search}?workflowType=machine_learning"
+        == f"{tracker.tracking_uri}/#/experiments/{experiment}/runs/{search}"
+        "?workflowType=machine_learning"
     )
     assert (
         tracker.experiment_url("served")
         == f"{tracker.tracking_uri}/#/experiments/{experiment}/runs?workflowType=machine_learning"
     )
     assert tracker.trials_url(search, metric="validation/accuracy", mode="max") == (
-        f"{tracker.tracking_uri}/#/experiments/{experiment}/runs?workflowType=machine_learning&searchFilter=tags.%60mlflow.parentRunId%60%20%3D%20%27{search}%27"
+        f"{tracker.tracking_uri}/#/experiments/{experiment}/runs?workflowType=machine_learning"
+        f"&searchFilter=tags.%60mlflow.parentRunId%60%20%3D%20%27{search}%27"
         "&orderByKey=metrics.%60validation/accuracy%60&orderByAsc=false"
     )
     assert (
