@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from components.config import TrainConfig, trial_config
-from components.config.schema import ExperimentConfig
+from components.config.experiment import ExperimentConfig
 from pipelines.research.benchmark.search_settings import SideSettings, TrialRecord
 
 REPORTED = ("train/loss", "validation/nll", "seconds", "step")
@@ -80,7 +80,7 @@ def run_trainers(settings: SideSettings, config: ExperimentConfig) -> list[Trial
 
 def _prepare(config: ExperimentConfig) -> str:
     from components.backbones import load_tokenizer, tokenizer_id
-    from components.data import prepare
+    from components.tasks import prepare
 
     data = prepare(
         config.data,
@@ -208,23 +208,23 @@ def plain_loop(
     import numpy as np
     import torch
 
-    from components.adapters import ClassificationHeadConfig, adapt
+    from components.adapters import adapt
     from components.backbones import load_backbone, load_tokenizer
     from components.config.steps import evaluation_steps, steps_per_epoch, total_steps
-    from components.data.batching import collate, epoch_steps, split_step
-    from components.training.evaluation import metrics_of, split_logits
+    from components.data.batching import epoch_steps, split_step
+    from components.tasks import task_named
+    from components.training.evaluation import split_outputs
     from components.training.lr_schedule import lr_factor
 
     assert world.size == 1, "the plain loop runs on one worker"
     backbone = load_backbone(config.backbone, cache_path=cache_path, dtype=torch.float32)
     pad = int(load_tokenizer(config.backbone).pad_token_id or 0)
+    task = task_named(config.data.task)
     torch.manual_seed(config.seed)
     model = adapt(
         backbone,
         config.adapter,
-        ClassificationHeadConfig(
-            pooling=config.head.pooling, dropout=config.head.dropout, num_labels=len(data.labels)
-        ),
+        task.head_config(config.head, data.labels),
     )
     parameters = list(model.trainable_parameters().values())
     settings, train, validation = config.optimizer, data.splits["train"], data.splits["validation"]
@@ -253,7 +253,7 @@ def plain_loop(
             micro_batch_size=config.training.micro_batch_size,
             tokens_per_batch=None,
         )[0]:
-            loss = model(**collate(train, chosen, pad_token_id=pad)).loss * len(chosen)
+            loss = model(**task.batch(train, chosen, pad_token_id=pad)).loss * len(chosen)
             (loss / len(rows)).backward()
             loss_sum, documents = loss_sum + float(loss.detach()), documents + len(chosen)
         if settings.max_gradient_norm:
@@ -266,10 +266,12 @@ def plain_loop(
         )
         optimizer.step()
         if step + 1 in marks:
-            logits = split_logits(
+            rows = np.arange(len(validation))
+            outputs = split_outputs(
                 model,
                 validation,
-                np.arange(len(validation)),
+                rows,
+                task=task,
                 config=config.training,
                 world=world,
                 pad_token_id=pad,
@@ -278,7 +280,10 @@ def plain_loop(
             report(
                 {
                     "train/loss": loss_sum / documents,
-                    **metrics_of(logits, validation.label_ids, prefix="validation"),
+                    **{
+                        f"validation/{name}": value
+                        for name, value in task.measured(outputs, validation, rows).items()
+                    },
                     "seconds": seconds,
                     "step": step + 1,
                 }
