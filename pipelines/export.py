@@ -25,6 +25,7 @@ def export(
     empty, ArtifactError where the adapter cannot be read.
     """
     from components.adapters import read_adapter_config
+    from components.inference.package import adapter_package
     from components.registry.packaging import save_pyfunc
 
     if output.exists() and (not output.is_dir() or any(output.iterdir())):
@@ -39,7 +40,7 @@ def export(
         read_adapter_config(source.folder)
         if form == "pyfunc":
             unfinished.rmdir()
-            save_pyfunc(unfinished, source.folder)
+            save_pyfunc(unfinished, source.folder, adapter_package(source.folder))
         else:
             shutil.copytree(source.folder, unfinished, dirs_exist_ok=True)
         address = source.address(model)

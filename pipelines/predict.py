@@ -13,18 +13,13 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import TextIO
 
-from components.data import qangaroo
-from components.data.documents import Question, Row
-from components.data.files import read_rows
 from components.errors import ConfigError, DataError
 from components.inference.classifier import BATCH_SIZE, CHUNK_DOCUMENTS, load_classifier
 from components.registry.adapter_source import adapter_source
+from components.tasks import Task, task_named
 from pipelines.reports import PredictionReport
-
-if TYPE_CHECKING:
-    from components.inference.classifier import Classifier
 
 
 def predict(
@@ -42,35 +37,33 @@ def predict(
     """Answer every document of `input` (.jsonl, .csv, both also .gz, or .parquet) in `output`
     (.jsonl or .jsonl.gz), one line {"id", "label", "probabilities"} each, in order.
 
-    An adapter for multiple choice takes questions in their own form (.json, .json.gz: one list of
-    records, the answer may be missing); `label` is then the chosen candidate. The output appears
-    whole or not at all. A document without an id is named <file>:<row>. `on_progress` is given the
+    An adapter of another task takes what its task says (questions of multiple choice in their own
+    form, .json or .json.gz) and answers by the columns of its signature. The output appears whole
+    or not at all. A document without an id is named <file>:<row>. `on_progress` is given the
     number of documents answered so far. Raises DataError (file, row and fix), ConfigError,
     RegistryError, ClusterError, ArtifactError or BackboneError; an unreadable input is found before
     the model is loaded.
     """
     started = time.perf_counter()
     _check_output(output)
-    next(_items(input, text_column, id_column), None)
+    _check_input(input)
     with adapter_source(model, tracking_uri=tracking_uri) as source, _atomic_text(output) as file:
+        task = _task(source.folder, input)
+        next(task.inputs(input, text_column=text_column, id_column=id_column), None)
         classifier = load_classifier(source.folder, cache_path=cache_path)
-        _check_task(classifier, input)
-        items, labels = (
-            _items(input, text_column, id_column),
-            Counter(dict.fromkeys(classifier.labels, 0)),
-        )
-        while chunk := list(islice(items, CHUNK_DOCUMENTS)):
-            for (identity, _), answer in zip(
-                chunk, _answers(classifier, [item for _, item in chunk], batch_size), strict=True
-            ):
+        rows = task.inputs(input, text_column=text_column, id_column=id_column)
+        labels, done = Counter(dict.fromkeys(classifier.labels, 0)), 0
+        while chunk := list(islice(rows, CHUNK_DOCUMENTS)):
+            answers = classifier.answers([asked for _, asked in chunk], batch_size=batch_size)
+            for (identity, _), answer in zip(chunk, answers, strict=True):
                 file.write(json.dumps({"id": identity, **answer}, ensure_ascii=False) + "\n")
-                labels[answer["label"]] += 1
+                if "label" in answer:
+                    labels[answer["label"]] += 1
+            done += len(chunk)
             if on_progress is not None:
-                on_progress(labels.total())
+                on_progress(done)
         address = source.address(model)
-    return PredictionReport(
-        address, output, labels.total(), dict(labels), time.perf_counter() - started
-    )
+    return PredictionReport(address, output, done, dict(labels), time.perf_counter() - started)
 
 
 def _check_output(output: Path) -> None:
@@ -80,81 +73,24 @@ def _check_output(output: Path) -> None:
         raise ConfigError(f"output: the folder '{output.parent}' does not exist. Make it first.")
 
 
-def _check_task(classifier: "Classifier", input: Path) -> None:
-    if (classifier.task == "multiple_choice") != _holds_questions(input):
-        kinds = {
-            "classification": "documents (.jsonl, .csv or .parquet)",
-            "multiple_choice": "questions (.json, .json.gz: query, candidates, supports)",
-        }
-        raise DataError(
-            f"input: the adapter takes {kinds[classifier.task]}, not '{input.name}'. Give such a "
-            "file."
-        )
-
-
-def _answers(
-    classifier: "Classifier", items: list[Any], batch_size: int
-) -> Iterator[dict[str, Any]]:
-    if classifier.task == "multiple_choice":
-        return classifier.question_answers(items, batch_size=batch_size)
-    return classifier.answers(items, batch_size=batch_size)
-
-
-def _holds_questions(input: Path) -> bool:
-    return input.name.endswith(qangaroo.SUFFIXES)
-
-
-def _items(input: Path, text_column: str, id_column: str) -> Iterator[tuple[str, Any]]:
-    """(id, text or question) of every row; the first bad row raises."""
-    return (
-        _questions(input) if _holds_questions(input) else _documents(input, text_column, id_column)
-    )
-
-
-def _questions(input: Path) -> Iterator[tuple[str, Question]]:
-    questions, problems = qangaroo.questions_of(qangaroo.rows(str(input), "input"), answered=False)
-    if problems:
-        raise DataError(str(problems[0]))
-    for question in questions:
-        yield question.id, question
-
-
-def _documents(input: Path, text_column: str, id_column: str) -> Iterator[tuple[str, str]]:
-    """(id, text) of every row; the first bad row raises."""
+def _check_input(input: Path) -> None:
     if not input.is_file():
         raise DataError(
             f"input: no file '{input}'. Give the path of a .jsonl, .csv or .parquet file."
         )
-    for row in read_rows(str(input), "input"):
-        if not isinstance(row, Row):
-            raise DataError(str(row))
-        yield _identity(row, id_column), _text(row, text_column)
 
 
-def _text(row: Row, column: str) -> str:
-    place = f"{row.file} row {row.number}"
-    if column not in row.values:
+def _task(folder: Path, input: Path) -> Task:
+    """The adapter's task. Raises DataError for a file that does not hold what it asks for."""
+    from components.adapters import read_adapter_config
+
+    head = read_adapter_config(folder).get("head") or {}
+    task = task_named(head.get("task", "classification"))
+    if not input.name.endswith(task.input_suffixes):
         raise DataError(
-            f"{place}: no column '{column}'; the columns are {', '.join(row.values)}. Name the "
-            "right one with --text-column."
+            f"input: the adapter takes {task.input_words}, not '{input.name}'. Give such a file."
         )
-    text: Any = row.values[column]
-    if not isinstance(text, str) or not text.strip():
-        raise DataError(
-            f"{place}: column '{column}' holds "
-            f"{'no text' if not isinstance(text, str) else 'an empty text'}. Give it a text, or "
-            "delete the row."
-        )
-    if any("\ud800" <= character <= "\udfff" for character in text):
-        raise DataError(
-            f"{place}: column '{column}' has bytes that are not UTF-8. Save the text as UTF-8."
-        )
-    return text
-
-
-def _identity(row: Row, column: str) -> str:
-    given = row.values.get(column)
-    return f"{Path(row.file).name}:{row.number}" if given is None else str(given)
+    return task
 
 
 @contextmanager

@@ -153,7 +153,7 @@ class _Search:
 
     def _prepare_data(self) -> Any:
         from components.backbones import load_tokenizer
-        from components.data import prepare
+        from components.tasks import prepare
 
         self.announce("preparing data")
         backbone = self.config.backbone
@@ -264,9 +264,13 @@ class _Search:
         self.tracker.log_metrics(search_run_id, metrics, step=best.step)
         self.tracker.set_tags(search_run_id, {"best_trial": best.name, "best_run_id": best.run_id})
         self._log_figures(best, final)
+        from components.inference.package import adapter_package
+
+        folder = Path(final["folder"])
         registered = self.tracker.register_adapter(
             best.run_id,
-            adapter_folder=Path(final["folder"]),
+            adapter_folder=folder,
+            package=adapter_package(folder),
             model_name=self.config.model_name,
             metrics=metrics,
             params=params,
@@ -287,11 +291,14 @@ class _Search:
         )
 
         title = f"{self.config.name}: test answers, calibrated"
-        self.tracker.log_figure(
-            best.run_id,
-            plot_reliability(ReliabilityDiagram(**final["reliability"]), title=title),
-            "reliability.png",
-        )
+        if final["reliability"] is not None:
+            self.tracker.log_figure(
+                best.run_id,
+                plot_reliability(ReliabilityDiagram(**final["reliability"]), title=title),
+                "reliability.png",
+            )
+        if not final["by_length"]:
+            return
         buckets = [LengthBucket(**values) for values in final["by_length"]]
         self.tracker.log_figure(best.run_id, plot_by_length(buckets, title=title), "by_length.png")
         self.tracker.log_dict(
@@ -396,19 +403,12 @@ def describe_data(data: Any) -> str:
     report, train = data.report, data.report.splits["train"]
     sizes = " + ".join(f"{part.documents:,} {name}" for name, part in report.splits.items())
     dropped = f", {sum(report.dropped.values()):,} rows dropped" if report.dropped else ""
+    classes = f"{len(data.labels)} classes" if data.labels else "no classes"
     found = "found ready in the cache" if report.cached else f"tokenised in {report.seconds:.1f} s"
     return (
-        f"data: {sizes} documents, {_asked(data)}, median {train.median_tokens:,} tokens, "
+        f"data: {sizes} documents, {classes}, median {train.median_tokens:,} tokens, "
         f"{train.truncated:,} training documents cut at the limit"
         f" ({train.share_of_tokens_cut:.0%} of their tokens){dropped}; {found}"
-    )
-
-
-def _asked(data: Any) -> str:
-    return (
-        f"{len(data.labels)} classes"
-        if data.task == "classification"
-        else "each with candidates of its own"
     )
 
 

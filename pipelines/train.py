@@ -99,8 +99,9 @@ def _prepare(config: ExperimentConfig, session: Any) -> Any:
     """Rank 0 prepares, then every rank memory-maps; a wrong document is told on every rank, so that
     none waits.
     """
-    from components.data import open_prepared, prepare
+    from components.data import open_prepared
     from components.errors import UserError
+    from components.tasks import prepare
 
     answer: Any = None
     if session.world.is_main:

@@ -96,7 +96,7 @@ def make_experiment(folder: Path, backbone: Any, **changes: Any) -> dict[str, An
     """Save backbone, tokenizer and documents under `folder`; the experiment as plain values
     (dropout 0 everywhere).
     """
-    from components.config.loading import set_path
+    from components.settings import set_path
 
     backbone.save_pretrained(folder / "backbone")
     make_tokenizer(folder / "backbone")

@@ -8,7 +8,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import torch
 from safetensors import SafetensorError
@@ -16,18 +16,18 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from components.adapters.card import card
+from components.adapters.methods import METHODS, MethodConfig
 from components.adapters.model import AdaptedModel, adapt
 from components.atomic_folder import atomic_folder
 from components.backbones import family_of
-from components.config import validate
-from components.config.schema import ADAPTER_CONFIGS, HEAD_CONFIGS, AdapterConfig, AnyHeadConfig
 from components.errors import ArtifactError, BackboneError, ConfigError
+from components.settings import validate
+from components.tasks import TASKS, TaskHeadConfig
 
 FORMAT = 1
 CONFIG_FILE = "adapter_config.json"
 TENSOR_FILE = "adapter_model.safetensors"
 CALIBRATION_FILE = "calibration.json"
-_SCALAR = torch.zeros(())
 
 _SHAPE: tuple[tuple[str, Any, str], ...] = (
     ("backbone", dict | None, "an object or null"),
@@ -37,13 +37,12 @@ _SHAPE: tuple[tuple[str, Any, str], ...] = (
 )
 """Key of adapter_config.json, what it may hold, and that in words."""
 
-# What decides a backbone's function besides its weights; other keys of config.json change between
-# transformers versions.
+# What decides a backbone's function besides its weights and what its family adds; other keys of
+# config.json change between transformers versions.
 STRUCTURE = (
     "model_type hidden_size num_hidden_layers num_attention_heads num_key_value_heads head_dim "
     "intermediate_size hidden_act vocab_size "
-    "max_position_embeddings type_vocab_size attention_window pad_token_id layer_norm_eps "
-    "rms_norm_eps sliding_window"
+    "max_position_embeddings type_vocab_size pad_token_id layer_norm_eps"
 ).split()
 
 
@@ -74,8 +73,8 @@ def write_artifact(
     folder: str | Path,
     tensors: Mapping[str, Tensor],
     *,
-    adapter_config: AdapterConfig,
-    head_config: AnyHeadConfig,
+    adapter_config: MethodConfig,
+    head_config: TaskHeadConfig,
     backbone_info: Mapping[str, Any],
     training: Mapping[str, Any] | None = None,
 ) -> Path:
@@ -96,11 +95,7 @@ def write_artifact(
     config = {
         "format": FORMAT,
         "method": adapter_config.method,
-        **json.loads(
-            adapter_config.model_dump_json(
-                exclude={"reparametrization", "reparametrization_hidden"}
-            )
-        ),
+        **json.loads(adapter_config.model_dump_json(exclude=set(adapter_config.not_stored))),
         "backbone": dict(backbone_info),
         "head": {"task": head_config.task, **json.loads(head_config.model_dump_json())},
         "training": dict(training or {}),
@@ -136,7 +131,8 @@ def describe_backbone(
 def backbone_structure(backbone: nn.Module) -> dict[str, Any]:
     """The part of the backbone's config that its function depends on."""
     values: dict[str, Any] = backbone.config.to_dict()  # type: ignore[union-attr, operator]
-    structure = {name: values[name] for name in STRUCTURE if values.get(name) is not None}
+    names = (*STRUCTURE, *family_of(backbone).structure)
+    structure = {name: values[name] for name in names if values.get(name) is not None}
     rotary = values.get("rope_parameters") or {}
     return structure | {
         f"rope_{name.removeprefix('rope_')}": value
@@ -209,57 +205,26 @@ def load_adapter(backbone: nn.Module, folder: str | Path) -> AdaptedModel:
 
 def _configs(
     config: Mapping[str, Any], tensors: Mapping[str, Tensor], folder: str | Path
-) -> tuple[AdapterConfig, AnyHeadConfig]:
-    method = config.get("method", "prefix_propagation")
-    model = ADAPTER_CONFIGS.get(method)
-    if model is None:
-        raise ArtifactError(
-            f"'{folder}' has method {method!r}, which this version does not know. Known: "
-            f"{', '.join(ADAPTER_CONFIGS)}. Use a newer prefixprop."
-        )
-    own = {name: config[name] for name in model.model_fields if name in config} | {"method": method}
-    if "prefix_length" in model.model_fields and "prefix_length" not in own:
-        shaped = (
-            "prefix",
-            "prefix_coefficients",
-            "prefix_key",
-            "prompt",
-            "reparametrization.embedding",
-            "key_value_reparametrization.embedding",
-        )
-        lengths = [
-            tensors[f"adapter.{name}"].shape[-2]
-            for name in shaped
-            if tensors.get(f"adapter.{name}", _SCALAR).dim() >= 2
-        ]
-        own |= {"prefix_length": lengths[0]} if lengths else {}
-    if (
-        "rank" in model.model_fields
-        and "rank" not in own
-        and "adapter.prefix_coefficients" in tensors
-    ):
-        own["rank"] = tensors["adapter.prefix_coefficients"].shape[-1]
-    if "reparametrization" in model.model_fields:
-        # A prefix is stored materialised, so it loads as a plain one, unless the folder holds the
-        # network that produces it.
-        networks = [
-            tensor
-            for name, tensor in tensors.items()
-            if name.startswith("adapter.") and name.endswith("reparametrization.down.bias")
-        ]
-        own["reparametrization"] = "mlp" if networks else "none"
-        if networks:
-            own["reparametrization_hidden"] = networks[0].numel()
-    head = config.get("head") or {}
-    head_model = HEAD_CONFIGS.get(head.get("task", "classification"))
-    if head_model is None:
-        raise ArtifactError(
-            f"'{folder}' has task {head['task']!r}, which this version does not know. Known: "
-            f"{', '.join(HEAD_CONFIGS)}. Use a newer prefixprop."
-        )
+) -> tuple[MethodConfig, TaskHeadConfig]:
+    method, head = config.get("method", "prefix_propagation"), config.get("head") or {}
+    task = head.get("task", "classification")
+    for kind, name, known in (("method", method, METHODS), ("task", task, TASKS)):
+        if name not in known:
+            raise ArtifactError(
+                f"'{folder}' has {kind} {name!r}, which this version does not know. Known: "
+                f"{', '.join(known)}. Use a newer prefixprop."
+            )
+    model, head_model = METHODS[method], TASKS[task].head
+    shapes = {
+        name.removeprefix("adapter."): tuple(tensor.shape)
+        for name, tensor in tensors.items()
+        if name.startswith("adapter.")
+    }
+    stored = {name: config[name] for name in model.model_fields if name in config}
+    own = model.completed(stored | {"method": method}, shapes)
     fields = {name: head[name] for name in head_model.model_fields if name in head}
     try:
-        return cast("AdapterConfig", validate(model, own)), validate(head_model, fields)
+        return validate(model, own), validate(head_model, fields)
     except ConfigError as error:
         raise ArtifactError(f"{Path(folder) / CONFIG_FILE}: {error}") from error
 

@@ -18,55 +18,18 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from components.adapters.methods import (
-    adaptive_prefix_propagation,
-    adaptive_prefix_tuning,
-    full_fine_tuning,
-    head_only,
-    kernel_prefix,
-    kernel_propagation,
-    lora,
-    prefix_memory,
-    prefix_propagation,
-    prefix_tuning,
-    prompt_tuning,
-    propagation_and_prefix_tuning,
-)
-from components.adapters.methods.method import Contribution
+from components.adapters.methods import METHODS, MethodConfig, Setting
+from components.adapters.modules.adapter_method import AdapterMethod, Contribution
 from components.backbones import check_positions, family_of
-from components.config.compatibility import why_blind, why_not
-from components.config.schema import AdapterConfig, AnyHeadConfig, Task
 from components.errors import BackboneError, ConfigError
-from components.tasks.heads import classification, multiple_choice
-
-ADAPTERS: dict[str, Callable[[Any, nn.Module, float], Any]] = {
-    "prefix_propagation": prefix_propagation.build,
-    "prefix_tuning": prefix_tuning.build,
-    "prompt_tuning": prompt_tuning.build,
-    "propagation_and_prefix_tuning": propagation_and_prefix_tuning.build,
-    "head_only": head_only.build,
-    "full_fine_tuning": full_fine_tuning.build,
-    "lora": lora.build,
-    "adaptive_prefix_propagation": adaptive_prefix_propagation.build,
-    "adaptive_prefix_tuning": adaptive_prefix_tuning.build,
-    "prefix_memory": prefix_memory.build,
-    "kernel_prefix": kernel_prefix.build,
-    "kernel_propagation": kernel_propagation.build,
-}
-"""Method -> what builds its module (components/adapters/methods/method.py) from (its settings, the
-backbone, the backbone's own dropout).
-"""
-
-HEADS: dict[Task, Callable[[Any, nn.Module, float], Any]] = {
-    "classification": classification.build,
-    "multiple_choice": multiple_choice.build,
-}
-"""Task -> what builds its head (components/tasks/heads/classification.py) from the same."""
+from components.tasks import TaskHeadConfig, task_named
+from components.tasks.heads.head import Head
 
 
 @dataclass(frozen=True)
 class AdaptedOutput:
-    """`logits` (B, C) float32; `loss` the mean cross-entropy over the batch, None without labels.
+    """`logits` float32, one row per example, as the task's head makes them: (B, C) of
+    classification. `loss`: the task's mean loss over the batch, None without labels.
 
     Multiple choice: one row per question, C the most candidates of a question in the batch; places
     beyond a question's own candidates hold NO_CANDIDATE (-1e30), whose probability is 0.
@@ -91,16 +54,16 @@ class AdaptedModel(nn.Module):
     def __init__(
         self,
         backbone: nn.Module,
-        adapter: Any,
-        head: Any,
+        adapter: AdapterMethod,
+        head: Head,
         *,
-        adapter_config: AdapterConfig,
-        head_config: AnyHeadConfig,
+        adapter_config: MethodConfig,
+        head_config: TaskHeadConfig,
     ) -> None:
         super().__init__()
         self.backbone, self.adapter, self.head = backbone, adapter, head
         self.adapter_config, self.head_config = adapter_config, head_config
-        self.family = family_of(backbone)
+        self.family, self.task = family_of(backbone), task_named(head_config.task)
         self.usable_positions = self.family.usable_positions(_config(backbone).to_dict())
         self.trained_in_backbone: tuple[str, ...] = ()
         self.turn = next(_TURNS)
@@ -116,7 +79,7 @@ class AdaptedModel(nn.Module):
         *,
         example_index: Tensor | None = None,
     ) -> AdaptedOutput:
-        """Classify documents, or score the candidates of questions.
+        """What the task's head says of documents: classes, or the candidates of questions.
 
         input_ids (B, T) int64; attention_mask (B, T), 1 for real tokens (left out: all are); labels
         (B,) int64. A prefix is added inside: T counts text tokens only.
@@ -140,7 +103,7 @@ class AdaptedModel(nn.Module):
         logits_BC = self.head.logits(
             hidden_BSD, input_ids, mask_BT, rows=rows, example_index=example_index
         )
-        loss = None if labels is None else nn.functional.cross_entropy(logits_BC, labels)
+        loss = None if labels is None else self.task.loss(logits_BC, labels, reduction="mean")
         return AdaptedOutput(logits=logits_BC, loss=loss)
 
     def train_in_backbone(self, name: str) -> None:
@@ -273,7 +236,7 @@ def _inside(
         layer._gradient_checkpointing_func = checkpoint
 
 
-def adapt(backbone: nn.Module, adapter: AdapterConfig, head: AnyHeadConfig) -> AdaptedModel:
+def adapt(backbone: nn.Module, adapter: MethodConfig, head: TaskHeadConfig) -> AdaptedModel:
     """Put a fresh adapter and head around a stock transformers base model.
 
     The backbone's parameters are frozen in place, but for those that the method trains (see its
@@ -282,25 +245,26 @@ def adapt(backbone: nn.Module, adapter: AdapterConfig, head: AnyHeadConfig) -> A
     earlier adapted model refuses to answer. New parameters are drawn from torch's global generator.
     Raises ConfigError or BackboneError where the two do not fit.
     """
-    family = family_of(backbone)
-    if adapter.method not in ADAPTERS:
+    family, task = family_of(backbone), task_named(head.task)
+    if adapter.method not in METHODS:
         raise ConfigError(
-            f"adapter.method '{adapter.method}' is unknown. Known: {', '.join(ADAPTERS)}."
+            f"adapter.method '{adapter.method}' is unknown. Known: {', '.join(METHODS)}."
         )
     check_positions(
         family, _config(backbone).to_dict(), max_tokens=1, prefix_length=adapter.prefix_length
     )
     pooling = getattr(head, "pooling", None)
-    if reason := why_not(adapter, family=family.name, task=head.task, pooling=pooling):
+    setting = Setting(family=family, task=task, pooling=pooling)
+    if reason := adapter.incompatibility(setting) or task.incompatibility(family):
         raise ConfigError(f"{reason}.")
-    if reason := why_blind(family=family.name, pooling=pooling):
+    if reason := task.ignores_document(family, pooling):
         warnings.warn(f"{reason}.", stacklevel=2)
     _put_back(backbone)
-    module = ADAPTERS[adapter.method](adapter, backbone, _own_dropout(backbone))
-    if head.task == "multiple_choice" and module.trained_in_backbone == family.trained_with_prefix:
-        # as in the release, where this task trains prefix, special tokens and score alone
+    dropout = _own_dropout(backbone)
+    module = adapter.build(backbone, dropout)
+    if not task.trains_with_prefix and module.trained_in_backbone == family.trained_with_prefix:
         module.trained_in_backbone = ()
-    scorer = HEADS[head.task](head, backbone, _own_dropout(backbone))
+    scorer = task.build_head(head, backbone, dropout)
     backbone.requires_grad_(False)
     device = next(backbone.parameters()).device
     return AdaptedModel(
@@ -338,7 +302,8 @@ def _config(backbone: nn.Module) -> Any:
 
 
 def _own_dropout(backbone: nn.Module) -> float:
-    return float(getattr(_config(backbone), "hidden_dropout_prob", 0.0))
+    name = family_of(backbone).hidden_dropout
+    return 0.0 if name is None else float(getattr(_config(backbone), name, 0.0))
 
 
 def train_in_float32(backbone: nn.Module, name: str, value: Tensor | None = None) -> nn.Parameter:

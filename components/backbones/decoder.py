@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, cast
 
 from components.backbones.family import AttentionSizes, Rows
+from components.backbones.shape import BackboneShape
 from components.errors import BackboneError
 
 if TYPE_CHECKING:
@@ -22,9 +23,62 @@ class Decoder:
     """Decoders with rotary positions and full attention in every layer."""
 
     name = "decoder"
-    model_types = ("llama", "qwen2", "qwen3", "mistral")
-    trained_with_prefix = ()
-    lora_targets = ("q_proj", "v_proj")
+    model_types: tuple[str, ...] = ("llama", "qwen2", "qwen3", "mistral")
+    trained_with_prefix: tuple[str, ...] = ()
+    lora_targets: tuple[str, ...] = ("q_proj", "v_proj")
+    rows_see_all_text = False
+    hidden_dropout: str | None = None
+    attention_dropout = "attention_dropout"
+    load_options: Mapping[str, Any] = {}
+    structure: tuple[str, ...] = ("rms_norm_eps", "sliding_window")
+    more_positions: str | None = None
+
+    def shape(self, config: Mapping[str, Any]) -> BackboneShape:
+        hidden, layers = config["hidden_size"], config["num_hidden_layers"]
+        kind, heads = config["model_type"], config["num_attention_heads"]
+        size = config.get("head_dim") or hidden // heads
+        query, key_value = heads * size, (config.get("num_key_value_heads") or heads) * size
+        wide, biased = config["intermediate_size"], bool(config.get("attention_bias", False))
+        biases = (query + 2 * key_value) * (kind == "qwen2" or biased) + hidden * (
+            kind != "qwen2" and biased
+        )
+        widths = {
+            "q_proj": (hidden, query),
+            "k_proj": (hidden, key_value),
+            "v_proj": (hidden, key_value),
+            "o_proj": (query, hidden),
+            "gate_proj": (hidden, wide),
+            "up_proj": (hidden, wide),
+            "down_proj": (wide, hidden),
+        }
+        matrices = sum(inputs * outputs for inputs, outputs in widths.values())
+        norms = 2 * hidden + 2 * size * (kind == "qwen3")
+        mlp_biases = (2 * wide + hidden) * bool(config.get("mlp_bias", False))
+        return BackboneShape(
+            layers=layers,
+            hidden=hidden,
+            feed_forward=wide,
+            query_width=query,
+            key_value_width=key_value,
+            heads=heads,
+            positions=self.usable_positions(config),
+            attention_window=None,
+            parameters=config["vocab_size"] * hidden
+            + layers * (matrices + biases + mlp_biases + norms)
+            + hidden,
+            trained_with_prefix=0,
+            linear_widths=widths,
+            lora_targets=self.lora_targets,
+        )
+
+    def activation_numbers(
+        self, shape: BackboneShape, *, stock_attention: bool, prefix_length: int
+    ) -> float:
+        """2 D + 2 q + 2 kv + 3 I: a frozen linear layer keeps no input, since it needs no weight
+        gradient.
+        """
+        widths = shape.hidden + shape.query_width + shape.key_value_width
+        return float(2 * widths + 3 * shape.feed_forward)
 
     def layers(self, backbone: "nn.Module") -> "Sequence[nn.Module]":
         return cast("Sequence[nn.Module]", backbone.layers)
@@ -99,8 +153,7 @@ class Decoder:
 
     def released_indexing(self, layer: "nn.Module", count: int) -> Any:
         raise BackboneError(
-            "a decoder has no released indexing (components/config/compatibility.py refuses it by "
-            "name)"
+            "a decoder has no released indexing (the settings of the method refuse it by name)"
         )
 
     @contextmanager
@@ -128,8 +181,8 @@ class Decoder:
 
     def decomposed_prefix(self, layer: "nn.Module", prefix_length: int, smooth: Any) -> Any:
         raise BackboneError(
-            "a decoder's prefix rows see no text to leave them out of "
-            "(components/config/compatibility.py refuses it by name)"
+            "a decoder's prefix rows see no text to leave them out of (the settings of the method "
+            "refuse it by name)"
         )
 
     def only_rows(self, backbone: "nn.Module", row_BR: "Tensor") -> dict[str, Any]:

@@ -10,7 +10,9 @@ Rows stand in this order whatever the padding side of the text: [key/value rows 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+
+from components.backbones.shape import BackboneShape
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -54,8 +56,9 @@ class AttentionSizes:
     head_size: int
 
 
+@runtime_checkable
 class BackboneFamily(Protocol):
-    """One family of stock transformers base models."""
+    """One family of stock transformers base models: all that differs from family to family."""
 
     name: str
     model_types: tuple[str, ...]
@@ -64,6 +67,28 @@ class BackboneFamily(Protocol):
     """Backbone parameters that the paper's prefix methods train beside prefix and head."""
     lora_targets: tuple[str, ...]
     """Linear modules that LoRA updates unless told otherwise: query and value projections."""
+    rows_see_all_text: bool
+    """Whether a row can see text that comes after it."""
+    hidden_dropout: str | None
+    """The backbone's own name of the dropout inside its layers; None: it has none."""
+    attention_dropout: str
+    """Its name of the dropout on attention weights."""
+    load_options: Mapping[str, Any]
+    """Further arguments of `from_pretrained`."""
+    structure: tuple[str, ...]
+    """Settings in config.json that decide its function and that other families do not have."""
+    more_positions: str | None
+    """How to get a backbone with more positions, as the end of a sentence: `raise X`."""
+
+    def shape(self, config: Mapping[str, Any]) -> BackboneShape:
+        """Sizes, from the values of config.json."""
+
+    def activation_numbers(
+        self, shape: BackboneShape, *, stock_attention: bool, prefix_length: int
+    ) -> float:
+        """Numbers that autograd keeps per row and layer, fitted to what it really keeps
+        (tests/components/planning/test_memory.py measures it again).
+        """
 
     def layers(self, backbone: "nn.Module") -> "Sequence[nn.Module]":
         """The layers before each of which a prefix is added, in order; each takes the hidden states

@@ -15,8 +15,9 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from components.backbones.lengthen import lengthen, longformer_config
-from components.config.schema import BackboneConfig
+from components.backbones.families import family_named
+from components.backbones.lengthen import LENGTHENED_TYPES, lengthen, longformer_config
+from components.backbones.settings import BackboneConfig
 from components.errors import BackboneError
 
 if TYPE_CHECKING:
@@ -137,8 +138,6 @@ def read_backbone_config(config: BackboneConfig) -> dict[str, Any]:
     """config.json of the backbone as it will be loaded (after lengthening), checked against
     `backbone.family`.
     """
-    from components.backbones import family_named
-
     path = checkpoint_folder(config) / "config.json"
     try:
         values: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
@@ -160,12 +159,19 @@ def read_backbone_config(config: BackboneConfig) -> dict[str, Any]:
             )
             + (
                 " Set backbone.lengthen_to to turn it into a Longformer."
-                if values.get("model_type") in ("bert", "roberta")
+                if values.get("model_type") in LENGTHENED_TYPES
                 else ""
             )
         )
     family.check_supported(values)
     return values
+
+
+def packages(source: str | None, name_or_path: str | None) -> tuple[str, ...]:
+    """Distributions that carry such a backbone: what must be installed where it is loaded."""
+    if source != "installed" or name_or_path not in INSTALLED_MODELS:
+        return ()
+    return (INSTALLED_MODELS[name_or_path].distribution,)
 
 
 def tokenizer_files(config: BackboneConfig) -> Path:
@@ -219,22 +225,17 @@ def load_backbone(
     import torch
     from safetensors import SafetensorError
 
-    from components.backbones import family_named
     from components.backbones.quiet import quiet_loading
 
     values = read_backbone_config(config)
     folder = backbone_folder(config, cache_path=cache_path)
-    options: dict[str, Any] = (
-        {"add_pooling_layer": False} if values["model_type"] == "longformer" else {}
-    )
+    family = family_named(config.family)
+    options: dict[str, Any] = dict(family.load_options)
     if config.hidden_dropout is not None:
-        options["hidden_dropout_prob"] = config.hidden_dropout
+        assert family.hidden_dropout is not None  # the settings refuse it
+        options[family.hidden_dropout] = config.hidden_dropout
     if config.attention_dropout is not None:
-        options[
-            "attention_probs_dropout_prob"
-            if values["model_type"] == "longformer"
-            else "attention_dropout"
-        ] = config.attention_dropout
+        options[family.attention_dropout] = config.attention_dropout
     try:
         with quiet_loading(), partition or nullcontext():
             from transformers import AutoModel
@@ -260,7 +261,7 @@ def load_backbone(
         )
     backbone.requires_grad_(False).eval()
     if config.attention == "auto":
-        family_named(config.family).accelerate(backbone)
+        family.accelerate(backbone)
     return backbone
 
 

@@ -8,36 +8,30 @@ method and hit those of another; a list shows what each method got.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Annotated, Any
 
 from pydantic import Field, model_validator
 
-from components.config.loading import (
-    apply_override,
+from components.adapters.methods import AdapterConfig
+from components.config.cluster import ClusterConfig
+from components.config.experiment import ExperimentConfig, TrainConfig
+from components.config.loading import apply_override, read_yaml
+from components.config.registry import RegistryConfig
+from components.config.search import Choice, Domain, SearchConfig, holds_repeats
+from components.config.space import FIXED_IN_A_SLOT
+from components.errors import ConfigError
+from components.settings import (
+    Config,
+    Name,
+    PositiveInt,
+    Seed,
     check_path,
-    find_file,
-    read_yaml,
     resolved,
     set_path,
     validate,
 )
-from components.config.schema import (
-    AdapterConfig,
-    Choice,
-    ClusterConfig,
-    Config,
-    Domain,
-    ExperimentConfig,
-    Name,
-    PositiveInt,
-    RegistryConfig,
-    SearchConfig,
-    Seed,
-    TrainConfig,
-    holds_repeats,
-)
-from components.config.space import FIXED_IN_A_SLOT
-from components.errors import ConfigError
+from components.tasks import task_named
 
 Settings = dict[str, Any]
 """Sections of a TrainConfig as plain values."""
@@ -168,19 +162,18 @@ class ComparisonConfig(Config):
                     yield task, name, point
 
 
-def load_comparison(path_or_name: str, overrides: Sequence[str] = ()) -> ComparisonConfig:
-    """Read a comparison's file, or a checked-in one by its name, and apply `a.b=value` overrides
-    (`base.training.epochs=2`, `tasks.<task>.data.files.train=PATH`).
+def load_comparison(path: str | Path, overrides: Sequence[str] = ()) -> ComparisonConfig:
+    """Read a comparison's file and apply `a.b=value` overrides (`base.training.epochs=2`,
+    `tasks.<task>.data.files.train=PATH`).
 
     Raises ConfigError: the file is missing or is no comparison, a path is unknown, or any cell's
     settings are refused. Every cell is made once here.
     """
-    path = find_file(path_or_name)
-    values = read_yaml(path)
+    values = read_yaml(Path(path))
     if not is_comparison(values):
         raise ConfigError(
             f"{path} is no comparison: it has no section 'methods'. To run it as an experiment: "
-            f"prefixprop search {path_or_name}"
+            f"prefixprop search {path}"
         )
     for override in overrides:
         apply_override(values, override, check_comparison_path)
@@ -228,10 +221,10 @@ def check_comparison(config: ComparisonConfig) -> None:
             cell = config.train_config(
                 task, name, point=point, seed=config.seeds[0], searching=searching
             )
-            if cell.data.task != "classification":
+            if not task_named(cell.data.task).has_classes:
                 raise ConfigError(
-                    f"tasks.{task}.data.qangaroo: the tables of a comparison are of classes, and "
-                    "questions have none. Use prefixprop search."
+                    f"tasks.{task}.data.task: the tables of a comparison are of classes, and "
+                    f"{cell.data.task} has none. Use prefixprop search."
                 )
             shared = (
                 cell.backbone,

@@ -1,26 +1,19 @@
-"""From a YAML file and dotted overrides to a validated configuration.
+"""From a YAML file and dotted overrides to a validated experiment.
 
-Values travel as JSON into pydantic's strict mode, so that a list is a tuple and a number is never
-text. YAML 1.1 reads `1e-3` as text; the loader here reads it as a number.
+YAML 1.1 reads `1e-3` as text; the loader here reads it as a number.
 """
 
-import hashlib
-import json
 import re
-from collections.abc import Callable, Mapping, Sequence
-from difflib import get_close_matches
-from functools import cache
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from types import UnionType
-from typing import Annotated, Any, TypeVar, Union, get_args, get_origin
+from typing import Any
 
 import yaml
-from pydantic import BaseModel, ValidationError
 
-from components.config.schema import ADAPTER_CONFIGS, DOMAIN_KINDS, ExperimentConfig
+from components.config.experiment import ExperimentConfig
+from components.config.space import check_space
 from components.errors import ConfigError
-
-Model = TypeVar("Model", bound=BaseModel)
+from components.settings import check_path, section, set_path, validate
 
 
 class _Loader(yaml.SafeLoader):
@@ -51,20 +44,16 @@ def _mapping_without_repeats(loader: _Loader, node: yaml.MappingNode) -> dict[An
 _Loader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _mapping_without_repeats)
 
 
-def load_experiment(path_or_name: str, overrides: Sequence[str] = ()) -> ExperimentConfig:
-    """Read an experiment file, or a checked-in experiment by its name, and apply `a.b=value`
-    overrides.
+def load_experiment(path: str | Path, overrides: Sequence[str] = ()) -> ExperimentConfig:
+    """Read an experiment file and apply `a.b=value` overrides.
 
     Raises ConfigError: the file is missing or is no YAML mapping, a path is unknown, a value is
     refused, the search space holds an invalid point.
     """
-    from components.config.space import check_space
-
-    path = find_file(path_or_name)
-    values = read_yaml(path)
+    values = read_yaml(Path(path))
     if "methods" in values:
         raise ConfigError(
-            f"{path} is a comparison of methods. Run it with: prefixprop compare {path_or_name}"
+            f"{path} is a comparison of methods. Run it with: prefixprop compare {path}"
         )
     for override in overrides:
         apply_override(values, override)
@@ -75,6 +64,8 @@ def load_experiment(path_or_name: str, overrides: Sequence[str] = ()) -> Experim
 
 def read_yaml(path: Path) -> dict[str, Any]:
     """A YAML file's mapping. Raises ConfigError where it is none."""
+    if not path.is_file():
+        raise ConfigError(f"Experiment file '{path}' does not exist. Give the path of a YAML file.")
     try:
         values = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)  # noqa: S506  (a SafeLoader)
     except (yaml.YAMLError, UnicodeDecodeError) as error:
@@ -87,34 +78,6 @@ def read_yaml(path: Path) -> dict[str, Any]:
             "'backbone:' and 'data:'."
         )
     return values
-
-
-def experiments_folder() -> Path:
-    """Folder of the checked-in experiments."""
-    return Path(__file__).resolve().parents[2] / "pipelines" / "experiments"
-
-
-def find_file(path_or_name: str) -> Path:
-    """The YAML file of a path, or of a checked-in name. Raises ConfigError where there is none."""
-    path = Path(path_or_name)
-    if path.suffix in {".yaml", ".yml"}:
-        if path.is_file():
-            return path
-        raise ConfigError(
-            f"Experiment file '{path}' does not exist. Give the path of a YAML file or one of: "
-            f"{', '.join(_names())}."
-        )
-    named = experiments_folder() / f"{path_or_name}.yaml"
-    if named.is_file():
-        return named
-    raise ConfigError(
-        f"Unknown experiment '{path_or_name}'.{_did_you_mean(path_or_name, _names())} Known: "
-        f"{', '.join(_names())}."
-    )
-
-
-def _names() -> list[str]:
-    return sorted(path.stem for path in experiments_folder().glob("*.yaml"))
 
 
 def apply_override(
@@ -139,118 +102,10 @@ def apply_override(
             f"{path}: '{text}' is not readable as a YAML value: {' '.join(str(error).split())}"
         ) from error
     if path.startswith("search.space."):  # a key of its own, dots included
-        _section(_section(values, "search"), "space")[path.removeprefix("search.space.")] = value
+        section(section(values, "search"), "space")[path.removeprefix("search.space.")] = value
         return
-    (check or check_path)(path)
+    if check is None:
+        check_path(path, ExperimentConfig)
+    else:
+        check(path)
     set_path(values, path, value)
-
-
-def set_path(values: dict[str, Any], path: str, value: Any) -> None:
-    """Set a dotted path in nested mappings, making sections as needed."""
-    *sections, last = path.split(".")
-    for section in sections:
-        values = _section(values, section)
-    values[last] = value
-
-
-def _section(values: dict[str, Any], name: str) -> dict[str, Any]:
-    """The mapping below a key, made where there is none (an empty `search:` reads as null)."""
-    if not isinstance(values.get(name), dict):
-        values[name] = {}
-    section: dict[str, Any] = values[name]
-    return section
-
-
-def check_path(path: str, model: type[BaseModel] = ExperimentConfig, *, below: str = "") -> None:
-    """Raise ConfigError with the nearest known path unless `path` names a setting or a section of
-    the model, which stands `below` (`base.`) in its file.
-    """
-    known = config_paths(model)
-    if path not in known:
-        raise ConfigError(
-            "Unknown config path "
-            f"'{below}{path}'.{_did_you_mean(below + path, [below + each for each in known])}"
-        )
-
-
-@cache
-def config_paths(model: type[BaseModel]) -> tuple[str, ...]:
-    """Every dotted path of settings and sections below a model."""
-    paths: list[str] = []
-    for name, field in model.model_fields.items():
-        paths.append(name)
-        for section in _models_in(field.annotation):
-            paths += [f"{name}.{path}" for path in config_paths(section)]
-    return tuple(dict.fromkeys(paths))
-
-
-def _models_in(annotation: Any) -> list[type[BaseModel]]:
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return [annotation]
-    if get_origin(annotation) in (Union, UnionType):
-        return [model for part in get_args(annotation) for model in _models_in(part)]
-    if get_origin(annotation) is Annotated:
-        return _models_in(get_args(annotation)[0])
-    return []
-
-
-def validate(model: type[Model], values: Mapping[str, Any]) -> Model:
-    """Validate plain values in strict JSON mode; raises ConfigError that names each path, what was
-    given, and the fix.
-    """
-    try:
-        return model.model_validate_json(json.dumps(values))
-    except ValidationError as error:
-        raise ConfigError(
-            "; ".join(_explain(model, item) for item in error.errors(include_url=False))
-        ) from error
-    except TypeError as error:
-        raise ConfigError(
-            f"The configuration holds a value that is no text, number, list or mapping: {error}. "
-            "Quote it."
-        ) from error
-
-
-def _explain(model: type[BaseModel], item: Any) -> str:
-    # Locations inside a union carry the chosen member's tag, which is no part of the dotted path.
-    tags = [part for part in item["loc"] if part in DOMAIN_KINDS or part in ADAPTER_CONFIGS]
-    path = ".".join(str(part) for part in item["loc"] if part not in tags)
-    given = item["input"]
-    if item["type"] == "adapter_method":
-        return (
-            "adapter.method "
-            f"{json.dumps(given.get('method') if isinstance(given, dict) else given, default=str)} "
-            f"is unknown. Known: {', '.join(ADAPTER_CONFIGS)}."
-        )
-    if item["type"] == "extra_forbidden":
-        if tags and path in config_paths(model):
-            return f"{path} is no setting of '{tags[0]}'. Remove it or choose another method."
-        return f"Unknown config path '{path}'.{_did_you_mean(path, config_paths(model))}"
-    if item["type"] == "missing":
-        return (
-            f"{path} is required and missing. Add it to the experiment file or give --set "
-            f"{path}=..."
-        )
-    message = item["msg"].removeprefix("Value error, ")
-    if not path and re.split(r"[ .:]", message)[0] in model.model_fields:
-        return str(message)  # a rule across sections names its path itself
-    shown = json.dumps(given, default=str)
-    return f"{path or model.__name__}: {message}" + (
-        "" if isinstance(given, dict) else f" (given {shown})"
-    )
-
-
-def _did_you_mean(path: str, known: Sequence[str]) -> str:
-    close = get_close_matches(path, known, n=1, cutoff=0.6)
-    return f" Did you mean '{close[0]}'?" if close else ""
-
-
-def resolved(config: BaseModel) -> dict[str, Any]:
-    """Every setting, defaults included, as JSON-able values: what is stored with each run."""
-    values: dict[str, Any] = json.loads(config.model_dump_json())
-    return values
-
-
-def config_sha256(config: BaseModel) -> str:
-    """Hash of the resolved settings; equal for equal settings whatever the order in the file."""
-    return hashlib.sha256(json.dumps(resolved(config), sort_keys=True).encode()).hexdigest()

@@ -6,18 +6,10 @@ from collections.abc import Iterator, Mapping
 from itertools import islice, product
 from typing import Any
 
-from components.config.loading import check_path, resolved, set_path, validate
-from components.config.schema import (
-    Choice,
-    Domain,
-    ExperimentConfig,
-    Grid,
-    Integer,
-    LogUniform,
-    TrainConfig,
-    Uniform,
-)
+from components.config.experiment import ExperimentConfig, TrainConfig
+from components.config.search import Choice, Domain, Grid, Integer, LogUniform, Uniform
 from components.errors import ConfigError
+from components.settings import check_path, resolved, set_path, validate
 
 # Every trial slot keeps its backbone and its data between trials: a trial cannot change them.
 FIXED_IN_A_SLOT = (

@@ -5,7 +5,7 @@ settings and the number of training documents.
 import math
 from collections.abc import Sequence
 
-from components.config.schema import TrainConfig
+from components.config.experiment import TrainConfig
 
 
 def steps_per_epoch(config: TrainConfig, *, num_documents: int, world_size: int) -> int:

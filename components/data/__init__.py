@@ -10,7 +10,6 @@ from components.data.batching import (
     split_step,
     stratified_subset,
 )
-from components.data.preparation import prepare
 from components.data.prepared import (
     DataReport,
     PreparedData,
@@ -18,12 +17,12 @@ from components.data.prepared import (
     TokenizedSplit,
     open_prepared,
 )
+from components.data.settings import DataConfig
 from components.data.sources import SOURCES
-from components.data.tasks import TASKS
 
 __all__ = [
     "SOURCES",
-    "TASKS",
+    "DataConfig",
     "DataReport",
     "PreparedData",
     "SplitReport",
@@ -33,7 +32,6 @@ __all__ = [
     "evaluation_batches",
     "open_prepared",
     "padding_share",
-    "prepare",
     "split_step",
     "stratified_subset",
 ]

@@ -8,7 +8,7 @@ included.
 """
 
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -195,8 +195,7 @@ def stratified_subset(label_ids: ArrayLike, count: int, seed: int) -> Indices:
 class Tokenized(Protocol):
     """What `collate` needs of a split."""
 
-    @property
-    def label_ids(self) -> NDArray[np.int64]: ...
+    def column(self, name: str) -> NDArray[Any]: ...
 
     @property
     def is_chunked(self) -> bool: ...
@@ -233,12 +232,13 @@ def collate(
     pad_token_id: int,
     multiple_of: int = 1,
     padding_side: Literal["left", "right"] = "right",
+    target: str = "label_id",
 ) -> "dict[str, torch.Tensor]":
     """input_ids and attention_mask (B, T), labels (B); padded to the longest document, rounded up
-    to `multiple_of` tokens.
+    to `multiple_of` tokens. `target`: the column of the cache that holds the labels.
 
-    Of questions in chunks: one row per chunk, a question's together, and `example_index`, one per
-    row, says which of the labels' questions it belongs to.
+    Of documents in chunks: one row per chunk, a document's together, and `example_index`, one per
+    row, says which of the labels' documents it belongs to.
     """
     import torch
 
@@ -249,7 +249,7 @@ def collate(
         multiple_of=multiple_of,
         padding_side=padding_side,
     )
-    labels_B = split.label_ids[np.asarray(indices, dtype=np.int64)]
+    labels_B = split.column(target)[np.asarray(indices, dtype=np.int64)]
     arrays = {"input_ids": input_ids_BT, "attention_mask": attention_mask_BT, "labels": labels_B}
     if split.is_chunked:
         arrays["example_index"] = np.repeat(

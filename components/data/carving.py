@@ -8,14 +8,14 @@ import hashlib
 from collections import defaultdict
 from collections.abc import Sequence
 
-from components.config.schema import DataConfig
 from components.data.batching import stratified_subset
-from components.data.documents import SPLITS, Document, SplitName
+from components.data.documents import SPLITS, Example, SplitName
+from components.data.settings import DataConfig
 from components.data.validation import Loaded, label_order, text_key
 from components.errors import ConfigError, DataError
 
 
-def complete_splits(loaded: Loaded, config: DataConfig) -> dict[SplitName, list[Document]]:
+def complete_splits(loaded: Loaded, config: DataConfig) -> dict[SplitName, list[Example]]:
     """All three splits: what is missing carved from train, then each capped to `max_documents`."""
     splits = dict(loaded.splits)
     fractions: dict[SplitName, float] = {
@@ -34,7 +34,7 @@ def complete_splits(loaded: Loaded, config: DataConfig) -> dict[SplitName, list[
         )
         splits |= halves
     train, carved = _carve(splits["train"], wanted, config.split_seed)
-    labels = label_order(document.label for document in train)
+    labels = label_order(document.stratum for document in train)
     if config.max_documents is not None and config.max_documents < len(labels):
         raise ConfigError(
             f"data.max_documents: {config.max_documents} is less than the number of labels "
@@ -53,16 +53,17 @@ def complete_splits(loaded: Loaded, config: DataConfig) -> dict[SplitName, list[
 
 
 def _carve(
-    documents: Sequence[Document], fractions: dict[SplitName, float], seed: int
-) -> tuple[list[Document], dict[SplitName, list[Document]]]:
+    documents: Sequence[Example], fractions: dict[SplitName, float], seed: int
+) -> tuple[list[Example], dict[SplitName, list[Example]]]:
     """A label with fewer distinct texts than splits stays in train as a whole."""
     place: dict[bytes, SplitName] = {}
     by_label: defaultdict[str, dict[bytes, None]] = defaultdict(dict)
     keys = [
-        hashlib.sha256(b"%d:" % seed + text_key(document.text)).digest() for document in documents
+        hashlib.sha256(b"%d:" % seed + text_key(document.content)).digest()
+        for document in documents
     ]
     for document, key in zip(documents, keys, strict=True):
-        by_label[document.label][key] = None
+        by_label[document.stratum][key] = None
     for texts in by_label.values():
         order = sorted(texts)
         if len(order) < 1 + len(fractions):
@@ -73,16 +74,16 @@ def _carve(
             count = min(max(1, round(fraction * len(texts))), len(order) - others)
             place |= dict.fromkeys(order[:count], split)
             order = order[count:]
-    carved: dict[SplitName, list[Document]] = {split: [] for split in fractions}
-    train: list[Document] = []
+    carved: dict[SplitName, list[Example]] = {split: [] for split in fractions}
+    train: list[Example] = []
     for document, key in zip(documents, keys, strict=True):
         carved.get(place.get(key, "train"), train).append(document)
     return train, carved
 
 
-def _capped(documents: list[Document], count: int | None, seed: int) -> list[Document]:
+def _capped(documents: list[Example], count: int | None, seed: int) -> list[Example]:
     if count is None or count >= len(documents):
         return documents
-    labels = label_order(document.label for document in documents)
-    label_ids = [labels.index(document.label) for document in documents]
+    labels = label_order(document.stratum for document in documents)
+    label_ids = [labels.index(document.stratum) for document in documents]
     return [documents[index] for index in stratified_subset(label_ids, count, seed)]

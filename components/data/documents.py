@@ -1,56 +1,27 @@
-"""What flows through data preparation: a row as it was read, a document that passed, a problem that
+"""What flows through data preparation: a row as it was read, an example that passed, a problem that
 did not.
 
-A document's `file` and `row` stay with it until it is tokenised, so that every message can point at
+An example's `file` and `row` stay with it until it is tokenised, so that every message can point at
 the place to mend. Rows count from 1; in CSV the header is row 1.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Literal, Protocol, get_args
 
 SplitName = Literal["train", "validation", "test"]
 SPLITS: tuple[SplitName, ...] = get_args(SplitName)
 
-Reason = Literal[
-    "broken_row",
-    "bad_encoding",
-    "missing_column",
-    "empty_text",
-    "unknown_label",
-    "label_only_in_validation",
-    "label_only_in_test",
-    "duplicate_id",
-    "shared_document",
-    "missing_key",
-    "wrong_type",
-    "unusable_candidates",
-    "unknown_answer",
-    "no_supports",
-    "no_room",
-]
-
-FIXES: dict[Reason, str] = {
+FIXES: dict[str, str] = {
     "broken_row": "mend or delete the row",
     "bad_encoding": "save the text as UTF-8",
     "missing_column": "add the value, or map the right column with data.columns",
     "empty_text": "delete the row",
-    "unknown_label": "give a text or an integer as label, or map the right column with data.columns.label",
-    "label_only_in_validation": "add documents of this label to train, or delete the row",
-    "label_only_in_test": "add documents of this label to train, or delete the row",
     "duplicate_id": "make the id unique, or set data.columns.id=null to number the rows",
     "shared_document": "delete one of the copies: a document may be in one split only",
-    "missing_key": (
-        "add it: a question has query, answer, candidates, supports and, unless it is to be "
-        "numbered, id"
-    ),
-    "wrong_type": "give texts for query, answer and id, and lists of texts for candidates and supports",
-    "unusable_candidates": "give at least two candidates, each with a text and once only",
-    "unknown_answer": "make the answer one of the candidates, letter for letter",
-    "no_supports": "give at least one support, each with a text, or delete the question",
-    "no_room": "raise data.max_tokens, or delete the question",
 }
+"""What to do about a problem that any task may have; a task names its own with the problem."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,24 +33,39 @@ class Row:
     values: Mapping[str, object]
 
 
-@dataclass(frozen=True, slots=True)
-class Document:
-    """One valid example."""
-
-    id: str
-    text: str
-    label: str
-    file: str
-    row: int
+class Example(Protocol):
+    """One valid document, whatever is learnt from it."""
 
     @property
-    def place(self) -> str:
-        return f"{self.file} row {self.row}"
+    def id(self) -> str: ...
 
     @property
-    def has_own_id(self) -> bool:
-        """Whether the source gave the id."""
-        return self.id != numbered_id(self.file, self.row)
+    def file(self) -> str: ...
+
+    @property
+    def row(self) -> int: ...
+
+    @property
+    def content(self) -> str:
+        """What copies are found by, white space aside: they must not be in two splits."""
+
+    @property
+    def stratum(self) -> str:
+        """Carved and capped splits hold each stratum in proportion; one for all: no strata."""
+
+    @property
+    def target(self) -> object:
+        """What is to be learnt of it, JSON-able, as far as `content` does not say it."""
+
+
+def place_of(example: Example) -> str:
+    """Where it stands, for a message."""
+    return f"{example.file} row {example.row}"
+
+
+def has_own_id(example: Example) -> bool:
+    """Whether the source gave the id."""
+    return example.id != numbered_id(example.file, example.row)
 
 
 def numbered_id(file: str, row: int) -> str:
@@ -88,28 +74,15 @@ def numbered_id(file: str, row: int) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class Question(Document):
-    """One valid multiple-choice example.
-
-    `text` is a hash of query, candidates, supports and answer (white space aside), by which copies
-    are found; `label` is empty, because the candidates differ from question to question.
-    """
-
-    query: str
-    candidates: tuple[str, ...]
-    supports: tuple[str, ...]
-    answer: int
-    """Index of the answer among the candidates."""
-
-
-@dataclass(frozen=True, slots=True)
 class Problem:
     """One row that cannot be used: where it is and what was found."""
 
-    reason: Reason
+    reason: str
     file: str
     row: int
     found: str
+    fix: str = ""
+    """What to do about it; empty: as FIXES says for the reason."""
 
     def __str__(self) -> str:
-        return f"{self.file} row {self.row}: {self.found}; {FIXES[self.reason]}"
+        return f"{self.file} row {self.row}: {self.found}; {self.fix or FIXES[self.reason]}"

@@ -15,10 +15,9 @@ from collections.abc import Callable, Iterable, Iterator
 from itertools import islice, zip_longest
 from pathlib import Path
 
-from components.config.schema import DataConfig, InstalledSourceConfig
-from components.data.documents import Document, SplitName
+from components.data.documents import Row, SplitName
 from components.data.masking import masked
-from components.data.validation import Loaded
+from components.data.settings import DataConfig, InstalledSourceConfig
 from components.errors import DataError
 
 NOT_OWN_CODE = frozenset(
@@ -71,7 +70,7 @@ def state(config: DataConfig) -> object:
     return [[library, _version(library)] for library in _settings(config).libraries]
 
 
-def read(config: DataConfig, has_tokens: HasTokens) -> Loaded:
+def read(config: DataConfig, has_tokens: HasTokens) -> dict[SplitName, list[Row]]:
     """Equally many documents of every library in every split. Raises `DataError` for a library that
     is not installed or too small.
     """
@@ -98,7 +97,7 @@ def read(config: DataConfig, has_tokens: HasTokens) -> Loaded:
             else None
         )
 
-    splits: dict[SplitName, list[Document]] = {}
+    splits: dict[SplitName, list[Row]] = {}
     for split, quota in _quotas(config).items():
         found = {
             library: list(islice(shelf.documents(split, quota, usable), quota))
@@ -110,7 +109,7 @@ def read(config: DataConfig, has_tokens: HasTokens) -> Loaded:
         splits[split] = [
             document for documents in found.values() for document in documents[: len(found[fewest])]
         ]
-    return Loaded(splits)
+    return splits
 
 
 def _settings(config: DataConfig) -> InstalledSourceConfig:
@@ -180,7 +179,7 @@ class _Shelf:
 
     def documents(
         self, split: SplitName, quota: int, usable: Callable[[str], str | None]
-    ) -> Iterator[Document]:
+    ) -> Iterator[Row]:
         """Test and validation: a few files from one sub-tree after the other, as many sub-trees as
         are asked for. Train: from all that are left, in turn.
         """
@@ -194,9 +193,7 @@ class _Shelf:
                 self._readable(self._groups.pop(0), usable), max(1, quota // SUBTREES)
             )
 
-    def _readable(
-        self, paths: Iterable[str], usable: Callable[[str], str | None]
-    ) -> Iterator[Document]:
+    def _readable(self, paths: Iterable[str], usable: Callable[[str], str | None]) -> Iterator[Row]:
         for path in paths:
             try:
                 source = (self._root / path).read_text(encoding="utf-8")
@@ -207,7 +204,7 @@ class _Shelf:
             text = usable(source)
             if text is not None:
                 place = f"{self._library}/{path}"
-                yield Document(place, text, self._library, place, 1)
+                yield Row(place, 1, {"id": place, "text": text, "label": self._library})
 
 
 def _own_files(root: Path, min_tokens: int) -> Iterator[str]:

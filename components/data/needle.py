@@ -13,10 +13,9 @@ import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from components.config.schema import DataConfig, NeedleConfig
 from components.data import needle_words
-from components.data.documents import SPLITS, Document, SplitName
-from components.data.validation import Loaded
+from components.data.documents import SPLITS, Row, SplitName
+from components.data.settings import DataConfig, NeedleConfig
 from components.errors import ConfigError
 
 HasTokens = Callable[[str, int], bool]
@@ -42,7 +41,7 @@ def state(config: DataConfig) -> object:
     return VERSION
 
 
-def read(config: DataConfig, has_tokens: HasTokens) -> Loaded:
+def read(config: DataConfig, has_tokens: HasTokens) -> dict[SplitName, list[Row]]:
     """All three splits. Raises `ConfigError` for a length that needle and distractors alone
     exceed.
     """
@@ -53,15 +52,13 @@ def read(config: DataConfig, has_tokens: HasTokens) -> Loaded:
         "validation": needle.validation_documents,
         "test": needle.test_documents,
     }
-    return Loaded(
-        {
-            split: [
-                _document(needle, split, index, config.split_seed, has_tokens)
-                for index in range(counts[split])
-            ]
-            for split in SPLITS
-        }
-    )
+    return {
+        split: [
+            _document(needle, split, index, config.split_seed, has_tokens)
+            for index in range(counts[split])
+        ]
+        for split in SPLITS
+    }
 
 
 def needle_place(document_id: str) -> NeedlePlace:
@@ -72,7 +69,7 @@ def needle_place(document_id: str) -> NeedlePlace:
 
 def _document(
     config: NeedleConfig, split: SplitName, index: int, seed: int, has_tokens: HasTokens
-) -> Document:
+) -> Row:
     """Lengths change fastest, then depths, then labels, so that every cell of a whole round is
     filled once.
     """
@@ -83,9 +80,8 @@ def _document(
     )
     draw = random.Random(f"{VERSION}/{seed}/{split}/{index}")
     identity = f"{split}/{index}/{place.length}/{place.depth:g}"
-    return Document(
-        identity, _text(draw, label, place, config, has_tokens), label, "needle", index + 1
-    )
+    text = _text(draw, label, place, config, has_tokens)
+    return Row("needle", index + 1, {"id": identity, "text": text, "label": label})
 
 
 def _text(

@@ -9,17 +9,16 @@ import hashlib
 import json
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
 from components.atomic_folder import atomic_folder
-from components.config.schema import DataConfig
 from components.data.carving import complete_splits
-from components.data.documents import Document, SplitName
+from components.data.documents import Example, Problem, Row, SplitName
 from components.data.prepared import (
     DESCRIPTION,
     FORMAT,
@@ -31,10 +30,17 @@ from components.data.prepared import (
     write_description,
     write_split,
 )
+from components.data.settings import ColumnsConfig, DataConfig, default_task
 from components.data.sources import source_of
-from components.data.tasks import TASKS
 from components.data.tokenization import has_tokens
-from components.data.validation import check_between_rows, resolve, telling, text_key
+from components.data.validation import (
+    Check,
+    Loaded,
+    check_between_rows,
+    one_of_each_reason,
+    resolve,
+    text_key,
+)
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -42,10 +48,49 @@ if TYPE_CHECKING:
 NAMED_DROPPED = 20
 
 
+class Preparing(Protocol):
+    """What preparation asks of a task (components/tasks/task.py says more about each)."""
+
+    @property
+    def columns(self) -> Mapping[str, str]: ...
+
+    @property
+    def chunked(self) -> bool: ...
+
+    @property
+    def checks(self) -> tuple[Check, ...]: ...
+
+    def examples(
+        self, rows: Iterable[Row | Problem], columns: ColumnsConfig
+    ) -> tuple[list[Example], list[Problem]]: ...
+
+    def fitting(
+        self, loaded: Loaded, tokenizer: "PreTrainedTokenizerBase", config: DataConfig
+    ) -> Loaded: ...
+
+    def labels(self, examples: Sequence[Example]) -> tuple[str, ...]: ...
+
+    def tokenized(
+        self,
+        examples: Sequence[Example],
+        labels: Sequence[str],
+        tokenizer: "PreTrainedTokenizerBase",
+        config: DataConfig,
+    ) -> Iterator[list[TokenizedDocument]]: ...
+
+    def cutting(self, config: DataConfig) -> Mapping[str, object]: ...
+
+
 def prepare(
-    config: DataConfig, tokenizer: "PreTrainedTokenizerBase", *, tokenizer_id: str, cache_path: Path
+    config: DataConfig,
+    tokenizer: "PreTrainedTokenizerBase",
+    *,
+    task: Preparing,
+    tokenizer_id: str,
+    cache_path: Path,
 ) -> PreparedData:
-    """Validated, tokenised documents from the cache, made now if they are not there.
+    """Validated, tokenised documents from the cache, made now if they are not there; components/
+    tasks offers it with the task that the settings name.
 
     `tokenizer_id` identifies the tokenizer's content (a hash of its files). Two processes may call
     at once: one makes, the other waits. Raises `DataError` for documents that cannot be used,
@@ -61,7 +106,7 @@ def prepare(
         with FileLock(f"{folder}.lock"):
             cached = (folder / DESCRIPTION).is_file()
             if not cached:
-                _make(config, tokenizer, tokenizer_id, folder)
+                _make(config, tokenizer, task=task, tokenizer_id=tokenizer_id, folder=folder)
     prepared = open_prepared(folder)
     return replace(
         prepared,
@@ -71,6 +116,8 @@ def prepare(
 
 def _key(config: DataConfig, tokenizer_id: str) -> str:
     settings = config.model_dump(mode="json", exclude={"files", "hub", "qangaroo"})
+    if config.task == default_task(config.model_dump()):
+        del settings["task"]  # a later setting: caches that were made before it are found
     content = {
         "format": FORMAT,
         "settings": settings,
@@ -81,11 +128,15 @@ def _key(config: DataConfig, tokenizer_id: str) -> str:
 
 
 def _make(
-    config: DataConfig, tokenizer: "PreTrainedTokenizerBase", tokenizer_id: str, folder: Path
+    config: DataConfig,
+    tokenizer: "PreTrainedTokenizerBase",
+    *,
+    task: Preparing,
+    tokenizer_id: str,
+    folder: Path,
 ) -> None:
-    task = TASKS[config.task]
     loaded = check_between_rows(
-        task.fitting(source_of(config).read(config, has_tokens(tokenizer)), tokenizer, config)
+        task.fitting(_read(config, tokenizer, task), tokenizer, config), task.checks
     )
     dropped = resolve(loaded, config.on_invalid)
     task.labels(loaded.splits["train"])
@@ -93,16 +144,25 @@ def _make(
     labels = task.labels(splits["train"])
     reports = {}
     with atomic_folder(folder) as unfinished:
-        for split, documents in splits.items():
+        for split, examples in splits.items():
             lengths: list[tuple[int, int]] = []
-            rows = _counted(task.tokenized(documents, labels, tokenizer, config), lengths)
-            write_split(unfinished, split, rows, chunked=config.task == "multiple_choice")
-            reports[str(split)] = _split_report(documents, labels, lengths)
-        first_dropped = tuple(str(problem) for problem in telling(loaded.problems)[:NAMED_DROPPED])
+            rows = _counted(task.tokenized(examples, labels, tokenizer, config), lengths)
+            write_split(unfinished, split, rows, columns=task.columns, chunked=task.chunked)
+            reports[str(split)] = _split_report(examples, labels, lengths)
+        named = one_of_each_reason(loaded.problems)[:NAMED_DROPPED]
+        first_dropped = tuple(str(problem) for problem in named)
         report = DataReport(reports, dict(dropped), first_dropped, seconds=0.0, cached=False)
-        write_description(
-            unfinished, labels, _fingerprint(splits, labels, tokenizer_id, config), report
-        )
+        settings = [FORMAT, list(labels), tokenizer_id, config.max_tokens]
+        fingerprint = _fingerprint(splits, [*settings, *task.cutting(config).values()])
+        write_description(unfinished, labels, fingerprint, report)
+
+
+def _read(config: DataConfig, tokenizer: "PreTrainedTokenizerBase", task: Preparing) -> Loaded:
+    source, loaded = source_of(config), Loaded({})
+    for split, rows in source.read(config, has_tokens(tokenizer)).items():
+        loaded.splits[split], problems = task.examples(rows, source.columns(config))
+        loaded.problems += problems
+    return loaded
 
 
 def _counted(
@@ -115,14 +175,14 @@ def _counted(
 
 
 def _split_report(
-    documents: Sequence[Document], labels: Sequence[str], lengths: Sequence[tuple[int, int]]
+    documents: Sequence[Example], labels: Sequence[str], lengths: Sequence[tuple[int, int]]
 ) -> SplitReport:
     length_N, full_N = np.asarray(lengths).T
-    counts = Counter(document.label for document in documents)
+    counts = Counter(document.stratum for document in documents)
     return SplitReport(
         documents=len(documents),
         labels={label: counts[label] for label in labels},
-        repeated=len(documents) - len({text_key(document.text) for document in documents}),
+        repeated=len(documents) - len({text_key(document.content) for document in documents}),
         tokens=int(length_N.sum()),
         median_tokens=int(np.median(length_N)),
         p95_tokens=int(np.percentile(length_N, 95)),
@@ -131,17 +191,10 @@ def _split_report(
     )
 
 
-def _fingerprint(
-    splits: dict[SplitName, list[Document]],
-    labels: Sequence[str],
-    tokenizer_id: str,
-    config: DataConfig,
-) -> str:
-    settings: list[object] = [FORMAT, list(labels), tokenizer_id, config.max_tokens]
-    if config.qangaroo is not None:
-        settings.append(config.qangaroo.max_chunks)
+def _fingerprint(splits: Mapping[SplitName, list[Example]], settings: Sequence[object]) -> str:
     digest = hashlib.sha256(json.dumps(settings).encode())
-    for split, documents in splits.items():
-        for document in documents:
-            digest.update(json.dumps([split, document.id, document.label, document.text]).encode())
+    for split, examples in splits.items():
+        for example in examples:
+            content = [split, example.id, example.target, example.content]
+            digest.update(json.dumps(content).encode())
     return digest.hexdigest()

@@ -1,22 +1,21 @@
 """Tokenised documents on disk: written once, memory-mapped by every worker.
 
-One Arrow IPC stream per split (`train.arrow`, ... with columns id, label_id, input_ids), readable
-by `datasets.Dataset.from_file` too, and `prepared.json`, written last.
-Multiple choice: label_id is the index of the answer, input_ids holds a question's chunks one after
-the other, and a further column chunk_lengths says where they end.
+One Arrow IPC stream per split (`train.arrow`, ... with columns id, what the task learns, input_ids),
+readable by `datasets.Dataset.from_file` too, and `prepared.json`, written last.
+A document may be several sequences: input_ids then holds its chunks one after the other, and a
+further column chunk_lengths says where they end.
 """
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from components.config.schema import Task
 from components.data.documents import SPLITS
 from components.errors import DataError
 
@@ -68,17 +67,30 @@ class TokenizedSplit:
     """Documents of one split, memory-mapped; indices follow the source's order."""
 
     lengths: NDArray[np.int32]
-    """Tokens that each document takes in a batch, special tokens included; of a question in chunks,
+    """Tokens that each document takes in a batch, special tokens included; of a document in chunks,
     their number times the longest.
-    """
-    label_ids: NDArray[np.int64]
-    """Class of each document, an index into `PreparedData.labels`; of a question, the index of its
-    answer among its candidates.
     """
     table: "pa.Table" = field(repr=False)
 
     def __len__(self) -> int:
         return len(self.lengths)
+
+    @property
+    def label_ids(self) -> NDArray[np.int64]:
+        """Class of each document, an index into `PreparedData.labels`; of a question, the index of
+        its answer among its candidates. Only of tasks with such a column.
+        """
+        return self.column("label_id")
+
+    def column(self, name: str) -> NDArray[Any]:
+        """A column of the cache with one number per document."""
+        if name not in self._columns:
+            self._columns[name] = self.table[name].to_numpy()
+        return self._columns[name]
+
+    @cached_property
+    def _columns(self) -> dict[str, NDArray[Any]]:
+        return {}
 
     @cached_property
     def tokens(self) -> NDArray[np.int64]:
@@ -89,7 +101,7 @@ class TokenizedSplit:
 
     @property
     def is_chunked(self) -> bool:
-        """Whether the documents are questions in chunks."""
+        """Whether a document may be several sequences."""
         return "chunk_lengths" in self.table.column_names
 
     def chunks(self, index: int) -> list[NDArray[np.int32]]:
@@ -143,7 +155,7 @@ class PreparedData:
     splits: dict[str, TokenizedSplit]
     """train, validation and test."""
     labels: tuple[str, ...]
-    """Names of the classes in the order of label ids; empty for multiple choice."""
+    """Names of the classes in the order of label ids; empty where the task has none."""
     fingerprint: str
     """sha256 of documents, labels, splits, tokenizer and max_tokens: equal fingerprints are equal
     training data, wherever they came from.
@@ -151,38 +163,36 @@ class PreparedData:
     report: DataReport
     folder: Path
 
-    @property
-    def task(self) -> Task:
-        """What is learnt from these documents."""
-        return "multiple_choice" if self.splits["train"].is_chunked else "classification"
-
 
 @dataclass(frozen=True, slots=True)
 class TokenizedDocument:
     """One row of the cache."""
 
     id: str
-    label_id: int
+    target: Mapping[str, int | float]
+    """What is learnt of it, by the task's columns of the cache."""
     input_ids: NDArray[np.int32]
     full_length: int
     """Tokens before anything was cut off."""
     chunk_lengths: tuple[int, ...] | None = None
-    """Of a question, whose `input_ids` are its chunks one after the other."""
+    """Of a document in chunks, whose `input_ids` are its chunks one after the other."""
 
 
 def write_split(
-    folder: Path, split: str, chunks: Iterable[list[TokenizedDocument]], *, chunked: bool = False
+    folder: Path,
+    split: str,
+    chunks: Iterable[list[TokenizedDocument]],
+    *,
+    columns: Mapping[str, str],
+    chunked: bool = False,
 ) -> None:
-    """Writes one split; each list becomes one record batch. `chunked`: its documents are questions
-    in chunks.
+    """Writes one split; each list becomes one record batch. `columns`: what the task learns, name
+    -> type in Arrow's words (int64); `chunked`: a document may be several sequences.
     """
     import pyarrow as pa
 
-    fields = [
-        ("id", pa.string()),
-        ("label_id", pa.int64()),
-        ("input_ids", pa.large_list(pa.int32())),
-    ]
+    types = {name: pa.type_for_alias(kind) for name, kind in columns.items()}
+    fields = [("id", pa.string()), *types.items(), ("input_ids", pa.large_list(pa.int32()))]
     schema = pa.schema([*fields, ("chunk_lengths", pa.list_(pa.int32()))] if chunked else fields)
     with (
         pa.OSFile(str(folder / f"{split}.arrow"), "wb") as file,
@@ -193,19 +203,22 @@ def write_split(
                 [0, *(len(document.input_ids) for document in chunk)], dtype=np.int64
             )
             values = np.concatenate([document.input_ids for document in chunk])
-            columns = [
+            arrays = [
                 pa.array([document.id for document in chunk], pa.string()),
-                pa.array([document.label_id for document in chunk], pa.int64()),
+                *(
+                    pa.array([document.target[name] for document in chunk], kind)
+                    for name, kind in types.items()
+                ),
                 pa.LargeListArray.from_arrays(pa.array(offsets), pa.array(values)),
             ]
             if chunked:
-                columns.append(
+                arrays.append(
                     pa.array(
                         [list(document.chunk_lengths or ()) for document in chunk],
                         pa.list_(pa.int32()),
                     )
                 )
-            writer.write_batch(pa.record_batch(columns, schema=schema))
+            writer.write_batch(pa.record_batch(arrays, schema=schema))
 
 
 def write_description(
@@ -263,4 +276,4 @@ def _open_split(path: Path) -> TokenizedSplit:
             np.diff(chunk.offsets.to_numpy()).astype(np.int32)
             for chunk in table["input_ids"].chunks
         ]
-    return TokenizedSplit(np.concatenate(lengths), table["label_id"].to_numpy(), table)
+    return TokenizedSplit(np.concatenate(lengths), table)

@@ -1,4 +1,4 @@
-"""Multiple-choice questions from files in the form of WikiHop's release (qangaroo): JSON that holds
+"""Records of multiple-choice questions from files in the form of WikiHop's release (qangaroo): JSON that holds
 one list of records.
 
     [{"id": "WH_train_0", "query": "country of citizenship someone", "answer": "france",
@@ -8,29 +8,16 @@ Other keys (annotations) are left alone. Rows count from 1: row 3 is the third r
 """
 
 import gzip
-import hashlib
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, cast
 
-from components.config.schema import DataConfig
-from components.data.documents import (
-    SPLITS,
-    Document,
-    Problem,
-    Question,
-    Reason,
-    Row,
-    SplitName,
-    numbered_id,
-)
+from components.data.documents import SPLITS, Problem, Row, SplitName
 from components.data.files import check_exists
-from components.data.validation import Loaded, is_utf8
+from components.data.settings import DataConfig
 from components.errors import DataError
 
 SUFFIXES = (".json", ".json.gz")
-KEYS = ("query", "answer", "candidates", "supports")
 
 
 def state(config: DataConfig) -> object:
@@ -44,16 +31,9 @@ def state(config: DataConfig) -> object:
     return found
 
 
-def read(config: DataConfig, _: object) -> Loaded:
-    """Every valid question, and every other row with what is wrong about it. Raises `DataError` for
-    a file that is unreadable as a whole.
-    """
-    loaded = Loaded({})
-    for split, path in _paths(config).items():
-        questions, problems = questions_of(rows(path, f"data.qangaroo.{split}"))
-        loaded.splits[split] = cast("list[Document]", questions)
-        loaded.problems += problems
-    return loaded
+def read(config: DataConfig, _: object) -> dict[SplitName, Iterator[Row | Problem]]:
+    """The records of every file. Raises `DataError` for a file that is unreadable as a whole."""
+    return {split: rows(path, f"data.qangaroo.{split}") for split, path in _paths(config).items()}
 
 
 def _paths(config: DataConfig) -> dict[SplitName, str]:
@@ -92,93 +72,3 @@ def rows(path: str, config_path: str) -> Iterator[Row | Problem]:
             yield Problem(
                 "broken_row", path, number, f"expected a JSON object, got {type(record).__name__}"
             )
-
-
-def questions_of(
-    found: Iterable[Row | Problem], *, answered: bool = True
-) -> tuple[list[Question], list[Problem]]:
-    """Checks each row on its own. `answered`: whether each must name its answer; without it, the
-    first candidate stands for an answer that is missing.
-    """
-    questions: list[Question] = []
-    problems: list[Problem] = []
-    for row in found:
-        made = row if isinstance(row, Problem) else _question(row, answered)
-        if isinstance(made, Problem):
-            problems.append(made)
-        else:
-            questions.append(made)
-    return questions, problems
-
-
-def _question(row: Row, answered: bool) -> Question | Problem:
-    wrong = _first_fault(row.values, answered)
-    if wrong is not None:
-        return Problem(wrong[0], row.file, row.number, wrong[1])
-    values = cast("Mapping[str, Any]", row.values)
-    query, candidates, supports = (
-        values["query"],
-        tuple(values["candidates"]),
-        tuple(values["supports"]),
-    )
-    answer = candidates.index(values["answer"]) if "answer" in values else 0
-    given = values.get("id")
-    content = json.dumps(
-        [" ".join(text.split()) for text in (query, candidates[answer], *candidates, *supports)]
-    )
-    return Question(
-        id=numbered_id(row.file, row.number) if given is None else given,
-        text=hashlib.sha256(content.encode()).hexdigest(),
-        label="",
-        file=row.file,
-        row=row.number,
-        query=query,
-        candidates=candidates,
-        supports=supports,
-        answer=answer,
-    )
-
-
-def _first_fault(values: Mapping[str, object], answered: bool) -> tuple[Reason, str] | None:
-    for key in KEYS:
-        if key not in values and (answered or key != "answer"):
-            return "missing_key", f"no key '{key}'"
-    for key in ("query", "answer", "id"):
-        if values.get(key) is not None and not isinstance(values[key], str):
-            return "wrong_type", f"'{key}' holds {type(values[key]).__name__}, not text"
-    for key in ("candidates", "supports"):
-        each = values[key]
-        if not isinstance(each, list) or not all(isinstance(text, str) for text in each):
-            return "wrong_type", f"'{key}' is no list of texts"
-    query, candidates, supports = (
-        cast("Any", values[key]) for key in ("query", "candidates", "supports")
-    )
-    if query is None or not query.strip():
-        return "empty_text", "'query' is empty"
-    texts = [query, *candidates, *supports, values.get("id") or ""]
-    if not all(is_utf8(text) for text in texts):
-        return "bad_encoding", "a text holds half a character (a lone surrogate)"
-    if (
-        len(candidates) < 2
-        or not all(text.strip() for text in candidates)
-        or len(set(candidates)) < len(candidates)
-    ):
-        empty, twice = (
-            sum(not text.strip() for text in candidates),
-            len(candidates) - len(set(candidates)),
-        )
-        return (
-            "unusable_candidates",
-            f"{len(candidates)} candidates, {empty} of them empty and {twice} repeated",
-        )
-    if "answer" in values and values["answer"] not in candidates:
-        return (
-            "unknown_answer",
-            f"the answer {values['answer']!r} is not among the {len(candidates)} candidates",
-        )
-    if not supports or not all(text.strip() for text in supports):
-        return (
-            "no_supports",
-            f"{len(supports)} supports, {sum(not text.strip() for text in supports)} of them empty",
-        )
-    return None

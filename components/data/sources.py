@@ -1,28 +1,39 @@
-"""Where documents come from: one entry per field of `DataConfig` that names a source.
-
-A source is two functions: `state` says cheaply what would be read (part of the cache key: sizes and
-modification times, versions, revisions), `read` reads it.
+"""Where rows come from: one entry per field of `DataConfig` that names a source. What a row has to
+hold is the task's affair (components/tasks).
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from components.config.schema import DataConfig
 from components.data import files, installed_source, needle, qangaroo
-from components.data.documents import SPLITS, Document, Problem, Row, SplitName
-from components.data.validation import Loaded, documents_of
+from components.data.documents import SPLITS, Problem, Row, SplitName
+from components.data.settings import ColumnsConfig, DataConfig
 from components.errors import DataError
 
 HasTokens = Callable[[str, int], bool]
 """(text, count) -> whether the text has at least this many tokens."""
 
 
+Rows = Iterable[Row | Problem]
+
+
 @dataclass(frozen=True)
 class Source:
+    """Rows of the splits that there are."""
+
     state: Callable[[DataConfig], object]
-    read: Callable[[DataConfig, HasTokens], Loaded]
+    """Says cheaply what would be read (part of the cache key: sizes and modification times,
+    versions, revisions).
+    """
+    read: Callable[[DataConfig, HasTokens], Mapping[SplitName, Rows]]
+    names_columns: bool = False
+    """Whether it names its columns itself, as data.columns does by default."""
+
+    def columns(self, config: DataConfig) -> ColumnsConfig:
+        """Which columns of its rows hold what."""
+        return ColumnsConfig() if self.names_columns else config.columns
 
 
 def _file_state(config: DataConfig) -> object:
@@ -34,12 +45,11 @@ def _file_state(config: DataConfig) -> object:
     return state
 
 
-def _read_files(config: DataConfig, _: HasTokens) -> Loaded:
-    rows = {
+def _read_files(config: DataConfig, _: HasTokens) -> Mapping[SplitName, Rows]:
+    return {
         split: files.read_rows(path, f"data.files.{split}")
         for split, path in _file_paths(config).items()
     }
-    return _checked(rows, config)
 
 
 def _file_paths(config: DataConfig) -> dict[SplitName, str]:
@@ -55,10 +65,10 @@ def _hub_state(config: DataConfig) -> object:
     return config.hub.model_dump()
 
 
-def _read_hub(config: DataConfig, _: HasTokens) -> Loaded:
+def _read_hub(config: DataConfig, _: HasTokens) -> Mapping[SplitName, Rows]:
     assert config.hub is not None
     names = {split: name for split in SPLITS if (name := getattr(config.hub, split)) is not None}
-    return _checked({split: _hub_rows(config, name) for split, name in names.items()}, config)
+    return {split: _hub_rows(config, name) for split, name in names.items()}
 
 
 def _hub_rows(config: DataConfig, split: str) -> Iterator[Row | Problem]:
@@ -98,21 +108,12 @@ def _named_label(values: dict[str, Any], column: str, names: list[str] | None) -
     return {**values, column: names[label] if label is not None and label >= 0 else None}
 
 
-def _checked(rows: dict[SplitName, Iterator[Row | Problem]], config: DataConfig) -> Loaded:
-    splits: dict[SplitName, list[Document]] = {}
-    problems: list[Problem] = []
-    for split, each in rows.items():
-        splits[split], found = documents_of(each, config.columns)
-        problems += found
-    return Loaded(splits, problems)
-
-
 SOURCES: dict[str, Source] = {
     "files": Source(_file_state, _read_files),
     "hub": Source(_hub_state, _read_hub),
-    "installed_source": Source(installed_source.state, installed_source.read),
-    "needle": Source(needle.state, needle.read),
-    "qangaroo": Source(qangaroo.state, qangaroo.read),
+    "installed_source": Source(installed_source.state, installed_source.read, names_columns=True),
+    "needle": Source(needle.state, needle.read, names_columns=True),
+    "qangaroo": Source(qangaroo.state, qangaroo.read, names_columns=True),
 }
 
 

@@ -1,39 +1,55 @@
-"""From rows to documents that can be trained on, with every other row named.
+"""From rows to examples that can be trained on, with every other row named.
 
 A problem is one row, its reason and its place; whether problems stop the preparation or are dropped
-and counted is decided once, in `resolve`. What makes a whole source unusable (no such column, fewer
-than two labels, an empty split) always stops it.
+and counted is decided once, in `resolve`. What makes a whole source unusable (no such column, an
+empty split) always stops it. What a document is, the task says (components/tasks).
 """
 
 import hashlib
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from itertools import pairwise
 from typing import Literal
 
-from components.config.schema import ColumnsConfig
-from components.data.documents import Document, Problem, Reason, Row, SplitName, numbered_id
+from components.data.documents import (
+    Example,
+    Problem,
+    Row,
+    SplitName,
+    has_own_id,
+    numbered_id,
+    place_of,
+)
 from components.errors import DataError
 
 NAMED_PROBLEMS = 3
 KEEPING_ORDER: tuple[SplitName, ...] = ("test", "validation", "train")
 
 
+Splits = dict[SplitName, list[Example]]
+Check = Callable[[Splits], tuple[Splits, list[Problem]]]
+"""What a task checks between rows: the examples that are left, and those that are not."""
+
+
 @dataclass(slots=True)
 class Loaded:
-    """What a source gives: documents of the splits it has, and the rows it could not use."""
+    """Examples of the splits that the source has, and the rows that could not be used."""
 
-    splits: dict[SplitName, list[Document]]
+    splits: Splits
     problems: list[Problem] = field(default_factory=list)
 
 
-def documents_of(
-    rows: Iterable[Row | Problem], columns: ColumnsConfig
-) -> tuple[list[Document], list[Problem]]:
-    """Checks each row on its own. Raises `DataError` when no row at all has a mapped column."""
-    documents: list[Document] = []
+def examples_of(
+    rows: Iterable[Row | Problem],
+    make: Callable[[Row], Example | Problem],
+    needed: Mapping[str, str],
+) -> tuple[list[Example], list[Problem]]:
+    """Checks each row on its own by `make`. Raises `DataError` when no row at all has a needed
+    column (setting below data.columns -> name of the column).
+    """
+    examples: list[Example] = []
     problems: list[Problem] = []
     present: dict[str, None] = {}
     file = ""
@@ -41,16 +57,15 @@ def documents_of(
         if isinstance(row, Row):
             file = row.file
             present |= dict.fromkeys(row.values)
-        made = row if isinstance(row, Problem) else _document(row, columns)
-        if isinstance(made, Document):
-            documents.append(made)
-        else:
+        made = row if isinstance(row, Problem) else make(row)
+        if isinstance(made, Problem):
             problems.append(made)
-    for setting in ("text", "label"):
-        column = getattr(columns, setting)
+        else:
+            examples.append(made)
+    for setting, column in needed.items():
         if present and column not in present:
             raise DataError(_no_such_column(file, setting, column, list(present)))
-    return documents, problems
+    return examples, problems
 
 
 def _no_such_column(file: str, setting: str, column: str, present: Sequence[str]) -> str:
@@ -67,48 +82,32 @@ def _no_such_column(file: str, setting: str, column: str, present: Sequence[str]
     )
 
 
-def _document(row: Row, columns: ColumnsConfig) -> Document | Problem:
-    def problem(reason: Reason, found: str) -> Problem:
-        return Problem(reason, row.file, row.number, found)
-
-    for column in (columns.text, columns.label):
-        if column not in row.values:
-            return problem("missing_column", f"no column '{column}'")
-    text, label = row.values[columns.text], _label(row.values[columns.label])
+def text_of(row: Row, column: str) -> str | Problem:
+    """The text in a column, or what is wrong about it."""
+    if column not in row.values:
+        return Problem("missing_column", row.file, row.number, f"no column '{column}'")
+    text = row.values[column]
     if text is None or (isinstance(text, str) and not text.strip()):
-        return problem("empty_text", f"column '{columns.text}' is empty")
+        return Problem("empty_text", row.file, row.number, f"column '{column}' is empty")
     if not isinstance(text, str):
-        return problem(
-            "broken_row", f"column '{columns.text}' holds {type(text).__name__}, not text"
-        )
-    if label is None:
-        return problem(
-            "unknown_label", f"column '{columns.label}' holds {row.values[columns.label]!r}"
-        )
-    given = row.values.get(columns.id) if columns.id is not None else None
-    document = Document(
-        numbered_id(row.file, row.number) if given is None else str(given),
-        text,
-        label,
-        row.file,
-        row.number,
-    )
-    values = {columns.text: text, columns.label: label, columns.id or "id": document.id}
+        found = f"column '{column}' holds {type(text).__name__}, not text"
+        return Problem("broken_row", row.file, row.number, found)
+    return text
+
+
+def id_of(row: Row, column: str | None) -> str:
+    """The id in a column, or one made from file name and row number."""
+    given = row.values.get(column) if column is not None else None
+    return numbered_id(row.file, row.number) if given is None else str(given)
+
+
+def encoding_fault(row: Row, values: Mapping[str, str]) -> Problem | None:
+    """The first column whose value cannot be written as UTF-8."""
     for column, value in values.items():
         if not is_utf8(value):
-            return problem("bad_encoding", f"column '{column}' has bytes that are not UTF-8")
-    return document
-
-
-def _label(value: object) -> str | None:
-    """Text and integers as text, so that 1 in Parquet and "1" in CSV are one label; true and false
-    as JSON writes them.
-    """
-    if isinstance(value, bool):
-        return str(value).lower()
-    if isinstance(value, int):
-        return str(value)
-    return value.strip() or None if isinstance(value, str) else None
+            found = f"column '{column}' has bytes that are not UTF-8"
+            return Problem("bad_encoding", row.file, row.number, found)
+    return None
 
 
 def is_utf8(text: str) -> bool:
@@ -137,39 +136,23 @@ def label_order(labels: Iterable[str]) -> tuple[str, ...]:
     )
 
 
-def class_names(documents: Iterable[Document]) -> tuple[str, ...]:
-    """The classes of the training documents in the order of label ids. Raises `DataError` for fewer
-    than two.
-    """
-    labels = label_order(document.label for document in documents)
-    if len(labels) < 2:
-        raise DataError(
-            f"data: train has only the label '{labels[0]}'; a classification task needs at least "
-            "two labels (check data.columns.label)"
-        )
-    return labels
-
-
-def check_between_rows(loaded: Loaded) -> Loaded:
-    """Finds duplicate ids, documents in two splits, and labels that train lacks. Of a shared
-    document the copy in test is kept, else the one in validation.
+def check_between_rows(loaded: Loaded, checks: Sequence[Check] = ()) -> Loaded:
+    """Finds duplicate ids, documents in two splits, and what the task's own `checks` find. Of a
+    shared document the copy in test is kept, else the one in validation.
     """
     problems = list(loaded.problems)
     splits = dict(loaded.splits)
-    for check in (_without_duplicate_ids, _without_shared, _without_labels_unknown_to_train):
+    for check in (_without_duplicate_ids, _without_shared, *checks):
         splits, found = check(splits)
         problems += found
     return Loaded(splits, problems)
-
-
-Splits = dict[SplitName, list[Document]]
 
 
 def _without_duplicate_ids(splits: Splits) -> tuple[Splits, list[Problem]]:
     kept: Splits = {}
     problems: list[Problem] = []
     for split, documents in splits.items():
-        first: dict[str, Document] = {}
+        first: dict[str, Example] = {}
         kept[split] = []
         for document in documents:
             twin = first.setdefault(document.id, document)
@@ -190,29 +173,31 @@ def _without_duplicate_ids(splits: Splits) -> tuple[Splits, list[Problem]]:
 def _without_shared(splits: Splits) -> tuple[Splits, list[Problem]]:
     kept: Splits = {}
     problems: list[Problem] = []
-    by_text: dict[bytes, Document] = {}
-    by_id: dict[str, Document] = {}
+    by_text: dict[bytes, Example] = {}
+    by_id: dict[str, Example] = {}
     numbered = all(_is_row_counter(documents) for documents in splits.values())
     for split in KEEPING_ORDER:
         if split not in splits:
             continue
         kept[split] = []
         for document in splits[split]:
-            same_text = by_text.get(text_key(document.text))
+            same_text = by_text.get(text_key(document.content))
             twin = same_text or (
-                by_id.get(document.id) if document.has_own_id and not numbered else None
+                by_id.get(document.id) if has_own_id(document) and not numbered else None
             )
             if twin is None:
                 kept[split].append(document)
             else:
-                found = f"same {'text' if same_text else 'id'} as {twin.place} (that copy is kept)"
+                found = (
+                    f"same {'text' if same_text else 'id'} as {place_of(twin)} (that copy is kept)"
+                )
                 problems.append(Problem("shared_document", document.file, document.row, found))
-        by_text |= {text_key(document.text): document for document in kept[split]}
-        by_id |= {document.id: document for document in kept[split] if document.has_own_id}
+        by_text |= {text_key(document.content): document for document in kept[split]}
+        by_id |= {document.id: document for document in kept[split] if has_own_id(document)}
     return {split: kept[split] for split in splits}, problems
 
 
-def _is_row_counter(documents: Sequence[Document]) -> bool:
+def _is_row_counter(documents: Sequence[Example]) -> bool:
     """Ids that only number the rows of a split say nothing about other splits: whole numbers that
     grow from row to row, with gaps where rows were left out.
     """
@@ -220,26 +205,6 @@ def _is_row_counter(documents: Sequence[Document]) -> bool:
     return all(each.isdecimal() for each in ids) and all(
         int(before) < int(after) for before, after in pairwise(ids)
     )
-
-
-def _without_labels_unknown_to_train(splits: Splits) -> tuple[Splits, list[Problem]]:
-    known = {document.label for document in splits["train"]}
-    kept: Splits = {"train": splits["train"]}
-    problems: list[Problem] = []
-    reasons: tuple[tuple[SplitName, Reason], ...] = (
-        ("validation", "label_only_in_validation"),
-        ("test", "label_only_in_test"),
-    )
-    for split, reason in reasons:
-        if split not in splits:
-            continue
-        kept[split] = [document for document in splits[split] if document.label in known]
-        strangers = (document for document in splits[split] if document.label not in known)
-        problems += [
-            Problem(reason, each.file, each.row, f"label '{each.label}' is not in train")
-            for each in strangers
-        ]
-    return kept, problems
 
 
 def resolve(loaded: Loaded, on_invalid: Literal["fail", "drop"]) -> Counter[str]:
@@ -258,9 +223,9 @@ def resolve(loaded: Loaded, on_invalid: Literal["fail", "drop"]) -> Counter[str]
     return counts
 
 
-def telling(problems: Sequence[Problem]) -> list[Problem]:
+def one_of_each_reason(problems: Sequence[Problem]) -> list[Problem]:
     """The first problem of every reason, then the second of every reason, and so on."""
-    seen: Counter[Reason] = Counter()
+    seen: Counter[str] = Counter()
     turns = []
     for problem in problems:
         turns.append(seen[problem.reason])
@@ -273,7 +238,7 @@ def telling(problems: Sequence[Problem]) -> list[Problem]:
 
 def _summary(problems: Sequence[Problem], counts: Counter[str]) -> str:
     shown = max(NAMED_PROBLEMS, len(counts))
-    named = " | ".join(str(problem) for problem in telling(problems)[:shown])
+    named = " | ".join(str(problem) for problem in one_of_each_reason(problems)[:shown])
     rows = "1 invalid row" if len(problems) == 1 else f"{len(problems)} invalid rows"
     reasons = ", ".join(f"{count} {reason}" for reason, count in sorted(counts.items()))
     return (

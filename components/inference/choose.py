@@ -1,18 +1,16 @@
-"""Candidate probabilities for questions: the one path that `predict`, the registered pyfunc and
-Python users share. `classify` is its like for texts.
+"""Candidate probabilities for multiple-choice questions, in Python; `classify` is its like for
+texts.
 """
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 
 from components.adapters.model import AdaptedModel
-from components.data.batching import padded
-from components.data.documents import Question
-from components.data.multiple_choice import chunks_of
-from components.inference.classify import padding_id
+from components.inference.outputs import batches_of_logits
+from components.tasks.multiple_choice import MultipleChoiceHeadConfig
+from components.tasks.questions import Question
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -37,33 +35,12 @@ def choose(
     logits (calibration). The model is put into evaluation mode. Raises ConfigError where question
     and candidates leave no room for supports.
     """
-    if model.head_config.task != "multiple_choice":
-        raise ValueError("this adapter classifies texts: call classify")
-    model.eval()
-    chunked = [
-        chunks_of(tokenizer, question, max_tokens=max_tokens, max_chunks=max_chunks)
-        for question in questions
-    ]
-    order = sorted(
-        range(len(questions)),
-        key=lambda index: (-sum(len(chunk) for chunk in chunked[index]), index),
-    )
+    if not isinstance(model.head_config, MultipleChoiceHeadConfig):
+        raise ValueError(f"this adapter was trained for {model.task.words}: it chooses nothing")
+    cutting = {"max_chunks": max_chunks}
+    encoded = model.task.encoded(questions, tokenizer, max_tokens=max_tokens, cutting=cutting)
     found: Probabilities = [np.zeros(0, dtype=np.float32)] * len(questions)
-    device = next(model.head.parameters()).device
-    for start in range(0, len(order), batch_size):
-        members = order[start : start + batch_size]
-        chunks = [
-            (place, chunk) for place, member in enumerate(members) for chunk in chunked[member]
-        ]
-        ids, mask = padded([chunk for _, chunk in chunks], pad_token_id=padding_id(tokenizer))
-        index = torch.tensor([place for place, _ in chunks], device=device)
-        with torch.inference_mode():
-            logits_BC = model(
-                torch.from_numpy(ids).to(device),
-                torch.from_numpy(mask).to(device),
-                example_index=index,
-            ).logits
-        probabilities_BC = torch.softmax(logits_BC / temperature, dim=-1).cpu().numpy()
-        for member, row in zip(members, probabilities_BC, strict=True):
+    for members, logits in batches_of_logits(model, tokenizer, encoded, batch_size=batch_size):
+        for member, row in zip(members, model.task.answered(logits, temperature), strict=True):
             found[member] = row[: len(questions[member].candidates)]
     return found

@@ -19,10 +19,9 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
     from components.adapters import AdaptedModel
-    from components.config import BackboneConfig
-    from components.config.schema import Task
+    from components.backbones import BackboneConfig
     from components.data import TokenizedSplit
-    from components.data.documents import Question
+    from components.tasks import Task
 
 BATCH_SIZE = 8
 CHUNK_DOCUMENTS = 512
@@ -30,10 +29,10 @@ CHUNK_DOCUMENTS = 512
 
 @dataclass(frozen=True)
 class Classifier:
-    """A live adapter. `labels` are in the order of the logits; an adapter without named labels has
-    "0", "1", ..., one for multiple choice has none.
+    """A live adapter of any task. `labels` are those of its classes, in the order of the logits; a
+    classifier without named labels has "0", "1", ..., what has no classes has none.
 
-    `max_chunks`: of a question, None for all.
+    `cutting`: how documents were cut in training beside `max_tokens` (Task.cutting).
     """
 
     model: "AdaptedModel"
@@ -42,18 +41,18 @@ class Classifier:
     max_tokens: int
     temperature: float
     backbone: "BackboneConfig"
-    max_chunks: int | None = None
+    cutting: Mapping[str, Any]
 
     @property
     def task(self) -> "Task":
-        """What it was trained for: texts are classified, questions answered."""
-        return self.model.head_config.task
+        """What it was trained for."""
+        return self.model.task
 
     def probabilities(
         self, texts: Sequence[str], *, batch_size: int = BATCH_SIZE, calibrated: bool = True
     ) -> "np.ndarray[Any, np.dtype[np.float32]]":
-        """Probabilities (N, C), float32; `calibrated` divides the logits by the fitted
-        temperature.
+        """Probabilities (N, C), float32, of a classifier; `calibrated` divides the logits by the
+        fitted temperature.
         """
         from components.inference import classify
 
@@ -72,72 +71,49 @@ class Classifier:
         return np.concatenate(parts) if parts else np.zeros((0, len(self.labels)), dtype=np.float32)
 
     def answers(
-        self, texts: Sequence[str], *, batch_size: int = BATCH_SIZE
+        self, asked: Sequence[Any], *, batch_size: int = BATCH_SIZE
     ) -> Iterator[dict[str, Any]]:
-        """One {"label": str, "probabilities": {label: float}} per text; float32 values written as
-        float64, exactly.
+        """One answer for each that is asked (texts of a classifier), by the columns of the task's
+        signature, calibrated; float32 values written as float64, exactly.
         """
-        for row in self.probabilities(texts, batch_size=batch_size):
-            yield {
-                "label": self.labels[int(row.argmax())],
-                "probabilities": dict(
-                    zip(self.labels, (float(value) for value in row), strict=True)
-                ),
-            }
+        from components.inference.outputs import batches_of_logits
 
-    def question_answers(
-        self, questions: Sequence["Question"], *, batch_size: int = BATCH_SIZE
-    ) -> Iterator[dict[str, Any]]:
-        """One {"label": candidate, "probabilities": {candidate: float}} per question,
-        calibrated.
-        """
-        from components.inference import choose
-
-        for start in range(0, len(questions), CHUNK_DOCUMENTS):
-            chunk = questions[start : start + CHUNK_DOCUMENTS]
-            found = choose(
-                self.model,
-                self.tokenizer,
-                chunk,
-                max_tokens=self.max_tokens,
-                max_chunks=self.max_chunks,
-                batch_size=batch_size,
-                temperature=self.temperature,
+        for start in range(0, len(asked), CHUNK_DOCUMENTS):
+            chunk = asked[start : start + CHUNK_DOCUMENTS]
+            encoded = self.task.encoded(
+                chunk, self.tokenizer, max_tokens=self.max_tokens, cutting=self.cutting
             )
-            for question, row in zip(chunk, found, strict=True):
-                yield {
-                    "label": question.candidates[int(row.argmax())],
-                    "probabilities": dict(
-                        zip(question.candidates, (float(value) for value in row), strict=True)
-                    ),
-                }
+            rows: dict[int, Any] = {}
+            for members, logits in batches_of_logits(
+                self.model, self.tokenizer, encoded, batch_size=batch_size
+            ):
+                found = self.task.answered(logits, self.temperature)
+                rows |= dict(zip(members, found, strict=True))
+            for index, each in enumerate(chunk):
+                yield self.task.answer(each, rows[index], self.labels)
 
-    def split_logits(
+    def split_outputs(
         self, split: "TokenizedSplit", *, batch_size: int = BATCH_SIZE
     ) -> "np.ndarray[Any, np.dtype[np.float32]]":
-        """Uncalibrated logits (N, C), float32, of a prepared split, in its order. They agree with
-        `probabilities` up to the rounding that other batches bring.
-
-        Of questions C is the most candidates, and places beyond a question's own hold NO_CANDIDATE.
+        """What the task keeps of the answers (N, C), float32 and uncalibrated, for a prepared split
+        in its order. They agree with `answers` up to the rounding that other batches bring.
         """
         import torch
 
-        from components.data import collate, evaluation_batches
-        from components.data.multiple_choice import gathered_logits
+        from components.data import evaluation_batches
+        from components.tasks.outputs import gathered
 
         device = next(self.model.head.parameters()).device
         found = []
         for rows in evaluation_batches(
             split.lengths, world_size=1, rank=0, micro_batch_size=batch_size
         ):
-            batch = collate(split, rows, pad_token_id=int(self.tokenizer.pad_token_id))
-            batch.pop("labels")
+            batch = self.task.batch(split, rows, pad_token_id=int(self.tokenizer.pad_token_id))
+            batch = {name: tensor.to(device) for name, tensor in batch.items()}
+            labels = batch.pop("labels")
             with torch.inference_mode():
-                logits_BC = self.model(
-                    **{name: tensor.to(device) for name, tensor in batch.items()}
-                ).logits
-            found.append((rows, logits_BC.float().cpu().numpy()))
-        return gathered_logits(found, len(split))
+                found.append((rows, self.task.outputs(self.model(**batch).logits, labels)))
+        return gathered(found, len(split))
 
 
 def default_cache_path() -> Path:
@@ -156,7 +132,7 @@ def load_classifier(folder: Path, *, cache_path: Path | None = None) -> Classifi
 
     from components.adapters import load_adapter, read_adapter_config
     from components.backbones import load_backbone
-    from components.config import BackboneConfig
+    from components.backbones.settings import BackboneConfig
 
     config = read_adapter_config(folder)
     backbone_section, training = config.get("backbone") or {}, config.get("training") or {}
@@ -181,7 +157,7 @@ def load_classifier(folder: Path, *, cache_path: Path | None = None) -> Classifi
         max_tokens=_max_tokens(training, backbone, model),
         temperature=read_temperature(folder),
         backbone=source,
-        max_chunks=training.get("max_chunks"),
+        cutting=training,
     )
 
 

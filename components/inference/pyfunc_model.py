@@ -12,14 +12,11 @@ import mlflow.pyfunc
 import pandas
 from mlflow.models import set_model
 
-from components.data.documents import Question, Row
-from components.data.qangaroo import questions_of
-from components.errors import DataError
 from components.inference.classifier import BATCH_SIZE, Classifier, load_classifier
 
 
 class AdapterModel(mlflow.pyfunc.PythonModel):  # type: ignore[misc]
-    """text (or query, candidates, supports) -> label, probabilities."""
+    """The columns of the task's signature, in and out."""
 
     classifier: Classifier
 
@@ -34,40 +31,19 @@ class AdapterModel(mlflow.pyfunc.PythonModel):  # type: ignore[misc]
     def predict(
         self, context: Any, model_input: pandas.DataFrame, params: dict[str, Any] | None = None
     ) -> pandas.DataFrame:
-        """`model_input`: a DataFrame with the column `text`; returns one with `label` and
-        `probabilities` (label -> probability), same rows in the same order.
-
-        Multiple choice: columns `query`, `candidates` and `supports` (lists of texts); `label` is
-        the chosen candidate, `probabilities` are over the question's own candidates.
+        """`model_input`: a DataFrame with the columns of the task's signature (`text` of a
+        classifier); returns one with its answers (`label` and `probabilities`), same rows in the
+        same order.
         """
         batch_size = int((params or {}).get("batch_size", BATCH_SIZE))
-        if self.classifier.task == "multiple_choice":
-            answers = self.classifier.question_answers(
-                _questions(model_input), batch_size=batch_size
-            )
-        else:
-            answers = self.classifier.answers(model_input["text"].tolist(), batch_size=batch_size)
-        return pandas.DataFrame(
-            list(answers), columns=["label", "probabilities"], index=model_input.index
+        signature = self.classifier.task.signature
+        records = model_input[list(signature.inputs)].to_dict("records")
+        answers = self.classifier.answers(
+            self.classifier.task.asked(records), batch_size=batch_size
         )
-
-
-def _questions(model_input: pandas.DataFrame) -> list[Question]:
-    records = (
-        {
-            "query": row["query"],
-            "candidates": list(row["candidates"]),
-            "supports": list(row["supports"]),
-        }
-        for row in model_input[["query", "candidates", "supports"]].to_dict("records")
-    )
-    questions, problems = questions_of(
-        (Row("model_input", number, record) for number, record in enumerate(records, start=1)),
-        answered=False,
-    )
-    if problems:
-        raise DataError(str(problems[0]))
-    return questions
+        return pandas.DataFrame(
+            list(answers), columns=list(signature.outputs), index=model_input.index
+        )
 
 
 set_model(AdapterModel())

@@ -2,7 +2,7 @@
 backbone's config.json alone. No torch is imported.
 """
 
-from components.planning.backbone_shape import BackboneShape, backbone_shape
+from components.backbones import BackboneShape, backbone_shape
 from components.planning.feasibility import check_feasible, check_resources
 from components.planning.memory import WorkerMemory, worker_memory
 from components.planning.plan import Plan, PointPlan, Resources, make_plan

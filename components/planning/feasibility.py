@@ -4,10 +4,10 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from components.backbones import check_positions, family_named
-from components.config.compatibility import why_blind
-from components.config.schema import ExperimentConfig, TrainConfig
+from components.config.experiment import ExperimentConfig, TrainConfig
 from components.config.space import combinations, corner_values, named, trial_config
 from components.errors import BackboneError, ConfigError
+from components.tasks import task_named
 
 
 def check_feasible(config: ExperimentConfig, backbone_json: Mapping[str, Any]) -> None:
@@ -17,17 +17,19 @@ def check_feasible(config: ExperimentConfig, backbone_json: Mapping[str, Any]) -
     Raises ConfigError: text and prefix need more positions than there are, or the pooled row of a
     causal decoder cannot see the document.
     """
+    family = family_named(config.backbone.family)
     for where, point in named_points(config):
         try:
             check_positions(
-                family_named(config.backbone.family),
+                family,
                 backbone_json,
                 max_tokens=point.data.max_tokens,
                 prefix_length=point.adapter.prefix_length,
             )
         except BackboneError as error:
             raise ConfigError(f"{where}{error}") from error
-        if reason := why_blind(family=point.backbone.family, pooling=point.head.pooling):
+        task = task_named(point.data.task)
+        if reason := task.ignores_document(family, point.head.pooling):
             raise ConfigError(f"{where}{reason}.")
 
 

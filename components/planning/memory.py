@@ -2,27 +2,19 @@
 
 The facts a newcomer gets wrong: DeepSpeed's own estimators count frozen parameters as trained
 (about 9 times too much here), and a frozen linear layer keeps no input for the backward pass,
-because it needs no weight gradient.
-The activation counts were fitted to what autograd really keeps
-(tests/components/planning/test_memory.py measures it again): Longformer 12 D + I per token and
-layer with the fast attention; decoders 2 D + 2 q + 2 kv + 3 I.
+because it needs no weight gradient. What autograd keeps of a layer, the family says
+(BackboneFamily.activation_numbers).
 """
 
 from dataclasses import dataclass
 
-from components.config.schema import TrainConfig
-from components.planning.backbone_shape import BackboneShape
+from components.backbones import BackboneShape, family_named
+from components.config.experiment import TrainConfig
+from components.tasks import task_named
 
 PROCESS_BYTES = 900 * 1024**2
 """Resident memory of a worker process with torch, transformers, DeepSpeed and Ray imported, before
 it loads anything.
-"""
-STOCK_ATTENTION_COPIES = 5.2
-"""Score-sized tensors that the stock Longformer attention keeps per layer."""
-
-TYPICAL_CHUNKS = 2
-"""Chunks of a question where data.qangaroo.max_chunks does not bound them: not known before the
-data are read, so the estimate is no bound then.
 """
 
 
@@ -85,7 +77,12 @@ def _trained_bytes(trainable: int, *, stage: int, num_workers: int) -> int:
 def activation_bytes(config: TrainConfig, shape: BackboneShape) -> int:
     """What autograd keeps for one micro-batch at its longest."""
     rows = micro_batch_rows(config)
-    per_layer = rows * _numbers_per_row_and_layer(config, shape) * _bytes_per_number(config)
+    numbers = family_named(config.backbone.family).activation_numbers(
+        shape,
+        stock_attention=config.backbone.attention == "stock",
+        prefix_length=config.adapter.prefix_length,
+    )
+    per_layer = rows * numbers * _bytes_per_number(config)
     if not config.training.gradient_checkpointing:
         return int(shape.layers * per_layer)
     return int(per_layer + shape.layers * rows * shape.hidden * _bytes_per_number(config))
@@ -93,33 +90,15 @@ def activation_bytes(config: TrainConfig, shape: BackboneShape) -> int:
 
 def micro_batch_rows(config: TrainConfig) -> int:
     """Positions of the largest micro-batch, prefix included: a token budget cuts it, but one
-    document (of questions: all chunks of one) is always whole.
+    document (all its sequences) is always whole.
     """
     sequences = config.training.micro_batch_size
-    chunks = (
-        1 if config.data.qangaroo is None else config.data.qangaroo.max_chunks or TYPICAL_CHUNKS
-    )
+    chunks = task_named(config.data.task).sequences_per_document(config.data)
     if config.training.tokens_per_batch is not None:
         sequences = max(
             1, min(sequences, config.training.tokens_per_batch // (chunks * config.data.max_tokens))
         )
     return sequences * chunks * (config.data.max_tokens + config.adapter.prefix_length)
-
-
-def _numbers_per_row_and_layer(config: TrainConfig, shape: BackboneShape) -> float:
-    if shape.model_type != "longformer":
-        return (
-            2 * shape.hidden
-            + 2 * shape.query_width
-            + 2 * shape.key_value_width
-            + 3 * shape.feed_forward
-        )
-    numbers = float(12 * shape.hidden + shape.feed_forward)
-    if config.backbone.attention == "stock":
-        assert shape.attention_window is not None
-        scores = shape.heads * (shape.attention_window + 2 + config.adapter.prefix_length)
-        numbers += STOCK_ATTENTION_COPIES * scores
-    return numbers
 
 
 def _bytes_per_number(config: TrainConfig) -> int:

@@ -7,10 +7,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from components.config.schema import Choice, ExperimentConfig, Grid, Integer, TrainConfig
+from components.backbones import BackboneShape, backbone_shape
+from components.config.experiment import ExperimentConfig, TrainConfig
+from components.config.search import Choice, Grid, Integer
 from components.config.space import corner_values
 from components.config.steps import most_evaluations, most_steps
-from components.planning.backbone_shape import BackboneShape, backbone_shape
 from components.planning.feasibility import check_feasible, check_resources, named_points
 from components.planning.memory import WorkerMemory, weights_bytes, worker_memory
 from components.planning.trained_parameters import trainable_parameters

@@ -5,6 +5,8 @@ descriptions around it.
 from collections.abc import Mapping
 from typing import Any
 
+from components.registry.packaging import PackageUsage
+
 # Params that become tags of the version.
 TAGGED_PARAMS = (
     "backbone",
@@ -60,27 +62,17 @@ def version_tags(metrics: Mapping[str, float], params: Mapping[str, Any]) -> dic
 
 
 def model_description(
-    model_name: str, labels: tuple[str, ...], backbone: str | None, *, task: str = "classification"
+    model_name: str, labels: tuple[str, ...], backbone: str | None, usage: PackageUsage
 ) -> str:
     """Description of the registered model: what its versions are and how to use one."""
-    purpose = "classify long documents" + (f" into {', '.join(labels)}" if labels else "")
-    frame, file = '{"text": ["a long document ..."]}', "documents.jsonl"
-    if task == "multiple_choice":
-        purpose = "choose among the candidates of a question about long documents"
-        frame, file = (
-            (
-                '{"query": ["..."], "candidates": [["...", "..."]], "supports": [["a document '
-                '...", "another ..."]]}'
-            ),
-            "questions.json",
-        )
+    purpose = usage.purpose + (f" into {', '.join(labels)}" if labels else "")
     return (
         f"Adapters that {purpose}; every version is a small set of trained tensors on the frozen "
         f"backbone {backbone or 'named in adapter_config.json'}.\n\n"
         "Alias `champion` is the version in use, `challenger` the latest candidate.\n\n"
         "    "
-        f'mlflow.pyfunc.load_model("models:/{model_name}@champion").predict(pandas.DataFrame({frame}))\n\n'
-        f"    prefixprop predict --model models:/{model_name}@champion --input {file} --output "
+        f'mlflow.pyfunc.load_model("models:/{model_name}@champion").predict(pandas.DataFrame({usage.frame}))\n\n'
+        f"    prefixprop predict --model models:/{model_name}@champion --input {usage.file} --output "
         "answers.jsonl\n\n"
         "The plain tensors (safetensors and JSON, no code) lie under `artifacts/adapter` of each "
         "version."

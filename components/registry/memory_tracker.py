@@ -15,6 +15,7 @@ from typing import Any, Literal
 from components.errors import RegistryError
 from components.registry.champions import Champions, promoted, rolled_back
 from components.registry.describe import headline, version_tags
+from components.registry.packaging import Package
 from components.registry.tracking import (
     CHALLENGER,
     CHAMPION,
@@ -191,6 +192,7 @@ class MemoryTracker:
         run_id: str,
         *,
         adapter_folder: Path,
+        package: Package,
         model_name: str,
         metrics: Mapping[str, float],
         params: Mapping[str, Any],

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from components.errors import ConfigError, RegistryError
 from components.registry.champions import Champions, promoted, rolled_back
 from components.registry.describe import headline, model_description, version_tags
-from components.registry.packaging import save_pyfunc
+from components.registry.packaging import Package, save_pyfunc
 from components.registry.tracking import (
     CHALLENGER,
     CHAMPION,
@@ -41,6 +41,7 @@ def register(
     run_id: str,
     *,
     adapter_folder: Path,
+    package: Package,
     model_name: str,
     metrics: Mapping[str, float],
     params: Mapping[str, Any],
@@ -55,12 +56,13 @@ def register(
         client,
         run_id,
         adapter_folder,
+        package,
         name=model_name,
         metrics=metrics,
         params=params,
         tags=all_tags,
     )
-    _ensure_model(client, model_name, config)
+    _ensure_model(client, model_name, config, package)
     made = client.create_model_version(
         model_name,
         # Not models:/<model id>: on a database without a server MLflow looks that up in its
@@ -86,6 +88,7 @@ def _log_model(
     client: "MlflowClient",
     run_id: str,
     adapter_folder: Path,
+    package: Package,
     *,
     name: str,
     metrics: Mapping[str, float],
@@ -113,6 +116,7 @@ def _log_model(
             save_pyfunc(
                 folder,
                 adapter_folder,
+                package,
                 run_id=run_id,
                 model_id=model_id,
                 artifact_location=logged.artifact_location,
@@ -134,7 +138,9 @@ def _log_model(
     return model_id, str(logged.artifact_location)
 
 
-def _ensure_model(client: "MlflowClient", model_name: str, config: Mapping[str, Any]) -> None:
+def _ensure_model(
+    client: "MlflowClient", model_name: str, config: Mapping[str, Any], package: Package
+) -> None:
     from mlflow.exceptions import MlflowException
 
     labels, backbone = (
@@ -145,9 +151,7 @@ def _ensure_model(client: "MlflowClient", model_name: str, config: Mapping[str, 
         client.create_registered_model(
             model_name,
             tags={"method": str(config.get("method")), "backbone": str(backbone)},
-            description=model_description(
-                model_name, labels, backbone, task=config["head"].get("task", "classification")
-            ),
+            description=model_description(model_name, labels, backbone, package.usage),
         )
     except MlflowException as error:
         if error.error_code != "RESOURCE_ALREADY_EXISTS":

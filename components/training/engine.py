@@ -19,7 +19,8 @@ import torch
 from torch import Tensor, nn
 
 from components.adapters import AdaptedModel
-from components.config.schema import OptimizerConfig, TrainConfig
+from components.config.experiment import TrainConfig
+from components.config.optimizer import OptimizerConfig
 from components.training.world import World
 
 MOMENTS = ("exp_avg", "exp_avg_sq")

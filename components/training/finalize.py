@@ -14,18 +14,11 @@ from components.adapters import write_artifact
 from components.adapters.artifact import CALIBRATION_FILE, describe_backbone
 from components.atomic_file import atomic_file
 from components.config import TrainConfig, config_sha256, resolved
-from components.config.loading import set_path, validate
 from components.data.prepared import PreparedData
-from components.evaluation import (
-    LengthBucket,
-    ReliabilityDiagram,
-    by_document_length,
-    calibration_report,
-    reliability_diagram,
-    softmax,
-)
+from components.evaluation import LengthBucket, ReliabilityDiagram
+from components.tasks import task_named
 from components.training.checkpoint import load_checkpoint, resume_key
-from components.training.evaluation import metrics_of, split_logits
+from components.training.evaluation import split_outputs
 from components.training.session import Session
 
 PREDICTIONS_FILE = "predictions.npz"
@@ -36,15 +29,15 @@ class Finalized:
     """The artifact folder, metrics on the whole validation and test splits, and what was trained:
     all of it, and the head's part.
 
-    `metrics`: validation/... and test/... at temperature 1, test_calibrated/... at the fitted
-    temperature, which is what `predict` answers; `reliability` and `by_length`: of the calibrated
-    test answers.
+    `metrics`: validation/... and test/..., and of tasks that are calibrated test_calibrated/...,
+    which is what `predict` answers; `calibration`, `reliability` and `by_length` are empty where
+    the task has none.
     """
 
     folder: Path
     metrics: Mapping[str, float]
     calibration: Mapping[str, Any]
-    reliability: ReliabilityDiagram
+    reliability: ReliabilityDiagram | None
     by_length: tuple[LengthBucket, ...]
     trainable_parameters: int
     head_parameters: int
@@ -62,56 +55,36 @@ def finalize(
     """Evaluate the best adapter of a checkpoint on all validation and test documents and write it
     as artifact format 1. Called by every rank together.
 
-    The temperature is fitted on validation data only.
+    What is fitted to outputs (a temperature) is fitted on validation data only.
     """
     best = load_checkpoint(
         checkpoint_folder,
         resume_key=resume_key(config, data.fingerprint, world_size=session.world.size),
     ).best
-    with session.engine(_with_plain_prefix(config), data.labels, parameters=best) as (
-        model,
-        engine,
-    ):
-        logits = {}
+    task = task_named(config.data.task)
+    as_stored = config.model_copy(update={"adapter": config.adapter.as_stored()})
+    with session.engine(as_stored, data.labels, parameters=best) as (model, engine):
+        outputs = {}
         for name in ("validation", "test"):
             split = data.splits[name]
-            rows = np.arange(len(split))
-            logits[name] = split_logits(
+            outputs[name] = split_outputs(
                 engine.deepspeed,
                 split,
-                rows,
+                np.arange(len(split)),
+                task=task,
                 config=config.training,
                 world=session.world,
                 pad_token_id=session.pad_token_id,
             )
         head_config, trainable_parameters = model.head_config, model.num_trainable_parameters()
-    task = config.data.task
-    metrics: dict[str, float] = {}
-    for name in logits:
-        metrics |= metrics_of(logits[name], data.splits[name].label_ids, prefix=name, task=task)
-    calibration = calibration_report(logits["validation"], data.splits["validation"].label_ids)
-    calibrated, test_labels = (
-        logits["test"] / calibration["temperature"],
-        data.splits["test"].label_ids,
-    )
-    for name, value in metrics_of(
-        calibrated, test_labels, prefix="test_calibrated", task=task
-    ).items():
-        if name.rpartition("/")[2] in (
-            "nll",
-            "brier",
-            "ece",
-            "mce",
-            "adaptive_ece",
-            "ece_upper_edge_10",
-        ):
-            metrics[name] = value
+    conclusion = task.concluded(outputs, data.splits)
     if session.world.is_main:
         save_predictions(
             checkpoint_folder.parent / PREDICTIONS_FILE,
             data,
-            logits,
-            temperature=calibration["temperature"],
+            outputs,
+            columns=tuple(task.columns),
+            temperature=conclusion.calibration.get("temperature"),
         )
         identity = {
             "name_or_path": config.backbone.name_or_path,
@@ -124,9 +97,8 @@ def finalize(
             "code_version": code_version,
             "max_tokens": config.data.max_tokens,
             "precision": config.training.precision,
+            **task.cutting(config.data),
         }
-        if config.data.qangaroo is not None:
-            training["max_chunks"] = config.data.qangaroo.max_chunks
         write_artifact(
             artifact_folder,
             best,
@@ -136,46 +108,42 @@ def finalize(
             training=training,
         )
         session.tokenizer.save_pretrained(artifact_folder / "tokenizer")
-        (artifact_folder / CALIBRATION_FILE).write_text(
-            json.dumps(calibration, indent=2) + "\n", encoding="utf-8"
-        )
+        if conclusion.calibration:
+            (artifact_folder / CALIBRATION_FILE).write_text(
+                json.dumps(conclusion.calibration, indent=2) + "\n", encoding="utf-8"
+            )
     session.world.barrier()
     head_parameters = sum(
         tensor.numel() for name, tensor in best.items() if name.startswith("head.")
     )
     return Finalized(
         folder=artifact_folder,
-        metrics=metrics,
-        calibration=calibration,
-        reliability=reliability_diagram(softmax(calibrated), test_labels),
-        by_length=by_document_length(softmax(calibrated), test_labels, data.splits["test"].tokens),
+        metrics=conclusion.metrics,
+        calibration=conclusion.calibration,
+        reliability=conclusion.reliability,
+        by_length=conclusion.by_length,
         trainable_parameters=trainable_parameters,
         head_parameters=head_parameters,
     )
 
 
 def save_predictions(
-    file: Path, data: PreparedData, logits: Mapping[str, Any], *, temperature: float
+    file: Path,
+    data: PreparedData,
+    outputs: Mapping[str, Any],
+    *,
+    columns: tuple[str, ...],
+    temperature: float | None,
 ) -> None:
     """Write what paired tests and diagrams need, as .npz: for validation and test `<split>_logits`
-    (N, C), `_label_ids`, `_lengths` (tokens) and `_ids` (N,), and the fitted `temperature`.
+    (N, C), what is learnt (`_label_ids`), `_lengths` (tokens) and `_ids` (N,), and the fitted
+    `temperature` where there is one.
     """
-    arrays: dict[str, Any] = {"temperature": np.float64(temperature)}
-    for name, logits_NC in logits.items():
+    arrays: dict[str, Any] = {} if temperature is None else {"temperature": np.float64(temperature)}
+    for name, outputs_NC in outputs.items():
         split = data.splits[name]
-        arrays |= {
-            f"{name}_logits": logits_NC,
-            f"{name}_label_ids": split.label_ids,
-            f"{name}_lengths": split.tokens,
-        }
+        arrays |= {f"{name}_logits": outputs_NC, f"{name}_lengths": split.tokens}
+        arrays |= {f"{name}_{column}s": split.column(column) for column in columns}
         arrays[f"{name}_ids"] = np.array(split.ids)
     with atomic_file(file) as unfinished:
         np.savez_compressed(unfinished, **arrays)
-
-
-def _with_plain_prefix(config: TrainConfig) -> TrainConfig:
-    """Stored prefixes are materialised: evaluate them without the reparametrisation."""
-    values = resolved(config)
-    if "reparametrization" in values["adapter"]:
-        set_path(values, "adapter.reparametrization", "none")
-    return validate(TrainConfig, values)

@@ -13,16 +13,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from components.adapters import (
-    AdaptedModel,
-    ClassificationHeadConfig,
-    MultipleChoiceHeadConfig,
-    adapt,
-)
+from components.adapters import AdaptedModel, adapt
 from components.adapters.model import pretrained_values, train_in_float32
 from components.backbones import family_of, load_backbone, load_tokenizer
-from components.config.schema import AnyHeadConfig, TrainConfig
+from components.config.experiment import TrainConfig
 from components.errors import ConfigError
+from components.tasks import task_named
 from components.training.engine import Engine, build_engine, gathered, partitioned_loading
 from components.training.world import World
 
@@ -76,7 +72,8 @@ class Session:
 
     def _new_model(self, config: TrainConfig, labels: tuple[str, ...]) -> AdaptedModel:
         torch.manual_seed(config.seed)
-        return adapt(self.backbone, config.adapter, head_config(config, labels))
+        head = task_named(config.data.task).head_config(config.head, labels)
+        return adapt(self.backbone, config.adapter, head)
 
     def _keep_pretrained(self, names: Iterable[str]) -> None:
         """What `adapt` leaves to the session: values that ZeRO-3 holds in shards."""
@@ -91,18 +88,6 @@ class Session:
             with torch.no_grad(), gathered([parameter], write=True):
                 if parameter.numel():
                     parameter.copy_(value)
-
-
-def head_config(config: TrainConfig, labels: tuple[str, ...]) -> AnyHeadConfig:
-    """The head that the task of these documents needs."""
-    if config.data.task == "multiple_choice":
-        return MultipleChoiceHeadConfig()
-    return ClassificationHeadConfig(
-        pooling=config.head.pooling,
-        dropout=config.head.dropout,
-        num_labels=len(labels),
-        labels=labels,
-    )
 
 
 def _whole(parameter: torch.nn.Parameter) -> Tensor:

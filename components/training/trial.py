@@ -17,8 +17,9 @@ import torch
 
 from components.config import TrainConfig
 from components.config.steps import evaluation_steps, steps_per_epoch, total_steps
-from components.data.batching import collate, epoch_steps, split_step, stratified_subset
+from components.data.batching import epoch_steps, split_step
 from components.data.prepared import PreparedData
+from components.tasks import task_named
 from components.training.checkpoint import (
     Checkpoint,
     Progress,
@@ -27,7 +28,7 @@ from components.training.checkpoint import (
     save_checkpoint,
 )
 from components.training.engine import Engine, set_moments, whole_moments, whole_parameters
-from components.training.evaluation import metrics_of, split_logits
+from components.training.evaluation import split_outputs
 from components.training.lr_schedule import lr_factor
 from components.training.session import Session
 
@@ -131,7 +132,7 @@ class _Trial:
             model,
             engine,
         )
-        self.folder = checkpoint_folder
+        self.task, self.folder = task_named(config.data.task), checkpoint_folder
         self.trainable_parameters = model.num_trainable_parameters()
         self.progress = Progress()
         self.best: dict[str, torch.Tensor] = {}
@@ -140,12 +141,12 @@ class _Trial:
         self.validation_rows = (
             np.arange(len(validation))
             if count is None
-            else stratified_subset(validation.label_ids, count, config.data.split_seed)
+            else self.task.subset(validation, count, config.data.split_seed)
         )
         sizes = {"num_documents": len(self.train_split), "world_size": session.world.size}
         self.total_steps = total_steps(config, **sizes)
         self.evaluation_steps = evaluation_steps(config, **sizes)
-        self.loss_sum, self.loss_documents = (
+        self.loss_sum, self.loss_terms = (
             torch.zeros((), dtype=torch.float64, device=session.world.device),
             0,
         )
@@ -228,12 +229,12 @@ class _Trial:
             micro_batch_size=training.micro_batch_size,
             tokens_per_batch=training.tokens_per_batch,
         )[world.rank]
+        weight = world.size / self.task.terms(self.train_split, rows)
         for chosen in micro_batches:
-            # DeepSpeed averages over ranks, so a document's weight is world size / documents of the
-            # whole step. A rank without documents left takes part with weight 0.
+            # DeepSpeed averages over ranks, so a term's weight is world size / terms of the whole
+            # step. A rank without documents left takes part with weight 0.
             self._backward(
-                chosen if len(chosen) else rows[:1],
-                weight=world.size / len(rows) if len(chosen) else 0.0,
+                chosen if len(chosen) else rows[:1], weight=weight if len(chosen) else 0.0
             )
         factor = lr_factor(
             step,
@@ -250,16 +251,14 @@ class _Trial:
         )
 
     def _backward(self, rows: np.ndarray[Any, Any], *, weight: float) -> None:
-        batch = collate(self.train_split, rows, pad_token_id=self.session.pad_token_id)
+        batch = self.task.batch(self.train_split, rows, pad_token_id=self.session.pad_token_id)
         batch = {name: tensor.to(self.session.world.device) for name, tensor in batch.items()}
-        labels_B = batch.pop("labels")
-        loss = torch.nn.functional.cross_entropy(
-            self.engine.deepspeed(**batch).logits, labels_B, reduction="sum"
-        )
+        labels = batch.pop("labels")
+        loss = self.task.loss(self.engine.deepspeed(**batch).logits, labels, reduction="sum")
         self.engine.deepspeed.backward(loss * weight)
         if weight:
             self.loss_sum += loss.detach()
-            self.loss_documents += len(rows)
+            self.loss_terms += self.task.terms(self.train_split, rows)
 
     def _check(self, step: int, should_stop: Callable[[], bool]) -> bool:
         """Ask on all ranks at once whether the loss is still finite and whether the search wants to
@@ -279,33 +278,30 @@ class _Trial:
 
     def _evaluate(self, report: Callable[[Report], None], clock: float, before: float) -> None:
         session, training = self.session, self.config.training
-        loss_sum, documents = session.world.sum([float(self.loss_sum), float(self.loss_documents)])
+        loss_sum, terms = session.world.sum([float(self.loss_sum), float(self.loss_terms)])
         self.loss_sum.zero_()
-        self.loss_documents = 0
+        self.loss_terms = 0
         validation = self.data.splits["validation"]
-        logits = split_logits(
+        outputs = split_outputs(
             self.engine.deepspeed,
             validation,
             self.validation_rows,
+            task=self.task,
             config=training,
             world=session.world,
             pad_token_id=session.pad_token_id,
         )
-        if not np.isfinite(logits).all():
+        if not np.isfinite(outputs).all():
             raise Diverged(
-                f"validation logits are not finite after step {self.progress.step}; lower "
+                f"validation outputs are not finite after step {self.progress.step}; lower "
                 "optimizer.learning_rate"
             )
+        measured = self.task.measured(outputs, validation, self.validation_rows)
         seconds = session.world.broadcast(before + time.monotonic() - clock)
         metrics = {
-            "train/loss": loss_sum / documents,
+            "train/loss": loss_sum / terms,
             "train/learning_rate": self.engine.optimizer.param_groups[0]["lr"],
-            **metrics_of(
-                logits,
-                validation.label_ids[self.validation_rows],
-                prefix="validation",
-                task=self.config.data.task,
-            ),
+            **{f"validation/{name}": value for name, value in measured.items()},
             "step": float(self.progress.step),
             "epoch": self.progress.step
             / steps_per_epoch(

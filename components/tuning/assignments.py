@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from components.config.schema import ClusterConfig, TrainConfig
+from components.config.cluster import ClusterConfig
+from components.config.experiment import TrainConfig
 
 
 @dataclass(frozen=True)

@@ -8,15 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from components.config.schema import (
-    Choice,
-    Domain,
-    ExperimentConfig,
-    Grid,
-    Integer,
-    LogUniform,
-    Uniform,
-)
+from components.config.experiment import ExperimentConfig
+from components.config.search import Choice, Domain, Grid, Integer, LogUniform, Uniform
 
 Point = dict[str, Any]
 """Config path -> value."""

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import Any
 
-from components.config.schema import ExperimentConfig
+from components.config.experiment import ExperimentConfig
 
 TIME_ATTRIBUTE = (
     "evaluation"  # every report carries it: without it ASHA would skip its decision silently

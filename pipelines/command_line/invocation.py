@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from components.config import ExperimentConfig
+    from components.config.cluster import ClusterConfig
     from components.config.comparison import ComparisonConfig
-    from components.config.schema import ClusterConfig
     from pipelines.local_cluster.addresses import Addresses
 
 
@@ -22,7 +22,7 @@ def load(experiment: str, overrides: Sequence[str] | None) -> "ExperimentConfig"
     A job runs in an uploaded copy of that folder; the local cluster tells it where the folder
     itself is.
     """
-    from components.config import load_experiment
+    from pipelines.experiments import load_experiment
     from pipelines.local_cluster.lifecycle import HOME
 
     config = load_experiment(experiment, overrides or ())
@@ -40,7 +40,7 @@ def load_comparison(file: str, overrides: Sequence[str] | None) -> "ComparisonCo
     """The validated comparison, relative paths in it read against the folder that the user works
     in.
     """
-    from components.config.comparison import load_comparison as read
+    from pipelines.experiments import load_comparison as read
     from pipelines.local_cluster.lifecycle import HOME
 
     config = read(file, overrides or ())

@@ -71,8 +71,8 @@ def check_comparison_feasible(config: ComparisonConfig) -> None:
 def prepare_tasks(config: ComparisonConfig, announce: Announce) -> dict[str, Any]:
     """Task -> its documents, tokenised once for all methods."""
     from components.backbones import load_tokenizer
-    from components.data import prepare
     from components.data.sources import source_of
+    from components.tasks import prepare
 
     prepared = {}
     for task in config.tasks:

@@ -7,10 +7,9 @@ from dataclasses import dataclass
 from math import ceil
 from typing import Any
 
-from components.backbones import read_backbone_config
+from components.backbones import backbone_shape, read_backbone_config
 from components.config.comparison import ComparisonConfig
-from components.config.schema import TrainConfig
-from components.planning.backbone_shape import backbone_shape
+from components.config.experiment import TrainConfig
 from components.planning.trained_parameters import trainable_parameters
 from pipelines.comparison.compare import check_comparison_feasible, first_config, prepare_tasks
 

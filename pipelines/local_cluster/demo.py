@@ -12,10 +12,11 @@ from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
 
-from components.config import ExperimentConfig, load_experiment
+from components.config import ExperimentConfig
 from components.errors import ClusterError
 from pipelines.command_line import invocation
 from pipelines.command_line.terminal import Terminal, command
+from pipelines.experiments import load_experiment
 from pipelines.submit import submit
 
 EXPERIMENT = "demo"
@@ -84,8 +85,8 @@ def _ask(config: ExperimentConfig, tracking_uri: str, terminal: Terminal) -> Non
 def _held_out(config: ExperimentConfig) -> Iterator[tuple[str, str, str]]:
     """Id, label and masked text of the first test document of every class."""
     from components.backbones import load_tokenizer, tokenizer_id
-    from components.data import prepare
     from components.data.masking import masked
+    from components.tasks import prepare
 
     assert config.data.installed_source is not None
     backbone = config.backbone

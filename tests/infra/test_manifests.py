@@ -8,8 +8,8 @@ import pytest
 import yaml
 from typer.testing import CliRunner
 
-from components.config import load_experiment
 from pipelines.cli import app
+from pipelines.experiments import load_experiment
 
 PROJECT = Path(__file__).resolve().parents[2]
 MANIFESTS = sorted((PROJECT / "infra").rglob("*.yaml"))

@@ -9,6 +9,7 @@ from components.errors import ConfigError, DataError
 from components.evaluation import classification_metrics
 from components.inference import classify
 from components.inference.classifier import load_classifier
+from components.inference.package import adapter_package
 from components.registry import open_tracker
 from pipelines.evaluate import evaluate
 from tests.registry_fixtures import LABELS, sample_texts
@@ -92,6 +93,7 @@ def test_registered_adapter_is_evaluated_on_the_data_of_its_run(
     tracker.register_adapter(
         run,
         adapter_folder=folder,
+        package=adapter_package(folder),
         model_name="evaluated",
         metrics={},
         params={},

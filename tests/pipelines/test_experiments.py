@@ -1,18 +1,22 @@
 """Every checked-in experiment is one that could be run."""
 
-from pathlib import Path
-
 import pytest
 
-from components.config import load_experiment
-from components.config.comparison import is_comparison, load_comparison
-from components.config.loading import experiments_folder, read_yaml
+from components.config.comparison import is_comparison
+from components.config.loading import read_yaml
+from components.errors import ConfigError
 from components.planning import check_feasible, make_plan
 from components.planning.feasibility import named_points
+from pipelines.experiments import EXPERIMENTS_FOLDER, load_comparison, load_experiment
 
-FILES = sorted(experiments_folder().glob("*.yaml"))
+FILES = sorted(EXPERIMENTS_FOLDER.glob("*.yaml"))
 COMPARISONS = [path.stem for path in FILES if is_comparison(read_yaml(path))]
 EXPERIMENTS = [path.stem for path in FILES if path.stem not in COMPARISONS]
+
+
+def test_an_unknown_name_says_what_exists() -> None:
+    with pytest.raises(ConfigError, match=r"Unknown experiment 'dem'. Did you mean 'demo'\?"):
+        load_experiment("dem")
 
 
 def test_there_are_experiments() -> None:
@@ -86,7 +90,7 @@ def test_the_small_comparison_is_feasible_on_its_backbone() -> None:
 
 
 def test_a_path_and_a_name_give_the_same_experiment() -> None:
-    assert load_experiment("demo") == load_experiment(str(Path(experiments_folder()) / "demo.yaml"))
+    assert load_experiment("demo") == load_experiment(str(EXPERIMENTS_FOLDER / "demo.yaml"))
 
 
 LONGFORMER_BASE = {

@@ -7,6 +7,7 @@ import pytest
 
 from components.errors import ArtifactError, ConfigError
 from components.inference.classifier import load_classifier
+from components.inference.package import adapter_package
 from components.registry import open_tracker
 from pipelines.export import export
 from tests.registry_fixtures import LABELS, sample_texts
@@ -27,6 +28,7 @@ def test_exported_folder_equals_the_registered_adapter(plain_adapter, mlflow_uri
     tracker.register_adapter(
         run,
         adapter_folder=plain_adapter,
+        package=adapter_package(plain_adapter),
         model_name="exported",
         metrics={},
         params={},

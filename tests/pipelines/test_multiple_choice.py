@@ -15,11 +15,12 @@ import pytest
 import yaml
 
 from components.data.documents import Row
-from components.data.qangaroo import questions_of
 from components.errors import DataError
 from components.inference import choose
 from components.inference.classifier import load_classifier
+from components.inference.package import adapter_package
 from components.registry.packaging import save_pyfunc
+from components.tasks.questions import questions_of
 from pipelines.evaluate import evaluate
 from pipelines.predict import predict
 from tests.conftest import build_tiny_longformer
@@ -134,7 +135,7 @@ def test_predictions_name_a_candidate_and_equal_the_live_model_and_the_pyfunc(
         max_tokens=48,
         temperature=classifier.temperature,
     )
-    save_pyfunc(tmp_path / "model", adapter)
+    save_pyfunc(tmp_path / "model", adapter, adapter_package(adapter))
     frame = pandas.DataFrame(records)[["query", "candidates", "supports"]]
     loaded = mlflow.pyfunc.load_model(str(tmp_path / "model")).predict(frame)
     for answer, row, record, other in zip(

@@ -5,6 +5,7 @@ import itertools
 import pytest
 
 from components.errors import ClusterError, RegistryError
+from components.inference.package import adapter_package
 from components.registry import open_tracker
 from pipelines.promote import promote, rollback
 
@@ -22,6 +23,7 @@ def model(mlflow_uri, plain_adapter):
         tracker.register_adapter(
             run,
             adapter_folder=plain_adapter,
+            package=adapter_package(plain_adapter),
             model_name=name,
             metrics={"test/accuracy": accuracy},
             params={},

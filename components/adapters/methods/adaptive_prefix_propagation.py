@@ -5,14 +5,34 @@ The factor starts at 1, so that an untrained gate changes nothing, and is stored
 (`adapter.gate`): it shows which layers and positions the task uses.
 """
 
-from torch import nn
+from typing import TYPE_CHECKING, Literal
 
-from components.adapters.methods.prefix_propagation import PrefixPropagation, new_propagation
-from components.config.schema import AdaptivePrefixPropagationConfig
+from components.adapters.methods.method import Prefix
+from components.backbones.shape import BackboneShape
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from components.adapters.modules.adapter_method import AdapterMethod
 
 
-def build(
-    config: AdaptivePrefixPropagationConfig, backbone: nn.Module, dropout: float
-) -> PrefixPropagation:
-    """A fresh prefix with gates of 1."""
-    return new_propagation(config, backbone, dropout, gated=True)
+class AdaptivePrefixPropagationConfig(Prefix):
+    """Prefix-propagation with a trained gate per layer and prefix position."""
+
+    trains_with_prefix = True
+
+    method: Literal["adaptive_prefix_propagation"] = "adaptive_prefix_propagation"
+
+    def build(self, backbone: "nn.Module", dropout: float) -> "AdapterMethod":
+        from components.adapters.modules.prefix_propagation import new_propagation
+
+        return new_propagation(
+            backbone,
+            prefix_length=self.prefix_length,
+            init_std=self.init_std,
+            dropout=self.own_dropout(dropout),
+            gated=True,
+        )
+
+    def trained_parameters(self, shape: BackboneShape) -> int:
+        return shape.layers * self.prefix_length * (shape.hidden + 1)

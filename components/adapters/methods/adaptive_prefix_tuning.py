@@ -5,12 +5,35 @@ The factor starts at 1, so that an untrained gate changes nothing, and is stored
 (`adapter.gate`): it shows which layers and positions the task uses.
 """
 
-from torch import nn
+from typing import TYPE_CHECKING, ClassVar, Literal
 
-from components.adapters.methods.prefix_tuning import PrefixTuning, new_prefix_tuning
-from components.config.schema import AdaptivePrefixTuningConfig
+from components.adapters.methods.method import Prefix
+from components.backbones.shape import BackboneShape
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from components.adapters.modules.adapter_method import AdapterMethod
 
 
-def build(config: AdaptivePrefixTuningConfig, backbone: nn.Module, dropout: float) -> PrefixTuning:
-    """A fresh prefix with gates of 1."""
-    return new_prefix_tuning(config, backbone, dropout, gated=True)
+class AdaptivePrefixTuningConfig(Prefix):
+    """Prefix-tuning with a trained gate per layer and prefix position on its keys and values."""
+
+    trains_with_prefix = True
+    length_tensors: ClassVar = ("prefix_key",)
+
+    method: Literal["adaptive_prefix_tuning"] = "adaptive_prefix_tuning"
+
+    def build(self, backbone: "nn.Module", dropout: float) -> "AdapterMethod":
+        from components.adapters.modules.prefix_tuning import new_prefix_tuning
+
+        return new_prefix_tuning(
+            backbone,
+            prefix_length=self.prefix_length,
+            init_std=self.init_std,
+            dropout=self.own_dropout(dropout),
+            gated=True,
+        )
+
+    def trained_parameters(self, shape: BackboneShape) -> int:
+        return shape.layers * self.prefix_length * (2 * shape.key_value_width + 1)

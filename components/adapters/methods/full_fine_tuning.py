@@ -5,26 +5,48 @@ The fact a newcomer gets wrong: the backbone object itself changes. Within a tra
 starting weights are kept on the CPU and put back after the trial.
 """
 
-import torch
-from torch import nn
+from typing import TYPE_CHECKING, Literal
 
-from components.adapters.methods.head_only import NoAdapter
-from components.config.schema import FullFineTuningConfig
+from components.adapters.methods.method import NoPrefix, Setting
+from components.backbones.shape import BackboneShape
 from components.errors import ConfigError
 
+if TYPE_CHECKING:
+    from torch import nn
 
-def build(config: FullFineTuningConfig, backbone: nn.Module, dropout: float) -> NoAdapter:
-    """No tensor of its own. Raises ConfigError for a backbone that is not float32: small updates
-    would be rounded away.
-    """
-    parameters = {
-        name: parameter
-        for name, parameter in backbone.named_parameters()
-        if not name.startswith("pooler.")
-    }
-    if any(parameter.dtype != torch.float32 for parameter in parameters.values()):
-        raise ConfigError(
-            "adapter.method full_fine_tuning needs training.precision=fp32: it trains the "
-            "backbone's weights themselves, and bf16 rounds small updates away."
+    from components.adapters.modules.adapter_method import AdapterMethod
+
+
+class FullFineTuningConfig(NoPrefix):
+    """All weights of the backbone are trained."""
+
+    method: Literal["full_fine_tuning"] = "full_fine_tuning"
+
+    def build(self, backbone: "nn.Module", dropout: float) -> "AdapterMethod":
+        """No tensor of its own. Raises ConfigError for a backbone that is not float32."""
+        import torch
+
+        from components.adapters.modules.no_adapter import NoAdapter
+
+        parameters = {
+            name: parameter
+            for name, parameter in backbone.named_parameters()
+            if not name.startswith("pooler.")
+        }
+        if any(parameter.dtype != torch.float32 for parameter in parameters.values()):
+            raise ConfigError(
+                "adapter.method full_fine_tuning needs training.precision=fp32: it trains the "
+                "backbone's weights themselves, and bf16 rounds small updates away."
+            )
+        return NoAdapter(tuple(parameters))
+
+    def trained_parameters(self, shape: BackboneShape) -> int:
+        return shape.parameters
+
+    def incompatibility(self, setting: Setting) -> str | None:
+        if setting.precision in (None, "fp32"):
+            return None
+        return (
+            "adapter.method full_fine_tuning needs training.precision fp32: bf16 rounds small "
+            "updates away"
         )
-    return NoAdapter(tuple(parameters))

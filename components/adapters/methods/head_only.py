@@ -1,35 +1,27 @@
-"""The control: nothing but the classification head is trained. The head dwarfs a prefix, so no
-comparison is whole without it.
+"""The control: nothing but the head is trained. The head dwarfs a prefix, so no comparison is whole
+without it.
 """
 
-from collections.abc import Mapping
+from typing import TYPE_CHECKING, Literal
 
-from torch import Tensor, nn
+from components.adapters.methods.method import NoPrefix
+from components.backbones.shape import BackboneShape
 
-from components.adapters.methods.method import Contribution, Values
-from components.backbones.family import Rows
-from components.config.schema import HeadOnlyConfig
+if TYPE_CHECKING:
+    from torch import nn
 
-
-class NoAdapter(nn.Module):
-    """Adds nothing; `trained_in_backbone` may still name backbone parameters."""
-
-    def __init__(self, trained_in_backbone: tuple[str, ...] = ()) -> None:
-        super().__init__()
-        self.rows = Rows()
-        self.trained_in_backbone = trained_in_backbone
-
-    def forward(self) -> Values:
-        return {}
-
-    def contribute(self, values: Mapping[str, Tensor], *, batch_size: int) -> Contribution:
-        # A layer cut down to one row would leave some of the trained weights without a gradient.
-        return Contribution(changes_attention=bool(self.trained_in_backbone))
-
-    def stored(self, parameters: Mapping[str, Tensor]) -> Values:
-        return dict(parameters)
+    from components.adapters.modules.adapter_method import AdapterMethod
 
 
-def build(config: HeadOnlyConfig, backbone: nn.Module, dropout: float) -> NoAdapter:
-    """Nothing beside the head."""
-    return NoAdapter()
+class HeadOnlyConfig(NoPrefix):
+    """Only the classification head is trained: the control."""
+
+    method: Literal["head_only"] = "head_only"
+
+    def build(self, backbone: "nn.Module", dropout: float) -> "AdapterMethod":
+        from components.adapters.modules.no_adapter import NoAdapter
+
+        return NoAdapter()
+
+    def trained_parameters(self, shape: BackboneShape) -> int:
+        return 0

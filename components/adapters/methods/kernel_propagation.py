@@ -1,81 +1,48 @@
-"""Kernel-decomposed prefix-propagation: propagated prefix rows with a normaliser of their own,
-beside the text's softmax.
+"""Prefix-propagation's rows, kernel-decomposed. Only where prefix rows see the text: Longformer."""
 
-The rows are those of prefix-propagation, their keys and values the backbone's own projections of
-their states. Every row attends to the text alone, and alpha times the kernel smoother over the
-prefix rows comes on top (kernel_prefix.py has the formula). Only where prefix rows see the text:
-Longformer.
-"""
+from typing import TYPE_CHECKING, Literal
 
-from collections.abc import Mapping
-from contextlib import AbstractContextManager
-from dataclasses import replace
-from typing import Any
+from components.adapters.methods.kernel_settings import KernelPrefixSettings
+from components.adapters.methods.method import Setting
+from components.backbones.shape import BackboneShape
 
-import torch
-from torch import Tensor, nn
+if TYPE_CHECKING:
+    from torch import nn
 
-from components.adapters.methods.kernel_prefix import smoothed
-from components.adapters.methods.method import Contribution, Values, follow
-from components.adapters.methods.prefix_propagation import PrefixPropagation, new_propagation
-from components.backbones import family_of
-from components.backbones.family import BackboneFamily
-from components.config.schema import KernelPropagationConfig
+    from components.adapters.modules.adapter_method import AdapterMethod
 
 
-class KernelPropagation(nn.Module):
-    """The prefix of every layer, and alpha."""
+class KernelPropagationConfig(KernelPrefixSettings):
+    """Prefix-propagation's rows, kernel-decomposed. Only for longformer backbones."""
 
-    def __init__(
-        self,
-        config: KernelPropagationConfig,
-        propagation: PrefixPropagation,
-        *,
-        family: BackboneFamily,
-    ) -> None:
-        super().__init__()
-        self.config, self.family = config, family
-        self.rows = replace(propagation.rows, decomposed=True)
-        self.trained_in_backbone = propagation.trained_in_backbone
-        # In a tuple torch does not see it as a child: its parameter is this module's own.
-        self.parts = (propagation,)
-        self.prefix, self.dropout = propagation.prefix, propagation.dropout
-        self.alpha = nn.Parameter(torch.full((propagation.num_layers,), config.alpha_init))
+    method: Literal["kernel_propagation"] = "kernel_propagation"
 
-    def forward(self) -> Values:
-        follow(self, self.parts[0])
-        return {**self.parts[0].forward(), "alpha": self.alpha.clone()}
+    def build(self, backbone: "nn.Module", dropout: float) -> "AdapterMethod":
+        from components.adapters.modules.kernel_propagation import KernelPropagation
+        from components.adapters.modules.prefix_propagation import new_propagation
+        from components.backbones import family_of
 
-    def contribute(self, values: Mapping[str, Tensor], *, batch_size: int) -> Contribution:
-        def inside_layer(index: int, layer: nn.Module) -> AbstractContextManager[Any]:
-            return self.family.decomposed_prefix(
-                layer, self.rows.prefix, lambda *parts: self._smooth(parts, values["alpha"][index])
-            )
-
-        return replace(
-            self.parts[0].contribute(values, batch_size=batch_size),
-            inside_layer=inside_layer,
-            changes_attention=True,
+        propagation = new_propagation(
+            backbone,
+            prefix_length=self.prefix_length,
+            init_std=self.init_std,
+            dropout=self.own_dropout(dropout),
+        )
+        return KernelPropagation(
+            propagation,
+            kernel=self.kernel,
+            lengthscale=self.lengthscale,
+            alpha_init=self.alpha_init,
+            family=family_of(backbone),
         )
 
-    def _smooth(self, parts: tuple[Tensor, ...], alpha: Tensor) -> Tensor:
-        query_BSHE, key_BPHE, value_BPHE = parts
-        return alpha * smoothed(
-            query_BSHE,
-            key_BPHE,
-            value_BPHE,
-            kernel=self.config.kernel,
-            lengthscale=self.config.lengthscale,
+    def trained_parameters(self, shape: BackboneShape) -> int:
+        return shape.layers * (self.prefix_length * shape.hidden + 1)
+
+    def incompatibility(self, setting: Setting) -> str | None:
+        if setting.family.rows_see_all_text:
+            return None
+        return (
+            "adapter.method kernel_propagation needs prefix rows that see the text, and in a "
+            f"{setting.family.name} they do not; use kernel_prefix or backbone.family longformer"
         )
-
-    def stored(self, parameters: Mapping[str, Tensor]) -> Values:
-        return dict(parameters)
-
-
-def build(
-    config: KernelPropagationConfig, backbone: nn.Module, dropout: float
-) -> KernelPropagation:
-    """A fresh prefix, alpha at its starting value."""
-    return KernelPropagation(
-        config, new_propagation(config, backbone, dropout), family=family_of(backbone)
-    )

@@ -1,137 +1,87 @@
-"""Prefix-propagation: h[:, :P] = h[:, :P] + Dropout(prefix_l) before every layer l (Li et al., ACL
-2023, section 3).
+"""Prefix-propagation (Li et al., ACL 2023): trainable vectors added to the first P hidden states
+before every layer.
 
-Shapes: B batch, P prefix, S = P + text rows, D hidden, L layers, R rank.
 A low-rank prefix is P_l = U_l V with one V for all layers. In a causal decoder the rows may stand
-after the text (a suffix), where they see it. The fact a newcomer gets wrong: the addition is out of
-place. `h[:, :P] += ...` would corrupt what gradient checkpointing recomputes from.
+after the text (a suffix), where they see it.
 """
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-import torch
-from torch import Tensor, nn
+from pydantic import model_validator
 
-from components.adapters.methods.method import Contribution, Values
-from components.adapters.methods.reparametrization import MlpReparametrization, materialise
-from components.backbones import family_of
-from components.backbones.family import Rows
-from components.config.schema import PrefixPropagationConfig
+from components.adapters.methods.method import ReparametrizedPrefix, Setting, Shapes
+from components.backbones.shape import BackboneShape
+from components.settings import PositiveInt
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from components.adapters.modules.adapter_method import AdapterMethod
 
 
-class PrefixPropagation(nn.Module):
-    """The trainable prefix of every layer; with `gated`, a trained factor per layer and position, 1
-    at the start.
+class PrefixPropagationConfig(ReparametrizedPrefix):
+    """Prefix-propagation (Li et al., ACL 2023): trainable vectors added to the first P hidden
+    states before every layer.
     """
 
-    def __init__(
-        self,
-        *,
-        num_layers: int,
-        prefix_length: int,
-        hidden_size: int,
-        init_std: float,
-        dropout: float,
-        reparametrization_hidden: int | None = None,
-        rank: int | None = None,
-        suffix: bool = False,
-        gated: bool = False,
-    ) -> None:
-        super().__init__()
-        self.num_layers, self.low_rank = num_layers, rank is not None
-        self.rows = (
-            Rows(suffix=prefix_length)
-            if suffix
-            else Rows(prefix=prefix_length, offset=prefix_length)
-        )
-        self.trained_in_backbone: tuple[str, ...] = ()
-        self.dropout = nn.Dropout(dropout)
-        self.gate = nn.Parameter(torch.ones(num_layers, prefix_length)) if gated else None
-        self.reparametrization: MlpReparametrization | None = None
-        if rank is not None:
-            # Entries of U_l V then have the standard deviation init_std.
-            self.prefix_coefficients = nn.Parameter(
-                torch.randn(num_layers, prefix_length, rank) * init_std
+    trains_with_prefix = True
+    length_tensors: ClassVar = ("prefix", "prefix_coefficients", "reparametrization.embedding")
+
+    method: Literal["prefix_propagation"] = "prefix_propagation"
+    rank: PositiveInt | None = None
+    """Rank r of a low-rank prefix, P_l = U_l V with U_l (P, r) for each layer and one V (r, D): L P
+    r + r D parameters in place of L P D. Null: a full one.
+    """
+    placement: Literal["prefix", "suffix"] = "prefix"
+    """`suffix`, for causal decoders: P positions after the document, which see it; head.pooling
+    last then classifies the last of them. Not for longformer.
+    """
+
+    @model_validator(mode="after")
+    def _one_form(self) -> "PrefixPropagationConfig":
+        if self.rank is not None and self.reparametrization != "none":
+            raise ValueError(
+                "rank and reparametrization are two ways to produce a prefix; remove one"
             )
-            self.prefix_basis = nn.Parameter(torch.randn(rank, hidden_size) * rank**-0.5)
-        elif reparametrization_hidden is None:
-            self.prefix = nn.Parameter(
-                torch.randn(num_layers, prefix_length, hidden_size) * init_std
+        return self
+
+    def build(self, backbone: "nn.Module", dropout: float) -> "AdapterMethod":
+        from components.adapters.modules.prefix_propagation import new_propagation
+
+        return new_propagation(
+            backbone,
+            prefix_length=self.prefix_length,
+            init_std=self.init_std,
+            dropout=self.own_dropout(dropout),
+            reparametrization_hidden=self.network_width,
+            rank=self.rank,
+            suffix=self.placement == "suffix",
+        )
+
+    def trained_parameters(self, shape: BackboneShape) -> int:
+        if self.rank is not None:
+            return self.rank * (shape.layers * self.prefix_length + shape.hidden)
+        return self.produced(shape.hidden, shape.layers * shape.hidden)
+
+    def incompatibility(self, setting: Setting) -> str | None:
+        if self.placement == "prefix":
+            return None
+        if setting.family.rows_see_all_text:
+            return (
+                f"adapter.placement suffix is for causal decoders; in a {setting.family.name} the "
+                "prefix rows see the text already: remove it"
             )
-        else:
-            self.reparametrization = MlpReparametrization(
-                prefix_length=prefix_length,
-                hidden_size=hidden_size,
-                width=reparametrization_hidden,
-                out_width=num_layers * hidden_size,
-                init_std=init_std,
+        if setting.pooling not in (None, "last"):
+            return (
+                f"head.pooling {setting.pooling} reads rows that cannot see a suffix, which would "
+                "train nothing; use last with adapter.placement suffix"
             )
+        return None
 
-    def forward(self) -> Values:
-        gate = {} if self.gate is None else {"gate": self.gate.clone()}
-        if self.reparametrization is not None:
-            return {"prefix": _by_layer(self.reparametrization(), self.num_layers), **gate}
-        if self.low_rank:
-            return {"prefix": self.prefix_coefficients @ self.prefix_basis, **gate}
-        return {"prefix": self.prefix.clone(), **gate}
-
-    def contribute(self, values: Mapping[str, Tensor], *, batch_size: int) -> Contribution:
-        prefix_LPD = values["prefix"]
-        if "gate" in values:
-            prefix_LPD = prefix_LPD * values["gate"][..., None]
-        return Contribution(
-            before_layer=lambda layer, hidden_BSD: self.add_to(hidden_BSD, prefix_LPD[layer])
-        )
-
-    def add_to(self, hidden_BSD: Tensor, prefix_PD: Tensor) -> Tensor:
-        """The hidden states with one layer's prefix added to their prefix (or suffix) rows; dropout
-        is drawn per example.
-        """
-        first = hidden_BSD.shape[1] - self.rows.suffix if self.rows.suffix else self.rows.key_value
-        last = first + (self.rows.suffix or self.rows.prefix)
-        prefix_BPD = self.dropout(
-            prefix_PD.to(hidden_BSD.dtype).expand(hidden_BSD.shape[0], -1, -1)
-        )
-        return torch.cat(
-            [hidden_BSD[:, :first], hidden_BSD[:, first:last] + prefix_BPD, hidden_BSD[:, last:]],
-            dim=1,
-        )
-
-    def stored(self, parameters: Mapping[str, Tensor]) -> Values:
-        if self.reparametrization is None:
-            return dict(parameters)
-        return {"prefix": _by_layer(materialise(parameters, "reparametrization"), self.num_layers)}
-
-
-def _by_layer(flat_PW: Tensor, num_layers: int) -> Tensor:
-    return flat_PW.unflatten(1, (num_layers, -1)).transpose(0, 1)
-
-
-def build(
-    config: PrefixPropagationConfig, backbone: nn.Module, dropout: float
-) -> PrefixPropagation:
-    """A fresh prefix for this backbone."""
-    return new_propagation(config, backbone, dropout)
-
-
-def new_propagation(
-    config: Any, backbone: nn.Module, dropout: float, *, gated: bool = False
-) -> PrefixPropagation:
-    """The module of every method that propagates a prefix."""
-    family = family_of(backbone)
-    module = PrefixPropagation(
-        num_layers=len(family.layers(backbone)),
-        prefix_length=config.prefix_length,
-        hidden_size=backbone.config.hidden_size,  # type: ignore[union-attr, arg-type]
-        init_std=config.init_std,
-        dropout=dropout if config.dropout is None else config.dropout,
-        reparametrization_hidden=config.reparametrization_hidden
-        if getattr(config, "reparametrization", "none") == "mlp"
-        else None,
-        rank=getattr(config, "rank", None),
-        suffix=getattr(config, "placement", "prefix") == "suffix",
-        gated=gated,
-    )
-    module.trained_in_backbone = family.trained_with_prefix
-    return module
+    @classmethod
+    def completed(cls, stored: Mapping[str, Any], shapes: Shapes) -> dict[str, Any]:
+        found = super().completed(stored, shapes)
+        if "rank" not in found and "prefix_coefficients" in shapes:
+            found["rank"] = shapes["prefix_coefficients"][-1]
+        return found

@@ -1,47 +1,34 @@
-"""Prompt-tuning: P trained embeddings before the text, at the first layer only.
+"""Prompt-tuning: trainable embeddings of P positions before the text, at the first layer only."""
 
-They stand where a word's embedding stands: position and type embeddings and the layer norm follow,
-and in Longformer the rows are global, as the rows of prefix-propagation are.
-Shapes: B batch, P prefix, D hidden.
-"""
+from typing import TYPE_CHECKING, ClassVar, Literal
 
-from collections.abc import Mapping
+from components.adapters.methods.method import Prefix
+from components.backbones.shape import BackboneShape
 
-import torch
-from torch import Tensor, nn
+if TYPE_CHECKING:
+    from torch import nn
 
-from components.adapters.methods.method import Contribution, Values
-from components.backbones.family import Rows
-from components.config.schema import PromptTuningConfig
+    from components.adapters.modules.adapter_method import AdapterMethod
 
 
-class PromptTuning(nn.Module):
-    """The trained embeddings."""
+class PromptTuningConfig(Prefix):
+    """Prompt-tuning: trainable embeddings of P positions before the text, at the first layer
+    only.
+    """
 
-    def __init__(
-        self, *, prefix_length: int, hidden_size: int, init_std: float, dropout: float
-    ) -> None:
-        super().__init__()
-        self.rows = Rows(prefix=prefix_length, offset=prefix_length)
-        self.trained_in_backbone: tuple[str, ...] = ()
-        self.dropout = nn.Dropout(dropout)
-        self.prompt = nn.Parameter(torch.randn(prefix_length, hidden_size) * init_std)
+    length_tensors: ClassVar = ("prompt",)
 
-    def forward(self) -> Values:
-        return {"prompt": self.prompt.clone()}
+    method: Literal["prompt_tuning"] = "prompt_tuning"
 
-    def contribute(self, values: Mapping[str, Tensor], *, batch_size: int) -> Contribution:
-        return Contribution(prompt_BPD=self.dropout(values["prompt"].expand(batch_size, -1, -1)))
+    def build(self, backbone: "nn.Module", dropout: float) -> "AdapterMethod":
+        from components.adapters.modules.prompt_tuning import PromptTuning
 
-    def stored(self, parameters: Mapping[str, Tensor]) -> Values:
-        return dict(parameters)
+        return PromptTuning(
+            prefix_length=self.prefix_length,
+            hidden_size=backbone.config.hidden_size,  # type: ignore[union-attr, arg-type]
+            init_std=self.init_std,
+            dropout=self.own_dropout(dropout),
+        )
 
-
-def build(config: PromptTuningConfig, backbone: nn.Module, dropout: float) -> PromptTuning:
-    """A fresh prompt."""
-    return PromptTuning(
-        prefix_length=config.prefix_length,
-        hidden_size=backbone.config.hidden_size,  # type: ignore[union-attr, arg-type]
-        init_std=config.init_std,
-        dropout=dropout if config.dropout is None else config.dropout,
-    )
+    def trained_parameters(self, shape: BackboneShape) -> int:
+        return self.prefix_length * shape.hidden

@@ -1,67 +1,63 @@
-"""Prefix-propagation and prefix-tuning together: P propagated rows and, beside them, P trained keys
-and values in every layer.
+"""Prefix-propagation and prefix-tuning together, each with its own P positions."""
 
-The propagated rows see the trained keys and values as every row does. The text moves by P
-positions, as in the release.
-"""
+from typing import TYPE_CHECKING, ClassVar, Literal
 
-from collections.abc import Mapping
-from dataclasses import replace
+from components.adapters.methods.method import (
+    ReparametrizedPrefix,
+    Setting,
+    released_indexing_fault,
+)
+from components.backbones.shape import BackboneShape
 
-from torch import Tensor, nn
+if TYPE_CHECKING:
+    from torch import nn
 
-from components.adapters.methods.method import Contribution, Values, follow
-from components.adapters.methods.prefix_propagation import PrefixPropagation, new_propagation
-from components.adapters.methods.prefix_tuning import PrefixTuning, new_prefix_tuning
-from components.backbones.family import Rows
-from components.config.schema import PropagationAndPrefixTuningConfig
+    from components.adapters.modules.adapter_method import AdapterMethod
 
 
-class PropagationAndPrefixTuning(nn.Module):
-    """Owns the tensors of both under the names that each has alone: `prefix`, `prefix_key`,
-    `prefix_value`.
-    """
+class PropagationAndPrefixTuningConfig(ReparametrizedPrefix):
+    """Prefix-propagation and prefix-tuning together, each with its own P positions."""
 
-    def __init__(self, propagation: PrefixPropagation, tuning: PrefixTuning) -> None:
-        super().__init__()
-        length = propagation.rows.prefix
-        self.rows = propagation.rows = tuning.rows = Rows(
-            prefix=length, key_value=length, offset=length
-        )
-        self.trained_in_backbone = propagation.trained_in_backbone
-        tuning.dropout = propagation.dropout
-        # In a tuple torch does not see the two as children: their parameters are this module's own.
-        self.parts: tuple[PrefixPropagation | PrefixTuning, ...] = (propagation, tuning)
-        for part in self.parts:
-            for name, parameter in part.named_parameters(recurse=False):
-                self.register_parameter(name, parameter)
-            for name, child in part.named_children():
-                self.add_module(name, child)
-
-    def forward(self) -> Values:
-        for part in self.parts:
-            follow(self, part)
-        return {name: tensor for part in self.parts for name, tensor in part.forward().items()}
-
-    def contribute(self, values: Mapping[str, Tensor], *, batch_size: int) -> Contribution:
-        propagated, tuned = (part.contribute(values, batch_size=batch_size) for part in self.parts)
-        return replace(tuned, before_layer=propagated.before_layer)
-
-    def stored(self, parameters: Mapping[str, Tensor]) -> Values:
-        owned = [{name for name, _ in part.named_parameters()} for part in self.parts]
-        return {
-            name: tensor
-            for part, names in zip(self.parts, owned, strict=True)
-            for name, tensor in part.stored(
-                {name: tensor for name, tensor in parameters.items() if name in names}
-            ).items()
-        }
-
-
-def build(
-    config: PropagationAndPrefixTuningConfig, backbone: nn.Module, dropout: float
-) -> PropagationAndPrefixTuning:
-    """Fresh prefixes of both forms."""
-    return PropagationAndPrefixTuning(
-        new_propagation(config, backbone, dropout), new_prefix_tuning(config, backbone, dropout)
+    trains_with_prefix = True
+    length_tensors: ClassVar = (
+        "prefix",
+        "prefix_key",
+        "reparametrization.embedding",
+        "key_value_reparametrization.embedding",
     )
+
+    method: Literal["propagation_and_prefix_tuning"] = "propagation_and_prefix_tuning"
+    released_indexing: bool = False
+    """Only for comparison with the paper's release: see prefix_tuning."""
+
+    def build(self, backbone: "nn.Module", dropout: float) -> "AdapterMethod":
+        from components.adapters.modules.prefix_propagation import new_propagation
+        from components.adapters.modules.prefix_tuning import new_prefix_tuning
+        from components.adapters.modules.propagation_and_prefix_tuning import (
+            PropagationAndPrefixTuning,
+        )
+
+        propagation = new_propagation(
+            backbone,
+            prefix_length=self.prefix_length,
+            init_std=self.init_std,
+            dropout=self.own_dropout(dropout),
+            reparametrization_hidden=self.network_width,
+        )
+        tuning = new_prefix_tuning(
+            backbone,
+            prefix_length=self.prefix_length,
+            init_std=self.init_std,
+            dropout=self.own_dropout(dropout),
+            reparametrization_hidden=self.network_width,
+            released_indexing=self.released_indexing,
+        )
+        return PropagationAndPrefixTuning(propagation, tuning)
+
+    def trained_parameters(self, shape: BackboneShape) -> int:
+        return self.produced(shape.hidden, shape.layers * shape.hidden) + self.produced(
+            shape.hidden, shape.layers * 2 * shape.key_value_width
+        )
+
+    def incompatibility(self, setting: Setting) -> str | None:
+        return released_indexing_fault(setting) if self.released_indexing else None

@@ -12,18 +12,64 @@ from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any, cast
 
 from components.backbones.family import AttentionSizes, Rows, Smoother
+from components.backbones.shape import BackboneShape
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
+
+STOCK_ATTENTION_COPIES = 5.2
+"""Score-sized tensors that the stock attention keeps per layer."""
 
 
 class Longformer:
     """LongformerModel of transformers, as it is."""
 
     name = "longformer"
-    model_types = ("longformer",)
-    trained_with_prefix = ("embeddings.token_type_embeddings.weight",)
-    lora_targets = ("query", "value", "query_global", "value_global")
+    model_types: tuple[str, ...] = ("longformer",)
+    trained_with_prefix: tuple[str, ...] = ("embeddings.token_type_embeddings.weight",)
+    lora_targets: tuple[str, ...] = ("query", "value", "query_global", "value_global")
+    rows_see_all_text = True
+    hidden_dropout: str | None = "hidden_dropout_prob"
+    attention_dropout = "attention_probs_dropout_prob"
+    load_options: Mapping[str, Any] = {"add_pooling_layer": False}
+    structure: tuple[str, ...] = ("attention_window",)
+    more_positions: str | None = "raise backbone.lengthen_to"
+
+    def shape(self, config: Mapping[str, Any]) -> BackboneShape:
+        """Two sets of query, key and value projections per layer: for local and for global rows."""
+        hidden, layers = config["hidden_size"], config["num_hidden_layers"]
+        wide, types = config["intermediate_size"], config.get("type_vocab_size", 2)
+        tables = config["vocab_size"] + config["max_position_embeddings"] + types
+        # Seven: local and global q, k, v, and the output; a layer norm comes on top.
+        attention = 7 * (hidden + 1) * hidden + 2 * hidden
+        feed_forward = (hidden + 1) * wide + (wide + 1) * hidden + 2 * hidden
+        window = config["attention_window"]
+        projections = ("query", "key", "value", "query_global", "key_global", "value_global")
+        return BackboneShape(
+            layers=layers,
+            hidden=hidden,
+            feed_forward=wide,
+            query_width=hidden,
+            key_value_width=hidden,
+            heads=config["num_attention_heads"],
+            positions=self.usable_positions(config),
+            attention_window=max(window) if isinstance(window, list | tuple) else window,
+            parameters=tables * hidden + 2 * hidden + layers * (attention + feed_forward),
+            trained_with_prefix=types * hidden,
+            linear_widths=dict.fromkeys(projections, (hidden, hidden)),
+            lora_targets=self.lora_targets,
+        )
+
+    def activation_numbers(
+        self, shape: BackboneShape, *, stock_attention: bool, prefix_length: int
+    ) -> float:
+        """12 D + I with the fast attention; the stock one keeps scores of its window too."""
+        numbers = float(12 * shape.hidden + shape.feed_forward)
+        if not stock_attention:
+            return numbers
+        assert shape.attention_window is not None
+        scores = shape.heads * (shape.attention_window + 2 + prefix_length)
+        return numbers + STOCK_ATTENTION_COPIES * scores
 
     def layers(self, backbone: "nn.Module") -> "Sequence[nn.Module]":
         return cast("Sequence[nn.Module]", backbone.encoder.layer)  # type: ignore[union-attr]

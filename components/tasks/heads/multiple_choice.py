@@ -17,8 +17,9 @@ import torch
 from torch import Tensor, nn
 
 from components.backbones.family import Rows
-from components.config.schema import MultipleChoiceHeadConfig
-from components.data.multiple_choice import NO_CANDIDATE, SPECIAL_TOKENS
+from components.tasks.multiple_choice import MultipleChoiceHeadConfig
+from components.tasks.outputs import NO_CANDIDATE
+from components.tasks.question_chunks import SPECIAL_TOKENS
 
 ENTITY, ENTITY_END = SPECIAL_TOKENS.index("[ent]"), SPECIAL_TOKENS.index("[/ent]")
 
@@ -102,7 +103,7 @@ class MultipleChoiceHead(nn.Module):
             raise ValueError(
                 "every sequence of a multiple-choice batch needs at least one [ent] (id "
                 f"{self.first_special_id + ENTITY} or {ENTITY - len(SPECIAL_TOKENS)}) "
-                "before its supports; build sequences with components.data.multiple_choice"
+                "before its supports; build sequences with components.tasks.question_chunks"
             )
         place_NR = is_candidate_NT.to(torch.int8).argsort(dim=1, descending=True, stable=True)[
             :, :most

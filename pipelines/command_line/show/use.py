@@ -36,7 +36,8 @@ def show_evaluation(console: Console, report: "EvaluationReport") -> None:
         "time": duration(report.seconds),
     }
     pairs(console, rows | ({"written to": report.output} if report.output else {}))
-    console.print(length_table(report.by_length))
+    if report.by_length:
+        console.print(length_table(report.by_length))
 
 
 def length_table(buckets: "Sequence[LengthBucket]") -> Table:

@@ -19,7 +19,8 @@ from typing import Any
 
 import numpy as np
 
-from components.config.schema import BackboneConfig, DataConfig
+from components.backbones.settings import BackboneConfig
+from components.data.settings import DataConfig
 from pipelines.research.benchmark import BenchmarkOptions
 from pipelines.research.benchmark.workload import backbone_values, write_documents
 
@@ -133,7 +134,8 @@ def describe(case: Mapping[str, Any]) -> str:
 
 
 def _ours(corpus: Corpus, tokenizer: Any, cache: Path, *, epoch: int) -> dict[str, Any]:
-    from components.data import collate, epoch_steps, padding_share, prepare, split_step
+    from components.data import collate, epoch_steps, padding_share, split_step
+    from components.tasks import prepare
 
     started, cpu_before = time.perf_counter(), time.process_time()
     data = prepare(corpus.config(), tokenizer, tokenizer_id="benchmark", cache_path=cache)

@@ -21,7 +21,7 @@ from itertools import product
 from pathlib import Path
 from typing import Any, Literal
 
-from components.config.schema import SearchConfig
+from components.config.search import SearchConfig
 from pipelines.research.benchmark import BenchmarkOptions
 from pipelines.research.benchmark.process_tree import TreeSampler
 from pipelines.research.benchmark.search_settings import (

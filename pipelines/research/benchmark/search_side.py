@@ -7,8 +7,8 @@ import time
 from pathlib import Path
 from typing import Any
 
-from components.config.loading import validate
-from components.config.schema import ExperimentConfig
+from components.config.experiment import ExperimentConfig
+from components.settings import validate
 from pipelines.research.benchmark.search_settings import (
     SideSettings,
     TrialRecord,
@@ -22,8 +22,8 @@ def run_slots(settings: SideSettings, config: ExperimentConfig) -> list[TrialRec
     that ended, as `pipelines.search` does it.
     """
     from components.backbones import load_tokenizer, tokenizer_id
-    from components.data import prepare
     from components.registry import code_fingerprint, code_version, open_tracker
+    from components.tasks import prepare
     from components.tuning.assignments import SlotSettings
     from components.tuning.cluster import joined_cluster
     from components.tuning.run_search import run_trials

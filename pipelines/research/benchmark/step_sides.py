@@ -45,7 +45,7 @@ def adapted(settings: Mapping[str, Any], turns: Turns) -> Values:
     """
     import torch
 
-    from components.config.schema import ExperimentConfig
+    from components.config.experiment import ExperimentConfig
     from components.training.engine import build_engine
     from components.training.world import join_world
 
@@ -204,7 +204,7 @@ def made_backbone(settings: Mapping[str, Any], device: Any) -> Any:
     from transformers import LlamaConfig, LlamaModel, LongformerConfig, LongformerModel
 
     from components.backbones import load_backbone
-    from components.config.schema import BackboneConfig
+    from components.backbones.settings import BackboneConfig
 
     if settings["backbone"] == "minilm":
         config = BackboneConfig.model_validate(backbone_values(settings))

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from components.config import TrainConfig, trial_config
-from components.config.schema import ExperimentConfig
+from components.config.experiment import ExperimentConfig
 from pipelines.research.benchmark.search_settings import SideSettings, TrialRecord
 
 PEER_ENVIRONMENT = {
@@ -79,7 +79,7 @@ def run_trainers(settings: SideSettings, config: ExperimentConfig) -> list[Trial
 
 def _prepare(config: ExperimentConfig) -> str:
     from components.backbones import load_tokenizer, tokenizer_id
-    from components.data import prepare
+    from components.tasks import prepare
 
     data = prepare(
         config.data,
@@ -244,14 +244,13 @@ def _adapted_model(config: TrainConfig, data: Any, cache_path: Path) -> tuple[An
     """The model as our side starts it, and the id of its padding token."""
     import torch
 
-    from components.adapters import ClassificationHeadConfig, adapt
+    from components.adapters import adapt
     from components.backbones import load_backbone, load_tokenizer
+    from components.tasks import task_named
 
     backbone = load_backbone(config.backbone, cache_path=cache_path, dtype=torch.float32)
     torch.manual_seed(config.seed)
-    head = ClassificationHeadConfig(
-        pooling=config.head.pooling, dropout=config.head.dropout, num_labels=len(data.labels)
-    )
+    head = task_named(config.data.task).head_config(config.head, data.labels)
     pad = int(load_tokenizer(config.backbone).pad_token_id or 0)
     return adapt(backbone, config.adapter, head), pad
 
@@ -275,8 +274,10 @@ def _plain_step(
     """One optimizer step; returns the sum of its documents' losses."""
     import torch
 
-    from components.data.batching import collate, split_step
+    from components.data.batching import split_step
+    from components.tasks import task_named
 
+    task = task_named(config.data.task)
     optimizer.zero_grad()
     loss_sum = 0.0
     (micro_batches,) = split_step(
@@ -287,7 +288,7 @@ def _plain_step(
         tokens_per_batch=None,
     )
     for chosen in micro_batches:
-        loss = model(**collate(train, chosen, pad_token_id=pad)).loss * len(chosen)
+        loss = model(**task.batch(train, chosen, pad_token_id=pad)).loss * len(chosen)
         (loss / len(rows)).backward()
         loss_sum += float(loss.detach())
     if config.optimizer.max_gradient_norm:
@@ -302,11 +303,13 @@ def _validation_metrics(
 ) -> dict[str, float]:
     import numpy as np
 
-    from components.training.evaluation import metrics_of, split_logits
+    from components.tasks import task_named
+    from components.training.evaluation import split_outputs
 
-    validation = data.splits["validation"]
+    task, validation = task_named(config.data.task), data.splits["validation"]
     rows = np.arange(len(validation))
-    logits = split_logits(
-        model, validation, rows, config=config.training, world=world, pad_token_id=pad
+    outputs = split_outputs(
+        model, validation, rows, task=task, config=config.training, world=world, pad_token_id=pad
     )
-    return metrics_of(logits, validation.label_ids, prefix="validation")
+    measured = task.measured(outputs, validation, rows)
+    return {f"validation/{name}": value for name, value in measured.items()}

@@ -92,7 +92,7 @@ def _tiny_backbone(folder: Path, tokenizer_of: dict[str, Any]) -> Path:
     from transformers import LongformerConfig, LongformerModel
 
     from components.backbones import load_tokenizer
-    from components.config.schema import BackboneConfig
+    from components.backbones.settings import BackboneConfig
 
     tokenizer = load_tokenizer(BackboneConfig.model_validate(tokenizer_of))
     torch.manual_seed(0)

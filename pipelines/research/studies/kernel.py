@@ -13,7 +13,7 @@ import numpy as np
 
 from components.backbones import check_positions, family_named, read_backbone_config
 from components.config import ExperimentConfig, TrainConfig
-from components.config.schema import KernelStudyConfig
+from components.config.study import KernelStudyConfig
 from components.errors import ConfigError, DataError
 from pipelines.research.studies.cells import Cell
 from pipelines.research.studies.lab import Lab, answers_of, with_method

@@ -15,8 +15,8 @@ import numpy as np
 
 from components.backbones import tokenizer_id
 from components.config import ADAPTER_CONFIGS, DataConfig, ExperimentConfig, TrainConfig, resolved
-from components.config.loading import set_path, validate
 from components.evaluation.repeated import RepeatedAnswers
+from components.settings import set_path, validate
 from pipelines.research.studies.cells import Cell, Cells
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ class Lab:
 
     def data(self, config: DataConfig) -> "PreparedData":
         """Documents of the cache, prepared now if they are not there."""
-        from components.data import prepare
+        from components.tasks import prepare
 
         return prepare(
             config,
@@ -58,7 +58,7 @@ class Lab:
         return {"config": resolved(config), "data": data.fingerprint}
 
     def _train(self, name: str, config: TrainConfig, data: "PreparedData") -> Mapping[str, Any]:
-        from components.training.evaluation import split_logits
+        from components.training.evaluation import split_outputs
         from components.training.trial import run_trial
 
         checkpoint = self._checkpoint(name)
@@ -77,10 +77,11 @@ class Lab:
             )
         test = data.splits["test"]
         with self.model(config, data, trained=name) as model:
-            logits = split_logits(
+            logits = split_outputs(
                 model,
                 test,
                 np.arange(len(test)),
+                task=model.task,
                 config=config.training,
                 world=self.session.world,
                 pad_token_id=self.session.pad_token_id,

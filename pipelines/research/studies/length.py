@@ -13,7 +13,7 @@ import numpy as np
 
 from components.backbones import check_positions, family_named, read_backbone_config
 from components.config import DataConfig, ExperimentConfig
-from components.config.schema import LengthStudyConfig
+from components.config.study import LengthStudyConfig
 from components.data.needle import needle_place
 from components.errors import ConfigError, DataError
 from components.evaluation.by_length import NUM_BUCKETS, quantile_edges

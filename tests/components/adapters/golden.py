@@ -21,7 +21,7 @@ def losses(method: str) -> list[float]:
     import torch
 
     from components.adapters import ClassificationHeadConfig, adapt
-    from components.config.schema import ADAPTER_CONFIGS
+    from components.adapters.methods import ADAPTER_CONFIGS
     from tests.components.adapters.harness import build, documents
     from tests.components.adapters.test_methods import METHODS
 

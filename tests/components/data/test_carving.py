@@ -2,16 +2,16 @@ from collections import Counter
 
 import pytest
 
-from components.config.schema import DataConfig, FilesConfig
 from components.data.carving import complete_splits
-from components.data.documents import Document
+from components.data.settings import DataConfig, FilesConfig
 from components.data.validation import Loaded
 from components.errors import ConfigError, DataError
+from components.tasks.labelled_text import LabelledText
 
 
 def some(count, first=0):
     return [
-        Document(str(number), f"text {number}", "xyyy"[number % 4], "train.jsonl", number + 1)
+        LabelledText(str(number), f"text {number}", "xyyy"[number % 4], "train.jsonl", number + 1)
         for number in range(first, first + count)
     ]
 
@@ -70,7 +70,7 @@ def test_growing_data_keep_most_test_documents_in_test():
 
 def test_equal_texts_land_in_one_split():
     twice = some(100) + [
-        Document(f"again {each.id}", each.text, each.label, each.file, each.row + 100)
+        LabelledText(f"again {each.id}", each.text, each.label, each.file, each.row + 100)
         for each in some(100)
     ]
     splits = carve(twice)

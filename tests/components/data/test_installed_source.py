@@ -3,9 +3,10 @@ from collections import Counter
 
 import pytest
 
-from components.config.schema import DataConfig, InstalledSourceConfig
+from components.data.settings import ColumnsConfig, DataConfig, InstalledSourceConfig
 from components.data.sources import source_of
 from components.errors import DataError
+from components.tasks.labelled_text import labelled_texts
 
 LIBRARIES = ("alphalib", "betalib")
 LINES = 30
@@ -66,7 +67,8 @@ def config(**settings):
 
 
 def read(settings):
-    return source_of(settings).read(settings, words).splits
+    rows = source_of(settings).read(settings, words)
+    return {split: labelled_texts(each, ColumnsConfig())[0] for split, each in rows.items()}
 
 
 def test_splits_are_balanced_and_as_large_as_asked(libraries):

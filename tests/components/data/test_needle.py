@@ -4,12 +4,13 @@ from collections import Counter
 
 import pytest
 
-from components.config.schema import DataConfig, NeedleConfig
 from components.data import needle_words
 from components.data.needle import needle_place
+from components.data.settings import ColumnsConfig, DataConfig, NeedleConfig
 from components.data.sources import source_of
-from components.data.validation import check_between_rows
+from components.data.validation import Loaded, check_between_rows
 from components.errors import ConfigError
+from components.tasks.labelled_text import labelled_texts
 
 
 def words(text, count):
@@ -29,7 +30,8 @@ def config(*, split_seed=10, **settings):
 
 
 def read(settings):
-    return source_of(settings).read(settings, words)
+    rows = source_of(settings).read(settings, words)
+    return Loaded({split: labelled_texts(each, ColumnsConfig())[0] for split, each in rows.items()})
 
 
 def split_up(document):
@@ -135,7 +137,7 @@ def test_a_length_without_room_is_named_and_max_tokens_must_hold_the_longest():
 
 
 def test_prepared_documents_keep_their_length_in_tokens(bert_like, tmp_path):
-    from components.data import prepare
+    from components.tasks import prepare
 
     settings = config().model_copy(update={"max_tokens": 256})
     prepared = prepare(settings, bert_like, tokenizer_id="letters", cache_path=tmp_path)

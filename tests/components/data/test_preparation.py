@@ -5,9 +5,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from components.config.schema import DataConfig
-from components.data import open_prepared, preparation, prepare
+from components.data import open_prepared, preparation
+from components.data.settings import DataConfig
 from components.errors import DataError
+from components.tasks import prepare
 
 ALPHABET = "abcdefghij"
 
@@ -97,7 +98,7 @@ def test_the_report_counts_what_was_cut_dropped_and_repeated(tmp_path, bert_like
 def test_a_second_call_reads_nothing_and_gives_the_same(tmp_path, bert_like, monkeypatch):
     write_documents(tmp_path / "train.jsonl")
     first = prepare_in(tmp_path, bert_like)
-    monkeypatch.setattr(preparation, "TASKS", None)
+    monkeypatch.setattr(preparation, "_make", None)
     second = prepare_in(tmp_path, bert_like)
     assert (first.report.cached, second.report.cached) == (False, True)
     assert second.fingerprint == first.fingerprint

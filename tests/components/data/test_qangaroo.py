@@ -8,10 +8,11 @@ import json
 import numpy as np
 import pytest
 
-from components.config.schema import DataConfig, Task
-from components.data import TASKS, collate, open_prepared, prepare, split_step
-from components.data.multiple_choice import ENTITY, ENTITY_END, QUESTION, QUESTION_END, closed_up
+from components.data import collate, open_prepared, split_step
+from components.data.settings import DataConfig
 from components.errors import ConfigError, DataError
+from components.tasks import prepare
+from components.tasks.question_chunks import ENTITY, ENTITY_END, QUESTION, QUESTION_END, closed_up
 from tests.toy import make_questions, make_tokenizer
 
 START, SEPARATOR = 0, 2
@@ -32,10 +33,6 @@ def prepare_in(folder, tokenizer, *, files=("train",), max_chunks=None, **settin
     return prepare(config, tokenizer, tokenizer_id="toy", cache_path=folder / "cache")
 
 
-def test_schema_and_table_list_the_same_tasks():
-    assert set(TASKS) == set(Task.__args__)
-
-
 def test_the_cache_holds_every_question_as_the_paper_lays_it_out(tmp_path, tokenizer):
     """Word by word against the records: the first part in every chunk, the supports once over all
     chunks.
@@ -44,7 +41,7 @@ def test_the_cache_holds_every_question_as_the_paper_lays_it_out(tmp_path, token
         record["id"]: record for record in make_questions(tmp_path / "train.json", 40, seed=5)
     }
     prepared = prepare_in(tmp_path, tokenizer)
-    assert (prepared.task, prepared.labels) == ("multiple_choice", ())
+    assert prepared.labels == () and prepared.splits["train"].is_chunked
 
     def ids(text):
         return [
@@ -116,10 +113,8 @@ def test_second_call_reads_the_cache_and_workers_open_it(tmp_path, tokenizer):
     first, second = prepare_in(tmp_path, tokenizer), prepare_in(tmp_path, tokenizer)
     opened = open_prepared(first.folder)
     assert not first.report.cached and second.report.cached
-    assert (
-        first.fingerprint == second.fingerprint == opened.fingerprint
-        and opened.task == "multiple_choice"
-    )
+    assert first.fingerprint == second.fingerprint == opened.fingerprint
+    assert opened.splits["train"].is_chunked
 
 
 def test_spaces_around_punctuation_are_closed_up_as_in_the_release():

@@ -2,9 +2,10 @@ import json
 
 import pytest
 
-from components.config.schema import ColumnsConfig, DataConfig, HubConfig
+from components.data.settings import ColumnsConfig, DataConfig, HubConfig
 from components.data.sources import SOURCES, source_of
 from components.errors import DataError
+from components.tasks.labelled_text import labelled_texts
 
 
 def never(text, count):
@@ -15,7 +16,7 @@ def test_the_table_and_the_schema_name_the_same_sources():
     settings = {
         name
         for name, field in DataConfig.model_fields.items()
-        if "Config | None" in str(field.annotation).replace("components.config.schema.", "")
+        if "Config | None" in str(field.annotation)
     }
     assert set(SOURCES) == settings
 
@@ -33,15 +34,16 @@ def test_a_hub_data_set_is_read_with_label_names_and_mapped_columns(tmp_path, mo
     config = DataConfig(
         hub=HubConfig(name=str(folder)), columns=ColumnsConfig(text="body", label="kind")
     )
-    loaded = source_of(config).read(config, never)
-    assert [(document.text, document.label) for document in loaded.splits["train"]] == [
+    rows = source_of(config).read(config, never)["train"]
+    documents, problems = labelled_texts(rows, source_of(config).columns(config))
+    assert [(document.text, document.label) for document in documents] == [
         ("a", "spam"),
         ("b", "ham"),
     ]
-    assert [(problem.reason, problem.row) for problem in loaded.problems] == [("unknown_label", 3)]
+    assert [(problem.reason, problem.row) for problem in problems] == [("unknown_label", 3)]
     wrong = DataConfig(hub=HubConfig(name=str(folder), train="trian"))
     with pytest.raises(DataError, match=r"data\.hub: cannot load split 'trian'"):
-        source_of(wrong).read(wrong, never)
+        list(source_of(wrong).read(wrong, never)["train"])
 
 
 def test_the_state_of_a_file_changes_with_its_content_and_reads_nothing(tmp_path):

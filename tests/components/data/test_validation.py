@@ -1,21 +1,29 @@
 import pytest
 
-from components.config.schema import ColumnsConfig
-from components.data.documents import Document, Row
+from components.data.documents import Row
+from components.data.settings import ColumnsConfig
 from components.data.validation import (
     Loaded,
     check_between_rows,
-    class_names,
-    documents_of,
     label_order,
+    one_of_each_reason,
     resolve,
-    telling,
 )
 from components.errors import DataError
+from components.tasks.labelled_text import (
+    LabelledText,
+    class_names,
+    labelled_texts,
+    without_labels_unknown_to_train,
+)
+
+
+def checked_between_rows(loaded):
+    return check_between_rows(loaded, (without_labels_unknown_to_train,))
 
 
 def one_row(**values):
-    documents, problems = documents_of(
+    documents, problems = labelled_texts(
         [Row("a.jsonl", 1, {"text": "t", "label": "x"}), Row("a.jsonl", 2, values)], ColumnsConfig()
     )
     return documents[1:], problems
@@ -24,7 +32,8 @@ def one_row(**values):
 def documents(split, *given):
     """Each given as "id text label"."""
     return [
-        Document(*each.split(), f"{split}.jsonl", row) for row, each in enumerate(given, start=1)
+        LabelledText(*each.split(), f"{split}.jsonl", row)
+        for row, each in enumerate(given, start=1)
     ]
 
 
@@ -70,9 +79,9 @@ def test_a_column_that_no_row_has_lists_the_columns_there_are():
             r"'txt'\?.*data\.columns\.text"
         ),
     ):
-        documents_of(rows, ColumnsConfig())
+        labelled_texts(rows, ColumnsConfig())
     with pytest.raises(DataError, match="separated by ';'"):
-        documents_of([Row("a.csv", 2, {"text;label": "t;x"})], ColumnsConfig())
+        labelled_texts([Row("a.csv", 2, {"text;label": "t;x"})], ColumnsConfig())
 
 
 def test_labels_are_in_sorted_order_and_integers_in_numeric_order():
@@ -81,7 +90,7 @@ def test_labels_are_in_sorted_order_and_integers_in_numeric_order():
 
 
 def test_the_second_document_of_an_id_is_a_problem():
-    checked = check_between_rows(Loaded({"train": documents("train", "1 a x", "1 b y", "2 c y")}))
+    checked = checked_between_rows(Loaded({"train": documents("train", "1 a x", "1 b y", "2 c y")}))
     assert [document.text for document in checked.splits["train"]] == ["a", "c"]
     assert str(checked.problems[0]).startswith("train.jsonl row 2: id '1' is also in row 1")
 
@@ -92,7 +101,7 @@ def test_a_shared_document_is_kept_in_test_before_validation_before_train():
         "validation": documents("validation", "4 b y", "5 d x"),
         "test": documents("test", "6 a x", "7 d x"),
     }
-    checked = check_between_rows(Loaded(splits))
+    checked = checked_between_rows(Loaded(splits))
     assert {
         split: [document.text for document in each] for split, each in checked.splits.items()
     } == {
@@ -109,17 +118,17 @@ def test_a_shared_document_is_kept_in_test_before_validation_before_train():
 
 
 def test_a_shared_id_is_a_shared_document_unless_ids_only_number_the_rows():
-    named = check_between_rows(
+    named = checked_between_rows(
         Loaded(
             {"train": documents("train", "n7 a x", "n8 b x"), "test": documents("test", "n7 c x")}
         )
     )
     assert [problem.reason for problem in named.problems] == ["shared_document"]
-    numbered = check_between_rows(
+    numbered = checked_between_rows(
         Loaded({"train": documents("train", "0 a x", "1 b x"), "test": documents("test", "0 c x")})
     )
     assert numbered.problems == []
-    with_gaps = check_between_rows(
+    with_gaps = checked_between_rows(
         Loaded(
             {
                 "train": documents("train", "0 a x", "1 b x", "3 e y"),
@@ -136,7 +145,7 @@ def test_a_label_that_train_lacks_is_a_problem_of_its_split():
         "validation": documents("validation", "3 c z"),
         "test": documents("test", "4 d x", "5 e w"),
     }
-    checked = check_between_rows(Loaded(splits))
+    checked = checked_between_rows(Loaded(splits))
     assert [(problem.reason, problem.file, problem.row) for problem in checked.problems] == [
         ("label_only_in_validation", "validation.jsonl", 1),
         ("label_only_in_test", "test.jsonl", 2),
@@ -144,7 +153,7 @@ def test_a_label_that_train_lacks_is_a_problem_of_its_split():
 
 
 def test_fail_names_the_first_rows_and_drop_counts_them():
-    _, problems = documents_of(
+    _, problems = labelled_texts(
         [Row("a.jsonl", number, {"text": "", "label": "x"}) for number in range(1, 6)],
         ColumnsConfig(),
     )
@@ -164,8 +173,8 @@ def test_every_reason_is_shown_before_a_reason_is_shown_twice():
     rows = [Row("a.jsonl", number, {"text": "", "label": "x"}) for number in range(1, 4)] + [
         Row("a.jsonl", 9, {"text": "t", "label": None})
     ]
-    _, problems = documents_of(rows, ColumnsConfig())
-    assert [problem.row for problem in telling(problems)] == [1, 9, 2, 3]
+    _, problems = labelled_texts(rows, ColumnsConfig())
+    assert [problem.row for problem in one_of_each_reason(problems)] == [1, 9, 2, 3]
 
 
 def test_one_label_or_an_empty_split_always_stops():
@@ -183,5 +192,5 @@ def test_rows_without_ids_in_files_of_one_name_are_no_shared_documents():
         ]
         for split in ("train", "test")
     }
-    splits = {split: documents_of(each, ColumnsConfig())[0] for split, each in rows.items()}
-    assert check_between_rows(Loaded(splits)).problems == []
+    splits = {split: labelled_texts(each, ColumnsConfig())[0] for split, each in rows.items()}
+    assert checked_between_rows(Loaded(splits)).problems == []

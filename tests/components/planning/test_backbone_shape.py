@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from components.adapters import ClassificationHeadConfig, PrefixPropagationConfig, adapt
-from components.config import schema
-from components.planning.backbone_shape import backbone_shape
+from components.adapters.methods import METHODS
+from components.backbones import backbone_shape
 from components.planning.trained_parameters import trainable_parameters
 
 
@@ -90,9 +90,6 @@ def test_a_decoder_trains_prefix_and_head_alone(tiny_decoder: Callable[..., Any]
         trainable_parameters(backbone_shape(model.backbone.config.to_dict()), adapter, num_labels=2)
         == model.num_trainable_parameters()
     )
-
-
-METHODS = schema.ADAPTER_CONFIGS
 
 
 @pytest.mark.parametrize(

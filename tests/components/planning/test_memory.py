@@ -7,9 +7,11 @@ import pytest
 import torch
 
 from components.adapters import ClassificationHeadConfig, PrefixPropagationConfig, adapt
+from components.backbones import BackboneShape, backbone_shape
 from components.config import BackboneConfig, DataConfig, HeadConfig, TrainConfig
-from components.config.schema import FilesConfig, TrainingConfig, ZeroConfig
-from components.planning.backbone_shape import BackboneShape, backbone_shape
+from components.config.training import TrainingConfig
+from components.config.zero import ZeroConfig
+from components.data.settings import FilesConfig
 from components.planning.memory import activation_bytes, micro_batch_rows, worker_memory
 
 TOKENS, PREFIX = 96, 4

@@ -6,8 +6,9 @@ from typing import Any, get_args
 
 import pytest
 
-from components.config.schema import RegistryConfig
+from components.config.registry import RegistryConfig
 from components.errors import ConfigError, RegistryError
+from components.inference.package import adapter_package
 from components.registry import REGISTRIES, open_tracker
 
 NAMES = (f"law-{number}" for number in itertools.count())
@@ -81,7 +82,13 @@ def register(tracker, run_id, name, folder, **changes):
         "description": "more about it",
         "tags": {"search_id": "s1"},
     } | changes
-    return tracker.register_adapter(run_id, adapter_folder=folder, model_name=name, **values)
+    return tracker.register_adapter(
+        run_id,
+        adapter_folder=folder,
+        package=adapter_package(folder),
+        model_name=name,
+        **values,
+    )
 
 
 def test_table_and_schema_agree():

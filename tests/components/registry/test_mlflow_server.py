@@ -7,6 +7,7 @@ import sys
 
 import pytest
 
+from components.inference.package import adapter_package
 from components.registry import open_tracker
 
 pytestmark = pytest.mark.slow
@@ -68,6 +69,7 @@ def test_version_is_registered_and_downloaded_through_the_server(
     adapter = tracker.register_adapter(
         search,
         adapter_folder=plain_adapter,
+        package=adapter_package(plain_adapter),
         model_name="served",
         metrics=metrics,
         params={},

@@ -81,7 +81,7 @@ def run_case(
     case: dict[str, Any], world: Any, sessions: dict[str, Any], folder: Path
 ) -> dict[str, Any]:
     from components.config import ExperimentConfig, validate
-    from components.data import prepare
+    from components.tasks import prepare
     from components.training.session import open_session
     from components.training.trial import run_trial
 

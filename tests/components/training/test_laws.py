@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from components.config.loading import set_path
+from components.settings import set_path
 from tests.components.training.ranks import run_ranks
 from tests.toy import make_experiment
 

@@ -6,7 +6,7 @@ import typing
 from typing import Any
 
 from components.config import ExperimentConfig, trial_config, validate
-from components.config.schema import SearchConfig
+from components.config.search import SearchConfig
 from components.config.steps import most_evaluations
 from components.tuning.searchers import SEARCHERS
 from components.tuning.trial_schedulers import TIME_ATTRIBUTE, TRIAL_SCHEDULERS

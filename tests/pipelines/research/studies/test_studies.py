@@ -9,9 +9,10 @@ from typing import Any
 
 import pytest
 
-from components.config import ExperimentConfig, load_experiment, validate
+from components.config import ExperimentConfig, validate
 from components.errors import BackboneError, ConfigError, DataError
 from components.registry import open_tracker
+from pipelines.experiments import load_experiment
 from pipelines.research.studies import STUDIES, kernel, length
 from pipelines.research.studies.study import StudyName, study
 from tests.conftest import build_tiny_longformer

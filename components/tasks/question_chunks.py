@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from components.data.documents import Question
 from components.errors import ConfigError
+from components.tasks.questions import Question
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -27,13 +27,7 @@ QUESTION, QUESTION_END, ENTITY, ENTITY_END = (
     index - len(SPECIAL_TOKENS) for index in range(len(SPECIAL_TOKENS))
 )
 
-NO_CANDIDATE = -1e30
-"""Logit beyond a question's own candidates: its probability is 0 at every temperature, and it is
-finite in float32, also divided by a temperature of 0.05.
-"""
-
 Ids = NDArray[np.int32]
-Logits = NDArray[np.float32]
 
 CLOSED_UP = (
     (" .", "."),
@@ -141,23 +135,3 @@ def _special_id(tokenizer: "PreTrainedTokenizerBase", *names: str) -> int:
             "multiple choice needs. Choose another backbone."
         )
     return int(found)
-
-
-def gathered_logits(parts: Sequence[tuple[NDArray[np.integer], Logits]], num_rows: int) -> Logits:
-    """One array (num_rows, C) of batches of logits, each with the rows it belongs to; where batches
-    differ in width, as those of questions do, the rest holds NO_CANDIDATE.
-    """
-    logits_NC = np.full(
-        (num_rows, max(values.shape[1] for _, values in parts)), NO_CANDIDATE, dtype=np.float32
-    )
-    for rows, values in parts:
-        logits_NC[rows, : values.shape[1]] = values
-    return logits_NC
-
-
-def candidate_counts(logits_NC: Logits) -> NDArray[np.int64]:
-    """Number of candidates (N,) of each question, also where a temperature has divided the
-    logits.
-    """
-    counts_N: NDArray[np.int64] = (logits_NC > NO_CANDIDATE / 100).sum(axis=1)
-    return counts_N

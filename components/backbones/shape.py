@@ -1,0 +1,38 @@
+"""The sizes of a backbone that decide parameters and memory, as its family reads them from a
+config.json.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class BackboneShape:
+    """Sizes of one backbone; `parameters` counts the base model without any pooler or output
+    layer.
+    """
+
+    layers: int
+    hidden: int
+    feed_forward: int
+    query_width: int
+    """Attention heads x head size."""
+    key_value_width: int
+    """Key/value heads x head size: smaller than query_width with grouped-query attention."""
+    heads: int
+    positions: int
+    """Usable ones: prefix and text together."""
+    attention_window: int | None
+    """Width of the local attention window in tokens; None: every row attends to all it may see."""
+    parameters: int
+    trained_with_prefix: int
+    """Scalars of the backbone that the paper's prefix methods train beside prefix and head."""
+    linear_widths: Mapping[str, tuple[int, int]]
+    """(in, out) of the linear modules of one layer, by the name that the stock model gives them."""
+    lora_targets: tuple[str, ...]
+    """Those that LoRA updates unless told otherwise."""
+
+    @property
+    def largest_layer(self) -> int:
+        """Parameters of one layer, rounded up."""
+        return -(-self.parameters // self.layers)

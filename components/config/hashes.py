@@ -1,0 +1,39 @@
+"""Hashes of settings: what tells one configuration from another.
+
+A setting that is added later must not change the hash of the experiments that were run without it
+(tests/components/config/test_hashes.py): `LATER` names it, and at its default it is left out.
+"""
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from pydantic import BaseModel
+
+from components.data.settings import default_task
+from components.settings import resolved
+
+LATER: dict[str, Callable[[Mapping[str, Any]], Any]] = {
+    "data.task": default_task,
+    "study.length.real.task": default_task,
+}
+"""Dotted path of a setting that came after the first release -> its default, given its section."""
+
+
+def hashed_settings(config: BaseModel) -> dict[str, Any]:
+    """The resolved settings without those of LATER that stand at their default."""
+    values = resolved(config)
+    for path, default in LATER.items():
+        *sections, name = path.split(".")
+        section: Any = values
+        for each in sections:
+            section = section.get(each) if isinstance(section, dict) else None
+        if isinstance(section, dict) and name in section and section[name] == default(section):
+            del section[name]
+    return values
+
+
+def config_sha256(config: BaseModel) -> str:
+    """Hash of the resolved settings; equal for equal settings whatever the order in the file."""
+    return hashlib.sha256(json.dumps(hashed_settings(config), sort_keys=True).encode()).hexdigest()

@@ -1,0 +1,26 @@
+"""Settings of the optimizer: the section `optimizer`."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from components.settings import Config, Fraction
+
+
+class OptimizerConfig(Config):
+    """AdamW and the learning-rate schedule."""
+
+    learning_rate: Annotated[float, Field(gt=0.0)] = 5e-3
+    """Peak learning rate."""
+    betas: Annotated[tuple[Fraction, Fraction], Field()] = (0.9, 0.999)
+    """AdamW's moment decay rates."""
+    eps: Annotated[float, Field(gt=0.0)] = 1e-8
+    """AdamW's epsilon."""
+    weight_decay: Annotated[float, Field(ge=0.0)] = 0.0
+    """AdamW's decoupled weight decay."""
+    max_gradient_norm: Annotated[float, Field(gt=0.0)] | None = 1.0
+    """Clip the global gradient norm to this; null: no clipping."""
+    lr_schedule: Literal["linear", "cosine", "constant"] = "linear"
+    """Shape after the warm-up, down to zero at the last step (`constant`: no decay)."""
+    warmup_ratio: Fraction = 0.1
+    """Share of all optimizer steps with linearly rising learning rate."""

@@ -1,0 +1,64 @@
+"""Settings of the loop of one trial: the section `training`."""
+
+from typing import Literal
+
+from pydantic import Field, model_validator
+
+from components.settings import Config, PositiveInt
+from components.tasks import metric_directions
+
+
+class TrainingConfig(Config):
+    """The loop of one trial."""
+
+    epochs: PositiveInt = 10
+    """Passes over the training documents."""
+    max_steps: PositiveInt | None = None
+    """Stop after this many optimizer steps, also the schedule's length; null: epochs decide."""
+    micro_batch_size: PositiveInt = 4
+    """Sequences per worker and micro-batch (at most: see tokens_per_batch)."""
+    gradient_accumulation_steps: PositiveInt = 1
+    """Micro-batches per optimizer step. train_batch_size = micro_batch_size x this x workers, in
+    sequences.
+    """
+    tokens_per_batch: PositiveInt | None = None
+    """Token budget of one micro-batch, padding included, prefix excluded: micro-batches over it are
+    cut into smaller ones. The optimizer step stays the same. Null: no limit.
+    """
+    evaluations_per_epoch: PositiveInt = 1
+    """Evaluations on validation data per epoch, evenly spaced by optimizer steps; each is a report
+    to the search and a checkpoint.
+    """
+    evaluation_documents: PositiveInt | None = None
+    """During training evaluate on a fixed stratified subset of this many validation documents;
+    null: all.
+    """
+    metric: str = "validation/accuracy"
+    """Metric that decides which evaluation is the best one, of those that the task measures:
+    validation/ and accuracy, macro_f1 (classification), nll, brier, ece, mce, adaptive_ece or
+    ece_upper_edge_10.
+    """
+    mode: Literal["max", "min"] = Field(
+        default_factory=lambda data: metric_directions().get(data.get("metric", ""), "max")
+    )
+    """Whether a higher or a lower metric is better; where it is not given, what the metric says."""
+    precision: Literal["fp32", "bf16"] = "fp32"
+    """Arithmetic of the frozen backbone; the adapter's master weights are always float32."""
+    gradient_checkpointing: bool = False
+    """Recompute layers in the backward pass: less memory, about a third more time."""
+
+    def batch_size(self, num_workers: int) -> int:
+        """Sequences per optimizer step."""
+        return self.micro_batch_size * self.gradient_accumulation_steps * num_workers
+
+    @model_validator(mode="after")
+    def _known_metric(self) -> "TrainingConfig":
+        better = metric_directions()
+        if self.metric not in better:
+            raise ValueError(f"metric '{self.metric}' is not measured; known: {', '.join(better)}")
+        if self.mode != better[self.metric]:
+            raise ValueError(
+                f"mode {self.mode} would keep the worst evaluation by {self.metric}; remove it, or "
+                f"set {better[self.metric]}"
+            )
+        return self

@@ -1,0 +1,188 @@
+"""Settings of the documents: the section `data`, with one section for each source."""
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, model_validator
+
+from components.settings import Config, PositiveInt, Seed
+
+
+class ColumnsConfig(Config):
+    """Which columns of the source hold what."""
+
+    text: str = "text"
+    """Column of the document."""
+    label: str = "label"
+    """Column of the class (text or integer)."""
+    id: str | None = "id"
+    """Column of a unique id; null or absent in the data: ids are made from file name and row
+    number.
+    """
+
+
+class FilesConfig(Config):
+    """Local files, one per split: .jsonl, .jsonl.gz, .csv, .csv.gz or .parquet."""
+
+    train: str
+    """Path of the training documents."""
+    validation: str | None = None
+    """Path of the validation documents; null carves them from train."""
+    test: str | None = None
+    """Path of the test documents; null carves them from train."""
+
+
+class HubConfig(Config):
+    """A data set on the hub."""
+
+    name: str
+    """Data set id."""
+    config_name: str | None = None
+    """Configuration of the data set; null takes the default one."""
+    revision: str | None = None
+    """Commit, tag or branch."""
+    train: str = "train"
+    """Name of the training split."""
+    validation: str | None = None
+    """Name of the validation split; null carves it from train."""
+    test: str | None = None
+    """Name of the test split; null carves it from train."""
+
+
+class InstalledSourceConfig(Config):
+    """Source files of installed libraries as documents; the label is the library."""
+
+    libraries: Annotated[tuple[str, ...], Field(min_length=2)]
+    """Import names of installed packages: the classes."""
+    min_tokens: PositiveInt = 1000
+    """Documents shorter than this many tokens are left out."""
+    documents_per_library: PositiveInt = 60
+    """At most this many documents per class, over all splits."""
+
+
+class QangarooConfig(Config):
+    """Multiple-choice questions with supporting documents, in the form of WikiHop's release: JSON
+    files (.json, .json.gz) that hold one list of records.
+    """
+
+    train: str
+    """Path of the training questions: [{"id", "query", "answer", "candidates": [...], "supports":
+    [...]}, ...].
+    """
+    validation: str | None = None
+    """Path of the validation questions; null carves them from train."""
+    test: str | None = None
+    """Path of the test questions; null carves them from train."""
+    max_chunks: PositiveInt | None = None
+    """Keep at most this many chunks of max_tokens per question, and leave the rest of its supports
+    out; null keeps all.
+    """
+
+
+class NeedleConfig(Config):
+    """Generated documents in which one short passage, the needle, decides the label
+    (components/data/needle.py).
+    """
+
+    lengths: Annotated[tuple[PositiveInt, ...], Field(min_length=1)] = (512, 1024)
+    """Lengths of training and validation documents in tokens, special tokens included, taken in
+    turn; a document is at most one sentence shorter. At most data.max_tokens.
+    """
+    test_lengths: Annotated[tuple[PositiveInt, ...], Field(min_length=1)] | None = None
+    """Lengths of test documents; null: as `lengths`."""
+    depths: Annotated[tuple[Annotated[float, Field(ge=0.0, le=1.0)], ...], Field(min_length=1)] = (
+        0.0,
+        0.25,
+        0.5,
+        0.75,
+        1.0,
+    )
+    """Where the needle stands, taken in turn: 0 is the start of the document, 1 its end."""
+    sentences: Annotated[int, Field(ge=1, le=4)] = 1
+    """Sentences of a needle, and of a distractor."""
+    labels: Annotated[int, Field(ge=2, le=6)] = 4
+    """Number of classes."""
+    distractors: Annotated[int, Field(ge=0)] = 3
+    """Passages of the needle's form about other subjects, at random places of every document."""
+    train_documents: PositiveInt = 400
+    """Documents of the training split. Splits whose size is a multiple of lengths x depths x labels
+    are balanced exactly.
+    """
+    validation_documents: PositiveInt = 40
+    """Documents of the validation split."""
+    test_documents: PositiveInt = 160
+    """Documents of the test split."""
+
+
+def default_task(data: Mapping[str, Any]) -> str:
+    """The task of documents whose settings name none, from the sections of `data`."""
+    return "classification" if data.get("qangaroo") is None else "multiple_choice"
+
+
+class DataConfig(Config):
+    """The documents. Exactly one of `files`, `hub`, `installed_source`, `needle` and `qangaroo` is
+    given.
+    """
+
+    files: FilesConfig | None = None
+    """Local files."""
+    hub: HubConfig | None = None
+    """A hub data set."""
+    installed_source: InstalledSourceConfig | None = None
+    """Offline task made from the source code of installed libraries."""
+    needle: NeedleConfig | None = None
+    """Generated task whose deciding passage stands at a chosen depth of documents of a chosen
+    length.
+    """
+    qangaroo: QangarooConfig | None = None
+    """Multiple-choice questions (WikiHop)."""
+    task: str = Field(default_factory=default_task)
+    """What is learnt from the documents (components/tasks). Left out: what the source is made for,
+    multiple_choice of `qangaroo`, classification of every other.
+    """
+    columns: ColumnsConfig = ColumnsConfig()
+    """Column mapping of `files` and `hub`."""
+    on_invalid: Literal["fail", "drop"] = "fail"
+    """What to do with invalid rows: stop with the first ones named, or drop and report them."""
+    max_tokens: PositiveInt = 1024
+    """Documents are truncated to this many tokens, special tokens included, prefix excluded. A
+    multiple-choice question is cut into chunks of at most so many.
+    """
+    validation_from: Literal["train", "test"] = "train"
+    """Which split validation is carved from where the source has none; `test` needs a source with
+    test documents.
+    """
+    validation_fraction: Annotated[float, Field(gt=0.0, le=0.5)] = 0.15
+    """Share of that split carved for validation where the source has none (stratified,
+    deterministic).
+    """
+    test_fraction: Annotated[float, Field(gt=0.0, lt=0.5)] = 0.15
+    """Share of train carved for test where the source has none (stratified, deterministic)."""
+    max_documents: PositiveInt | None = None
+    """Keep at most this many documents per split (stratified, deterministic); null keeps all."""
+    split_seed: Seed = 10
+    """Seed of carving and capping."""
+
+    @model_validator(mode="after")
+    def _one_source(self) -> "DataConfig":
+        sources = ("files", "hub", "installed_source", "needle", "qangaroo")
+        given = [name for name in sources if getattr(self, name) is not None]
+        if len(given) != 1:
+            raise ValueError(
+                f"give exactly one of {', '.join(sources)}; got {', '.join(given) or 'none'}"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _needles_fit(self) -> "DataConfig":
+        longest = (
+            max((*self.needle.lengths, *(self.needle.test_lengths or ())))
+            if self.needle is not None
+            else 0
+        )
+        if longest > self.max_tokens:
+            raise ValueError(
+                f"needle has documents of {longest} tokens, which max_tokens {self.max_tokens} "
+                "would cut; raise data.max_tokens"
+            )
+        return self

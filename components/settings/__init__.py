@@ -1,0 +1,27 @@
+"""What every section of settings is made of, and nothing that knows a section: a strict base, the
+usual types, validation with errors that name the dotted path, sections chosen from a table.
+"""
+
+from components.settings.base import Config, Fraction, Name, PositiveInt, Seed, Texts
+from components.settings.chosen import Chosen, choice_tag, one_of
+from components.settings.paths import check_path, config_paths, did_you_mean, section, set_path
+from components.settings.validation import resolved, validate
+
+__all__ = [
+    "Chosen",
+    "Config",
+    "Fraction",
+    "Name",
+    "PositiveInt",
+    "Seed",
+    "Texts",
+    "check_path",
+    "choice_tag",
+    "config_paths",
+    "did_you_mean",
+    "one_of",
+    "resolved",
+    "section",
+    "set_path",
+    "validate",
+]

@@ -1,0 +1,29 @@
+"""The base of every section of settings and the types that several sections use.
+
+Frozen and strict: an unknown key, a number given as text or a value out of range is an error that
+names its dotted path.
+"""
+
+from typing import Annotated
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+
+PositiveInt = Annotated[int, Field(gt=0)]
+Fraction = Annotated[float, Field(ge=0.0, lt=1.0)]
+Seed = Annotated[int, Field(ge=0)]
+Texts = Annotated[
+    tuple[str, ...],
+    BeforeValidator(lambda value: tuple(value) if isinstance(value, list) else value),
+]
+"""A tuple of texts; a list from Python is taken too."""
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")]
+
+
+class Config(BaseModel):
+    """Base of every section: frozen, strict, no unknown keys, attribute docstrings as
+    descriptions.
+    """
+
+    model_config = ConfigDict(
+        frozen=True, strict=True, extra="forbid", use_attribute_docstrings=True
+    )

@@ -1,0 +1,258 @@
+"""Classification: each document is one text with one label; the softmax runs over the classes."""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, cast
+
+from pydantic import Field, model_validator
+
+from components.backbones.family import BackboneFamily
+from components.data.batching import collate, stratified_subset
+from components.data.documents import Example, Problem, Row
+from components.data.prepared import TokenizedDocument, TokenizedSplit
+from components.data.settings import ColumnsConfig, DataConfig
+from components.data.tokenization import encode
+from components.data.validation import Check, Loaded
+from components.errors import DataError
+from components.settings import Texts
+from components.tasks import probabilities
+from components.tasks.labelled_text import (
+    LabelledText,
+    class_names,
+    labelled_texts,
+    without_labels_unknown_to_train,
+)
+from components.tasks.task import (
+    Conclusion,
+    Direction,
+    Evaluated,
+    HeadConfig,
+    Sequences,
+    Signature,
+    TaskHeadConfig,
+    Usage,
+)
+from components.tasks.text_inputs import TEXT_SUFFIXES, text_inputs, truncated
+
+if TYPE_CHECKING:
+    import numpy as np
+    from torch import Tensor, nn
+    from transformers import PreTrainedTokenizerBase
+
+    from components.tasks.heads.head import Head
+
+    Outputs = np.ndarray[Any, Any]
+
+
+class ClassificationHeadConfig(TaskHeadConfig, HeadConfig):
+    """A head with its classes: what the public surface takes and the artifact stores."""
+
+    task: ClassVar[str] = "classification"
+    num_labels: Annotated[int, Field(ge=2)]
+    """Number of classes C."""
+    labels: Texts | None = None
+    """Names of the classes in the order of the logits."""
+
+    @model_validator(mode="after")
+    def _labels_match(self) -> "ClassificationHeadConfig":
+        if self.labels is not None and len(self.labels) != self.num_labels:
+            raise ValueError(
+                f"num_labels is {self.num_labels} but {len(self.labels)} labels are named; make "
+                "them agree"
+            )
+        return self
+
+
+class Classification:
+    """See Task."""
+
+    name = "classification"
+    words = "classification"
+    columns: Mapping[str, str] = {"label_id": "int64"}
+    chunked = False
+    checks: tuple[Check, ...] = (without_labels_unknown_to_train,)
+    has_classes = True
+    head: type[TaskHeadConfig] = ClassificationHeadConfig
+    global_text = False
+    trains_with_prefix = True
+    metrics: Mapping[str, Direction] = {
+        "validation/accuracy": "max",
+        "validation/macro_f1": "max",
+        **{f"validation/{name}": better for name, better in probabilities.CALIBRATED.items()},
+    }
+    signature = Signature(
+        inputs={"text": "string"}, outputs={"label": "string", "probabilities": "map of double"}
+    )
+    usage = Usage(
+        purpose="classify long documents",
+        frame='{"text": ["a long document ..."]}',
+        file="documents.jsonl",
+    )
+    input_suffixes: tuple[str, ...] = TEXT_SUFFIXES
+    input_words = "documents (.jsonl, .csv or .parquet)"
+
+    def examples(
+        self, rows: Iterable[Row | Problem], columns: ColumnsConfig
+    ) -> tuple[list[Example], list[Problem]]:
+        return labelled_texts(rows, columns)
+
+    def fitting(
+        self, loaded: Loaded, tokenizer: "PreTrainedTokenizerBase", config: DataConfig
+    ) -> Loaded:
+        return loaded
+
+    def labels(self, examples: Sequence[Example]) -> tuple[str, ...]:
+        return class_names(examples)
+
+    def tokenized(
+        self,
+        examples: Sequence[Example],
+        labels: Sequence[str],
+        tokenizer: "PreTrainedTokenizerBase",
+        config: DataConfig,
+    ) -> Iterator[list[TokenizedDocument]]:
+        documents = cast("Sequence[LabelledText]", examples)
+        label_ids, done = {label: label_id for label_id, label in enumerate(labels)}, 0
+        texts = [document.text for document in documents]
+        for chunk in encode(texts, tokenizer, max_tokens=config.max_tokens):
+            members = documents[done : done + len(chunk)]
+            done += len(chunk)
+            yield [
+                TokenizedDocument(
+                    document.id,
+                    {"label_id": label_ids[document.label]},
+                    encoded.input_ids,
+                    encoded.full_length,
+                )
+                for document, encoded in zip(members, chunk, strict=True)
+            ]
+
+    def cutting(self, config: DataConfig) -> Mapping[str, object]:
+        return {}
+
+    def uncut(self, cutting: Mapping[str, Any]) -> dict[str, Any]:
+        return {}
+
+    def sequences_per_document(self, config: DataConfig) -> int:
+        return 1
+
+    def head_config(self, section: HeadConfig, labels: tuple[str, ...]) -> ClassificationHeadConfig:
+        return ClassificationHeadConfig(
+            pooling=section.pooling,
+            dropout=section.dropout,
+            num_labels=len(labels),
+            labels=labels,
+        )
+
+    def build_head(self, config: Any, backbone: "nn.Module", dropout: float) -> "Head":
+        from components.tasks.heads.classification import build
+
+        return build(config, backbone, dropout)
+
+    def head_parameters(self, hidden: int, *, num_labels: int) -> int:
+        return (hidden + 1) * (hidden + num_labels)
+
+    def incompatibility(self, family: BackboneFamily) -> str | None:
+        return None
+
+    def ignores_document(self, family: BackboneFamily, pooling: str | None) -> str | None:
+        if family.rows_see_all_text or pooling not in ("prefix", "cls"):
+            return None
+        return (
+            f"head.pooling {pooling} reads a row that comes before the document in a {family.name} "
+            "and cannot see it, so every document gets the same answer; use last or mean"
+        )
+
+    def batch(
+        self, split: TokenizedSplit, indices: Any, *, pad_token_id: int
+    ) -> "dict[str, Tensor]":
+        return collate(split, indices, pad_token_id=pad_token_id)
+
+    def loss(
+        self, logits: "Tensor", labels: "Tensor", *, reduction: Literal["sum", "mean"]
+    ) -> "Tensor":
+        return probabilities.cross_entropy(logits, labels, reduction=reduction)
+
+    def terms(self, split: TokenizedSplit, indices: Any) -> int:
+        return len(indices)
+
+    def subset(self, split: TokenizedSplit, count: int, seed: int) -> "np.ndarray[Any, Any]":
+        return stratified_subset(split.label_ids, count, seed)
+
+    def outputs(self, logits: "Tensor", labels: "Tensor") -> "Outputs":
+        return probabilities.kept(logits)
+
+    def measured(
+        self, outputs: "Outputs", split: TokenizedSplit, rows: "np.ndarray[Any, Any]"
+    ) -> dict[str, float]:
+        return _measured(outputs, split.label_ids[rows])
+
+    def concluded(
+        self, outputs: "Mapping[str, Outputs]", splits: "Mapping[str, TokenizedSplit]"
+    ) -> Conclusion:
+        return probabilities.concluded(_measured, outputs, splits)
+
+    def evaluated(
+        self,
+        outputs: "Outputs",
+        split: TokenizedSplit,
+        *,
+        temperature: float,
+        data_labels: Sequence[str],
+        labels: Sequence[str],
+    ) -> Evaluated:
+        import numpy as np
+
+        from components.evaluation import classification_metrics
+
+        unknown = sorted(set(data_labels) - set(labels))
+        if unknown:
+            raise DataError(
+                f"The data hold the label '{unknown[0]}', which the adapter does not know. Its "
+                f"labels: {', '.join(labels)}. Evaluate it on data with these labels."
+            )
+        label_ids = np.array([labels.index(label) for label in data_labels])[split.label_ids]
+        confusion = np.zeros((len(labels), len(labels)), dtype=np.int64)
+        np.add.at(confusion, (label_ids, outputs.argmax(axis=1)), 1)
+        return probabilities.evaluated(
+            lambda found: classification_metrics(found, label_ids),
+            outputs,
+            label_ids,
+            split.tokens,
+            temperature=temperature,
+            confusion=tuple(tuple(int(count) for count in row) for row in confusion),
+        )
+
+    def inputs(self, path: Path, *, text_column: str, id_column: str) -> Iterator[tuple[str, str]]:
+        return text_inputs(path, text_column=text_column, id_column=id_column)
+
+    def asked(self, records: Sequence[Mapping[str, Any]]) -> list[str]:
+        return [record["text"] for record in records]
+
+    def encoded(
+        self,
+        asked: Sequence[str],
+        tokenizer: "PreTrainedTokenizerBase",
+        *,
+        max_tokens: int,
+        cutting: Mapping[str, Any],
+    ) -> list[Sequences]:
+        return truncated(asked, tokenizer, max_tokens=max_tokens)
+
+    def answered(self, logits: "Tensor", temperature: float) -> "Outputs":
+        return probabilities.softmax_of(logits, temperature)
+
+    def answer(self, asked: str, row: "Outputs", labels: Sequence[str]) -> dict[str, Any]:
+        return {
+            "label": labels[int(row.argmax())],
+            "probabilities": dict(zip(labels, (float(value) for value in row), strict=True)),
+        }
+
+
+def _measured(logits_NC: "Outputs", label_ids_N: "Outputs") -> dict[str, float]:
+    from components.evaluation import classification_metrics, softmax
+
+    return classification_metrics(softmax(logits_NC), label_ids_N)
+
+
+CLASSIFICATION = Classification()
