@@ -76,18 +76,19 @@ def search(
         if dry_run:
             return _plan(config, terminal)
         addresses = invocation.connect(config)
-        from components.planning.plan import evaluations_at_most, number_of_trials
+        from components.planning import search_wanted
+        from components.planning.plan import evaluations_at_most
         from pipelines.command_line.leaderboard import Leaderboard
         from pipelines.command_line.show import show_search
         from pipelines.search import search as run
 
-        training = config.training
+        training, wanted = config.training, search_wanted(config)
         board = Leaderboard(
             terminal.console,
             metric=training.metric,
             mode=training.mode,
-            trials=number_of_trials(config),
-            evaluations_per_trial=evaluations_at_most(config),
+            trials=wanted.trials,
+            evaluations_per_trial=evaluations_at_most(wanted),
         )
         with board:
             report = run(
@@ -95,7 +96,7 @@ def search(
                 tracking_uri=addresses.tracking_uri or "",
                 ray_address=addresses.ray_address,
                 resume=resume,
-                announce=board.announce,
+                say=board.say,
                 on_trial=board.update,
             )
         terminal.report(report, lambda console: show_search(console, report))
@@ -129,7 +130,7 @@ def train(
         from pipelines.command_line.show import show_train
         from pipelines.train import train as run
 
-        report = run(config, output=output, resume=resume, announce=terminal.say)
+        report = run(config, output=output, resume=resume, say=terminal.say)
         terminal.report(report, lambda console: show_train(console, report))
 
 
@@ -327,7 +328,7 @@ def compare(
             output=output or Path(config.cluster.storage_path) / config.name / "results",
             tracking_uri=addresses.tracking_uri or "",
             ray_address=addresses.ray_address,
-            announce=terminal.say,
+            say=terminal.say,
         )
         terminal.report(report, lambda console: show_comparison(console, report))
         if report.missing:

@@ -23,15 +23,11 @@ from components.config.loading import (
 )
 from components.config.schema import (
     AdapterConfig,
-    Choice,
     ClusterConfig,
     Config,
-    Domain,
-    ExperimentConfig,
     Name,
     PositiveInt,
     RegistryConfig,
-    SearchConfig,
     Seed,
     TrainConfig,
     holds_repeats,
@@ -136,29 +132,6 @@ class ComparisonConfig(Config):
             return validate(TrainConfig, values)
         except ConfigError as error:
             raise ConfigError(f"{_where(task, method, point)}: {error}") from error
-
-    def experiment(self, task: str, method: str, *, point: Mapping[str, Any]) -> ExperimentConfig:
-        """A cell's final training as an experiment, for whatever plans or checks one."""
-        config = self.train_config(task, method, point=point, seed=self.seeds[0], searching=False)
-        parts = {name: getattr(config, name) for name in TrainConfig.model_fields}
-        space: dict[str, Domain] = {
-            "optimizer.learning_rate": Choice(choice=(config.optimizer.learning_rate,))
-        }
-        search = SearchConfig(
-            space=space,
-            searcher="grid",
-            trial_scheduler="none",
-            concurrent_slots=self.concurrent_slots,
-        )
-        return ExperimentConfig.model_validate(
-            {
-                **parts,
-                "name": self.name,
-                "search": search,
-                "cluster": self.cluster,
-                "registry": self.registry,
-            }
-        )
 
     def points(self) -> Iterator[tuple[str, str, Mapping[str, Any]]]:
         """(task, method, point) of every search training."""

@@ -4,7 +4,6 @@ per search, by the ranks that still hold the backbone.
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +16,6 @@ from components.config import TrainConfig, config_sha256, resolved
 from components.config.loading import set_path, validate
 from components.data.prepared import PreparedData
 from components.evaluation import (
-    LengthBucket,
-    ReliabilityDiagram,
     by_document_length,
     calibration_report,
     reliability_diagram,
@@ -26,28 +23,10 @@ from components.evaluation import (
 )
 from components.training.checkpoint import load_checkpoint, resume_key
 from components.training.evaluation import metrics_of, split_logits
+from components.training.outcomes import FinalEvaluation
 from components.training.session import Session
 
 PREDICTIONS_FILE = "predictions.npz"
-
-
-@dataclass(frozen=True)
-class Finalized:
-    """The artifact folder, metrics on the whole validation and test splits, and what was trained:
-    all of it, and the head's part.
-
-    `metrics`: validation/... and test/... at temperature 1, test_calibrated/... at the fitted
-    temperature, which is what `predict` answers; `reliability` and `by_length`: of the calibrated
-    test answers.
-    """
-
-    folder: Path
-    metrics: Mapping[str, float]
-    calibration: Mapping[str, Any]
-    reliability: ReliabilityDiagram
-    by_length: tuple[LengthBucket, ...]
-    trainable_parameters: int
-    head_parameters: int
 
 
 def finalize(
@@ -58,7 +37,7 @@ def finalize(
     checkpoint_folder: Path,
     artifact_folder: Path,
     code_version: str,
-) -> Finalized:
+) -> FinalEvaluation:
     """Evaluate the best adapter of a checkpoint on all validation and test documents and write it
     as artifact format 1. Called by every rank together.
 
@@ -143,7 +122,7 @@ def finalize(
     head_parameters = sum(
         tensor.numel() for name, tensor in best.items() if name.startswith("head.")
     )
-    return Finalized(
+    return FinalEvaluation(
         folder=artifact_folder,
         metrics=metrics,
         calibration=calibration,

@@ -57,7 +57,7 @@ def _lasting(cluster: "ClusterConfig", environ: Mapping[str, str]) -> "ClusterCo
     """In a job on a cluster that `prefixprop up` did not start, the working folder is an unpacked
     upload: another one after every change, and gone with the cluster's session.
     """
-    from components.tuning import INSIDE_A_JOB
+    from components.jobs import INSIDE_A_JOB
     from pipelines.local_cluster.lifecycle import HOME
 
     if INSIDE_A_JOB not in environ or environ.get(HOME):
@@ -83,9 +83,9 @@ def check(config: "ExperimentConfig", *, data: bool = True) -> None:
     """
     from components.backbones import read_backbone_config
     from components.data.sources import source_of
-    from components.planning import check_feasible
+    from components.planning import check_feasible, trainings_of
 
-    check_feasible(config, read_backbone_config(config.backbone))
+    check_feasible(trainings_of(config), read_backbone_config(config.backbone))
     if data:
         source_of(config.data).state(config.data)
 

@@ -22,7 +22,7 @@ from pipelines.research.benchmark.search import MAX_TOKENS, experiment_values
 from pipelines.research.benchmark.workload import BackboneName
 
 TARGET_SECONDS = {"help": 0.7, "plan": 3.0, "search_dry_run": 3.0}
-Announce = Callable[[str], None]
+Say = Callable[[str], None]
 
 FIRST_STEP = """
 import json, sys, time
@@ -55,7 +55,7 @@ print(json.dumps({"imports": imported - started, "backbone_and_data": loaded - i
 """
 
 
-def run(options: BenchmarkOptions, announce: Announce) -> list[dict[str, Any]]:
+def run(options: BenchmarkOptions, say: Say) -> list[dict[str, Any]]:
     """The commands of TARGET_SECONDS, 5 times each (`quick`: 2), and the first step on the tiny and
     the pretrained backbone.
     """
@@ -76,7 +76,7 @@ def run(options: BenchmarkOptions, announce: Announce) -> list[dict[str, Any]]:
         if options.chosen(f"first_step_{name}")
     ]
     for case in cases:
-        announce(
+        say(
             f"{case['case']}: {case['ours']['median']:.2f} s"
             + (
                 f" (target {case['target_seconds']} s)"

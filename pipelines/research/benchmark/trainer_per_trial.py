@@ -17,12 +17,12 @@ from typing import Any
 
 from components.config import TrainConfig, trial_config
 from components.config.schema import ExperimentConfig
-from pipelines.research.benchmark.search_settings import SideSettings, TrialRecord
+from pipelines.research.benchmark.search_settings import SideSettings, TrialTimes
 
 REPORTED = ("train/loss", "validation/nll", "seconds", "step")
 
 
-def run_trainers(settings: SideSettings, config: ExperimentConfig) -> list[TrialRecord]:
+def run_trainers(settings: SideSettings, config: ExperimentConfig) -> list[TrialTimes]:
     """Run the points of the settings, `concurrent` trials at a time; returns what each trial
     did.
     """
@@ -115,9 +115,9 @@ def _clock() -> Any:
 
 def _record(
     point: Mapping[str, Any], metrics: Mapping[str, Any], times: Mapping[str, Sequence[float]]
-) -> TrialRecord:
+) -> TrialTimes:
     started, ended = times[str(metrics["trial_id"])]
-    return TrialRecord(
+    return TrialTimes(
         point=point,
         started=started,
         ended=ended,
