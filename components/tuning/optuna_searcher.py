@@ -66,7 +66,7 @@ class OptunaSearcher:
             point = self._suggested(results, attempt)
             if key_of(point) not in taken:
                 return point
-        draw = np.random.default_rng([self.config.seed, len(results)])
+        draw = np.random.default_rng(_seed(self.config.seed, len(results), TRIES))
         space = {path: sampled(domain) for path, domain in self.config.search.space.items()}
         for _ in range(FRUITLESS_DRAWS):
             (point,) = variants(space, draw)
