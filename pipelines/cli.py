@@ -8,7 +8,7 @@ lines: load, call the workflow, show its report.
 import os
 import shlex
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal, cast
 
 import typer
 
@@ -143,33 +143,33 @@ def plan(experiment: Experiment, overrides: Overrides = None, as_json: Json = Fa
         _plan(invocation.load(experiment, overrides), terminal)
 
 
-@app.command()
+@app.command(context_settings={"ignore_unknown_options": True, "allow_extra_args": True})
 def submit(
-    workflow: Annotated[Literal["search"], typer.Argument(help="What to run on the cluster.")],
-    experiment: Experiment,
-    overrides: Overrides = None,
-    resume: Annotated[
-        bool,
-        typer.Option("--resume", help="Continue the latest unfinished search of this experiment."),
-    ] = False,
+    context: typer.Context,
+    workflow: Annotated[
+        Literal["search", "train", "compare", "study", "evaluate", "predict", "bench"],
+        typer.Argument(help="The command to run on the cluster; its own arguments follow."),
+    ],
     wait: Annotated[
         bool, typer.Option("--wait/--no-wait", help="Follow the job's log until it ends.")
     ] = True,
     dry_run: DryRun = False,
     as_json: Json = False,
 ) -> None:
-    """Run a search on the Ray cluster as a job: the same program, by `ray job submit`."""
-    again = invocation.again(
-        f"submit {workflow}", experiment, "--resume" if resume else "", overrides
-    )
+    """Run a command on the Ray cluster as a job: the same program, by `ray job submit`."""
+    arguments = [workflow, *context.args]
+    given = invocation.parsed(app, context, arguments)
+    again = shlex.join(["prefixprop", "submit", *arguments])
     with command(
         as_json=as_json,
         resume=f"{again} (follows the job, which still runs; end it with: ray job stop)",
     ) as terminal:
-        config = invocation.load(experiment, overrides)
-        invocation.check(config, data=False)
+        config = invocation.load_for_submission(workflow, given)
+        if dry_run and workflow in ("search", "train", "study"):
+            return _plan(cast("ExperimentConfig", config), terminal)
         if dry_run:
-            return _plan(config, terminal)
+            line = f"Would submit: {shlex.join(arguments)}"
+            return terminal.report({"arguments": arguments}, lambda console: console.print(line))
         from pipelines.local_cluster.addresses import check_jobs
 
         addresses = invocation.addresses()
@@ -177,15 +177,9 @@ def submit(
         from pipelines.command_line.show import show_submission
         from pipelines.submit import submit as run
 
-        arguments = [
-            workflow,
-            experiment,
-            *[part for override in overrides or [] for part in ("--set", override)],
-            *["--resume"] * resume,
-        ]
         submission = run(
             arguments,
-            name=config.name,
+            name=workflow if config is None else config.name,
             jobs_address=jobs_address,
             environ=os.environ,
             working_dir=Path.cwd(),
@@ -226,6 +220,7 @@ def predict(
 ) -> None:
     """Label documents with a registered adapter or an adapter folder."""
     with command(as_json=as_json) as terminal:
+        invocation.work_where_the_user_does()
         tracking_uri = invocation.addresses().tracking_uri
         from pipelines.command_line.show import show_prediction
         from pipelines.predict import predict as run
@@ -266,6 +261,7 @@ def evaluate(
 ) -> None:
     """Measure an adapter on one split, calibration included."""
     with command(as_json=as_json) as terminal:
+        invocation.work_where_the_user_does()
         tracking_uri = invocation.addresses().tracking_uri
         from pipelines.command_line.show import show_evaluation
         from pipelines.evaluate import evaluate as run
@@ -409,6 +405,7 @@ def bench(
 ) -> None:
     """Measure this program beside its peers on this machine, on the same work in the same run."""
     with command(as_json=as_json) as terminal:
+        invocation.work_where_the_user_does()
         from pipelines.command_line.show import show_benchmark
         from pipelines.research.benchmark import BenchmarkOptions, measure
 
