@@ -20,7 +20,7 @@ def atomic_folder(target: Path) -> Iterator[Path]:
     try:
         yield temporary
         # a folder cannot be renamed onto one that is not empty: a kill between the two renames is
-        # mended by `settled`
+        # mended by `recover`
         if target.exists():
             old = Path(tempfile.mkdtemp(prefix=f".{target.name}.old.", dir=target.parent))
             os.replace(target, old / target.name)
@@ -32,7 +32,7 @@ def atomic_folder(target: Path) -> Iterator[Path]:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
-def settled(target: Path) -> Path:
+def recover(target: Path) -> Path:
     """The same path, after whatever a killed writer of it left beside it: the old folder goes back
     where the new one had not come yet. For a folder that only one process writes.
     """

@@ -30,9 +30,13 @@ COMMANDS = {
 }
 """Group of the help page -> its commands, in the order in which they are shown."""
 
+TAKES_ANOTHER = {"ignore_unknown_options": True, "allow_extra_args": True}
+"""For `submit`: what follows is another command with its own arguments."""
+
 for _group, _commands in COMMANDS.items():
     for _command in _commands:
-        app.command(rich_help_panel=_group)(_command)
+        _settings = TAKES_ANOTHER if _command is train_and_search.submit else None
+        app.command(rich_help_panel=_group, context_settings=_settings)(_command)
 
 
 def main() -> None:

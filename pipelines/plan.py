@@ -10,7 +10,8 @@ import psutil
 
 from components.backbones import read_backbone_config
 from components.config import ExperimentConfig
-from components.planning import Plan, Resources, make_plan
+from components.planning import Plan, Resources, make_plan, search_wanted
+from components.tuning.searchers import check_searcher
 from pipelines.local_cluster.addresses import Addresses, cluster_nodes
 
 
@@ -18,9 +19,9 @@ def plan(config: ExperimentConfig, addresses: Addresses, environ: Mapping[str, s
     """The plan against the Ray cluster that is known, else against this machine. Raises UserError
     where the experiment cannot work.
     """
-    return make_plan(
-        config, read_backbone_config(config.backbone), find_resources(addresses, environ)
-    )
+    check_searcher(config)
+    resources = find_resources(addresses, environ)
+    return make_plan(search_wanted(config), read_backbone_config(config.backbone), resources)
 
 
 def find_resources(addresses: Addresses, environ: Mapping[str, str]) -> Resources:

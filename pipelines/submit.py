@@ -1,9 +1,9 @@
-"""Submit a search as a Ray job: the same program, run by the cluster.
+"""Submit a command as a Ray job: the same program, run by the cluster.
 
-`prefixprop submit search <experiment>` does what `ray job submit --working-dir . -- python -m
-pipelines.cli search <experiment>` does. The fact a newcomer gets wrong: Ray never retries a
-submitted job, and takes each submission id once. Ids here follow from the experiment, so that
-submitting what already runs follows it instead of starting it twice.
+`prefixprop submit <command> ...` does what `ray job submit --working-dir . -- python -m
+pipelines.cli <command> ...` does, after the command line has parsed it here. The fact a newcomer
+gets wrong: Ray never retries a submitted job, and takes each submission id once. Ids here follow
+from the command, so that submitting what already runs follows it instead of starting it twice.
 """
 
 import asyncio

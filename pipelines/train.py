@@ -4,79 +4,147 @@ torchrun --nproc_per_node 2 -m pipelines.cli train <experiment> --set zero.stage
 """
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
-from components.atomic_folder import settled
 from components.backbones import read_backbone_config, tokenizer_id
-from components.config import ExperimentConfig
-from components.errors import ArtifactError
+from components.config import ExperimentConfig, TrainConfig, config_sha256, resolved
+from components.errors import ArtifactError, UserError
 from components.planning import check_feasible
-from components.registry import code_version
+from components.registry import code_fingerprint, code_version
 from pipelines.reports import TrainReport
+
+if TYPE_CHECKING:
+    from components.data import PreparedData
+    from components.jobs.run_jobs import JobResult
+    from components.training.session import Session
+    from components.training.world import World
+
+Say = Callable[[str], None]
 
 
 def train(
-    config: ExperimentConfig,
-    *,
-    output: Path,
-    resume: bool = False,
-    announce: Callable[[str], None] = print,
+    config: ExperimentConfig, *, output: Path, resume: bool = False, say: Say = print
 ) -> TrainReport:
     """Train at the experiment's own values (the search space is not read) and write the adapter to
     `output`/adapter.
 
-    Every rank calls this; rank 0 writes and announces. `resume` continues from `output`/checkpoint.
-    The number of ranks is the one that torchrun started, whatever cluster.num_workers says. One
-    that was interrupted before its first checkpoint begins again. Raises UserError where the input
-    is wrong, and where the folder holds a training already and `resume` is not given.
+    Every rank calls this; rank 0 writes and says. `resume` continues from `output`/checkpoint. The
+    number of ranks is the one that torchrun started, whatever cluster.num_workers says. One that
+    was interrupted before its first checkpoint begins again. Raises UserError where the input is
+    wrong, and where the folder holds a training already and `resume` is not given.
     """
-    check_feasible(config, read_backbone_config(config.backbone))
-    checkpoint = output / "checkpoint"
-    from components.training.finalize import finalize
+    settings = config.train_config()
+    check_feasible([("", settings)], read_backbone_config(config.backbone))
     from components.training.session import open_session
-    from components.training.trial import Report, run_trial
     from components.training.world import join_world
 
-    settings, cache = config.train_config(), Path(config.cluster.cache_path)
     world = join_world()
-    found = world.broadcast(world.is_main and settled(checkpoint).exists())
+    check_output(output, world, resume=resume)
+    session = open_session(settings, world, cache_path=Path(config.cluster.cache_path))
+    data = prepare(config, session)
+    if world.is_main:
+        say(
+            f"training on {world.size} rank(s), ZeRO stage {config.zero.stage}, "
+            f"{len(data.splits['train'])} documents"
+        )
+    result = carry_out(settings, session, data, output, say)
+    if world.is_main:
+        keep_record(result, settings, data, output, world)
+    return report(config, result, world)
+
+
+def check_output(output: Path, world: "World", *, resume: bool) -> None:
+    """Raise ArtifactError, on every rank, where the folder holds a training that is not asked to be
+    continued.
+    """
+    from components.atomic_folder import recover
+
+    found = world.broadcast(world.is_main and recover(output / "checkpoint").exists())
     if found and not resume:
         raise ArtifactError(
             f"'{output}' already holds a training: give --resume to continue it, or another "
             "--output."
         )
-    session = open_session(settings, world, cache_path=cache)
-    data = _prepare(config, session)
-    if world.is_main:
-        announce(
-            f"training on {world.size} rank(s), ZeRO stage {config.zero.stage}, "
-            f"{len(data.splits['train'])} documents"
-        )
 
-    def show(report: Report) -> None:
-        announce(
-            f"step {report.step}: "
-            + ", ".join(
-                f"{name} {report.metrics[name]:.4g}"
-                for name in ("train/loss", settings.training.metric, "tokens_per_second")
-            )
-        )
 
-    result = run_trial(
-        session, data, settings, checkpoint_folder=checkpoint, report=show, resume=found
+def prepare(config: ExperimentConfig, session: "Session") -> "PreparedData":
+    """Rank 0 prepares, then every rank memory-maps; a wrong document is told on every rank, so that
+    none waits.
+    """
+    from components.data import open_prepared
+    from components.tasks import prepare as prepare_data
+
+    answer: Path | UserError | None = None
+    if session.world.is_main:
+        try:
+            answer = prepare_data(
+                config.data,
+                session.tokenizer,
+                tokenizer_id=tokenizer_id(config.backbone),
+                cache_path=Path(config.cluster.cache_path),
+            ).folder
+        except UserError as error:
+            answer = error
+    answer = session.world.broadcast(answer)
+    if isinstance(answer, UserError):
+        raise answer
+    assert answer is not None
+    return open_prepared(answer)
+
+
+def carry_out(
+    settings: TrainConfig, session: "Session", data: "PreparedData", output: Path, say: Say
+) -> "JobResult":
+    """Train, then evaluate the best adapter, of a training that diverged later too. Raises
+    RuntimeError where there is none.
+    """
+    from components.jobs.events import Evaluated, Event
+    from components.jobs.job import Job
+    from components.jobs.run_jobs import run_one
+    from components.jobs.this_process import ThisProcess
+
+    def show(event: Event) -> None:
+        if isinstance(event, Evaluated):
+            names = ("train/loss", settings.training.metric, "tokens_per_second")
+            shown = (f"{name} {event.report.metrics[name]:.4g}" for name in names)
+            say(f"step {event.report.step}: {', '.join(shown)}")
+
+    workers = ThisProcess(session, code_version=code_version())
+    job = Job("train", settings, data.folder, output)
+    trained = run_one(workers, job, on_event=show)
+    if trained.trained is None or not trained.trained.progress.best_evaluation:
+        raise RuntimeError(f"No adapter was trained: {trained.outcome}, {trained.reason}")
+    evaluated = run_one(workers, replace(job, train=False, evaluate=True))
+    return replace(trained, final=evaluated.final)
+
+
+def keep_record(
+    result: "JobResult",
+    settings: TrainConfig,
+    data: "PreparedData",
+    output: Path,
+    world: "World",
+) -> None:
+    """Write the record beside the checkpoint."""
+    from components.jobs.record import Identity, record_of, write_record
+
+    identity = Identity(
+        config_sha256=config_sha256(settings),
+        train_batch_size=settings.training.batch_size(world.size),
+        data_fingerprint=data.fingerprint,
+        code_fingerprint=code_fingerprint(),
     )
-    if not result.best:
-        raise RuntimeError(f"No adapter was trained: {result.outcome}, {result.reason}")
-    final = finalize(
-        session,
-        data,
-        settings,
-        checkpoint_folder=checkpoint,
-        artifact_folder=output / "adapter",
-        code_version=code_version(),
-    )
-    progress = result.progress
+    write_record(output, record_of(result, identity), config=resolved(settings))
+
+
+def report(config: ExperimentConfig, result: "JobResult", world: "World") -> TrainReport:
+    """What the workflow returns."""
+    trained, final = result.trained, result.final
+    assert trained is not None
+    assert final is not None
+    progress = trained.progress
     return TrainReport(
         experiment=config.name,
         outcome=result.outcome,
@@ -85,37 +153,11 @@ def train(
         zero_stage=config.zero.stage,
         steps=progress.step,
         tokens=progress.tokens,
-        tokens_per_second=progress.tokens / progress.seconds,
+        tokens_per_second=progress.tokens_per_second,
         metrics=final.metrics,
         history=progress.history,
         by_length=final.by_length,
-        trainable_parameters=result.trainable_parameters,
+        trainable_parameters=trained.trainable_parameters,
         adapter_folder=str(final.folder),
         seconds=progress.seconds,
     )
-
-
-def _prepare(config: ExperimentConfig, session: Any) -> Any:
-    """Rank 0 prepares, then every rank memory-maps; a wrong document is told on every rank, so that
-    none waits.
-    """
-    from components.data import open_prepared
-    from components.errors import UserError
-    from components.tasks import prepare
-
-    answer: Any = None
-    if session.world.is_main:
-        try:
-            cache = Path(config.cluster.cache_path)
-            answer = prepare(
-                config.data,
-                session.tokenizer,
-                tokenizer_id=tokenizer_id(config.backbone),
-                cache_path=cache,
-            ).folder
-        except UserError as error:
-            answer = error
-    answer = session.world.broadcast(answer)
-    if isinstance(answer, UserError):
-        raise answer
-    return open_prepared(answer)

@@ -15,10 +15,10 @@ from pydantic import Field, model_validator
 
 from components.adapters.methods import AdapterConfig
 from components.config.cluster import ClusterConfig
-from components.config.experiment import ExperimentConfig, TrainConfig
+from components.config.experiment import TrainConfig
 from components.config.loading import apply_override, read_yaml
 from components.config.registry import RegistryConfig
-from components.config.search import Choice, Domain, SearchConfig, holds_repeats
+from components.config.search import holds_repeats
 from components.config.space import FIXED_IN_A_SLOT
 from components.errors import ConfigError
 from components.settings import (
@@ -130,29 +130,6 @@ class ComparisonConfig(Config):
             return validate(TrainConfig, values)
         except ConfigError as error:
             raise ConfigError(f"{_where(task, method, point)}: {error}") from error
-
-    def experiment(self, task: str, method: str, *, point: Mapping[str, Any]) -> ExperimentConfig:
-        """A cell's final training as an experiment, for whatever plans or checks one."""
-        config = self.train_config(task, method, point=point, seed=self.seeds[0], searching=False)
-        parts = {name: getattr(config, name) for name in TrainConfig.model_fields}
-        space: dict[str, Domain] = {
-            "optimizer.learning_rate": Choice(choice=(config.optimizer.learning_rate,))
-        }
-        search = SearchConfig(
-            space=space,
-            searcher="grid",
-            trial_scheduler="none",
-            concurrent_slots=self.concurrent_slots,
-        )
-        return ExperimentConfig.model_validate(
-            {
-                **parts,
-                "name": self.name,
-                "search": search,
-                "cluster": self.cluster,
-                "registry": self.registry,
-            }
-        )
 
     def points(self) -> Iterator[tuple[str, str, Mapping[str, Any]]]:
         """(task, method, point) of every search training."""

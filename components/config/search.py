@@ -119,10 +119,12 @@ class SearchConfig(Config):
 
     space: Annotated[dict[str, Domain], Field(min_length=1)] = DEFAULT_SPACE
     """Dotted config path -> domain."""
-    searcher: Literal["random", "grid"] = "random"
-    """`grid`: every combination of the choices; `random`: num_trials draws, none of them twice."""
+    searcher: Literal["random", "grid", "optuna"] = "random"
+    """`grid`: every combination of the choices; `random`: num_trials draws, none of them twice;
+    `optuna`: num_trials points, each chosen by the results so far (TPE; needs the extra `optuna`).
+    """
     num_trials: PositiveInt = 16
-    """Number of draws of the random searcher (times the size of any grid)."""
+    """Number of points of the random (times the size of any grid) and the optuna searcher."""
     trial_scheduler: Literal["asha", "none"] = "asha"
     """`asha` stops trials that fall behind; `none` runs every trial to its end."""
     asha: AshaConfig = AshaConfig()
@@ -130,7 +132,7 @@ class SearchConfig(Config):
     """Trial slots that run at the same time; each holds one worker group with the backbone loaded.
     """
     reuse_trials: bool = True
-    """Take over a trial of an earlier search of this experiment where configuration, documents and
+    """Go on from a trial of an earlier search of this experiment where configuration, documents and
     code are the same, instead of training it again.
     """
     max_failures: Annotated[int, Field(ge=0)] = 1

@@ -1,6 +1,7 @@
 """Tokenised documents on disk: written once, memory-mapped by every worker.
 
-One Arrow IPC stream per split (`train.arrow`, ... with columns id, what the task learns, input_ids),
+One Arrow IPC stream per split (`train.arrow`, ... with columns id, what the task learns,
+input_ids),
 readable by `datasets.Dataset.from_file` too, and `prepared.json`, written last.
 A document may be several sequences: input_ids then holds its chunks one after the other, and a
 further column chunk_lengths says where they end.

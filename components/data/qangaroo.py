@@ -1,4 +1,5 @@
-"""Records of multiple-choice questions from files in the form of WikiHop's release (qangaroo): JSON that holds
+"""Records of multiple-choice questions from files in the form of WikiHop's release (qangaroo): JSON
+that holds
 one list of records.
 
     [{"id": "WH_train_0", "query": "country of citizenship someone", "answer": "france",

@@ -3,19 +3,22 @@ backbone's config.json alone. No torch is imported.
 """
 
 from components.backbones import BackboneShape, backbone_shape
-from components.planning.feasibility import check_feasible, check_resources
+from components.planning.feasibility import check_feasible, check_resources, trainings_of
 from components.planning.memory import WorkerMemory, worker_memory
-from components.planning.plan import Plan, PointPlan, Resources, make_plan
+from components.planning.plan import Plan, PointPlan, Resources, Wanted, make_plan, search_wanted
 
 __all__ = [
     "BackboneShape",
     "Plan",
     "PointPlan",
     "Resources",
+    "Wanted",
     "WorkerMemory",
     "backbone_shape",
     "check_feasible",
     "check_resources",
     "make_plan",
+    "search_wanted",
+    "trainings_of",
     "worker_memory",
 ]

@@ -1,41 +1,44 @@
 """What can be known to fail before anything starts, each with the config path and the fix."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from components.backbones import check_positions, family_named
+from components.config.cluster import ClusterConfig
 from components.config.experiment import ExperimentConfig, TrainConfig
 from components.config.space import combinations, corner_values, named, trial_config
 from components.errors import BackboneError, ConfigError
 from components.tasks import task_named
 
+Training = tuple[str, TrainConfig]
+"""A training that shall be possible, after the words that an error about it starts with."""
 
-def check_feasible(config: ExperimentConfig, backbone_json: Mapping[str, Any]) -> None:
-    """Check the experiment's own values and every bounding value of its space against the
-    backbone's config.json.
+
+def check_feasible(trainings: Iterable[Training], backbone_json: Mapping[str, Any]) -> None:
+    """Check trainings against their backbone's config.json.
 
     Raises ConfigError: text and prefix need more positions than there are, or the pooled row of a
     causal decoder cannot see the document.
     """
-    family = family_named(config.backbone.family)
-    for where, point in named_points(config):
+    for where, training in trainings:
+        family = family_named(training.backbone.family)
         try:
             check_positions(
                 family,
                 backbone_json,
-                max_tokens=point.data.max_tokens,
-                prefix_length=point.adapter.prefix_length,
+                max_tokens=training.data.max_tokens,
+                prefix_length=training.adapter.prefix_length,
             )
         except BackboneError as error:
             raise ConfigError(f"{where}{error}") from error
-        task = task_named(point.data.task)
-        if reason := task.ignores_document(family, point.head.pooling):
+        task = task_named(training.data.task)
+        if reason := task.ignores_document(family, training.head.pooling):
             raise ConfigError(f"{where}{reason}.")
 
 
-def named_points(config: ExperimentConfig) -> Iterator[tuple[str, TrainConfig]]:
-    """Every value of the space beside the first ones of the other paths, then the combinations that
-    bound it, each with the words that an error about it starts with.
+def trainings_of(config: ExperimentConfig) -> Iterator[Training]:
+    """The trainings that bound a search: every value of its space beside the first ones of the
+    other paths, then the combinations that bound it.
 
     The experiment's own value of a path that is searched is left out: no trial ever has it.
     """
@@ -49,12 +52,12 @@ def named_points(config: ExperimentConfig) -> Iterator[tuple[str, TrainConfig]]:
         yield f"search.space, {named(point)}: ", trial_config(config, point)
 
 
-def check_resources(config: ExperimentConfig, *, cpus: float, gpus: float) -> None:
+def check_resources(cluster: ClusterConfig, *, slots: int, cpus: float, gpus: float) -> None:
     """Raise ConfigError where a cluster of this size can never place the slots."""
-    slots, workers = config.search.concurrent_slots, config.cluster.num_workers
+    workers = cluster.num_workers
     for name, each, have, path in (
-        ("CPU", config.cluster.cpus_per_worker, cpus, "cpus_per_worker"),
-        ("GPU", config.cluster.gpus_per_worker, gpus, "gpus_per_worker"),
+        ("CPU", cluster.cpus_per_worker, cpus, "cpus_per_worker"),
+        ("GPU", cluster.gpus_per_worker, gpus, "gpus_per_worker"),
     ):
         needed = slots * workers * each
         if needed > have:

@@ -1,18 +1,25 @@
-"""The plan of an experiment: every distinct point of its space with parameters and memory, the
-number of trials, and advice.
+"""The plan of trainings on a cluster: every distinct size of them with parameters and memory, what
+they need together, and advice.
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from components.backbones import BackboneShape, backbone_shape
+from components.config.cluster import ClusterConfig
 from components.config.experiment import ExperimentConfig, TrainConfig
 from components.config.search import Choice, Grid, Integer
 from components.config.space import corner_values
 from components.config.steps import most_evaluations, most_steps
-from components.planning.feasibility import check_feasible, check_resources, named_points
+from components.data.settings import DataConfig
+from components.planning.feasibility import (
+    Training,
+    check_feasible,
+    check_resources,
+    trainings_of,
+)
 from components.planning.memory import WorkerMemory, weights_bytes, worker_memory
 from components.planning.trained_parameters import trainable_parameters
 
@@ -70,48 +77,84 @@ class Plan:
     advice: tuple[str, ...]
 
 
+@dataclass(frozen=True)
+class Wanted:
+    """What is to be planned: trainings that share backbone, data and ZeRO stage, and their place on
+    the cluster. `trainings` bound all that will run; `trials`: how many will, at most;
+    `grace_evaluations`: before which no trial is stopped, None where none ever is.
+    """
+
+    name: str
+    trainings: tuple[Training, ...]
+    trials: int
+    slots: int
+    cluster: ClusterConfig
+    grace_evaluations: int | None = None
+
+    @property
+    def settings(self) -> tuple[TrainConfig, ...]:
+        return tuple(training for _, training in self.trainings)
+
+    @property
+    def workers(self) -> int:
+        return self.slots * self.cluster.num_workers
+
+
+def search_wanted(config: ExperimentConfig) -> Wanted:
+    """An experiment's search."""
+    search = config.search
+    return Wanted(
+        name=config.name,
+        trainings=tuple(trainings_of(config)),
+        trials=number_of_trials(config),
+        slots=search.concurrent_slots,
+        cluster=config.cluster,
+        grace_evaluations=search.asha.grace_evaluations
+        if search.trial_scheduler == "asha"
+        else None,
+    )
+
+
 def make_plan(
-    config: ExperimentConfig, backbone_json: Mapping[str, Any], resources: Resources | None = None
+    wanted: Wanted, backbone_json: Mapping[str, Any], resources: Resources | None = None
 ) -> Plan:
-    """Plan an experiment. Raises ConfigError where it cannot work (`check_feasible`,
+    """Plan trainings on a cluster. Raises ConfigError where they cannot work (`check_feasible`,
     `check_resources`).
     """
     resources = resources or Resources(source="unknown")
-    check_feasible(config, backbone_json)
+    check_feasible(wanted.trainings, backbone_json)
+    cluster = wanted.cluster
     if resources.cpus is not None:
-        check_resources(config, cpus=resources.cpus, gpus=resources.gpus or 0.0)
-    shape = backbone_shape(backbone_json)
-    num_labels = (
-        len(config.data.installed_source.libraries)
-        if config.data.installed_source is not None
-        else None
-    )
-    trials = [point for _, point in named_points(config)]
-    points = _distinct_points(config, trials, shape, num_labels or 2)
-    evaluations = _most_evaluations(config, trials)
-    workers = config.search.concurrent_slots * config.cluster.num_workers
+        check_resources(
+            cluster, slots=wanted.slots, cpus=resources.cpus, gpus=resources.gpus or 0.0
+        )
+    shape, first = backbone_shape(backbone_json), wanted.settings[0]
+    source = first.data.installed_source
+    num_labels = None if source is None else len(source.libraries)
+    points = _distinct_points(wanted, shape, num_labels or 2)
     largest = max((point.memory for point in points), key=lambda memory: memory.total)
-    per_worker = largest.process if config.cluster.gpus_per_worker else largest.total
+    per_worker = largest.process if cluster.gpus_per_worker else largest.total
+    documents = _training_documents(first.data)
     return Plan(
-        experiment=config.name,
-        backbone=config.backbone.name_or_path,
+        experiment=wanted.name,
+        backbone=first.backbone.name_or_path,
         backbone_parameters=shape.parameters,
         backbone_positions=shape.positions,
         num_labels=num_labels,
         points=points,
-        trials=number_of_trials(config),
-        evaluations_per_trial=evaluations,
-        train_batch_size=config.train_batch_size,
+        trials=wanted.trials,
+        evaluations_per_trial=evaluations_at_most(wanted),
+        train_batch_size=first.training.batch_size(cluster.num_workers),
         steps_per_trial=most_steps(
-            trials, num_documents=_training_documents(config), world_size=config.cluster.num_workers
+            wanted.settings, num_documents=documents, world_size=cluster.num_workers
         ),
-        slots=config.search.concurrent_slots,
-        workers_per_slot=config.cluster.num_workers,
-        cpus_needed=workers * config.cluster.cpus_per_worker,
-        gpus_needed=workers * config.cluster.gpus_per_worker,
-        memory_needed_bytes=workers * per_worker,
+        slots=wanted.slots,
+        workers_per_slot=cluster.num_workers,
+        cpus_needed=wanted.workers * cluster.cpus_per_worker,
+        gpus_needed=wanted.workers * cluster.gpus_per_worker,
+        memory_needed_bytes=wanted.workers * per_worker,
         resources=resources,
-        advice=tuple(_advice(config, shape, largest, workers * per_worker, resources, evaluations)),
+        advice=tuple(_advice(wanted, shape, largest, wanted.workers * per_worker, resources)),
     )
 
 
@@ -140,9 +183,10 @@ def _size(domain: Any) -> int:
 
 
 def _distinct_points(
-    config: ExperimentConfig, trials: Sequence[TrainConfig], shape: BackboneShape, num_labels: int
+    wanted: Wanted, shape: BackboneShape, num_labels: int
 ) -> tuple[PointPlan, ...]:
-    points = {_point(trial, shape, num_labels, config.cluster.num_workers) for trial in trials}
+    workers = wanted.cluster.num_workers
+    points = {_point(training, shape, num_labels, workers) for training in wanted.settings}
     return tuple(
         sorted(
             points,
@@ -170,58 +214,57 @@ def _point(
     )
 
 
-def evaluations_at_most(config: ExperimentConfig) -> int:
-    """Evaluations of any trial of the search at most; fewer where an epoch has fewer steps than
+def evaluations_at_most(wanted: Wanted) -> int:
+    """Evaluations of any training at most; fewer where an epoch has fewer steps than
     evaluations.
     """
-    return _most_evaluations(config, [point for _, point in named_points(config)])
+    data = wanted.settings[0].data
+    # A limit does not say how few there are.
+    documents = _training_documents(data) if data.max_documents is None else None
+    return most_evaluations(
+        wanted.settings, num_documents=documents, world_size=wanted.cluster.num_workers
+    )
 
 
-def _most_evaluations(config: ExperimentConfig, points: Sequence[TrainConfig]) -> int:
-    documents = (
-        _training_documents(config) if config.data.max_documents is None else None
-    )  # a limit does not say how few there are
-    return most_evaluations(points, num_documents=documents, world_size=config.cluster.num_workers)
-
-
-def _training_documents(config: ExperimentConfig) -> int | None:
+def _training_documents(data: DataConfig) -> int | None:
     """How many there are at most, as far as the settings tell."""
-    documents = config.data.max_documents
-    if (source := config.data.installed_source) is not None:
+    documents = data.max_documents
+    if (source := data.installed_source) is not None:
         carved = (
             len(source.libraries)
             * source.documents_per_library
-            * (1.0 - config.data.test_fraction)
-            * (1.0 - config.data.validation_fraction)
+            * (1.0 - data.test_fraction)
+            * (1.0 - data.validation_fraction)
         )
         documents = min(documents or math.ceil(carved), math.ceil(carved))
-    if (needle := config.data.needle) is not None:
+    if (needle := data.needle) is not None:
         documents = min(documents or needle.train_documents, needle.train_documents)
     return documents
 
 
 def _advice(
-    config: ExperimentConfig,
+    wanted: Wanted,
     shape: BackboneShape,
     largest: WorkerMemory,
     memory_needed: int,
     resources: Resources,
-    evaluations: int,
 ) -> list[str]:
-    advice = []
-    on_gpu = config.cluster.gpus_per_worker > 0
-    room = resources.gpu_memory_bytes if on_gpu else _share_of_memory(config, resources)
+    advice, first, cluster = [], wanted.settings[0], wanted.cluster
+    room: float | None = resources.gpu_memory_bytes
+    if not cluster.gpus_per_worker:
+        memory = resources.memory_bytes
+        room = None if memory is None else memory / wanted.workers
     whole = (
         largest.device
         - largest.weights
-        + weights_bytes(config, shape, num_workers=config.cluster.num_workers, stage=2)
+        + weights_bytes(first, shape, num_workers=cluster.num_workers, stage=2)
     )
-    if config.zero.stage == 3 and room is not None and whole < 0.8 * room:
+    if first.zero.stage == 3 and room is not None and whole < 0.8 * room:
         advice.append(
             "zero.stage 3 saves weight memory only, and here the frozen backbone fits on one "
             "device: 1 or 2 is faster (no gathering in every layer)."
         )
-    if config.zero.stage < 3 and room is not None and whole > room:
+    if first.zero.stage < 3 and room is not None and whole > room:
         advice.append(
             f"one worker needs about {_gib(whole)}, more than the {_gib(room)} it has: set "
             "training.gradient_checkpointing=true, a smaller training.micro_batch_size, "
@@ -233,20 +276,13 @@ def _advice(
             f"{_gib(resources.memory_bytes)}: lower search.concurrent_slots or "
             "training.micro_batch_size, or set training.gradient_checkpointing=true."
         )
-    if (
-        config.search.trial_scheduler == "asha"
-        and config.search.asha.grace_evaluations >= evaluations
-    ):
+    evaluations = evaluations_at_most(wanted)
+    if wanted.grace_evaluations is not None and wanted.grace_evaluations >= evaluations:
         advice.append(
-            f"search.asha.grace_evaluations {config.search.asha.grace_evaluations} is not below "
+            f"search.asha.grace_evaluations {wanted.grace_evaluations} is not below "
             f"the {evaluations} evaluations of a trial: ASHA will never stop one."
         )
     return advice
-
-
-def _share_of_memory(config: ExperimentConfig, resources: Resources) -> float | None:
-    workers = config.search.concurrent_slots * config.cluster.num_workers
-    return None if resources.memory_bytes is None else resources.memory_bytes / workers
 
 
 def _gib(number: float) -> str:

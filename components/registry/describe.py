@@ -72,7 +72,8 @@ def model_description(
         "Alias `champion` is the version in use, `challenger` the latest candidate.\n\n"
         "    "
         f'mlflow.pyfunc.load_model("models:/{model_name}@champion").predict(pandas.DataFrame({usage.frame}))\n\n'
-        f"    prefixprop predict --model models:/{model_name}@champion --input {usage.file} --output "
+        f"    prefixprop predict --model models:/{model_name}@champion --input {usage.file} "
+        "--output "
         "answers.jsonl\n\n"
         "The plain tensors (safetensors and JSON, no code) lie under `artifacts/adapter` of each "
         "version."

@@ -25,6 +25,7 @@ PACKAGES = (
 SOURCE_ROOT = Path(__file__).resolve().parents[2]
 
 
+@cache
 def installed_version(package: str) -> str | None:
     """Version of an installed distribution; None where it is not installed. Imports nothing."""
     try:

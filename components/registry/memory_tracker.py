@@ -70,7 +70,7 @@ class MemoryTracker:
         self.experiments[name] = description
         return str(list(self.experiments).index(name) + 1)
 
-    def start_search(
+    def start_run(
         self,
         experiment_name: str,
         *,
@@ -84,40 +84,36 @@ class MemoryTracker:
                 f"The memory tracker has no experiment '{experiment_name}'. Call ensure_experiment "
                 "first."
             )
-        run_id = self._new_run(
-            MemoryRun(experiment_name, run_name, None, {"kind": "search", **tags})
-        )
+        run_id = self._new_run(MemoryRun(experiment_name, run_name, None, dict(tags)))
         self.log_params(run_id, params)
         self.log_dict(run_id, config, "config.json")
         return run_id
 
-    def resume_search(self, run_id: str, tags: Mapping[str, str]) -> None:
+    def resume_run(self, run_id: str, tags: Mapping[str, str]) -> None:
         self._run(run_id).status = "RUNNING"
         self.set_tags(run_id, tags)
 
-    def start_trial(
+    def start_child(
         self,
-        search_run_id: str,
+        parent_run_id: str,
         *,
-        trial_name: str,
+        name: str,
         params: Mapping[str, Any],
         tags: Mapping[str, str],
     ) -> str:
-        parent = self._run(search_run_id)
-        all_tags = {"kind": "trial", "trial": trial_name, **tags}
+        parent = self._run(parent_run_id)
+        all_tags = {"kind": "trial", "trial": name, **tags}
         existing = [
             run_id
             for run_id, run in self.runs.items()
-            if run.parent == search_run_id and run.name == trial_name
+            if run.parent == parent_run_id and run.name == name
         ]
         if existing:
             run_id = existing[0]
             self.runs[run_id].status = "RUNNING"
             self.set_tags(run_id, all_tags)
         else:
-            run_id = self._new_run(
-                MemoryRun(parent.experiment, trial_name, search_run_id, all_tags)
-            )
+            run_id = self._new_run(MemoryRun(parent.experiment, name, parent_run_id, all_tags))
         self.log_params(run_id, {**parent.params, **params})
         return run_id
 

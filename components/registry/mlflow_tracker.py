@@ -120,7 +120,7 @@ class MlflowTracker:
             / experiment_name
         ).as_uri()
 
-    def start_search(
+    def start_run(
         self,
         experiment_name: str,
         *,
@@ -130,33 +130,33 @@ class MlflowTracker:
         tags: Mapping[str, str],
     ) -> str:
         run = self.client.create_run(
-            self._experiment_id(experiment_name), run_name=run_name, tags={"kind": "search", **tags}
+            self._experiment_id(experiment_name), run_name=run_name, tags=dict(tags)
         )
         self.log_params(run.info.run_id, params)
         self.log_dict(run.info.run_id, config, CONFIG_FILE)
         return str(run.info.run_id)
 
-    def resume_search(self, run_id: str, tags: Mapping[str, str]) -> None:
+    def resume_run(self, run_id: str, tags: Mapping[str, str]) -> None:
         self.client.update_run(run_id, status="RUNNING")
         self.set_tags(run_id, tags)
 
-    def start_trial(
+    def start_child(
         self,
-        search_run_id: str,
+        parent_run_id: str,
         *,
-        trial_name: str,
+        name: str,
         params: Mapping[str, Any],
         tags: Mapping[str, str],
     ) -> str:
-        parent = self.client.get_run(search_run_id)
-        tags = {"kind": "trial", "trial": trial_name, "mlflow.parentRunId": search_run_id, **tags}
+        parent = self.client.get_run(parent_run_id)
+        tags = {"kind": "trial", "trial": name, "mlflow.parentRunId": parent_run_id, **tags}
         existing = self._search_runs(
-            parent.info.experiment_id, {"mlflow.parentRunId": search_run_id, "trial": trial_name}
+            parent.info.experiment_id, {"mlflow.parentRunId": parent_run_id, "trial": name}
         )
         if existing is None:
             run_id = str(
                 self.client.create_run(
-                    parent.info.experiment_id, run_name=trial_name, tags=tags
+                    parent.info.experiment_id, run_name=name, tags=tags
                 ).info.run_id
             )
         else:

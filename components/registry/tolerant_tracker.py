@@ -25,7 +25,7 @@ class TolerantTracker:
     """Wraps a tracker. Calls are made in order; after a failure they wait in a buffer and are made
     again at the next call, at least `retry_seconds` later.
 
-    `start_trial` gives a provisional run id while the store is away; later calls with it reach the
+    `start_child` gives a provisional run id while the store is away; later calls with it reach the
     real run. `failures` counts failed attempts, `dropped` the calls given up: refused by the store
     for what they hold, or made while the buffer was full. Metrics keep the step they were logged
     at; their wall-clock time is that of the successful attempt.
@@ -46,20 +46,20 @@ class TolerantTracker:
         """Calls that have not reached the store yet."""
         return len(self._waiting)
 
-    def start_trial(
+    def start_child(
         self,
-        search_run_id: str,
+        parent_run_id: str,
         *,
-        trial_name: str,
+        name: str,
         params: Mapping[str, Any],
         tags: Mapping[str, str],
     ) -> str:
-        provisional = f"{PENDING}{trial_name}"
+        provisional = f"{PENDING}{name}"
         self._run_ids.pop(provisional, None)
 
         def start() -> None:
-            self._run_ids[provisional] = self._tracker.start_trial(
-                search_run_id, trial_name=trial_name, params=params, tags=tags
+            self._run_ids[provisional] = self._tracker.start_child(
+                parent_run_id, name=name, params=params, tags=tags
             )
 
         self._call(start)

@@ -60,16 +60,16 @@ class RegisteredVersion:
 class RunLog(Protocol):
     """Writing to runs."""
 
-    def start_trial(
+    def start_child(
         self,
-        search_run_id: str,
+        parent_run_id: str,
         *,
-        trial_name: str,
+        name: str,
         params: Mapping[str, Any],
         tags: Mapping[str, str],
     ) -> str:
-        """Run id of the trial: a child of the search with the search's params copied down. The same
-        (search_run_id, trial_name) gives the same run again, set to running.
+        """Run id of a child of the run, one training of many, with the parent's params copied down.
+        The same (parent_run_id, name) gives the same run again, set to running.
         """
         ...
 
@@ -119,7 +119,7 @@ class Tracker(RunLog, Protocol):
         """Id of the experiment, made if it is not there. Call it once, from the driver."""
         ...
 
-    def start_search(
+    def start_run(
         self,
         experiment_name: str,
         *,
@@ -128,13 +128,13 @@ class Tracker(RunLog, Protocol):
         params: Mapping[str, Any],
         tags: Mapping[str, str],
     ) -> str:
-        """Run id of a new parent run; `config` (the resolved configuration) is stored as
-        config.json, `params` are copied down to every trial.
+        """Run id of a new run; `config` (the resolved configuration) is stored as config.json,
+        `params` are copied down to every child. The tag `kind` says what the run is of.
         """
         ...
 
-    def resume_search(self, run_id: str, tags: Mapping[str, str]) -> None:
-        """Set an interrupted search's run to running again."""
+    def resume_run(self, run_id: str, tags: Mapping[str, str]) -> None:
+        """Set an interrupted run to running again."""
         ...
 
     def find_run(self, experiment_name: str, tags: Mapping[str, str]) -> str | None:

@@ -15,7 +15,8 @@ finite in float32, also divided by a temperature of 0.05.
 
 
 def gathered(parts: Sequence[tuple[NDArray[np.integer], Outputs]], num_rows: int) -> Outputs:
-    """One array (num_rows, C) of batches of outputs, each with the rows it belongs to; where batches
+    """One array (num_rows, C) of batches of outputs, each with the rows it belongs to; where
+    batches
     differ in width, as those of questions do, the rest holds NO_CANDIDATE.
     """
     outputs_NC = np.full(

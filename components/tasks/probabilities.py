@@ -93,7 +93,9 @@ def evaluated(
     temperature: float,
     confusion: tuple[tuple[int, ...], ...],
 ) -> Evaluated:
-    """Metrics of the calibrated answers and of temperature 1. `measure`: probabilities -> metrics."""
+    """Metrics of the calibrated answers and of temperature 1. `measure`: probabilities ->
+    metrics.
+    """
     from components.evaluation import by_document_length, reliability_diagram, softmax
 
     calibrated = softmax(logits, temperature=temperature)

@@ -1,5 +1,6 @@
 """Multiple-choice questions with supporting documents, which is what multiple choice learns from:
-read from rows that hold query, candidates, supports, answer and, unless they are to be numbered, id.
+read from rows that hold query, candidates, supports, answer and, unless they are to be numbered,
+id.
 """
 
 import hashlib

@@ -3,7 +3,8 @@ task (or one package of files); preparation, training, evaluation, plan and pred
 
 Everything here works without torch but for what takes or gives tensors. The fact a newcomer gets
 wrong: classes, one label per document and cross-entropy are the classification task's own affair.
-Elsewhere a document has a target, a model puts out numbers for it, and the task knows what they are.
+Elsewhere a document has a target, a model puts out numbers for it, and the task knows what they
+are.
 Shapes: N documents, B documents of a batch, C columns of a task's outputs.
 """
 

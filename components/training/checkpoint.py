@@ -10,7 +10,7 @@ rank).
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,23 +22,9 @@ from components.atomic_folder import atomic_folder
 from components.config import TrainConfig
 from components.config.hashes import hashed_settings
 from components.errors import ArtifactError
+from components.training.outcomes import Progress
 
 FORMAT = 1
-
-
-@dataclass(frozen=True)
-class Progress:
-    """Where a trial stands. `tokens`: text tokens trained on, padding and prefix excluded;
-    `seconds`: training time, evaluation included.
-    """
-
-    step: int = 0
-    tokens: int = 0
-    seconds: float = 0.0
-    evaluations: int = 0
-    best_evaluation: int = 0
-    best_metrics: Mapping[str, float] = field(default_factory=dict)
-    history: tuple[Mapping[str, float], ...] = ()
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,6 @@ per search, by the ranks that still hold the backbone.
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,32 +14,13 @@ from components.adapters.artifact import CALIBRATION_FILE, describe_backbone
 from components.atomic_file import atomic_file
 from components.config import TrainConfig, config_sha256, resolved
 from components.data.prepared import PreparedData
-from components.evaluation import LengthBucket, ReliabilityDiagram
 from components.tasks import task_named
 from components.training.checkpoint import load_checkpoint, resume_key
 from components.training.evaluation import split_outputs
+from components.training.outcomes import FinalEvaluation
 from components.training.session import Session
 
 PREDICTIONS_FILE = "predictions.npz"
-
-
-@dataclass(frozen=True)
-class Finalized:
-    """The artifact folder, metrics on the whole validation and test splits, and what was trained:
-    all of it, and the head's part.
-
-    `metrics`: validation/... and test/..., and of tasks that are calibrated test_calibrated/...,
-    which is what `predict` answers; `calibration`, `reliability` and `by_length` are empty where
-    the task has none.
-    """
-
-    folder: Path
-    metrics: Mapping[str, float]
-    calibration: Mapping[str, Any]
-    reliability: ReliabilityDiagram | None
-    by_length: tuple[LengthBucket, ...]
-    trainable_parameters: int
-    head_parameters: int
 
 
 def finalize(
@@ -51,7 +31,7 @@ def finalize(
     checkpoint_folder: Path,
     artifact_folder: Path,
     code_version: str,
-) -> Finalized:
+) -> FinalEvaluation:
     """Evaluate the best adapter of a checkpoint on all validation and test documents and write it
     as artifact format 1. Called by every rank together.
 
@@ -116,7 +96,7 @@ def finalize(
     head_parameters = sum(
         tensor.numel() for name, tensor in best.items() if name.startswith("head.")
     )
-    return Finalized(
+    return FinalEvaluation(
         folder=artifact_folder,
         metrics=conclusion.metrics,
         calibration=conclusion.calibration,

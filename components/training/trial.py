@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
@@ -22,7 +22,6 @@ from components.data.prepared import PreparedData
 from components.tasks import task_named
 from components.training.checkpoint import (
     Checkpoint,
-    Progress,
     load_checkpoint,
     resume_key,
     save_checkpoint,
@@ -30,24 +29,10 @@ from components.training.checkpoint import (
 from components.training.engine import Engine, set_moments, whole_moments, whole_parameters
 from components.training.evaluation import split_outputs
 from components.training.lr_schedule import lr_factor
+from components.training.outcomes import Outcome, Progress, Report
 from components.training.session import Session
 
-Outcome = Literal["completed", "stopped", "diverged"]
 CHECK_EVERY_STEPS_ON_GPU = 20
-
-
-@dataclass(frozen=True)
-class Report:
-    """What one evaluation tells the search. `metrics` holds train/..., validation/..., tokens,
-    seconds, tokens_per_second.
-    """
-
-    evaluation: int
-    step: int
-    metrics: Mapping[str, float]
-    is_best: bool
-    done: bool
-    trainable_parameters: int
 
 
 @dataclass(frozen=True)

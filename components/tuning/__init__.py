@@ -1,6 +1,4 @@
-"""Searches: trial slots that keep worker group and backbone between trials, searchers, trial
-schedulers. The only components package that imports ray.
+"""Ray Tune as the one who asks for the next job: searchers, trial schedulers, and the thin
+trainable
+by which Tune gives a trial to a slot. How a job is carried out stands in components/jobs.
 """
-
-INSIDE_A_JOB = "RAY_JOB_CONFIG_JSON_ENV_VAR"
-"""Environment variable that Ray sets in the processes of a submitted job, and nowhere else."""

@@ -3,62 +3,62 @@
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
-import ray
-
-from components.config import ExperimentConfig, TrainConfig, trial_config
 from components.config.steps import most_evaluations
-from components.planning import check_resources
+from components.planning import trainings_of
+from components.tuning.asking import Asking
 from components.tuning.searchers import SEARCHERS
 from components.tuning.trial_log import TrialLog
 from components.tuning.trial_schedulers import TRIAL_SCHEDULERS
-from components.tuning.tune_trial import POINT, SearchContext, TuneTrial
+from components.tuning.tune_trial import SearchContext, TuneTrial
 
-HOLDS_NO_CPU = {
-    "memory": 1
-    # bytes; Tune insists on some resource, and a trial only passes messages: the slot's workers
-    # hold
-    # the CPUs and GPUs
-}
+# Bytes; Tune insists on some resource, and a trial only passes events on: the slot's workers hold
+# the CPUs and GPUs.
+HOLDS_NO_CPU = {"memory": 1}
+UNTIL_THE_SEARCHER_ENDS = -1
+REUSE_ACTORS = True
 
-
-def check_cluster_fits(config: ExperimentConfig) -> None:
-    """Raise ConfigError where the connected cluster can never place the slots: Tune would wait for
-    ever.
-    """
-    have = ray.cluster_resources()
-    check_resources(config, cpus=have.get("CPU", 0.0), gpus=have.get("GPU", 0.0))
+if TYPE_CHECKING:
+    from ray.tune.experiment import Trial as TunesTrial
 
 
-def run_trials(context: SearchContext, log: TrialLog, *, num_documents: int) -> None:
-    """Run the search to its end; what happened is in `log`. `num_documents`: of the training split.
-    Raises KeyboardInterrupt where it was interrupted: trials keep their checkpoints.
+def run_trials(
+    context: SearchContext,
+    log: TrialLog,
+    *,
+    num_documents: int,
+    reuse_actors: bool = REUSE_ACTORS,
+) -> None:
+    """Run the search to its end; what happened is in `log`. `num_documents`: of the training split;
+    `reuse_actors`: one actor of Tune's for many trials (README.md). Raises KeyboardInterrupt where
+    it was interrupted: trials keep their checkpoints.
     """
     from ray import tune
-    from ray.tune.search.basic_variant import BasicVariantGenerator
 
     config = context.config
-    points = SEARCHERS[config.search.searcher](config)
-    trials = [trial_config(config, point) for point in points]
-    evaluations = most_evaluations(
-        trials, num_documents=num_documents, world_size=config.cluster.num_workers
+    searcher = SEARCHERS[config.search.searcher](config)
+    max_evaluations = most_evaluations(
+        [training for _, training in trainings_of(config)],
+        num_documents=num_documents,
+        world_size=config.cluster.num_workers,
     )
     with _quiet_tune():
         tuner = tune.Tuner(
             tune.with_resources(tune.with_parameters(TuneTrial, context=context), HOLDS_NO_CPU),
-            param_space={POINT: tune.grid_search(points)},
             tune_config=tune.TuneConfig(
                 metric=config.training.metric,
                 mode=config.training.mode,
-                search_alg=BasicVariantGenerator(max_concurrent=config.search.concurrent_slots),
-                scheduler=TRIAL_SCHEDULERS[config.search.trial_scheduler](config, evaluations),
-                reuse_actors=True,
+                search_alg=Asking(config, searcher, folder=context.folder),
+                num_samples=UNTIL_THE_SEARCHER_ENDS,
+                max_concurrent_trials=config.search.concurrent_slots,
+                scheduler=TRIAL_SCHEDULERS[config.search.trial_scheduler](config, max_evaluations),
+                trial_dirname_creator=_folder_name,
+                reuse_actors=reuse_actors,
             ),
             run_config=tune.RunConfig(
                 name="tune",
-                storage_path=context.folder,
+                storage_path=str(context.folder),
                 callbacks=[log],
                 failure_config=tune.FailureConfig(max_failures=config.search.max_failures),
                 checkpoint_config=tune.CheckpointConfig(
@@ -70,12 +70,19 @@ def run_trials(context: SearchContext, log: TrialLog, *, num_documents: int) -> 
         tuner.fit()
 
 
+def _folder_name(trial: "TunesTrial") -> str:
+    """Tune would make one of all settings."""
+    return str(trial.trial_id)
+
+
 @contextmanager
 def _quiet_tune() -> Iterator[None]:
-    """Tune leaves Ctrl-C to us, prints nothing of its own, and accepts reports without the metric
-    (trials that diverged at once).
+    """Tune leaves Ctrl-C to us, prints nothing of its own, accepts reports without the metric
+    (trials that diverged at once), and does not write its state, all trials of it, over and over: a
+    search is continued from its own folder.
     """
     values = {
+        "TUNE_GLOBAL_CHECKPOINT_S": "86400",
         "TUNE_DISABLE_SIGINT_HANDLER": "1",
         "TUNE_DISABLE_STRICT_METRIC_CHECKING": "1",
         "RAY_AIR_NEW_OUTPUT": "0",
@@ -91,24 +98,3 @@ def _quiet_tune() -> Iterator[None]:
                 os.environ.pop(name)
             else:
                 os.environ[name] = value
-
-
-def finalize_best(
-    context: SearchContext, trial_folder: Path, config: TrainConfig, artifact_folder: Path
-) -> dict[str, Any]:
-    """Let a slot evaluate a trial's best adapter on all validation and test documents and write its
-    artifact; returns the values of `training.finalize.Finalized`.
-    """
-    from components.tuning.assignments import Assignment
-
-    slot, holder = context.slots[0], "finalize"
-    assignment = Assignment(
-        "finalize", config, context.data_folder, str(trial_folder), str(artifact_folder)
-    )
-    sequence = ray.get(slot.assign.remote(assignment))
-    while True:
-        for message in ray.get(slot.next_messages.remote(sequence, holder)):
-            if message.kind == "error":
-                raise RuntimeError(message.values["error"])
-            if message.kind == "end":
-                return dict(message.values)

@@ -40,7 +40,7 @@ class SearchFolder:
 
 
 @contextmanager
-def driven(folder: SearchFolder) -> Iterator[None]:
+def exclusive(folder: SearchFolder) -> Iterator[None]:
     """Hold the search for this driver alone; the lock ends with its process, however that ends.
     Raises ConfigError where another driver has it.
     """

@@ -1,10 +1,14 @@
-"""Searchers: which points of the space become trials. The draws depend on the experiment's seed
-alone, so that an interrupted search meets the same points again.
+"""Searchers: which point of the space becomes the next trial.
+
+A searcher is asked with the results so far and keeps nothing of its own: the same results give the
+same point. So an interrupted search, which meets its earlier points first, goes on as if it had
+never stopped.
 """
 
 import json
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -17,7 +21,39 @@ FRUITLESS_DRAWS = 1000
 """Draws in a row without a new point, after which a space counts as exhausted."""
 
 
-def _sampled(domain: Domain) -> Any:
+@dataclass(frozen=True)
+class Result:
+    """A point that was asked and what is known of its trial. `value`: its best so far of
+    training.metric, None before its first evaluation; `outcome`: "running" until it ended.
+    """
+
+    point: Mapping[str, Any]
+    value: float | None = None
+    outcome: str = "running"
+
+
+class Searcher(Protocol):
+    """Asked whenever a slot is free, in the order of `results`."""
+
+    def ask(self, results: Sequence[Result]) -> Point | None:
+        """The next point, other than all before it; None where the search is to end. `results`:
+        of all points asked so far, of an earlier part of the same search too.
+        """
+        ...
+
+
+@dataclass(frozen=True)
+class Listed:
+    """A searcher whose points do not depend on results."""
+
+    points: tuple[Point, ...]
+
+    def ask(self, results: Sequence[Result]) -> Point | None:
+        return self.points[len(results)] if len(results) < len(self.points) else None
+
+
+def sampled(domain: Domain) -> Any:
+    """Tune's domain that is drawn from."""
     from ray import tune
 
     match domain:
@@ -45,38 +81,59 @@ def _enumerated(domain: Domain) -> Any:
     raise AssertionError(domain)  # refused by components.config.space
 
 
-def random_search(config: ExperimentConfig) -> list[Point]:
+def random_search(config: ExperimentConfig) -> Listed:
     """Independent draws without repeats: a second trial of the same settings would tell nothing
     new. Fewer than asked for where the space has no more.
     """
     draw = np.random.default_rng(config.seed)
-    space = {path: _sampled(domain) for path, domain in config.search.space.items()}
+    space = {path: sampled(domain) for path, domain in config.search.space.items()}
     points: dict[str, Point] = {}
     useful = fruitless = 0
     while useful < config.search.num_trials and fruitless < FRUITLESS_DRAWS:
         before = len(points)
-        for point in _variants(space, draw):
-            points.setdefault(json.dumps(point, sort_keys=True), point)
+        for point in variants(space, draw):
+            points.setdefault(key_of(point), point)
         useful, fruitless = (useful + 1, 0) if len(points) > before else (useful, fruitless + 1)
-    return list(points.values())
+    return Listed(tuple(points.values()))
 
 
-def grid_search(config: ExperimentConfig) -> list[Point]:
+def grid_search(config: ExperimentConfig) -> Listed:
     """Every combination once."""
-    return _variants(
-        {path: _enumerated(domain) for path, domain in config.search.space.items()},
-        np.random.default_rng(config.seed),
-    )
+    space = {path: _enumerated(domain) for path, domain in config.search.space.items()}
+    return Listed(tuple(variants(space, np.random.default_rng(config.seed))))
 
 
-def _variants(space: dict[str, Any], draw: np.random.Generator) -> list[Point]:
+def optuna_search(config: ExperimentConfig) -> Searcher:
+    """Tree-structured Parzen estimation by Optuna, through Tune's own searcher."""
+    from components.tuning.optuna_searcher import OptunaSearcher
+
+    return OptunaSearcher(config)
+
+
+def variants(space: Mapping[str, Any], draw: np.random.Generator) -> list[Point]:
     """The points that Tune makes of a space in one draw: one, or every combination of its grids."""
     from ray.tune.search.variant_generator import generate_variants
 
-    return [point for _, point in generate_variants(space, random_state=draw)]
+    return [point for _, point in generate_variants(dict(space), random_state=draw)]
 
 
-SEARCHERS: dict[str, Callable[[ExperimentConfig], list[Point]]] = {
+def key_of(point: Mapping[str, Any]) -> str:
+    """Equal for equal points."""
+    return json.dumps(point, sort_keys=True)
+
+
+SEARCHERS: dict[str, Callable[[ExperimentConfig], Searcher]] = {
     "random": random_search,
     "grid": grid_search,
+    "optuna": optuna_search,
 }
+
+
+def check_searcher(config: ExperimentConfig) -> None:
+    """Raise ConfigError where the searcher is not installed or cannot search this space. Imports
+    neither Ray nor the searcher's own library.
+    """
+    if config.search.searcher == "optuna":
+        from components.tuning.optuna_searcher import check
+
+        check(config)

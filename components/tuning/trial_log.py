@@ -1,62 +1,48 @@
-"""What the driver keeps of every trial: a summary for people, and one run of the tracker per trial.
-
-All tracking happens in the driver's process, so that trials never wait for it; Tune calls these
-methods between its decisions.
+"""What the driver keeps of every trial of a search: Tune tells this callback, which writes runs
+(components/jobs/run_writer.py) and, at a trial's end, the record beside its checkpoint.
 """
 
-import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ray.tune import Callback
 
-from components.config import ExperimentConfig, TrainConfig, config_sha256, trial_config
-from components.registry import Outcome, RunLog, code_fingerprint, run_tags
-from components.tuning.reuse import TrialRecord, record
-from components.tuning.tune_trial import POINT, trial_folder
+from components.config import ExperimentConfig, TrainConfig, resolved
+from components.jobs.events import Event, Trained
+from components.jobs.record import Identity, JobRecord, write_record
+from components.jobs.run_writer import RunWriter
+from components.jobs.summary import TrialSummary
+from components.jobs.trial import Trial
+from components.training.outcomes import Progress
+from components.tuning.asking import EVENTS, TRIAL
+
+if TYPE_CHECKING:
+    from ray.tune.experiment import Trial as TunesTrial
 
 
 @dataclass(frozen=True)
-class TrialSummary:
-    """One trial. `best_metrics`: metrics of its best evaluation; `rungs`: (evaluation, step,
-    metric) of each report; `outcome` is "running" until it ended.
-    """
+class RunFacts:
+    """What every trial's run carries besides its point: tags, and params made of its settings."""
 
-    name: str
-    point: Mapping[str, Any]
-    config_sha256: str
-    folder: str
-    run_id: str
-    outcome: str = "running"
-    reason: str = ""
-    evaluations: int = 0
-    step: int = 0
-    best_evaluation: int = 0
-    best_metrics: Mapping[str, float] = field(default_factory=dict)
-    metrics: Mapping[str, float] = field(default_factory=dict)
-    trainable_parameters: int | None = None
-    rungs: tuple[tuple[int, int, float], ...] = ()
+    tags: Mapping[str, str] = field(default_factory=dict)
+    params: Callable[[TrainConfig], Mapping[str, Any]] = lambda config: {}
 
 
 class TrialLog(Callback):
-    """Tune callback: summaries by trial, and their runs."""
+    """Tune's callback. Job ids are the keys of the trials' settings."""
 
     def __init__(
         self,
         config: ExperimentConfig,
+        writer: RunWriter,
         *,
-        search_run_id: str,
-        search_folder: str,
-        tracker: RunLog,
-        tags: Mapping[str, str],
-        params: Callable[[TrainConfig], Mapping[str, Any]],
-        listener: Callable[[TrialSummary], None],
+        facts: RunFacts,
+        identity: Callable[[Trial], Identity],
     ) -> None:
-        self.config, self.search_run_id, self.search_folder = config, search_run_id, search_folder
-        self.tracker, self.tags, self.params, self.listener = tracker, tags, params, listener
-        self.summaries: dict[str, TrialSummary] = {}
+        self.config, self.writer, self.facts, self.identity = config, writer, facts, identity
+        self.trained: dict[str, Trained] = {}
 
     def __getstate__(self) -> dict[str, Any]:
         """Nothing: Tune pickles its callbacks to disk, where no search is ever restored from, and a
@@ -64,176 +50,111 @@ class TrialLog(Callback):
         """
         return {}
 
-    def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        self._summary(trial)
+    @property
+    def summaries(self) -> tuple[TrialSummary, ...]:
+        """In the order in which the trials started."""
+        return tuple(self.writer.summaries.values())
 
-    def _summary(self, trial: Any) -> TrialSummary:
-        """What is known of the trial; its run is started now where it has none. A trial that is
-        started again keeps its run, and one that could not start has one too.
+    def on_trial_start(
+        self, iteration: int, trials: "list[TunesTrial]", trial: "TunesTrial", **info: Any
+    ) -> None:
+        self._started(trial)
+
+    def _started(self, trial: "TunesTrial") -> Trial:
+        """Our trial; its run is started now where it has none. A trial that is started again keeps
+        its run, and one that could not start has one too.
         """
-        if trial.trial_id not in self.summaries:
-            self._start(trial)
-        return self.summaries[trial.trial_id]
-
-    def _start(self, trial: Any) -> None:
-        point = dict(trial.config[POINT])
-        config = trial_config(self.config, point)
-        sha256 = config_sha256(config)
-        name = f"trial-{len(self.summaries):03d}"
-        run_id = self.tracker.start_trial(
-            self.search_run_id,
-            trial_name=f"{name}-{sha256[:8]}",
-            params=dict(self.params(config)) | point,
-            tags=dict(self.tags) | run_tags(config_sha256=sha256),
-        )
-        self.tracker.log_dict(run_id, config.model_dump(mode="json"), "config.json")
-        self._update(
-            trial,
-            TrialSummary(
-                name=name,
-                point=point,
-                config_sha256=sha256,
-                folder=str(trial_folder(self.search_folder, sha256)),
-                run_id=run_id,
-            ),
-        )
+        ours: Trial = trial.config[TRIAL]
+        if ours.key not in self.writer.summaries:
+            self.writer.start(
+                ours.key,
+                ours,
+                name=f"trial-{len(self.writer.summaries):03d}",
+                params=dict(self.facts.params(ours.config)) | dict(ours.point),
+                tags=self.facts.tags,
+            )
+        return ours
 
     def on_trial_result(
-        self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
+        self,
+        iteration: int,
+        trials: "list[TunesTrial]",
+        trial: "TunesTrial",
+        result: dict[str, Any],
+        **info: Any,
     ) -> None:
-        summary = self.summaries[trial.trial_id]
-        evaluation = int(result["evaluation"])
-        if evaluation > summary.evaluations:
-            metrics = {
-                name: float(value) for name, value in result.items() if _is_metric(name, value)
-            }
-            self.tracker.log_metrics(summary.run_id, metrics, step=int(result["step"]))
-            metric = metrics[self.config.training.metric]
-            summary = replace(
-                summary,
-                evaluations=evaluation,
-                step=int(result["step"]),
-                metrics=metrics,
-                rungs=(*summary.rungs, (evaluation, int(result["step"]), metric)),
-            )
-            if summary.trainable_parameters is None:
-                summary = replace(summary, trainable_parameters=int(result["trainable_parameters"]))
-                self.tracker.log_params(
-                    summary.run_id, {"trainable_parameters": summary.trainable_parameters}
-                )
-                if result["reused_run_id"]:
-                    self.tracker.set_tags(
-                        summary.run_id, {"reused_from_run": result["reused_run_id"]}
-                    )
-            if result["is_best"]:
-                summary = replace(summary, best_evaluation=evaluation, best_metrics=metrics)
-        if "outcome" in result:
-            summary = replace(summary, outcome=result["outcome"], reason=result["reason"])
-        self._update(trial, summary)
+        self._started(trial)
+        event: Event
+        for event in result[EVENTS]:
+            self.writer.take(event)
+            if isinstance(event, Trained):
+                self.trained[event.job_id] = event
 
-    def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        summary = self.summaries[trial.trial_id]
-        if summary.outcome == "running":
-            reason = (
-                f"stopped by {self.config.search.trial_scheduler} after evaluation "
-                f"{summary.evaluations}: others were better at that point"
-            )
-            summary = replace(summary, outcome="stopped", reason=reason)
-        self._finish(trial, summary)
+    def on_trial_complete(
+        self, iteration: int, trials: "list[TunesTrial]", trial: "TunesTrial", **info: Any
+    ) -> None:
+        ours = self._started(trial)
+        summary = self.writer.summaries[ours.key]
+        if summary.outcome != "running":
+            return self._end(ours, summary.outcome, summary.reason)
+        self._end(
+            ours,
+            "stopped",
+            f"stopped by {self.config.search.trial_scheduler} after evaluation "
+            f"{summary.evaluations}: others were better at that point",
+        )
 
-    def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+    def on_trial_error(
+        self, iteration: int, trials: "list[TunesTrial]", trial: "TunesTrial", **info: Any
+    ) -> None:
         error = _last_line(trial)
         out_of_memory = "OutOfMemory" in error or "out of memory" in error
-        outcome = "infeasible" if out_of_memory else "failed"
-        self._finish(trial, replace(self._summary(trial), outcome=outcome, reason=error))
+        self._end(self._started(trial), "infeasible" if out_of_memory else "failed", error)
 
-    def settle(self, real_run_id: Callable[[str], str | None]) -> None:
-        """Replace provisional run ids, given while the store was away, by the store's own."""
-        for trial_id, summary in self.summaries.items():
-            self.summaries[trial_id] = replace(
-                summary, run_id=real_run_id(summary.run_id) or summary.run_id
-            )
-
-    def interrupt(self) -> None:
-        """Mark what still runs as interrupted."""
-        for trial_id, summary in self.summaries.items():
-            if summary.outcome == "running":
-                self.summaries[trial_id] = replace(
-                    summary, outcome="interrupted", reason="the search was interrupted"
-                )
-                self.tracker.finish(summary.run_id, "interrupted", "the search was interrupted")
+    def _end(self, trial: Trial, outcome: str, reason: str) -> None:
+        summary = self.writer.end(trial.key, outcome, reason)
+        if not (trial.folder / "checkpoint").is_dir():
+            return  # nothing that could be taken up again
+        told = self.trained.get(trial.key)
+        record = JobRecord(
+            self.identity(trial),
+            outcome,
+            reason,
+            run_id=summary.run_id,
+            progress=told.progress if told else _progress(summary),
+            trainable_parameters=summary.trainable_parameters,
+            peak_memory_bytes=told.peak_memory_bytes if told else None,
+            about={"trial": summary.name, "point": dict(trial.point)},
+        )
+        write_record(trial.folder, record, config=resolved(trial.config))
 
     def best(self) -> TrialSummary | None:
         """The trial with the best evaluation of all, the earlier one of equals; trials that
         diverged or failed do not count.
         """
-        name, sign = (
-            self.config.training.metric,
-            1.0 if self.config.training.mode == "max" else -1.0,
-        )
+        metric, mode = self.config.training.metric, self.config.training.mode
+        sign = 1.0 if mode == "max" else -1.0
         usable = [
             summary
-            for summary in self.summaries.values()
+            for summary in self.summaries
             if summary.best_metrics and summary.outcome in ("completed", "stopped")
         ]
-        return max(usable, key=lambda summary: sign * summary.best_metrics[name], default=None)
-
-    def _finish(self, trial: Any, summary: TrialSummary) -> None:
-        best = {
-            f"best/{name}": value
-            for name, value in summary.best_metrics.items()
-            if name.startswith("validation/")
-        }
-        if best:
-            self.tracker.log_metrics(summary.run_id, best, step=summary.step)
-        self.tracker.log_dict(
-            summary.run_id,
-            {
-                "rungs": [
-                    {"evaluation": e, "step": s, self.config.training.metric: m}
-                    for e, s, m in summary.rungs
-                ],
-                "best_evaluation": summary.best_evaluation,
-            },
-            "rungs.json",
-        )
-        ended = TrialRecord(
-            summary.run_id,
-            summary.outcome,
-            train_batch_size=trial_config(self.config, summary.point).training.batch_size(
-                self.config.cluster.num_workers
-            ),
-            data_fingerprint=self.tags["data_fingerprint"],
-            code_fingerprint=code_fingerprint(),
-        )
-        record(Path(summary.folder), ended)
-        outcomes: dict[str, Outcome] = {
-            name: name for name in ("completed", "stopped", "diverged", "infeasible", "failed")
-        }
-        self.tracker.finish(summary.run_id, outcomes[summary.outcome], summary.reason)
-        self._update(trial, summary)
-
-    def _update(self, trial: Any, summary: TrialSummary) -> None:
-        self.summaries[trial.trial_id] = summary
-        self.listener(summary)
+        return max(usable, key=lambda summary: sign * summary.best_metrics[metric], default=None)
 
 
-def _is_metric(name: str, value: Any) -> bool:
-    """Our own numbers, not those that Tune adds (time_total_s, pid, ...)."""
-    own = ("/" in name and not name.startswith("config/")) or name in (
-        "epoch",
-        "tokens",
-        "seconds",
-        "tokens_per_second",
-    )
-    return (
-        own
-        and isinstance(value, int | float)
-        and not (isinstance(value, float) and math.isinf(value))
+def _progress(summary: TrialSummary) -> Progress:
+    """As far as it was told, of a trial that Tune stopped."""
+    return Progress(
+        step=summary.step,
+        tokens=int(summary.metrics.get("tokens", 0)),
+        seconds=summary.metrics.get("seconds", 0.0),
+        evaluations=summary.evaluations,
+        best_evaluation=summary.best_evaluation,
+        best_metrics=summary.best_metrics,
     )
 
 
-def _last_line(trial: Any) -> str:
+def _last_line(trial: "TunesTrial") -> str:
     """Why Tune gave a trial up, in one line."""
     text = Path(trial.error_file).read_text(encoding="utf-8") if trial.error_file else ""
     lines = [line.strip() for line in text.splitlines() if line.strip()]

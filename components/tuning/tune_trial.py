@@ -1,126 +1,124 @@
-"""The thin side of a trial that Ray Tune sees: it leases a slot, hands over its point of the space,
-and passes reports on.
+"""The thin side of a trial that Ray Tune sees: it gives its trial to a slot and passes on what is
+told of it.
 
 Training runs ahead in the slot: a report costs it no waiting, and a decision of the trial scheduler
 reaches it between two steps.
 """
 
-import hashlib
-import json
-import time
-import uuid
+from collections import deque
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import ray
 from ray import tune
 
-from components.config import ExperimentConfig, config_sha256, trial_config
-from components.errors import ClusterError
-from components.tuning.assignments import Assignment, Message
-from components.tuning.reuse import take_over
+from components.config import ExperimentConfig
+from components.jobs.events import Evaluated, Event, Failed, Reused, Trained
+from components.jobs.job import Job
+from components.jobs.record import Identity
+from components.jobs.resume import reuse
+from components.jobs.slots import RaySlots
+from components.jobs.trial import Trial
+from components.tuning.asking import EVENTS, TRIAL
 
-POINT = "point"
-"""Key of Tune's own configuration of a trial that holds its point of the space, {config path:
-value}.
-"""
+if TYPE_CHECKING:
+    from ray.actor import ActorHandle
+
+
+class JobFailed(Exception):
+    """The trial's job ended with an error in its slot; Tune decides whether it is repeated."""
 
 
 @dataclass(frozen=True)
 class SearchContext:
-    """What every trial of a search needs besides its point: the experiment, its slots, its prepared
+    """What every trial of a search needs besides itself: the experiment, its slots, its prepared
     data and its folder.
     """
 
     config: ExperimentConfig
-    slots: tuple[Any, ...]
-    data_folder: str
+    slots: "tuple[ActorHandle, ...]"
+    data_folder: Path
     data_fingerprint: str
     code_fingerprint: str
-    folder: str
+    folder: Path
+
+    def identity(self, trial: Trial) -> Identity:
+        """What makes another training the same as this trial."""
+        return Identity(
+            config_sha256=trial.sha256,
+            train_batch_size=trial.config.training.batch_size(self.config.cluster.num_workers),
+            data_fingerprint=self.data_fingerprint,
+            code_fingerprint=self.code_fingerprint,
+        )
+
+    def workers(self) -> RaySlots:
+        """The search's slots as workers."""
+        timeout_seconds = float(self.config.cluster.placement_timeout_seconds)
+        return RaySlots(self.slots, timeout_seconds=timeout_seconds)
 
 
 class TuneTrial(tune.Trainable):
-    """One trial after the other in one Tune actor (reuse_actors), on one leased slot."""
+    """One trial after the other in one Tune actor (reuse_actors), each on any slot with room."""
 
     def setup(self, config: dict[str, Any], context: SearchContext | None = None) -> None:
         assert context is not None
-        self.context = context
-        self.holder = uuid.uuid4().hex
-        self.slot = self._lease()
-        self._begin(config[POINT])
+        self.context, self.workers = context, context.workers()
+        self._begin(config[TRIAL])
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
-        self._begin(new_config[POINT])
+        self.workers.drop(self.job.id)
+        self._begin(new_config[TRIAL])
         return True
 
-    def _lease(self) -> Any:
-        deadline = time.monotonic() + self.context.config.cluster.placement_timeout_seconds
-        while time.monotonic() < deadline:
-            for slot in self.context.slots:
-                if ray.get(slot.lease.remote(self.holder)):
-                    return slot
-            time.sleep(0.2)
-        raise ClusterError(
-            "No trial slot became free within cluster.placement_timeout_seconds "
-            f"({self.context.config.cluster.placement_timeout_seconds} s)."
-        )
-
-    def _begin(self, point: dict[str, Any]) -> None:
-        config = trial_config(self.context.config, point)
-        folder = trial_folder(self.context.folder, config_sha256(config))
-        self.reused_run_id: str | None = None
+    def _begin(self, trial: Trial) -> None:
+        self.job = Job(trial.key, trial.config, self.context.data_folder, trial.folder)
+        self.events: deque[Event] = deque()
+        training = trial.config.training
+        self.metric = training.metric
+        # What a trial shows that ended before its first evaluation: it never looks good.
+        self.value = float("-inf") if training.mode == "max" else float("inf")
+        self.evaluations = 0
         if self.context.config.search.reuse_trials:
-            self.reused_run_id = take_over(
-                folder,
-                train_batch_size=config.training.batch_size(
-                    self.context.config.cluster.num_workers
-                ),
-                data_fingerprint=self.context.data_fingerprint,
-                code_fingerprint=self.context.code_fingerprint,
-            )
-        assignment = Assignment("train", config, self.context.data_folder, str(folder))
-        self.sequence = ray.get(self.slot.assign.remote(assignment))
-        self.pending: list[Message] = []
-        self.last: dict[str, Any] = {}
+            earlier = reuse(trial.folder, self.context.identity(trial))
+            if earlier is not None:
+                self.events.append(Reused(self.job.id, earlier.run_id))
+        self.workers.start(self.job)
 
     def step(self) -> dict[str, Any]:
-        """The next evaluation of the running trial. Raises RuntimeError where the slot's workers
-        died.
+        """The next evaluation of the running trial; with its last one comes how it ended. Raises
+        JobFailed where it ended with an error.
         """
-        message = self._next_message()
-        if message.kind == "error":
-            raise (ClusterError if message.values["user"] else RuntimeError)(
-                message.values["error"]
-            )
-        if message.kind == "report":
-            report = dict(message.values)
-            own = {
-                name: report[name]
-                for name in ("evaluation", "step", "is_best", "trainable_parameters")
-            }
-            self.last = {**report["metrics"], **own, "reused_run_id": self.reused_run_id}
-            # The last report waits for the outcome, so that Tune's last result of a trial holds
-            # both.
-            return self.last | {"done": False} if not report["done"] else self.step()
-        outcome = {name: message.values[name] for name in ("outcome", "reason")}
-        return self._worst() | self.last | outcome | {"done": True}
+        told: list[Event] = []
+        while True:
+            event = self._next_event()
+            told.append(event)
+            match event:
+                case Failed(reason=reason):
+                    raise JobFailed(reason)
+                case Evaluated(report=report) if not report.done:
+                    return self._result(told, done=False)
+                case Trained():
+                    return self._result(told, done=True)
 
-    def _worst(self) -> dict[str, Any]:
-        """The metric of a trial that ended before its first evaluation, so that it never looks
-        good.
+    def _result(self, told: list[Event], *, done: bool) -> dict[str, Any]:
+        """What Tune decides by (the metric and the number of evaluations), and the events for the
+        driver.
         """
-        training = self.context.config.training
+        for event in told:
+            if isinstance(event, Evaluated):
+                self.evaluations = event.report.evaluation
+                self.value = event.report.metrics[self.metric]
         return {
-            training.metric: float("-inf") if training.mode == "max" else float("inf"),
-            "evaluation": 0,
+            self.metric: self.value,
+            "evaluation": self.evaluations,
+            EVENTS: tuple(told),
+            "done": done,
         }
 
-    def _next_message(self) -> Message:
-        while not self.pending:
-            self.pending = ray.get(self.slot.next_messages.remote(self.sequence, self.holder))
-        return self.pending.pop(0)
+    def _next_event(self) -> Event:
+        while not self.events:
+            self.workers.deliver(self.events.append)
+        return self.events.popleft()
 
     def save_checkpoint(self, checkpoint_dir: str) -> None:
         """Nothing for Tune to keep: the slot writes checkpoints itself, and a repeated trial finds
@@ -131,17 +129,4 @@ class TuneTrial(tune.Trainable):
         """See save_checkpoint."""
 
     def cleanup(self) -> None:
-        ray.get(self.slot.stop.remote(self.sequence))
-        ray.get(self.slot.release.remote(self.holder))
-
-
-def trial_folder(search_folder: str, sha256: str) -> Path:
-    """Where a configuration's checkpoint lies; the same configuration always has the same
-    folder.
-    """
-    return Path(search_folder) / "trials" / sha256[:16]
-
-
-def point_id(point: dict[str, Any]) -> str:
-    """Short stable id of a point of the space."""
-    return hashlib.sha256(json.dumps(point, sort_keys=True).encode()).hexdigest()[:8]
+        self.workers.drop(self.job.id)

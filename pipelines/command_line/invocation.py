@@ -6,9 +6,11 @@ import os
 import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    import typer
+
     from components.config import ExperimentConfig
     from components.config.cluster import ClusterConfig
     from components.config.comparison import ComparisonConfig
@@ -23,11 +25,10 @@ def load(experiment: str, overrides: Sequence[str] | None) -> "ExperimentConfig"
     itself is.
     """
     from pipelines.experiments import load_experiment
-    from pipelines.local_cluster.lifecycle import HOME
 
     config = load_experiment(experiment, overrides or ())
     config = config.model_copy(update={"cluster": _lasting(config.cluster, os.environ)})
-    _work_in(os.environ.get(HOME))
+    work_where_the_user_does()
     if config.backbone.source == "local":
         folder = str(Path(config.backbone.name_or_path).resolve())
         config = config.model_copy(
@@ -41,11 +42,10 @@ def load_comparison(file: str, overrides: Sequence[str] | None) -> "ComparisonCo
     in.
     """
     from pipelines.experiments import load_comparison as read
-    from pipelines.local_cluster.lifecycle import HOME
 
     config = read(file, overrides or ())
     config = config.model_copy(update={"cluster": _lasting(config.cluster, os.environ)})
-    _work_in(os.environ.get(HOME))
+    work_where_the_user_does()
     backbone = config.base.get("backbone", {})
     if backbone.get("source") == "local":
         backbone = backbone | {"name_or_path": str(Path(backbone["name_or_path"]).resolve())}
@@ -57,7 +57,7 @@ def _lasting(cluster: "ClusterConfig", environ: Mapping[str, str]) -> "ClusterCo
     """In a job on a cluster that `prefixprop up` did not start, the working folder is an unpacked
     upload: another one after every change, and gone with the cluster's session.
     """
-    from components.tuning import INSIDE_A_JOB
+    from components.jobs import INSIDE_A_JOB
     from pipelines.local_cluster.lifecycle import HOME
 
     if INSIDE_A_JOB not in environ or environ.get(HOME):
@@ -70,9 +70,41 @@ def _lasting(cluster: "ClusterConfig", environ: Mapping[str, str]) -> "ClusterCo
     )
 
 
-def _work_in(home: str | None) -> None:
-    if home:
+def work_where_the_user_does() -> None:
+    """Go to the folder that the user works in, where the local cluster told this job of it: paths
+    on the command line are relative to that one, not to the job's uploaded copy.
+    """
+    from pipelines.local_cluster.lifecycle import HOME
+
+    if home := os.environ.get(HOME):
         os.chdir(home)
+
+
+def parsed(context: "typer.Context", arguments: Sequence[str]) -> Mapping[str, Any]:
+    """What the command line itself makes of a command that is to run elsewhere, {parameter: value};
+    click's own error, as if the command had been given here, where it makes nothing of it.
+    """
+    name, *rest = arguments
+    assert context.parent is not None
+    group: Any = context.parent.command
+    given: Mapping[str, Any] = group.commands[name].make_context(name, rest, context.parent).params
+    return given
+
+
+def load_for_submission(
+    workflow: str, given: Mapping[str, Any]
+) -> "ExperimentConfig | ComparisonConfig | None":
+    """The configuration of a command that is to run elsewhere, checked as far as it can be here;
+    None where it has none. Raises UserError.
+    """
+    if workflow == "compare":
+        return load_comparison(given["comparison"], given["overrides"])
+    if workflow not in ("search", "train", "study"):
+        return None
+    chosen = given["experiment"] or f"study_{given['name']}"
+    config = load(chosen, given["overrides"])
+    check(config, data=False)
+    return config
 
 
 def check(config: "ExperimentConfig", *, data: bool = True) -> None:
@@ -83,9 +115,9 @@ def check(config: "ExperimentConfig", *, data: bool = True) -> None:
     """
     from components.backbones import read_backbone_config
     from components.data.sources import source_of
-    from components.planning import check_feasible
+    from components.planning import check_feasible, trainings_of
 
-    check_feasible(config, read_backbone_config(config.backbone))
+    check_feasible(trainings_of(config), read_backbone_config(config.backbone))
     if data:
         source_of(config.data).state(config.data)
 

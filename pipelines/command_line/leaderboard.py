@@ -71,7 +71,7 @@ class Leaderboard:
         if self._live is not None:
             self._live.stop()
 
-    def announce(self, line: str) -> None:
+    def say(self, line: str) -> None:
         """One line about a stage of the search."""
         self.console.print(line, markup=False, soft_wrap=True)
 
@@ -83,7 +83,7 @@ class Leaderboard:
             before is None
             or (before.outcome, before.evaluations) != (trial.outcome, trial.evaluations)
         ):
-            self.announce(self._event(trial, before))
+            self.say(self._event(trial, before))
 
     def _event(self, trial: Trial, before: Trial | None) -> str:
         if before is None:

@@ -66,7 +66,7 @@ def compare(
             output=output or Path(config.cluster.storage_path) / config.name / "results",
             tracking_uri=addresses.tracking_uri or "",
             ray_address=addresses.ray_address,
-            announce=terminal.say,
+            say=terminal.say,
         )
         terminal.report(report, lambda console: show_comparison(console, report))
         if report.missing:
@@ -135,6 +135,7 @@ def bench(
 ) -> None:
     """Measure this program beside its peers on this machine, on the same work in the same run."""
     with command(as_json=as_json) as terminal:
+        invocation.work_where_the_user_does()
         from pipelines.command_line.show.measure import show_benchmark
         from pipelines.research.benchmark import BenchmarkOptions, measure
 

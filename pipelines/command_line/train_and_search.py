@@ -7,7 +7,7 @@ that was typed has been checked.
 import os
 import shlex
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal, cast
 
 import typer
 
@@ -43,18 +43,19 @@ def search(
         if dry_run:
             return _plan(config, terminal)
         addresses = invocation.connect(config)
-        from components.planning.plan import evaluations_at_most, number_of_trials
+        from components.planning import search_wanted
+        from components.planning.plan import evaluations_at_most
         from pipelines.command_line.leaderboard import Leaderboard
         from pipelines.command_line.show.training import show_search
         from pipelines.search import search as run
 
-        training = config.training
+        training, wanted = config.training, search_wanted(config)
         board = Leaderboard(
             terminal.console,
             metric=training.metric,
             mode=training.mode,
-            trials=number_of_trials(config),
-            evaluations_per_trial=evaluations_at_most(config),
+            trials=wanted.trials,
+            evaluations_per_trial=evaluations_at_most(wanted),
         )
         with board:
             report = run(
@@ -62,7 +63,7 @@ def search(
                 tracking_uri=addresses.tracking_uri or "",
                 ray_address=addresses.ray_address,
                 resume=resume,
-                announce=board.announce,
+                say=board.say,
                 on_trial=board.update,
             )
         terminal.report(report, lambda console: show_search(console, report))
@@ -95,36 +96,36 @@ def train(
         from pipelines.command_line.show.training import show_train
         from pipelines.train import train as run
 
-        report = run(config, output=output, resume=resume, announce=terminal.say)
+        report = run(config, output=output, resume=resume, say=terminal.say)
         terminal.report(report, lambda console: show_train(console, report))
 
 
 def submit(
-    workflow: Annotated[Literal["search"], typer.Argument(help="What to run on the cluster.")],
-    experiment: Experiment,
-    overrides: Overrides = None,
-    resume: Annotated[
-        bool,
-        typer.Option("--resume", help="Continue the latest unfinished search of this experiment."),
-    ] = False,
+    context: typer.Context,
+    workflow: Annotated[
+        Literal["search", "train", "compare", "study", "evaluate", "predict", "bench"],
+        typer.Argument(help="The command to run on the cluster; its own arguments follow."),
+    ],
     wait: Annotated[
         bool, typer.Option("--wait/--no-wait", help="Follow the job's log until it ends.")
     ] = True,
     dry_run: DryRun = False,
     as_json: Json = False,
 ) -> None:
-    """Run a search on the Ray cluster as a job: the same program, by `ray job submit`."""
-    again = invocation.again(
-        f"submit {workflow}", experiment, "--resume" if resume else "", overrides
-    )
+    """Run a command on the Ray cluster as a job: the same program, by `ray job submit`."""
+    arguments = [workflow, *context.args]
+    given = invocation.parsed(context, arguments)
+    again = shlex.join(["prefixprop", "submit", *arguments])
     with command(
         as_json=as_json,
         resume=f"{again} (follows the job, which still runs; end it with: ray job stop)",
     ) as terminal:
-        config = invocation.load(experiment, overrides)
-        invocation.check(config, data=False)
+        config = invocation.load_for_submission(workflow, given)
+        if dry_run and workflow in ("search", "train", "study"):
+            return _plan(cast("ExperimentConfig", config), terminal)
         if dry_run:
-            return _plan(config, terminal)
+            line = f"Would submit: {shlex.join(arguments)}"
+            return terminal.report({"arguments": arguments}, lambda console: console.print(line))
         from pipelines.local_cluster.addresses import check_jobs
 
         addresses = invocation.addresses()
@@ -132,15 +133,9 @@ def submit(
         from pipelines.command_line.show.operate import show_submission
         from pipelines.submit import submit as run
 
-        arguments = [
-            workflow,
-            experiment,
-            *[part for override in overrides or [] for part in ("--set", override)],
-            *["--resume"] * resume,
-        ]
         submission = run(
             arguments,
-            name=config.name,
+            name=workflow if config is None else config.name,
             jobs_address=jobs_address,
             environ=os.environ,
             working_dir=Path.cwd(),

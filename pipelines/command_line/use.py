@@ -44,6 +44,7 @@ def predict(
 ) -> None:
     """Label documents with a registered adapter or an adapter folder."""
     with command(as_json=as_json) as terminal:
+        invocation.work_where_the_user_does()
         tracking_uri = invocation.addresses().tracking_uri
         from pipelines.command_line.show.use import show_prediction
         from pipelines.predict import predict as run
@@ -83,6 +84,7 @@ def evaluate(
 ) -> None:
     """Measure an adapter on one split, calibration included."""
     with command(as_json=as_json) as terminal:
+        invocation.work_where_the_user_does()
         tracking_uri = invocation.addresses().tracking_uri
         from pipelines.command_line.show.use import show_evaluation
         from pipelines.evaluate import evaluate as run

@@ -1,6 +1,7 @@
-"""What a comparison leaves on disk, cell by cell: the state that the same command goes on from.
+"""The cells of a comparison: its trainings, and where each leaves what the same command goes on
+from.
 
-<storage>/<comparison>/cells/<task>/<method>/<key>/: cell.json, predictions.npz, checkpoint/,
+<storage>/<comparison>/cells/<task>/<method>/<key>/: record.json, predictions.npz, checkpoint/,
 adapter/. The key is made of the training's settings, the documents of a step (which the number of
 workers changes) and the documents' fingerprint, so that a changed setting touches its own cells
 only, and a search training whose settings a final one shares is not run twice. The code is no part
@@ -9,20 +10,20 @@ different codes says so.
 """
 
 import hashlib
-import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
-from functools import cached_property
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from components.atomic_file import atomic_file
-from components.config import TrainConfig, config_sha256
-from components.errors import ArtifactError
+from components.config import TrainConfig, config_sha256, resolved
+from components.jobs.job import Job
+from components.jobs.record import Identity, JobRecord, write_record
+from components.jobs.trial import Trial
+from components.registry import code_fingerprint
 
-CELL_FILE, PREDICTIONS_FILE = "cell.json", "predictions.npz"
+PREDICTIONS_FILE = "predictions.npz"
 
 
 @dataclass(frozen=True)
@@ -31,99 +32,79 @@ class Cell:
 
     task: str
     method: str
-    point: Mapping[str, Any]
     seed: int
     final: bool
-    config: TrainConfig
+    trial: Trial
     train_batch_size: int
     data_fingerprint: str
-    data_folder: str
+    data_folder: Path
 
-    @cached_property
+    @property
     def key(self) -> str:
-        return hashlib.sha256(
-            f"{config_sha256(self.config)} {self.train_batch_size} {self.data_fingerprint}".encode()
-        ).hexdigest()[:16]
+        return self.trial.folder.name
 
     @property
     def name(self) -> str:
         shown = ", ".join(
-            f"{path.rpartition('.')[2]} {value}" for path, value in self.point.items()
+            f"{path.rpartition('.')[2]} {value}" for path, value in self.trial.point.items()
         )
         return f"{self.task}, {self.method}, {shown + ', ' if shown else ''}seed {self.seed}"
 
-    def folder(self, root: Path) -> Path:
-        return root / "cells" / self.task / self.method / self.key
-
-
-@dataclass(frozen=True)
-class CellRecord:
-    """What is known of a cell. `outcome`: completed, diverged or failed (a failed one is tried
-    again by the next run); `final`: its evaluation on test documents, where there was one.
-
-    `best_metrics`: of its best evaluation on validation documents; `seconds`: training with its
-    evaluations; `code_fingerprint`: of the code that trained it.
-    """
-
-    outcome: str
-    reason: str
-    best_metrics: Mapping[str, float] = field(default_factory=dict)
-    history: tuple[Mapping[str, float], ...] = ()
-    steps: int = 0
-    tokens: int = 0
-    seconds: float = 0.0
-    tokens_per_second: float = 0.0
-    trainable_parameters: int | None = None
-    peak_memory_bytes: int | None = None
-    code_fingerprint: str = ""
-    final: Mapping[str, Any] | None = None
+    @property
+    def identity(self) -> Identity:
+        """As trained by the present code."""
+        return Identity(
+            self.trial.sha256, self.train_batch_size, self.data_fingerprint, code_fingerprint()
+        )
 
     @property
-    def trained(self) -> bool:
-        return self.outcome in ("completed", "diverged")
+    def about(self) -> dict[str, Any]:
+        """What tells a reader of its record which cell it is."""
+        return {
+            "task": self.task,
+            "method": self.method,
+            "point": dict(self.trial.point),
+            "seed": self.seed,
+        }
 
-    def covers(self, cell: Cell) -> bool:
-        """Whether nothing is left to do for the cell."""
-        return self.outcome == "diverged" or (
-            self.outcome == "completed" and (self.final is not None or not cell.final)
+    def job(self, known: JobRecord | None) -> Job:
+        """What is left to do. `known`: its record, where there is one."""
+        return Job(
+            id=self.key,
+            config=self.trial.config,
+            data_folder=self.data_folder,
+            folder=self.trial.folder,
+            train=known is None or known.outcome != "completed",
+            evaluate=self.final,
+        )
+
+    def is_covered_by(self, record: JobRecord) -> bool:
+        """Whether nothing is left to do."""
+        return record.outcome == "diverged" or (
+            record.outcome == "completed" and (record.final is not None or not self.final)
         )
 
 
-def read_record(cell: Cell, root: Path) -> CellRecord | None:
-    """The cell's record, None where there is none. Raises ArtifactError where the file is
-    damaged.
-    """
-    file = cell.folder(root) / CELL_FILE
-    if not file.is_file():
-        return None
-    try:
-        values = json.loads(file.read_text(encoding="utf-8"))["record"]
-        return CellRecord(**{**values, "history": tuple(values["history"])})
-    except (ValueError, KeyError, TypeError) as error:
-        raise ArtifactError(
-            f"'{file}' cannot be read ({error}). Remove its folder to run this cell again."
-        ) from error
+def cell_trial(
+    config: TrainConfig,
+    point: Mapping[str, Any],
+    *,
+    folder: Path,
+    train_batch_size: int,
+    data_fingerprint: str,
+) -> Trial:
+    """The trial of a cell below its method's `folder`."""
+    sha256 = config_sha256(config)
+    key = hashlib.sha256(f"{sha256} {train_batch_size} {data_fingerprint}".encode()).hexdigest()
+    return Trial(dict(point), config, sha256, folder / key[:16])
 
 
-def write_record(cell: Cell, root: Path, record: CellRecord) -> None:
-    """Write the record, whole or not at all, with what identifies the cell for a reader."""
-    content = {
-        "cell": {
-            "task": cell.task,
-            "method": cell.method,
-            "point": dict(cell.point),
-            "seed": cell.seed,
-        },
-        "config_sha256": config_sha256(cell.config),
-        "data_fingerprint": cell.data_fingerprint,
-        "record": asdict(record),
-        "config": cell.config.model_dump(mode="json"),
-    }
-    with atomic_file(cell.folder(root) / CELL_FILE) as file:
-        file.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+def keep_record(cell: Cell, record: JobRecord) -> None:
+    """Write the cell's record beside its checkpoint."""
+    write_record(cell.trial.folder, record, config=resolved(cell.trial.config))
 
 
-def read_predictions(cell: Cell, root: Path) -> dict[str, np.ndarray[Any, Any]]:
+def read_predictions(cell: Cell) -> dict[str, np.ndarray[Any, Any]]:
     """Arrays of the cell's predictions.npz (components/training/finalize.py)."""
-    with np.load(cell.folder(root) / PREDICTIONS_FILE) as arrays:
+    with np.load(cell.trial.folder / PREDICTIONS_FILE) as arrays:
         return {name: arrays[name] for name in arrays.files}

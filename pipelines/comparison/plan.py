@@ -5,13 +5,16 @@ read and tokenised (the run finds them ready); nothing is trained.
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from math import ceil
-from typing import Any
+from typing import TYPE_CHECKING
 
 from components.backbones import backbone_shape, read_backbone_config
 from components.config.comparison import ComparisonConfig
 from components.config.experiment import TrainConfig
 from components.planning.trained_parameters import trainable_parameters
 from pipelines.comparison.compare import check_comparison_feasible, first_config, prepare_tasks
+
+if TYPE_CHECKING:
+    from components.data import PreparedData
 
 UNKNOWN_LABELS = 2
 """Classes that parameters are counted for while the documents are not read."""
@@ -49,13 +52,13 @@ class ComparisonPlan:
     evaluated_tokens: int | None
 
 
-def plan_comparison(config: ComparisonConfig, announce: Callable[[str], None]) -> ComparisonPlan:
+def plan_comparison(config: ComparisonConfig, say: Callable[[str], None]) -> ComparisonPlan:
     """Plan a comparison. Raises UserError where it cannot work. Documents on a hub are not fetched:
     their numbers are None.
     """
     check_comparison_feasible(config)
     local = all(first_config(config, task).data.hub is None for task in config.tasks)
-    data = prepare_tasks(config, announce) if local else {}
+    data = prepare_tasks(config, say) if local else {}
     methods = tuple(
         _method_plan(config, task, method, data.get(task))
         for task in config.tasks
@@ -77,7 +80,9 @@ def plan_comparison(config: ComparisonConfig, announce: Callable[[str], None]) -
     return ComparisonPlan(config.name, searches, finals, methods, documents, trained, evaluated)
 
 
-def _method_plan(config: ComparisonConfig, task: str, method: str, data: Any) -> MethodPlan:
+def _method_plan(
+    config: ComparisonConfig, task: str, method: str, data: "PreparedData | None"
+) -> MethodPlan:
     points = config.methods[method].points
     cells = [
         config.train_config(task, method, point=point, seed=config.seeds[0], searching=False)
@@ -110,7 +115,7 @@ def _method_plan(config: ComparisonConfig, task: str, method: str, data: Any) ->
     )
 
 
-def _trained(config: TrainConfig, data: Any, workers: int) -> int:
+def _trained(config: TrainConfig, data: "PreparedData", workers: int) -> int:
     """Tokens that one training sees, bounded by max_steps at the mean length."""
     train, training = data.splits["train"], config.training
     per_step = training.micro_batch_size * training.gradient_accumulation_steps * workers
@@ -119,7 +124,7 @@ def _trained(config: TrainConfig, data: Any, workers: int) -> int:
     return int(share * training.epochs * int(train.lengths.sum()))
 
 
-def _evaluated(config: TrainConfig, data: Any) -> int:
+def _evaluated(config: TrainConfig, data: "PreparedData") -> int:
     """Validation tokens of one training's evaluations."""
     validation, training = data.splits["validation"], config.training
     share = (

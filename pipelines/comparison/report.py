@@ -4,7 +4,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from components.config import resolved
 from components.config.comparison import ComparisonConfig
@@ -25,14 +25,18 @@ from components.evaluation.comparison_tables import (
     pairs_as_csv,
     tables,
 )
-from pipelines.comparison.cells import Cell, CellRecord, read_predictions
+from components.jobs.record import JobRecord
+from pipelines.comparison.cells import Cell, read_predictions
 from pipelines.comparison.schedule import Schedule
+
+if TYPE_CHECKING:
+    from components.data import PreparedData
 
 FIGURES = ("intervals.png", "reliability.png", "reliability_calibrated.png")
 DOTS_PER_INCH = 130
 
 
-def collect(schedule: Schedule, data: Mapping[str, Any]) -> Comparison:
+def collect(schedule: Schedule, data: "Mapping[str, PreparedData]") -> Comparison:
     """Means, intervals and pairs of all cells that there are."""
     config = schedule.config
     splits = {task: data[task].splits["test"] for task in config.tasks}
@@ -51,12 +55,12 @@ def _result(schedule: Schedule, task: str, method: str) -> MethodResult:
         if (record := schedule.records.get(cell.key)) is not None and record.final is not None
     ]
     first = finished[0][1] if finished else None
-    head = None if first is None or first.final is None else int(first.final["head_parameters"])
+    head = None if first is None or first.final is None else first.final.head_parameters
     return MethodResult(
         task=task,
         method=method,
         point=point or {},
-        seeds=tuple(_seed(cell, record, schedule) for cell, record in finished),
+        seeds=tuple(_seed(cell, record, schedule.config) for cell, record in finished),
         own_parameters=None
         if first is None or head is None or first.trainable_parameters is None
         else first.trainable_parameters - head,
@@ -65,20 +69,20 @@ def _result(schedule: Schedule, task: str, method: str) -> MethodResult:
     )
 
 
-def _seed(cell: Cell, record: CellRecord, schedule: Schedule) -> SeedResult:
-    arrays = read_predictions(cell, schedule.root)
+def _seed(cell: Cell, record: JobRecord, config: ComparisonConfig) -> SeedResult:
+    arrays = read_predictions(cell)
     logits_NC, labels_N = arrays["test_logits"], arrays["test_label_ids"]
     before, after = softmax(logits_NC), softmax(logits_NC, temperature=float(arrays["temperature"]))
     calibrated = {
         f"calibrated_{name}": value
         for name, value in classification_metrics(after, labels_N).items()
     }
-    cluster = schedule.config.cluster
+    cluster, progress = config.cluster, record.progress
     devices = cluster.num_workers * (cluster.gpus_per_worker or cluster.cpus_per_worker)
     costs = {
-        "tokens_per_second": record.tokens_per_second,
-        "seconds": record.seconds,
-        "core_hours": record.seconds * devices / 3600,
+        "tokens_per_second": progress.tokens_per_second,
+        "seconds": progress.seconds,
+        "core_hours": progress.seconds * devices / 3600,
     }
     if record.peak_memory_bytes is not None:
         costs["peak_memory_bytes"] = float(record.peak_memory_bytes)

@@ -5,11 +5,15 @@ point that was best on validation documents.
 import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from components.config.comparison import ComparisonConfig
 from components.config.space import named
-from pipelines.comparison.cells import Cell, CellRecord, read_record, write_record
+from components.jobs.record import JobRecord, read_record
+from pipelines.comparison.cells import Cell, cell_trial, keep_record
+
+if TYPE_CHECKING:
+    from components.data import PreparedData
 
 
 class Schedule:
@@ -17,9 +21,11 @@ class Schedule:
     comparison's folder.
     """
 
-    def __init__(self, config: ComparisonConfig, data: Mapping[str, Any], root: Path) -> None:
+    def __init__(
+        self, config: ComparisonConfig, data: "Mapping[str, PreparedData]", root: Path
+    ) -> None:
         self.config, self.data, self.root = config, data, root
-        self.records: dict[str, CellRecord] = {}
+        self.records: dict[str, JobRecord] = {}
         self.taken: set[str] = set()
         self.cells: dict[tuple[Any, ...], Cell] = {}
         for task, method in self.pairs():
@@ -64,14 +70,16 @@ class Schedule:
         usable = [
             (cell, record)
             for cell, record in found
-            if record is not None and record.best_metrics and record.outcome != "diverged"
+            if record is not None and record.progress.best_metrics and record.outcome != "diverged"
         ]
-        training = found[0][0].config.training
+        training = found[0][0].trial.config.training
         sign = 1.0 if training.mode == "max" else -1.0
         best = max(
-            usable, key=lambda item: sign * item[1].best_metrics[training.metric], default=None
+            usable,
+            key=lambda item: sign * item[1].progress.best_metrics[training.metric],
+            default=None,
         )
-        return None if best is None else best[0].point
+        return None if best is None else best[0].trial.point
 
     def problems(self, task: str, method: str) -> list[str]:
         """What is missing of a method's results, in words: seeds without one, and points that its
@@ -87,8 +95,8 @@ class Schedule:
             return ["no point gave an adapter: " + "; ".join(reasons) if reasons else "not run"]
         for cell in searched:
             record = self.records[cell.key]
-            if record.outcome == "failed" and not record.best_metrics:
-                found.append(f"search point {named(cell.point)}: failed, {record.reason}")
+            if record.outcome == "failed" and not record.progress.best_metrics:
+                found.append(f"search point {named(cell.trial.point)}: failed, {record.reason}")
         for cell in self.final_cells(task, method):
             final = self.records.get(cell.key)
             if final is None or final.final is None:
@@ -112,16 +120,16 @@ class Schedule:
     def is_done(self, cell: Cell) -> bool:
         """Whether nothing is left to do, or this run has given the cell up."""
         record = self.records.get(cell.key)
-        return record is not None and (record.covers(cell) or record.outcome == "failed")
+        return record is not None and (cell.is_covered_by(record) or record.outcome == "failed")
 
-    def ended(self, cell: Cell, record: CellRecord) -> None:
+    def ended(self, cell: Cell, record: JobRecord) -> None:
         """Keep what became of a cell. A failed one is told in this run and tried again by the
         next.
         """
         self.records[cell.key] = record
         self.taken.discard(cell.key)
         if record.trained:
-            write_record(cell, self.root, record)
+            keep_record(cell, record)
 
     def counts(self) -> tuple[int, int]:
         """(cells done, all cells). A method none of whose points gave an adapter has no seeds to
@@ -150,12 +158,17 @@ class Schedule:
         config = self.config.train_config(task, method, point=point, seed=seed, searching=not final)
         data = self.data[task]
         batch = config.training.batch_size(self.config.cluster.num_workers)
-        return Cell(
-            task, method, point, seed, final, config, batch, data.fingerprint, str(data.folder)
+        trial = cell_trial(
+            config,
+            point,
+            folder=self.root / "cells" / task / method,
+            train_batch_size=batch,
+            data_fingerprint=data.fingerprint,
         )
+        return Cell(task, method, seed, final, trial, batch, data.fingerprint, data.folder)
 
     def _read(self, cells: tuple[Cell, ...]) -> None:
         for cell in cells:
-            record = read_record(cell, self.root)
+            record = read_record(cell.trial.folder)
             if record is not None:
                 self.records[cell.key] = record

@@ -126,6 +126,47 @@ def test_an_unknown_experiment_names_the_known_ones(experiment: str) -> None:
     assert "Did you mean 'demo'?" in stderr
 
 
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["search"], "Missing argument 'EXPERIMENT'"),
+        (["search", "demo", "--output", "x"], "No such option: --output"),
+        (["train", "demo"], "Missing option '--output'"),
+        (["bench", "speed"], "'speed' is not one of"),
+        (["predict", "--model", "m", "--input", "i"], "Missing option '--output'"),
+        (["evaluate"], "Missing argument 'MODEL'"),
+        (["up"], "'up' is not one of"),
+    ],
+)
+def test_what_is_submitted_is_parsed_before_it_is_sent(arguments: list[str], told: str) -> None:
+    code, stdout, stderr = call("submit", *arguments)
+    assert (code, stdout) == (2, "")
+    assert told.lower() in " ".join(stderr.replace("│", " ").split()).lower()
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["compare", "paper_small", "--output", "results"],
+        ["evaluate", "adapter", "--split", "validation", "-o", "results"],
+        ["predict", "-m", "adapter", "-i", "in.jsonl", "-o", "out.jsonl", "--batch-size", "4"],
+        ["bench", "step", "--quick", "--only", "a", "--only", "b"],
+    ],
+)
+def test_every_long_command_can_be_submitted(arguments: list[str]) -> None:
+    """Options of `submit` may stand anywhere; what is left goes to the job as it was typed."""
+    code, stdout, _ = call("submit", *arguments[:2], "--dry-run", *arguments[2:], "--json")
+    assert code == 0
+    assert json.loads(stdout) == {"arguments": arguments}
+
+
+def test_a_submitted_training_is_planned_by_a_dry_run(experiment: str) -> None:
+    for arguments in (["search", experiment, "--resume"], ["train", experiment, "-o", "x"]):
+        code, stdout, _ = call("submit", *arguments, "--dry-run", "--json")
+        assert code == 0
+        assert json.loads(stdout)["trials"] > 0
+
+
 def test_no_cluster_ends_with_code_2_and_the_way_out(experiment: str) -> None:
     for command in (["search"], ["submit", "search"]):
         code, _, stderr = call(*command, experiment)

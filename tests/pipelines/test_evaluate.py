@@ -89,7 +89,7 @@ def test_registered_adapter_is_evaluated_on_the_data_of_its_run(
         for override in overrides
     }
     config = {"data": {"files": files, "max_tokens": 96}}
-    run = tracker.start_search("evaluated", run_name="s", config=config, params={}, tags={})
+    run = tracker.start_run("evaluated", run_name="s", config=config, params={}, tags={})
     tracker.register_adapter(
         run,
         adapter_folder=folder,

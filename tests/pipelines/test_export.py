@@ -24,7 +24,7 @@ def contents(folder):
 def test_exported_folder_equals_the_registered_adapter(plain_adapter, mlflow_uri, tmp_path):
     tracker = open_tracker("mlflow", mlflow_uri)
     tracker.ensure_experiment("exported", "")
-    run = tracker.start_search("exported", run_name="s", config={}, params={}, tags={})
+    run = tracker.start_run("exported", run_name="s", config={}, params={}, tags={})
     tracker.register_adapter(
         run,
         adapter_folder=plain_adapter,

@@ -18,7 +18,7 @@ def model(mlflow_uri, plain_adapter):
     name = next(NAMES)
     tracker = open_tracker("mlflow", mlflow_uri)
     tracker.ensure_experiment(name, "")
-    run = tracker.start_search(name, run_name="s", config={}, params={}, tags={})
+    run = tracker.start_run(name, run_name="s", config={}, params={}, tags={})
     for accuracy in (0.7, 0.8):
         tracker.register_adapter(
             run,

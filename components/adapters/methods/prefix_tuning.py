@@ -1,4 +1,6 @@
-"""Prefix-tuning (P-tuning v2): trainable keys and values that every position of every layer sees."""
+"""Prefix-tuning (P-tuning v2): trainable keys and values that every position of every layer
+sees.
+"""
 
 from typing import TYPE_CHECKING, ClassVar, Literal
 

@@ -1,4 +1,5 @@
-"""The classification head: out_proj(Dropout(tanh(dense(Dropout(h_t))))), and pooling, for every head
+"""The classification head: out_proj(Dropout(tanh(dense(Dropout(h_t))))), and pooling, for every
+head
 that reads one row.
 
 Shapes: B batch, P prefix, T text tokens, S = P + T, D hidden, C classes, R rows of the hidden

@@ -1,6 +1,6 @@
 """Side-by-side measurements, one file per question.
 
-`BENCHMARKS` names the module that answers each question. A module offers `run(options, announce)`
+`BENCHMARKS` names the module that answers each question. A module offers `run(options, say)`
 and returns its cases, plain values ready for JSON; `measure` adds what machine and which versions
 they were measured on. Both sides of a case run in one process tree, one after the other, and a case
 is refused where they did not compute the same.
@@ -38,7 +38,7 @@ class BenchmarkOptions:
 
 
 def measure(
-    name: str, options: BenchmarkOptions, announce: Callable[[str], None] = lambda line: None
+    name: str, options: BenchmarkOptions, say: Callable[[str], None] = lambda line: None
 ) -> dict[str, Any]:
     """Run one benchmark; the report's form is in README.md. Raises KeyError for a name that is not
     in BENCHMARKS.
@@ -52,7 +52,7 @@ def measure(
     )
 
     before, rate = load_average(), matrix_rate_gflops()
-    cases = module.run(options, announce)
+    cases = module.run(options, say)
     return {
         "benchmark": name,
         "hardware": hardware(),

@@ -27,7 +27,7 @@ from pipelines.research.benchmark.workload import backbone_values, write_documen
 MAX_TOKENS = 4096
 MICRO_BATCH_SIZE, TRAIN_BATCH_SIZE = 8, 32
 SUFFIXES = (".jsonl", ".jsonl.gz")
-Announce = Callable[[str], None]
+Say = Callable[[str], None]
 
 
 @dataclass(frozen=True)
@@ -63,18 +63,16 @@ def corpora(data: Path | None, folder: Path) -> list[Corpus]:
     return [Corpus("generated", files)]
 
 
-def run(options: BenchmarkOptions, announce: Announce) -> list[dict[str, Any]]:
+def run(options: BenchmarkOptions, say: Say) -> list[dict[str, Any]]:
     """One case per corpus; medians over 3 repeats (`quick`: 1) with a fresh cache each."""
     repeats = 1 if options.quick else 3
     cases = []
     with tempfile.TemporaryDirectory(prefix="prefixprop-bench-") as name:
         for corpus in corpora(options.data, Path(name)):
             if options.chosen(corpus.name):
-                announce(
-                    f"{corpus.name}: preparing and batching, {repeats} repeat(s) of either side"
-                )
+                say(f"{corpus.name}: preparing and batching, {repeats} repeat(s) of either side")
                 cases.append(measure_corpus(corpus, Path(name), repeats=repeats))
-                announce(describe(cases[-1]))
+                say(describe(cases[-1]))
     return cases
 
 

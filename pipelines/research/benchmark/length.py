@@ -18,10 +18,10 @@ from pipelines.research.benchmark.step import SAME_VALUES, compared, side_settin
 LENGTHS = (512, 1024, 2048, 4096, 8192, 16384)
 FITTED_FROM = 2048
 STOCK_UP_TO = 4096
-Announce = Callable[[str], None]
+Say = Callable[[str], None]
 
 
-def run(options: BenchmarkOptions, announce: Announce) -> list[dict[str, Any]]:
+def run(options: BenchmarkOptions, say: Say) -> list[dict[str, Any]]:
     """One case per length and one with the exponents. 5 steps of each side (`quick`: 2); the peer
     takes part up to 4,096 tokens (`full`: everywhere).
     """
@@ -32,7 +32,7 @@ def run(options: BenchmarkOptions, announce: Announce) -> list[dict[str, Any]]:
             tokens,
             repeats=repeats,
             with_peer=options.full or tokens <= STOCK_UP_TO,
-            announce=announce,
+            say=say,
         )
         for tokens in lengths
     ]
@@ -48,16 +48,14 @@ def run(options: BenchmarkOptions, announce: Announce) -> list[dict[str, Any]]:
             for clock, suffix in (("seconds", ""), ("cpu_seconds", "_in_cpu_time"))
         },
     }
-    announce(
+    say(
         f"step time grows with length to the power {summary['exponent_ours']} (stock: "
         f"{summary['exponent_theirs']})"
     )
     return [*cases, summary]
 
 
-def measure_length(
-    tokens: int, *, repeats: int, with_peer: bool, announce: Announce
-) -> dict[str, Any]:
+def measure_length(tokens: int, *, repeats: int, with_peer: bool, say: Say) -> dict[str, Any]:
     """One document of `tokens` text tokens."""
     with tempfile.TemporaryDirectory(prefix="prefixprop-bench-") as folder:
         settings = side_settings("minilm", batch=1, tokens=tokens, folder=folder)
@@ -67,7 +65,7 @@ def measure_length(
         ]
         results = take_turns(sides, repeats=repeats)
     summaries = [result.summary(tokens) for result in results]
-    announce(
+    say(
         f"{tokens} tokens: "
         + " against ".join(
             f"{one['seconds']:.3f} s, {one['step_memory_bytes'] / 2**20:.0f} MiB"

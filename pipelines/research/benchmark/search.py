@@ -26,7 +26,7 @@ from pipelines.research.benchmark import BenchmarkOptions
 from pipelines.research.benchmark.process_tree import TreeSampler
 from pipelines.research.benchmark.search_settings import (
     SideSettings,
-    TrialRecord,
+    TrialTimes,
     read_records,
     write_settings,
 )
@@ -43,14 +43,14 @@ PREPARE = """
 import json, sys
 from pathlib import Path
 from components.backbones import load_backbone
-from components.config.schema import BackboneConfig
+from components.backbones.settings import BackboneConfig
 from components.registry import open_tracker
 cache = Path(sys.argv[2])
 cache.mkdir(parents=True, exist_ok=True)
 load_backbone(BackboneConfig.model_validate(json.loads(sys.argv[1])), cache_path=cache)
 open_tracker("mlflow", f"sqlite:///{cache}/mlflow.db").check()
 """
-Announce = Callable[[str], None]
+Say = Callable[[str], None]
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ class SideResult:
     two trials that ended one after the other, all slots together.
     """
 
-    trials: tuple[TrialRecord, ...]
+    trials: tuple[TrialTimes, ...]
     wall_seconds: float
     concurrent: int
     peak_memory_bytes: int
@@ -210,7 +210,7 @@ def run_side(settings: SideSettings) -> SideResult:
     )
 
 
-def largest_difference(ours: Sequence[TrialRecord], theirs: Sequence[TrialRecord]) -> float:
+def largest_difference(ours: Sequence[TrialTimes], theirs: Sequence[TrialTimes]) -> float:
     """Largest difference of a last training or validation loss between trials of the same point.
     Raises AssertionError where a trial is missing or made another number of steps.
     """
@@ -252,13 +252,13 @@ CASES = (
 )
 
 
-def run(options: BenchmarkOptions, announce: Announce) -> list[dict[str, Any]]:
+def run(options: BenchmarkOptions, say: Say) -> list[dict[str, Any]]:
     """The cases of the report. The peer runs 6 trials of the grid (`quick`: 4, `full`: all of
     it).
     """
     peer_trials = len(grid()) if options.full else 4 if options.quick else 6
     return [
-        measure_case(case, peer_trials=peer_trials, announce=announce)
+        measure_case(case, peer_trials=peer_trials, say=say)
         for case in CASES
         if options.chosen(case.name)
     ]
@@ -277,17 +277,17 @@ def _peer(
     )
 
 
-def measure_case(case: Case, *, peer_trials: int, announce: Announce) -> dict[str, Any]:
+def measure_case(case: Case, *, peer_trials: int, say: Say) -> dict[str, Any]:
     """One case of the report: our whole grid, then the peer's part of it."""
     points = grid()
     with tempfile.TemporaryDirectory(prefix="prefixprop-bench-") as name:
         folder = Path(name)
         experiment = experiment_values(case.backbone, folder, steps=case.steps)
         _prepare(experiment)
-        announce(f"{case.name}: {len(points)} trials on {case.slots} slot(s)")
+        say(f"{case.name}: {len(points)} trials on {case.slots} slot(s)")
         mine = _on_slots(experiment, case.slots)
         ours = run_side(SideSettings("slots", str(folder / "ours"), mine, points, case.slots))
-        announce(
+        say(
             f"{case.name}: {ours.wall_seconds:.0f} s; now {peer_trials} trial(s) of the peer, "
             f"{case.peer_concurrent} at a time ({case.peer_loop} loop)"
         )
@@ -301,7 +301,7 @@ def measure_case(case: Case, *, peer_trials: int, announce: Announce) -> dict[st
         )
     mine, other = ours.values(len(points)), theirs.values(len(points))
     ratio = mine["trials_per_hour"] / other["trials_per_hour"]
-    announce(
+    say(
         f"{case.name}: {mine['trials_per_hour']:.0f} against {other['trials_per_hour']:.0f} trials "
         f"per hour, ratio {ratio:.1f}; "
         f"a further trial costs {mine['beyond_training_seconds']['median']:.2f} s against "

@@ -26,7 +26,7 @@ class SideSettings:
 
 
 @dataclass(frozen=True)
-class TrialRecord:
+class TrialTimes:
     """One trial. `started`, `ended`: seconds since the epoch as the driver saw them;
     `training_seconds`: its steps and evaluations alone; the losses are those of its last report.
     """
@@ -51,14 +51,14 @@ def read_settings(folder: Path) -> SideSettings:
     return SideSettings(**(values | {"points": tuple(values["points"])}))
 
 
-def write_records(folder: Path, records: list[TrialRecord]) -> None:
+def write_records(folder: Path, records: list[TrialTimes]) -> None:
     (folder / "trials.json").write_text(
         json.dumps([asdict(record) for record in records]), encoding="utf-8"
     )
 
 
-def read_records(folder: Path) -> list[TrialRecord]:
+def read_records(folder: Path) -> list[TrialTimes]:
     return [
-        TrialRecord(**values)
+        TrialTimes(**values)
         for values in json.loads((folder / "trials.json").read_text(encoding="utf-8"))
     ]

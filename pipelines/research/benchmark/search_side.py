@@ -5,89 +5,83 @@ pipelines.research.benchmark.search_side FOLDER`. See `search`.
 import sys
 import time
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from components.config.experiment import ExperimentConfig
 from components.settings import validate
 from pipelines.research.benchmark.search_settings import (
     SideSettings,
-    TrialRecord,
+    TrialTimes,
     read_settings,
     write_records,
 )
 
+if TYPE_CHECKING:
+    from components.jobs.summary import TrialSummary
 
-def run_slots(settings: SideSettings, config: ExperimentConfig) -> list[TrialRecord]:
+
+def run_slots(settings: SideSettings, config: ExperimentConfig) -> list[TrialTimes]:
     """Our side: the points of the grid on `concurrent` trial slots, from slots that start to slots
     that ended, as `pipelines.search` does it.
     """
     from components.backbones import load_tokenizer, tokenizer_id
-    from components.registry import code_fingerprint, code_version, open_tracker
+    from components.jobs.cluster import joined_cluster
+    from components.jobs.run_writer import RunWriter
+    from components.jobs.slots import close_slots
+    from components.registry import code_fingerprint, open_tracker
     from components.tasks import prepare
-    from components.tuning.assignments import SlotSettings
-    from components.tuning.cluster import joined_cluster
     from components.tuning.run_search import run_trials
-    from components.tuning.slot import close_slots, start_slot
-    from components.tuning.trial_log import TrialLog
+    from components.tuning.trial_log import RunFacts, TrialLog
     from components.tuning.tune_trial import SearchContext
+    from pipelines import code_folders
+    from pipelines.trial_slots import start_trial_slots
 
     times: dict[str, list[float]] = {}
 
-    def listen(summary: Any) -> None:
+    def listen(summary: "TrialSummary") -> None:
         times.setdefault(summary.name, [time.time(), 0.0])
         if summary.outcome != "running" and not times[summary.name][1]:
             times[summary.name][1] = time.time()
 
     tracker = open_tracker("mlflow", f"sqlite:///{config.cluster.cache_path}/mlflow.db")
     tracker.ensure_experiment(config.name, "")
-    with joined_cluster(None):
-        slot_settings = SlotSettings(
-            config=config.train_config(),
-            cluster=config.cluster,
-            cache_path=config.cluster.cache_path,
-            storage_path=settings.folder,
-            code_version=code_version(),
-            code_fingerprint=code_fingerprint(),
+    folder = Path(settings.folder)
+    with joined_cluster(None, code=code_folders()):
+        slots = start_trial_slots(
+            config.train_config(), config.cluster, count=settings.concurrent, storage=folder
         )
-        slots = tuple(start_slot(slot_settings) for _ in range(settings.concurrent))
         data = prepare(
             config.data,
             load_tokenizer(config.backbone),
             tokenizer_id=tokenizer_id(config.backbone),
             cache_path=Path(config.cluster.cache_path),
         )
-        search_run_id = tracker.start_search(
-            config.name, run_name="benchmark", config={}, params={}, tags={}
-        )
-        log = TrialLog(
-            config,
-            search_run_id=search_run_id,
-            search_folder=settings.folder,
-            tracker=tracker,
-            tags={"data_fingerprint": data.fingerprint},
-            params=lambda _: {},
-            listener=listen,
+        run_id = tracker.start_run(
+            config.name, run_name="benchmark", config={}, params={}, tags={"kind": "search"}
         )
         context = SearchContext(
             config=config,
             slots=slots,
-            data_folder=str(data.folder),
+            data_folder=data.folder,
             data_fingerprint=data.fingerprint,
             code_fingerprint=code_fingerprint(),
-            folder=settings.folder,
+            folder=folder,
         )
+        writer = RunWriter(tracker, run_id, on_change=listen)
+        facts = RunFacts(tags={"data_fingerprint": data.fingerprint})
+        log = TrialLog(config, writer, facts=facts, identity=context.identity)
         run_trials(context, log, num_documents=len(data.splits["train"]))
         close_slots(slots)
-    return [_record(summary, times[summary.name]) for summary in log.summaries.values()]
+    return [_times(summary, times[summary.name]) for summary in log.summaries]
 
 
-def _record(summary: Any, times: list[float]) -> TrialRecord:
+def _times(summary: "TrialSummary", times: list[float]) -> TrialTimes:
     if summary.outcome != "completed":
         raise RuntimeError(
             f"{summary.name} {dict(summary.point)} ended as {summary.outcome}: {summary.reason}"
         )
     metrics = summary.metrics
-    return TrialRecord(
+    return TrialTimes(
         point=summary.point,
         started=times[0],
         ended=times[1],

@@ -22,7 +22,7 @@ from pipelines.research.benchmark.search import MAX_TOKENS, experiment_values
 from pipelines.research.benchmark.workload import BackboneName
 
 TARGET_SECONDS = {"help": 0.7, "plan": 3.0, "search_dry_run": 3.0}
-Announce = Callable[[str], None]
+Say = Callable[[str], None]
 
 FIRST_STEP = """
 import json, sys, time
@@ -33,7 +33,7 @@ config = validate(ExperimentConfig, json.loads(sys.argv[1])).train_config()
 import torch
 torch.set_num_threads(int(sys.argv[2]))
 from components.backbones import tokenizer_id
-from components.data import prepare
+from components.tasks import prepare
 from components.training.session import open_session
 from components.training.trial import run_trial
 from components.training.world import join_world
@@ -57,7 +57,7 @@ print(json.dumps(times | {"first_trial_step": cold, "in_process": ended - starte
 """
 
 
-def run(options: BenchmarkOptions, announce: Announce) -> list[dict[str, Any]]:
+def run(options: BenchmarkOptions, say: Say) -> list[dict[str, Any]]:
     """The commands of TARGET_SECONDS, 5 times each (`quick`: 2), and the first step on the tiny and
     the pretrained backbone.
     """
@@ -78,7 +78,7 @@ def run(options: BenchmarkOptions, announce: Announce) -> list[dict[str, Any]]:
         if options.chosen(f"first_step_{name}")
     ]
     for case in cases:
-        announce(
+        say(
             f"{case['case']}: {case['ours']['median']:.2f} s"
             + (
                 f" (target {case['target_seconds']} s)"

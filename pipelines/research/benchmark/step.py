@@ -23,7 +23,7 @@ SAME_VALUES = {
     "bfloat16": 1e-1,
 }  # absolute, on logits and gradients of size 1: sums in another order
 MATRIX_SIZE = {"float32": 2048, "bfloat16": 8192}
-Announce = Callable[[str], None]
+Say = Callable[[str], None]
 
 
 @dataclass(frozen=True)
@@ -49,18 +49,16 @@ CASES = (
 )
 
 
-def run(options: BenchmarkOptions, announce: Announce) -> list[dict[str, Any]]:
+def run(options: BenchmarkOptions, say: Say) -> list[dict[str, Any]]:
     """The cases of the report: 7 steps of each side (`quick`: 3)."""
     import torch
 
     on_gpu = torch.cuda.is_available()
     chosen = [case for case in CASES if options.chosen(case.name) and (on_gpu or not case.gpu_only)]
-    return [
-        measure_case(case, repeats=3 if options.quick else 7, announce=announce) for case in chosen
-    ]
+    return [measure_case(case, repeats=3 if options.quick else 7, say=say) for case in chosen]
 
 
-def measure_case(case: Case, *, repeats: int, announce: Announce) -> dict[str, Any]:
+def measure_case(case: Case, *, repeats: int, say: Say) -> dict[str, Any]:
     """One case of the report."""
     import torch
 
@@ -104,7 +102,7 @@ def measure_case(case: Case, *, repeats: int, announce: Announce) -> dict[str, A
         "threads": torch.get_num_threads(),
         "largest_difference": difference,
     }
-    announce(
+    say(
         f"{case.name} against {case.peer}: {mine['seconds']:.3f} s against {other['seconds']:.3f} "
         f"s, ratio {result['ratio']:.2f}, "
         f"{100 * result['share_of_matrix_rate']:.0f}% of the matrix rate ({rate / 1e9:.0f} GFLOP/s)"

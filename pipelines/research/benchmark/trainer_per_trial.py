@@ -17,7 +17,7 @@ from typing import Any
 
 from components.config import TrainConfig, trial_config
 from components.config.experiment import ExperimentConfig
-from pipelines.research.benchmark.search_settings import SideSettings, TrialRecord
+from pipelines.research.benchmark.search_settings import SideSettings, TrialTimes
 
 PEER_ENVIRONMENT = {
     "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.5",
@@ -28,7 +28,7 @@ PEER_ENVIRONMENT = {
 REPORTED = ("train/loss", "validation/nll", "seconds", "step")
 
 
-def run_trainers(settings: SideSettings, config: ExperimentConfig) -> list[TrialRecord]:
+def run_trainers(settings: SideSettings, config: ExperimentConfig) -> list[TrialTimes]:
     """Run the points of the settings, `concurrent` trials at a time; returns what each trial
     did.
     """
@@ -114,9 +114,9 @@ def _clock() -> Any:
 
 def _record(
     point: Mapping[str, Any], metrics: Mapping[str, Any], times: Mapping[str, Sequence[float]]
-) -> TrialRecord:
+) -> TrialTimes:
     started, ended = times[str(metrics["trial_id"])]
-    return TrialRecord(
+    return TrialTimes(
         point=point,
         started=started,
         ended=ended,

@@ -1,8 +1,10 @@
 """Studies: many small trainings and measurements that answer one question, one recipe per question.
 
-`STUDIES` names the module that answers each. A module offers `run(study, lab)`; `study` (study.py)
+`STUDIES` names the module that answers each. A module offers `run(study, session)`; `study`
+(study.py)
 opens the tracking run, keeps what was measured and writes the report. Every training and every
-measurement is a cell (cells.py): a study that was interrupted goes on where it stopped, with the
+other measurement is kept (measurements.py): a study that was interrupted goes on where it stopped,
+with the
 same command.
 """
 

@@ -15,9 +15,9 @@ from components.backbones import check_positions, family_named, read_backbone_co
 from components.config import ExperimentConfig, TrainConfig
 from components.config.study import KernelStudyConfig
 from components.errors import ConfigError, DataError
-from pipelines.research.studies.cells import Cell
-from pipelines.research.studies.lab import Lab, answers_of, with_method
+from pipelines.research.studies.measurements import Measured
 from pipelines.research.studies.study import StudyOutcome
+from pipelines.research.studies.study_session import StudySession, answers_of, with_method
 
 if TYPE_CHECKING:
     from components.data import PreparedData, TokenizedSplit
@@ -44,36 +44,38 @@ def check(config: ExperimentConfig) -> None:
     )
 
 
-def run(lab: Lab) -> StudyOutcome:
+def run(study: StudySession) -> StudyOutcome:
     """All measurements, then figures and findings."""
     from pipelines.research.studies.kernel_figures import figures
     from pipelines.research.studies.kernel_findings import findings
 
-    settings = _settings(lab.config)
-    data = lab.data(lab.config.data)
-    long = lab.data(lab.config.data.model_copy(update={"max_tokens": max(settings.mass_lengths)}))
+    settings = _settings(study.config)
+    data = study.data(study.config.data)
+    long = study.data(
+        study.config.data.model_copy(update={"max_tokens": max(settings.mass_lengths)})
+    )
     numbers = {
         "documents": {name: len(split) for name, split in data.splits.items()},
-        "max_tokens": lab.config.data.max_tokens,
-        "prefix_length": lab.config.adapter.prefix_length,
-        "attention_window": max(lab.session.backbone.config.attention_window),
+        "max_tokens": study.config.data.max_tokens,
+        "prefix_length": study.config.adapter.prefix_length,
+        "attention_window": max(study.session.backbone.config.attention_window),
         "seeds": list(settings.seeds),
-        "variants": train_variants(lab, data),
+        "variants": train_variants(study, data),
         "mass": {
-            f"{method}/{state}": measure_mass(lab, data, long, method, state)
+            f"{method}/{state}": measure_mass(study, data, long, method, state)
             for method in SOFTMAX
             for state in STATES
         },
-        "closeness": {method: measure_closeness(lab, data, method) for method in SOFTMAX},
+        "closeness": {method: measure_closeness(study, data, method) for method in SOFTMAX},
     }
     return StudyOutcome(findings(numbers), figures(numbers), numbers, metrics(numbers))
 
 
-def train_variants(lab: Lab, data: "PreparedData") -> dict[str, dict[str, Any]]:
+def train_variants(study: StudySession, data: "PreparedData") -> dict[str, dict[str, Any]]:
     """Variant -> its trainings' measures on the test documents, beside its softmax counterpart's.
     Equal budget: the same documents, steps, learning rate and prefix length.
     """
-    settings = _settings(lab.config)
+    settings = _settings(study.config)
     plan: dict[str, tuple[str, dict[str, Any], str | None]] = {
         method: (method, {}, None) for method in SOFTMAX
     }
@@ -83,38 +85,41 @@ def train_variants(lab: Lab, data: "PreparedData") -> dict[str, dict[str, Any]]:
             for kernel in settings.kernels
         }
     plan[CONTROL] = (CONTROL, {}, None)
-    cells: dict[str, list[Cell]] = {}
+    trained: dict[str, list[Measured]] = {}
     for name, (method, further, _) in plan.items():
         configs = {
-            seed: with_method(lab.config, method, seed=seed, **further) for seed in settings.seeds
+            seed: with_method(study.config, method, seed=seed, **further) for seed in settings.seeds
         }
-        cells[name] = [
-            lab.trained(_cell_name(name, seed), config, data) for seed, config in configs.items()
+        trained[name] = [
+            study.trained(_training_name(name, seed), config, data)
+            for seed, config in configs.items()
         ]
-    return {name: _measured(cells, name, softmax) for name, (_, _, softmax) in plan.items()}
+    return {name: _measured(trained, name, softmax) for name, (_, _, softmax) in plan.items()}
 
 
-def _measured(cells: Mapping[str, list[Cell]], name: str, softmax: str | None) -> dict[str, Any]:
+def _measured(
+    trained: Mapping[str, list[Measured]], name: str, softmax: str | None
+) -> dict[str, Any]:
     from components.evaluation.repeated import paired_difference
 
-    answers = answers_of(cells[name])
+    answers = answers_of(trained[name])
     measured: dict[str, Any] = {
         measure: asdict(answers.estimate(measure)) for measure in ("accuracy", "nll", "ece")
     }
     measured |= {
         "ece_if_calibrated": answers.ece_if_calibrated(),
         "accuracy_of_seeds": answers.correct_RN.mean(axis=1).tolist(),
-        "trainable_parameters": cells[name][0]["trainable_parameters"],
-        "training_tokens": [cell["tokens"] for cell in cells[name]],
-        "training_seconds": [cell["training_seconds"] for cell in cells[name]],
-        "training_loss": [cell["history"][-1]["train/loss"] for cell in cells[name]],
-        "alpha": [cell["alpha"] for cell in cells[name]]
-        if cells[name][0]["alpha"] is not None
+        "trainable_parameters": trained[name][0]["trainable_parameters"],
+        "training_tokens": [each["tokens"] for each in trained[name]],
+        "training_seconds": [each["training_seconds"] for each in trained[name]],
+        "training_loss": [each["history"][-1]["train/loss"] for each in trained[name]],
+        "alpha": [each["alpha"] for each in trained[name]]
+        if trained[name][0]["alpha"] is not None
         else None,
         "softmax_counterpart": softmax,
     }
     if softmax is not None:
-        theirs = answers_of(cells[softmax])
+        theirs = answers_of(trained[softmax])
         measured["minus_softmax"] = {
             measure: asdict(paired_difference(answers, theirs, measure))
             for measure in ("accuracy", "nll", "ece")
@@ -123,20 +128,22 @@ def _measured(cells: Mapping[str, list[Cell]], name: str, softmax: str | None) -
 
 
 def measure_mass(
-    lab: Lab, data: "PreparedData", long: "PreparedData", method: str, state: str
-) -> Cell:
+    study: StudySession, data: "PreparedData", long: "PreparedData", method: str, state: str
+) -> Measured:
     """Length -> shares of every measured document, layer and head, of the first seed's adapter."""
     from components.adapters.attention_mass import mass_by_length
 
-    settings = _settings(lab.config)
-    config = with_method(lab.config, method, seed=settings.seeds[0])
+    settings = _settings(study.config)
+    config = with_method(study.config, method, seed=settings.seeds[0])
     documents = _long_documents(
         long.splits["test"], max(settings.mass_lengths), settings.mass_documents
     )
 
     def measure() -> Mapping[str, Any]:
-        with lab.model(
-            config, data, trained=_cell_name(method, config.seed) if state == "trained" else None
+        with study.model(
+            config,
+            data,
+            trained=_training_name(method, config.seed) if state == "trained" else None,
         ) as model:
             found = mass_by_length(model, documents, settings.mass_lengths)
         return {
@@ -146,8 +153,8 @@ def measure_mass(
             for length, mass in found.items()
         }
 
-    return lab.cells.get(
-        f"mass-{method}-{state}", _key(lab, config, data) | {"long": long.fingerprint}, measure
+    return study.measurements.get(
+        f"mass-{method}-{state}", _key(study, config, data) | {"long": long.fingerprint}, measure
     )
 
 
@@ -162,15 +169,15 @@ def _long_documents(split: "TokenizedSplit", tokens: int, count: int) -> list[li
     return [split.input_ids(int(row)).tolist() for row in rows]
 
 
-def measure_closeness(lab: Lab, data: "PreparedData", method: str) -> Cell:
+def measure_closeness(study: StudySession, data: "PreparedData", method: str) -> Measured:
     """Fitted alphas of the first seed's softmax adapter, and how far every form's test answers are
     from its own.
     """
     from components.adapters.decomposition import fit_alphas, logits_of_forms
     from components.data import collate, evaluation_batches, stratified_subset
 
-    settings = _settings(lab.config)
-    config = with_method(lab.config, method, seed=settings.seeds[0])
+    settings = _settings(study.config)
+    config = with_method(study.config, method, seed=settings.seeds[0])
 
     def batches(split: "TokenizedSplit", rows: Any) -> list[Any]:
         chosen = evaluation_batches(
@@ -180,7 +187,7 @@ def measure_closeness(lab: Lab, data: "PreparedData", method: str) -> Cell:
             micro_batch_size=config.training.micro_batch_size,
         )
         return [
-            collate(split, rows[each], pad_token_id=lab.session.pad_token_id) for each in chosen
+            collate(split, rows[each], pad_token_id=study.session.pad_token_id) for each in chosen
         ]
 
     def measure() -> Mapping[str, Any]:
@@ -190,7 +197,7 @@ def measure_closeness(lab: Lab, data: "PreparedData", method: str) -> Cell:
             stratified_subset(train.label_ids, settings.alpha_documents, config.data.split_seed),
         )
         of_test = batches(test, np.arange(len(test)))
-        with lab.model(config, data, trained=_cell_name(method, config.seed)) as model:
+        with study.model(config, data, trained=_training_name(method, config.seed)) as model:
             fits = fit_alphas(model, of_train)
             logits = logits_of_forms(model, fits, of_test)
         labels = [label for batch in of_test for label in batch["labels"].tolist()]
@@ -202,7 +209,7 @@ def measure_closeness(lab: Lab, data: "PreparedData", method: str) -> Cell:
             },
         }
 
-    return lab.cells.get(f"closeness-{method}", _key(lab, config, data), measure)
+    return study.measurements.get(f"closeness-{method}", _key(study, config, data), measure)
 
 
 def _compared(softmax_NC: Any, other_NC: Any, label_ids_N: Any) -> dict[str, float]:
@@ -224,8 +231,8 @@ def metrics(numbers: Mapping[str, Any]) -> dict[str, float]:
         for measure in ("accuracy", "nll", "ece"):
             shown[f"{name.replace(', ', '_')}/{measure}"] = variant[measure]["value"]
     return shown | {
-        f"{method}/additive_agreement": cell["forms"]["additive"]["same_answers"]
-        for method, cell in numbers["closeness"].items()
+        f"{method}/additive_agreement": each["forms"]["additive"]["same_answers"]
+        for method, each in numbers["closeness"].items()
     }
 
 
@@ -234,11 +241,11 @@ def _settings(config: ExperimentConfig) -> KernelStudyConfig:
     return config.study.kernel
 
 
-def _key(lab: Lab, config: TrainConfig, data: "PreparedData") -> dict[str, Any]:
-    return lab.key(config, data) | {
-        "study": _settings(lab.config).model_dump(mode="json", exclude={"kernels", "seeds"})
+def _key(study: StudySession, config: TrainConfig, data: "PreparedData") -> dict[str, Any]:
+    return study.key(config, data) | {
+        "study": _settings(study.config).model_dump(mode="json", exclude={"kernels", "seeds"})
     }
 
 
-def _cell_name(variant: str, seed: int) -> str:
+def _training_name(variant: str, seed: int) -> str:
     return f"{variant.replace(', ', '-')}-{seed}"

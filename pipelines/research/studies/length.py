@@ -23,8 +23,8 @@ from components.evaluation.repeated import (
     paired_difference,
     trend_per_doubling,
 )
-from pipelines.research.studies.lab import Lab, answers_of, changed, with_method
 from pipelines.research.studies.study import StudyOutcome
+from pipelines.research.studies.study_session import StudySession, answers_of, changed, with_method
 
 if TYPE_CHECKING:
     from components.data import PreparedData
@@ -66,34 +66,34 @@ def check(config: ExperimentConfig) -> None:
             ) from error
 
 
-def run(lab: Lab) -> StudyOutcome:
+def run(study: StudySession) -> StudyOutcome:
     """All trainings, then figures and findings."""
     from pipelines.research.studies.length_figures import figures
     from pipelines.research.studies.length_findings import findings
 
-    needle = lab.config.data.needle
+    needle = study.config.data.needle
     assert needle is not None
     numbers = {
-        "methods": list(_settings(lab.config).methods),
-        "seeds": list(_settings(lab.config).seeds),
-        "prefix_length": lab.config.adapter.prefix_length,
+        "methods": list(_settings(study.config).methods),
+        "seeds": list(_settings(study.config).seeds),
+        "prefix_length": study.config.adapter.prefix_length,
         "training_lengths": list(needle.lengths),
         "task": needle.model_dump(mode="json"),
-        "needle": needle_part(lab),
-        "real": real_part(lab),
+        "needle": needle_part(study),
+        "real": real_part(study),
     }
     return StudyOutcome(findings(numbers), figures(numbers), numbers, metrics(numbers))
 
 
-def needle_part(lab: Lab) -> dict[str, Any]:
+def needle_part(study: StudySession) -> dict[str, Any]:
     """The needle task by length and by depth."""
-    data = lab.data(lab.config.data)
+    data = study.data(study.config.data)
     places = [needle_place(identity) for identity in data.splits["test"].ids]
     length_N, depth_N = (
         np.array([place.length for place in places]),
         np.array([place.depth for place in places]),
     )
-    answers, training = trained_methods(lab, lab.config, data, "needle")
+    answers, training = trained_methods(study, study.config, data, "needle")
     answers = {method: replace(each, lengths_N=length_N) for method, each in answers.items()}
     by_length = {str(length): length_N == length for length in np.unique(length_N)}
     by_depth = {f"{depth:g}": depth_N == depth for depth in np.unique(depth_N)}
@@ -120,14 +120,14 @@ def needle_part(lab: Lab) -> dict[str, Any]:
     }
 
 
-def real_part(lab: Lab) -> dict[str, Any] | None:
+def real_part(study: StudySession) -> dict[str, Any] | None:
     """Real documents by length, in buckets of equally many; None where the study has none."""
-    settings = _settings(lab.config)
+    settings = _settings(study.config)
     if settings.real is None:
         return None
-    data = lab.data(settings.real)
+    data = study.data(settings.real)
     answers, training = trained_methods(
-        lab, lab.config.model_copy(update={"data": settings.real}), data, "real"
+        study, study.config.model_copy(update={"data": settings.real}), data, "real"
     )
     length_N = data.splits["test"].lengths
     edges = quantile_edges(length_N, NUM_BUCKETS)
@@ -148,13 +148,13 @@ def real_part(lab: Lab) -> dict[str, Any] | None:
 
 
 def trained_methods(
-    lab: Lab, config: ExperimentConfig, data: "PreparedData", part: str
+    study: StudySession, config: ExperimentConfig, data: "PreparedData", part: str
 ) -> tuple[dict[str, RepeatedAnswers], dict[str, Any]]:
     """Method -> its answers to the test documents by all seeds, and what the trainings took."""
-    settings = _settings(lab.config)
+    settings = _settings(study.config)
     answers, training = {}, {}
     for method in settings.methods:
-        cells = []
+        results = []
         for seed in settings.seeds:
             trained = with_method(config, method, seed=seed)
             if part == "real":
@@ -164,13 +164,13 @@ def trained_methods(
                     optimizer__learning_rate=settings.real_learning_rate
                     or config.optimizer.learning_rate,
                 )
-            cells.append(lab.trained(f"{part}-{method}-{seed}", trained, data))
-        answers[method] = answers_of(cells)
+            results.append(study.trained(f"{part}-{method}-{seed}", trained, data))
+        answers[method] = answers_of(results)
         training[method] = {
-            "trainable_parameters": cells[0]["trainable_parameters"],
-            "tokens": [cell["tokens"] for cell in cells],
-            "loss": [cell["history"][-1]["train/loss"] for cell in cells],
-            "seconds": [cell["training_seconds"] for cell in cells],
+            "trainable_parameters": results[0]["trainable_parameters"],
+            "tokens": [each["tokens"] for each in results],
+            "loss": [each["history"][-1]["train/loss"] for each in results],
+            "seconds": [each["training_seconds"] for each in results],
         }
     return answers, training
 

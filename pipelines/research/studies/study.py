@@ -1,8 +1,9 @@
-"""What every study does around its question: one tracking run, cells that survive an interruption,
+"""What every study does around its question: one tracking run, measurements that survive an
+interruption,
 and a report folder with findings, figures and numbers.
 
 OUTPUT/report/ holds findings.md, the figures and study.json, and goes into the tracking run;
-OUTPUT/cells/ and OUTPUT/checkpoints/ are what it was made from.
+OUTPUT/cells/ (measurements) and OUTPUT/trainings/ are what it was made from.
 """
 
 import json
@@ -57,7 +58,7 @@ def study(
             f"study.{name} is missing: the experiment '{config.name}' says nothing about it. Take "
             f"study_{name}, or add the section."
         )
-    from pipelines.research.studies.lab import Lab
+    from pipelines.research.studies.study_session import StudySession
 
     module = import_module(STUDIES[name])
     module.check(config)
@@ -65,8 +66,8 @@ def study(
     tracker.check()
     run_id = _tracking_run(tracker, name, config)
     try:
-        lab = Lab(config, output, say)
-        outcome: StudyOutcome = module.run(lab)
+        session = StudySession(config, output, say)
+        outcome: StudyOutcome = module.run(session)
     except KeyboardInterrupt:
         TolerantTracker(tracker).finish(
             run_id, "interrupted", "interrupted; the same command continues"
@@ -75,18 +76,18 @@ def study(
     except Exception as error:
         TolerantTracker(tracker).finish(run_id, "failed", str(error))
         raise
-    report = _write(output / "report", outcome, _provenance(command, lab.cells.used))
+    report = _write(output / "report", outcome, _provenance(command, session.measurements.used))
     tracker.log_folder(run_id, report, "study")
     tracker.log_metrics(run_id, outcome.metrics, step=0)
-    tracker.finish(run_id, "completed", f"{len(lab.cells.used)} cells")
+    tracker.finish(run_id, "completed", f"{len(session.measurements.used)} cells")
     return StudyReport(
         study=name,
         experiment=config.name,
         folder=report,
         files=tuple(sorted(path.name for path in report.iterdir())),
         metrics=outcome.metrics,
-        cells=len(lab.cells.used),
-        seconds=lab.cells.seconds,
+        cells=len(session.measurements.used),
+        seconds=session.measurements.seconds,
         run_id=run_id,
         url=tracker.run_url(run_id),
     )
@@ -98,14 +99,14 @@ def _tracking_run(tracker: Tracker, name: StudyName, config: ExperimentConfig) -
     tags = {"kind": "study", "study": name, "config_sha256": config_sha256(config)}
     existing = tracker.find_run(config.name, tags)
     if existing is not None:
-        tracker.resume_search(existing, {"resumed": "true"})
+        tracker.resume_run(existing, {"resumed": "true"})
         return existing
     params = {
         "backbone": config.backbone.name_or_path,
         "prefix_length": config.adapter.prefix_length,
         "max_tokens": config.data.max_tokens,
     }
-    return tracker.start_search(
+    return tracker.start_run(
         config.name,
         run_name=f"study-{name}",
         config=resolved(config),
@@ -114,7 +115,7 @@ def _tracking_run(tracker: Tracker, name: StudyName, config: ExperimentConfig) -
     )
 
 
-def _provenance(command: str, cells: Mapping[str, float]) -> dict[str, Any]:
+def _provenance(command: str, seconds: Mapping[str, float]) -> dict[str, Any]:
     """How the numbers came about. `cell_seconds`: wall time of each cell when it was measured."""
     from pipelines.research.benchmark.hardware import hardware, versions
 
@@ -128,8 +129,8 @@ def _provenance(command: str, cells: Mapping[str, float]) -> dict[str, Any]:
             "cores": machine["cores"],
             "gpus": machine["gpus"],
         },
-        "seconds": round(sum(cells.values())),
-        "cell_seconds": dict(cells),
+        "seconds": round(sum(seconds.values())),
+        "cell_seconds": dict(seconds),
     }
 
 

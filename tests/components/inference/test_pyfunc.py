@@ -67,7 +67,7 @@ def test_pyfunc_in_a_fresh_process_equals_the_live_model(
     texts = sample_texts(20)
     tracker = open_tracker("mlflow", mlflow_uri)
     tracker.ensure_experiment(f"pyfunc-{family}", "")
-    run = tracker.start_search(f"pyfunc-{family}", run_name="s", config={}, params={}, tags={})
+    run = tracker.start_run(f"pyfunc-{family}", run_name="s", config={}, params={}, tags={})
     tracker.register_adapter(
         run,
         adapter_folder=folder,

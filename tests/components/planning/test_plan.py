@@ -7,7 +7,15 @@ import pytest
 
 from components.config import ExperimentConfig, validate
 from components.errors import ConfigError
-from components.planning import Resources, check_feasible, check_resources, make_plan
+from components.planning import (
+    Plan,
+    Resources,
+    check_feasible,
+    check_resources,
+    make_plan,
+    search_wanted,
+    trainings_of,
+)
 from components.planning.plan import number_of_trials
 
 
@@ -32,17 +40,25 @@ def experiment(**sections: Any) -> ExperimentConfig:
     return validate(ExperimentConfig, values | sections)
 
 
+def feasible(config: ExperimentConfig, backbone_json: dict[str, Any]) -> None:
+    check_feasible(trainings_of(config), backbone_json)
+
+
+def plan_of(
+    config: ExperimentConfig, backbone_json: dict[str, Any], resources: Resources | None = None
+) -> Plan:
+    return make_plan(search_wanted(config), backbone_json, resources)
+
+
 def test_the_last_usable_position_is_usable_and_the_next_is_not(
     longformer_json: dict[str, Any],
 ) -> None:
     usable = longformer_json["max_position_embeddings"] - longformer_json["pad_token_id"] - 1
-    check_feasible(
-        experiment(data={"files": {"train": "x"}, "max_tokens": usable - 8}), longformer_json
-    )
+    feasible(experiment(data={"files": {"train": "x"}, "max_tokens": usable - 8}), longformer_json)
     with pytest.raises(
         ConfigError, match=r"^search\.space\.adapter\.prefix_length = 8: data\.max_tokens"
     ):
-        check_feasible(
+        feasible(
             experiment(data={"files": {"train": "x"}, "max_tokens": usable - 7}), longformer_json
         )
 
@@ -50,14 +66,14 @@ def test_the_last_usable_position_is_usable_and_the_next_is_not(
 def test_a_decoder_must_pool_a_row_that_sees_the_document(tiny_decoder: Callable[..., Any]) -> None:
     values = tiny_decoder().config.to_dict()
     decoder = {"name_or_path": "x", "family": "decoder"}
-    check_feasible(experiment(backbone=decoder, head={"pooling": "last"}), values)
+    feasible(experiment(backbone=decoder, head={"pooling": "last"}), values)
     with pytest.raises(ConfigError, match=r"head\.pooling prefix reads.*use last or mean"):
-        check_feasible(experiment(backbone=decoder), values)
+        feasible(experiment(backbone=decoder), values)
 
 
 def test_slots_that_can_never_be_placed_are_refused() -> None:
     config = experiment(cluster={"num_workers": 2, "cpus_per_worker": 2.0})
-    check_resources(config, cpus=4, gpus=0)
+    check_resources(config.cluster, slots=1, cpus=4, gpus=0)
     with pytest.raises(
         ConfigError,
         match=(
@@ -65,7 +81,7 @@ def test_slots_that_can_never_be_placed_are_refused() -> None:
             r"has 3"
         ),
     ):
-        check_resources(config, cpus=3, gpus=0)
+        check_resources(config.cluster, slots=1, cpus=3, gpus=0)
 
 
 @pytest.mark.parametrize(
@@ -95,7 +111,7 @@ def test_trials_are_counted_as_the_searcher_makes_them(search: dict[str, Any], t
 
 
 def test_values_that_change_no_size_share_one_point(longformer_json: dict[str, Any]) -> None:
-    plan = make_plan(experiment(), longformer_json)
+    plan = plan_of(experiment(), longformer_json)
     assert [point.prefix_length for point in plan.points] == [4, 8]
     assert plan.num_labels is None
     assert plan.steps_per_trial is None
@@ -108,7 +124,7 @@ def test_classes_and_an_upper_bound_of_steps_are_known_for_installed_source(
         "installed_source": {"libraries": ["a", "b", "c"], "documents_per_library": 10},
         "max_tokens": 100,
     }
-    plan = make_plan(
+    plan = plan_of(
         experiment(data=data, training={"epochs": 2, "micro_batch_size": 4}), longformer_json
     )
     assert plan.num_labels == 3
@@ -124,13 +140,13 @@ def test_steps_and_evaluations_are_those_of_the_longest_trial(
     }
     space = {"training.epochs": {"choice": [1, 5]}}
     assert (
-        make_plan(
+        plan_of(
             experiment(data=data, training={"max_steps": 1000}, search={"space": space}),
             longformer_json,
         ).steps_per_trial
         == 5 * 6
     )
-    cut = make_plan(
+    cut = plan_of(
         experiment(
             data=data,
             training={"max_steps": 7, "epochs": 10},
@@ -140,7 +156,7 @@ def test_steps_and_evaluations_are_those_of_the_longest_trial(
     )
     assert (cut.steps_per_trial, cut.evaluations_per_trial) == (7, 2)
     assert any("ASHA will never stop one" in line for line in cut.advice) is False
-    unknown = make_plan(
+    unknown = plan_of(
         experiment(training={"max_steps": 7, "epochs": 10}, search={"space": space}),
         longformer_json,
     )
@@ -152,7 +168,7 @@ def test_memory_is_that_of_the_largest_combination(longformer_json: dict[str, An
         "adapter.prefix_length": {"choice": [4, 20]},
         "training.micro_batch_size": {"choice": [1, 8]},
     }
-    plan = make_plan(experiment(search={"space": space}), longformer_json)
+    plan = plan_of(experiment(search={"space": space}), longformer_json)
     largest = max(plan.points, key=lambda point: point.memory.total)
     assert (largest.prefix_length, largest.micro_batch_size) == (20, 8) and len(plan.points) == 4
 
@@ -163,18 +179,18 @@ def test_stage_3_is_advised_against_where_the_backbone_fits(
     room = Resources(source="test", cpus=4, gpus=0, memory_bytes=64 * 1024**3)
     assert any(
         "zero.stage 3" in line
-        for line in make_plan(experiment(zero={"stage": 3}), longformer_json, room).advice
+        for line in plan_of(experiment(zero={"stage": 3}), longformer_json, room).advice
     )
-    assert not make_plan(experiment(zero={"stage": 2}), longformer_json, room).advice
+    assert not plan_of(experiment(zero={"stage": 2}), longformer_json, room).advice
 
 
 def test_too_little_memory_is_said_with_what_helps(longformer_json: dict[str, Any]) -> None:
-    advice = make_plan(
+    advice = plan_of(
         experiment(), longformer_json, Resources(source="test", cpus=4, gpus=0, memory_bytes=1024)
     ).advice
     assert any("gradient_checkpointing" in line for line in advice)
 
 
 def test_asha_that_cannot_stop_anything_is_said(longformer_json: dict[str, Any]) -> None:
-    advice = make_plan(experiment(training={"epochs": 1}), longformer_json).advice
+    advice = plan_of(experiment(training={"epochs": 1}), longformer_json).advice
     assert any("ASHA will never stop" in line for line in advice)

@@ -45,7 +45,7 @@ def name(tracker):
 
 @pytest.fixture
 def search(tracker, name):
-    return tracker.start_search(
+    return tracker.start_run(
         name,
         run_name="search",
         config={"seed": 10},
@@ -106,8 +106,8 @@ def test_experiment_is_made_once(tracker, name):
 
 
 def test_trial_is_a_child_with_the_params_of_its_search(tracker, search):
-    trial = tracker.start_trial(
-        search, trial_name="t1", params={"adapter.prefix_length": 8, "seed": 10}, tags={"slot": "0"}
+    trial = tracker.start_child(
+        search, name="t1", params={"adapter.prefix_length": 8, "seed": 10}, tags={"slot": "0"}
     )
     seen = look(tracker, trial)
     assert seen["parent"] == search
@@ -117,18 +117,18 @@ def test_trial_is_a_child_with_the_params_of_its_search(tracker, search):
 
 
 def test_value_of_a_trial_wins_over_that_of_its_search(tracker, search):
-    trial = tracker.start_trial(search, trial_name="t1", params={"seed": 11}, tags={})
+    trial = tracker.start_child(search, name="t1", params={"seed": 11}, tags={})
     assert look(tracker, trial)["params"]["seed"] == "11"
 
 
 def test_restarted_trial_reuses_its_run(tracker, search):
-    first = tracker.start_trial(search, trial_name="t1", params={"p": 8}, tags={})
+    first = tracker.start_child(search, name="t1", params={"p": 8}, tags={})
     tracker.log_metrics(first, {"loss": 1.0}, step=1)
     tracker.finish(first, "failed", "the worker died")
-    assert tracker.start_trial(search, trial_name="t1", params={"p": 8}, tags={}) == first
+    assert tracker.start_child(search, name="t1", params={"p": 8}, tags={}) == first
     tracker.log_metrics(first, {"loss": 0.5}, step=2)
     assert look(tracker, first)["metrics"]["loss"] == [(1, 1.0), (2, 0.5)]
-    assert tracker.start_trial(search, trial_name="t2", params={"p": 8}, tags={}) != first
+    assert tracker.start_child(search, name="t2", params={"p": 8}, tags={}) != first
 
 
 def test_metrics_that_are_not_finite_are_kept(tracker, search):

@@ -17,7 +17,7 @@ import sys
 from components.registry import TolerantTracker, open_tracker
 tracking_uri, search, trial = sys.argv[1:]
 tracker = TolerantTracker(open_tracker("mlflow", tracking_uri))
-run = tracker.start_trial(search, trial_name=trial, params={"trial_param": trial}, tags={})
+run = tracker.start_child(search, name=trial, params={"trial_param": trial}, tags={})
 for step in range(20):
     tracker.log_metrics(run, {"loss": 1 / (step + 1), "tokens": step * 100.0}, step=step)
 tracker.finish(run, "completed", "")
@@ -34,7 +34,7 @@ def tracker(mlflow_server):
 @pytest.fixture
 def search(tracker):
     tracker.ensure_experiment("served", "through a server")
-    return tracker.start_search(
+    return tracker.start_run(
         "served",
         run_name="s",
         config={"seed": 10},

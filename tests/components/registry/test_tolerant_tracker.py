@@ -35,7 +35,7 @@ def unsteady():
 @pytest.fixture
 def search(unsteady):
     unsteady.store.ensure_experiment("x", "")
-    return unsteady.store.start_search("x", run_name="s", config={}, params={}, tags={})
+    return unsteady.store.start_run("x", run_name="s", config={}, params={}, tags={})
 
 
 def log_steps(tracker, run_id, count):
@@ -47,7 +47,7 @@ def test_trial_runs_to_its_end_without_the_store_and_is_recorded_when_it_returns
     unsteady.away = True
     tracker = TolerantTracker(unsteady, retry_seconds=0.0)
     with pytest.warns(RuntimeWarning, match="server is away"):
-        trial = tracker.start_trial(search, trial_name="t1", params={"p": 4}, tags={})
+        trial = tracker.start_child(search, name="t1", params={"p": 4}, tags={})
     tracker.log_metrics(trial, {"loss": 1.0}, step=1)
     unsteady.away = False
     tracker.log_metrics(trial, {"loss": 0.5}, step=2)
@@ -62,7 +62,7 @@ def test_a_provisional_run_id_becomes_the_real_one(unsteady, search):
     unsteady.away = True
     tracker = TolerantTracker(unsteady)
     with pytest.warns(RuntimeWarning, match="server is away"):
-        trial = tracker.start_trial(search, trial_name="t1", params={}, tags={})
+        trial = tracker.start_child(search, name="t1", params={}, tags={})
     assert tracker.real_run_id(trial) is None and not tracker.flush()
     unsteady.away = False
     assert tracker.flush()
@@ -71,7 +71,7 @@ def test_a_provisional_run_id_becomes_the_real_one(unsteady, search):
 
 
 def test_store_that_is_there_gives_the_real_run_id(unsteady, search):
-    trial = TolerantTracker(unsteady).start_trial(search, trial_name="t1", params={}, tags={})
+    trial = TolerantTracker(unsteady).start_child(search, name="t1", params={}, tags={})
     assert trial in unsteady.store.runs
 
 
@@ -116,8 +116,8 @@ def test_full_buffer_drops_and_counts(unsteady, search):
 
 def test_restarted_trial_goes_on_in_its_run(unsteady, search):
     tracker = TolerantTracker(unsteady)
-    first = tracker.start_trial(search, trial_name="t1", params={}, tags={})
-    assert tracker.start_trial(search, trial_name="t1", params={}, tags={}) == first
+    first = tracker.start_child(search, name="t1", params={}, tags={})
+    assert tracker.start_child(search, name="t1", params={}, tags={}) == first
 
 
 def test_nothing_of_the_registry_can_be_tolerated():

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from components.errors import ConfigError
-from components.tuning.search_folder import driven, new_search, unfinished_search
+from components.tuning.search_folder import exclusive, new_search, unfinished_search
 
 
 def test_every_search_gets_a_new_id(tmp_path: Path) -> None:
@@ -67,10 +67,10 @@ def test_a_search_has_one_driver_at_a_time(tmp_path: Path) -> None:
     """
     folder = new_search(tmp_path, "toy", "a")
     with (
-        driven(folder),
+        exclusive(folder),
         pytest.raises(ConfigError, match=r"still runs.*ray job stop"),
-        driven(unfinished_search(tmp_path, "toy", "a")),
+        exclusive(unfinished_search(tmp_path, "toy", "a")),
     ):
         pass
-    with driven(folder):
+    with exclusive(folder):
         pass

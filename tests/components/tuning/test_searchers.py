@@ -8,7 +8,7 @@ from typing import Any
 from components.config import ExperimentConfig, trial_config, validate
 from components.config.search import SearchConfig
 from components.config.steps import most_evaluations
-from components.tuning.searchers import SEARCHERS
+from components.tuning.searchers import SEARCHERS, Result
 from components.tuning.trial_schedulers import TIME_ATTRIBUTE, TRIAL_SCHEDULERS
 
 
@@ -23,7 +23,11 @@ def experiment(**search: Any) -> ExperimentConfig:
 
 
 def drawn(config: ExperimentConfig) -> list[dict[str, Any]]:
-    return SEARCHERS[config.search.searcher](config)
+    """All points of a searcher that does not look at values."""
+    searcher, results = SEARCHERS[config.search.searcher](config), list[Result]()
+    while (point := searcher.ask(results)) is not None:
+        results.append(Result(point))
+    return [dict(result.point) for result in results]
 
 
 def literal(name: str) -> set[str]:

@@ -72,10 +72,10 @@ def run(folder: Path, *sets: str) -> tuple[int, dict[str, Any]]:
 
 
 def cells(folder: Path) -> dict[str, dict[str, Any]]:
-    """Content of every cell.json by its path."""
+    """Content of every record.json by its path."""
     return {
         str(file): json.loads(file.read_text())
-        for file in folder.glob("storage/toy/cells/*/*/*/cell.json")
+        for file in folder.glob("storage/toy/cells/*/*/*/record.json")
     }
 
 
@@ -162,11 +162,11 @@ def test_the_chosen_point_is_the_best_on_validation_documents(
         found = [
             cell
             for cell in cells(folder).values()
-            if cell["cell"]["method"] == row["method"] and cell["cell"]["seed"] == 1
+            if cell["about"]["method"] == row["method"] and cell["about"]["seed"] == 1
         ]
-        best = max(cell["record"]["best_metrics"]["validation/accuracy"] for cell in found)
-        chosen = next(cell for cell in found if cell["cell"]["point"] == row["point"])
-        assert chosen["record"]["best_metrics"]["validation/accuracy"] == best
+        best = max(cell["progress"]["best_metrics"]["validation/accuracy"] for cell in found)
+        chosen = next(cell for cell in found if cell["about"]["point"] == row["point"])
+        assert chosen["progress"]["best_metrics"]["validation/accuracy"] == best
 
 
 def test_the_table_is_made_of_the_stored_predictions(
@@ -176,14 +176,14 @@ def test_the_table_is_made_of_the_stored_predictions(
     for row in report["rows"][:2]:
         accuracies = []
         for file, cell in cells(folder).items():
-            if cell["cell"]["method"] == row["method"] and cell["record"]["final"] is not None:
+            if cell["about"]["method"] == row["method"] and cell["final"] is not None:
                 arrays = np.load(Path(file).parent / "predictions.npz")
                 accuracies.append(
                     float((arrays["test_logits"].argmax(axis=1) == arrays["test_label_ids"]).mean())
                 )
-                assert cell["record"]["final"]["metrics"]["test/accuracy"] == accuracies[-1]
+                assert cell["final"]["metrics"]["test/accuracy"] == accuracies[-1]
                 assert len(arrays["test_lengths"]) == len(arrays["test_ids"]) == 9
-                assert cell["record"]["peak_memory_bytes"] > 1e8
+                assert cell["peak_memory_bytes"] > 1e8
         assert len(accuracies) == 2
         assert row["scores"]["accuracy"]["mean"] == pytest.approx(np.mean(accuracies))
     lines = list(csv.DictReader((folder / "results" / "comparison.csv").open()))

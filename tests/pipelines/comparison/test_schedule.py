@@ -12,7 +12,10 @@ import pytest
 from components.config import validate
 from components.config.comparison import ComparisonConfig
 from components.errors import ArtifactError
-from pipelines.comparison.cells import Cell, CellRecord
+from components.evaluation import ReliabilityDiagram
+from components.jobs.record import JobRecord
+from components.training.outcomes import FinalEvaluation, Progress
+from pipelines.comparison.cells import Cell
 from pipelines.comparison.schedule import Schedule
 
 POINTS = [{"optimizer.learning_rate": 0.01}, {"optimizer.learning_rate": 0.001}]
@@ -30,7 +33,15 @@ VALUES: dict[str, Any] = {
     "search": {"points": 2, "seed": 1},
     "seeds": [1, 2],
 }
-FINAL = {"metrics": {"test/accuracy": 0.5}, "head_parameters": 3}
+FINAL = FinalEvaluation(
+    folder=Path("adapter"),
+    metrics={"test/accuracy": 0.5},
+    calibration={},
+    reliability=ReliabilityDiagram((1,), (0.5,), (0.5,), 0.0),
+    by_length=(),
+    trainable_parameters=4,
+    head_parameters=3,
+)
 
 
 def schedule(root: Path, fingerprint: str = "f", **changes: Any) -> Schedule:
@@ -42,12 +53,14 @@ def schedule(root: Path, fingerprint: str = "f", **changes: Any) -> Schedule:
     return Schedule(config, data, root)
 
 
-def done(cell: Cell, accuracy: float = 0.5, outcome: str = "completed") -> CellRecord:
+def done(cell: Cell, accuracy: float = 0.5, outcome: str = "completed") -> JobRecord:
     final = FINAL if cell.final and outcome == "completed" else None
-    return CellRecord(
+    metrics = {"validation/accuracy": accuracy, "validation/nll": accuracy}
+    return JobRecord(
+        cell.identity,
         outcome,
         "told by hand",
-        {"validation/accuracy": accuracy, "validation/nll": accuracy},
+        progress=Progress(best_metrics=metrics, history=(metrics,)),
         final=final,
     )
 
@@ -61,7 +74,7 @@ def work_off(
     """Do all cells in order, one at a time; accuracies and outcomes by learning rate."""
     order = []
     while (cell := found.next_cell()) is not None:
-        rate = cell.point["optimizer.learning_rate"]
+        rate = cell.trial.point["optimizer.learning_rate"]
         found.ended(
             cell,
             done(cell, (accuracy or {}).get(rate, 0.5), (outcomes or {}).get(rate, "completed")),
@@ -73,7 +86,7 @@ def work_off(
 def test_seeds_come_after_their_own_search_and_at_its_best_point(tmp_path: Path) -> None:
     order = work_off(schedule(tmp_path), accuracy={0.01: 0.6, 0.001: 0.7})
     first = [
-        (cell.task, cell.method, cell.point["optimizer.learning_rate"], cell.seed, cell.final)
+        (cell.task, cell.method, cell.trial.point["optimizer.learning_rate"], cell.seed, cell.final)
         for cell in order[:4]
     ]
     assert first == [
@@ -165,7 +178,9 @@ def test_a_failed_cell_is_left_alone_in_this_run_and_tried_again_by_the_next(
     work_off(found, outcomes={0.01: "failed"})
     assert found.next_cell() is None
     order = work_off(schedule(tmp_path))
-    assert {cell.point["optimizer.learning_rate"] for cell in order if not cell.final} == {0.01}
+    assert {cell.trial.point["optimizer.learning_rate"] for cell in order if not cell.final} == {
+        0.01
+    }
 
 
 def test_a_point_whose_test_evaluation_failed_stays_the_chosen_one(tmp_path: Path) -> None:
@@ -185,7 +200,7 @@ def test_a_search_that_lost_a_point_is_told_beside_its_results(tmp_path: Path) -
     work_off(found)
     assert found.problems("a", "head") == []
     lost = found.search_cells("a", "head")[1]
-    found.ended(lost, CellRecord("failed", "the worker died"))
+    found.ended(lost, JobRecord(lost.identity, "failed", "the worker died"))
     assert found.problems("a", "head") == [
         "search point optimizer.learning_rate = 0.001: failed, the worker died"
     ]
@@ -202,7 +217,7 @@ def test_a_training_without_its_test_evaluation_is_not_done(tmp_path: Path) -> N
     found = schedule(tmp_path)
     work_off(found)
     cell = found.final_cells("a", "head")[0]
-    assert not replace(found.records[cell.key], final=None).covers(cell)
+    assert not cell.is_covered_by(replace(found.records[cell.key], final=None))
 
 
 def test_a_damaged_record_says_what_to_do(tmp_path: Path) -> None:
@@ -210,6 +225,6 @@ def test_a_damaged_record_says_what_to_do(tmp_path: Path) -> None:
     cell = found.next_cell()
     assert cell is not None
     found.ended(cell, done(cell))
-    (cell.folder(tmp_path) / "cell.json").write_text("{")
-    with pytest.raises(ArtifactError, match="Remove its folder to run this cell again"):
+    (cell.trial.folder / "record.json").write_text("{")
+    with pytest.raises(ArtifactError, match="Remove its folder to run this training again"):
         schedule(tmp_path)

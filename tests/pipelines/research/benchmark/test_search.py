@@ -17,7 +17,7 @@ from pipelines.research.benchmark.search import (
 )
 from pipelines.research.benchmark.search_settings import (
     SideSettings,
-    TrialRecord,
+    TrialTimes,
     read_records,
     read_settings,
     write_records,
@@ -33,13 +33,13 @@ def trial(
     point: Mapping[str, Any] | None = None,
     loss: float = 0.5,
     step: int = 4,
-) -> TrialRecord:
-    return TrialRecord(
+) -> TrialTimes:
+    return TrialTimes(
         point or {"adapter.prefix_length": int(started)}, started, ended, training, step, loss, loss
     )
 
 
-def side(trials: list[TrialRecord], *, concurrent: int, wall_seconds: float) -> SideResult:
+def side(trials: list[TrialTimes], *, concurrent: int, wall_seconds: float) -> SideResult:
     return SideResult(
         tuple(trials),
         wall_seconds,

@@ -1,6 +1,7 @@
-"""What a study has measured already: one JSON file per cell, written whole or not at all.
+"""What a study has measured already: one JSON file per measurement, written whole or not at all.
 
-A cell is taken from its file only where it was measured under the same settings; under others it is
+A measurement is taken from its file only where it was measured under the same settings; under
+others it is
 measured again and replaced. A change of the code is not noticed: take a new folder then.
 """
 
@@ -13,22 +14,21 @@ from typing import Any
 
 from components.atomic_file import atomic_file
 
-Cell = dict[str, Any]
+Measured = dict[str, Any]
 
 
-class Cells:
-    """The cells of one study below `folder`; `say` gets one line per cell that is measured."""
+class Measurements:
+    """The measurements of one study below `folder`; `say` gets one line per new one."""
 
     def __init__(self, folder: Path, say: Callable[[str], None]) -> None:
         self.folder, self.say = folder, say
         self.used: dict[str, float] = {}
-        """Name -> seconds that the cell took, when it was measured, of every cell asked for so far.
-        """
+        """Name -> seconds that each measurement asked for so far took when it was made."""
 
     def get(
         self, name: str, settings: Mapping[str, Any], measure: Callable[[], Mapping[str, Any]]
-    ) -> Cell:
-        """The cell's values, measured now if they are not there. `settings`: all that decides them,
+    ) -> Measured:
+        """The values, measured now if they are not there. `settings`: all that decides them,
         JSON-able; `measure` returns JSON-able values.
         """
         path, key = (
@@ -50,14 +50,14 @@ class Cells:
 
     @property
     def seconds(self) -> float:
-        """Time that the cells asked for so far took to measure, over all the processes that
+        """Time that the measurements asked for so far took to measure, over all the processes that
         measured them.
         """
         return sum(self.used.values())
 
 
-def _read(path: Path) -> Cell | None:
+def _read(path: Path) -> Measured | None:
     if not path.is_file():
         return None
-    content: Cell = json.loads(path.read_text(encoding="utf-8"))
+    content: Measured = json.loads(path.read_text(encoding="utf-8"))
     return content

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from components.atomic_folder import atomic_folder, settled
+from components.atomic_folder import atomic_folder, recover
 
 
 def write(folder: Path, text: str) -> None:
@@ -38,9 +38,9 @@ def test_a_killed_writer_leaves_the_old_folder_or_the_new_one(
     else:
         write(checkpoint, "new")
     monkeypatch.undo()
-    assert (settled(checkpoint) / "state").read_text() == ("new" if renames == 2 else "old")
+    assert (recover(checkpoint) / "state").read_text() == ("new" if renames == 2 else "old")
     assert [path.name for path in tmp_path.iterdir()] == ["checkpoint"]
 
 
 def test_where_nothing_was_written_there_is_nothing(tmp_path: Path) -> None:
-    assert not settled(tmp_path / "none" / "checkpoint").exists()
+    assert not recover(tmp_path / "none" / "checkpoint").exists()

@@ -10,8 +10,8 @@ import pytest
 
 from components.config import ExperimentConfig, validate
 from components.errors import ConfigError
-from pipelines.research.studies.cells import Cells
-from pipelines.research.studies.lab import changed, with_method
+from pipelines.research.studies.measurements import Measurements
+from pipelines.research.studies.study_session import changed, with_method
 from pipelines.research.studies.text import interval, markdown_table, signed
 
 VALUES: dict[str, Any] = {
@@ -30,7 +30,7 @@ def test_a_cell_is_measured_once_and_again_under_other_settings(tmp_path: Path) 
         return {"value": measured[-1]}
 
     def asked(settings: dict[str, Any]) -> int:
-        value = Cells(tmp_path, lambda line: None).get("one", settings, measure)["value"]
+        value = Measurements(tmp_path, lambda line: None).get("one", settings, measure)["value"]
         assert isinstance(value, int)
         return value
 
@@ -47,7 +47,7 @@ def test_a_measurement_that_fails_leaves_no_cell(tmp_path: Path) -> None:
     def fails() -> dict[str, Any]:
         raise KeyboardInterrupt
 
-    cells = Cells(tmp_path, lambda line: None)
+    cells = Measurements(tmp_path, lambda line: None)
     with pytest.raises(KeyboardInterrupt):
         cells.get("one", {}, fails)
     assert cells.get("one", {}, lambda: {"value": 1}) == {"value": 1}
@@ -57,11 +57,11 @@ def test_a_measurement_that_fails_leaves_no_cell(tmp_path: Path) -> None:
 
 
 def test_cells_remember_how_long_they_took(tmp_path: Path) -> None:
-    Cells(tmp_path, lambda line: None).get("one", {}, dict)
+    Measurements(tmp_path, lambda line: None).get("one", {}, dict)
     (tmp_path / "one.json").write_text(
         json.dumps(json.loads((tmp_path / "one.json").read_text()) | {"seconds": 12.5})
     )
-    again = Cells(tmp_path, lambda line: None)
+    again = Measurements(tmp_path, lambda line: None)
     again.get("one", {}, dict)
     assert (again.used, again.seconds) == ({"one": 12.5}, 12.5)
 

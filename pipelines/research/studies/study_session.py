@@ -6,6 +6,7 @@ gives for the same settings. Its checkpoint stays in the study's folder: an inte
 goes on from its last evaluation.
 """
 
+import shutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,27 +15,43 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from components.backbones import tokenizer_id
-from components.config import ADAPTER_CONFIGS, DataConfig, ExperimentConfig, TrainConfig, resolved
+from components.config import (
+    ADAPTER_CONFIGS,
+    DataConfig,
+    ExperimentConfig,
+    TrainConfig,
+    config_sha256,
+    resolved,
+)
 from components.evaluation.repeated import RepeatedAnswers
+from components.registry import code_fingerprint, code_version
 from components.settings import set_path, validate
-from pipelines.research.studies.cells import Cell, Cells
+from pipelines.research.studies.measurements import Measured, Measurements
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from components.adapters import AdaptedModel
     from components.data import PreparedData
+    from components.jobs.events import Trained
+    from components.training.session import Session
 
 
-class Lab:
+class StudySession:
     """The session and the folder of one study."""
 
     def __init__(self, config: ExperimentConfig, folder: Path, say: Callable[[str], None]) -> None:
+        from components.jobs.this_process import ThisProcess
         from components.training.session import open_session
         from components.training.world import join_world
 
         self.config, self.folder, self.say = config, folder, say
-        self.cells = Cells(folder / "cells", say)
+        self.measurements = Measurements(folder / "cells", say)
         self.cache = Path(config.cluster.cache_path)
-        self.session: Any = open_session(config.train_config(), join_world(), cache_path=self.cache)
+        self.session: Session = open_session(
+            config.train_config(), join_world(), cache_path=self.cache
+        )
+        self.workers = ThisProcess(self.session, code_version=code_version())
 
     def data(self, config: DataConfig) -> "PreparedData":
         """Documents of the cache, prepared now if they are not there."""
@@ -47,11 +64,13 @@ class Lab:
             cache_path=self.cache,
         )
 
-    def trained(self, name: str, config: TrainConfig, data: "PreparedData") -> Cell:
-        """The cell of one training and its answers to the test documents (temperature 1): see
+    def trained(self, name: str, config: TrainConfig, data: "PreparedData") -> Measured:
+        """One training and its answers to the test documents (temperature 1): see
         `answers_of`.
         """
-        return self.cells.get(name, self.key(config, data), lambda: self._train(name, config, data))
+        return self.measurements.get(
+            name, self.key(config, data), lambda: self._train(name, config, data)
+        )
 
     def key(self, config: TrainConfig, data: "PreparedData") -> dict[str, Any]:
         """What decides a training and all that is measured on it."""
@@ -59,22 +78,15 @@ class Lab:
 
     def _train(self, name: str, config: TrainConfig, data: "PreparedData") -> Mapping[str, Any]:
         from components.training.evaluation import split_outputs
-        from components.training.trial import run_trial
 
-        checkpoint = self._checkpoint(name)
-        result = run_trial(
-            self.session,
-            data,
-            config,
-            checkpoint_folder=checkpoint,
-            resume=self._resumable(name, config, data),
-        )
-        if result.outcome != "completed":
+        trained = self._run(name, config, data)
+        if trained.outcome != "completed":
             # Compared with others, it would be compared at another budget.
             raise RuntimeError(
-                f"{name}: {result.outcome}, {result.reason}. Take another optimizer.learning_rate "
-                "or other seeds."
+                f"{name}: {trained.outcome}, {trained.reason}. Take another "
+                "optimizer.learning_rate or other seeds."
             )
+        progress, best = trained.progress, self._best(name, config, data)
         test = data.splits["test"]
         with self.model(config, data, trained=name) as model:
             logits = split_outputs(
@@ -86,24 +98,44 @@ class Lab:
                 world=self.session.world,
                 pad_token_id=self.session.pad_token_id,
             )
-        last = result.progress.history[-1]
+        last = progress.history[-1]
         self.say(
-            f"{name}: training loss {last['train/loss']:.3f}, {result.progress.seconds:.0f} s of "
-            "training"
+            f"{name}: training loss {last['train/loss']:.3f}, {progress.seconds:.0f} s of training"
         )
         return {
             "logits": logits.tolist(),
             "label_ids": test.label_ids.tolist(),
             "lengths": test.lengths.tolist(),
             "ids": list(test.ids),
-            "trainable_parameters": result.trainable_parameters,
-            "tokens": result.progress.tokens,
-            "training_seconds": result.progress.seconds,
-            "history": [dict(metrics) for metrics in result.progress.history],
-            "alpha": result.best["adapter.alpha"].tolist()
-            if "adapter.alpha" in result.best
-            else None,
+            "trainable_parameters": trained.trainable_parameters,
+            "tokens": progress.tokens,
+            "training_seconds": progress.seconds,
+            "history": [dict(metrics) for metrics in progress.history],
+            "alpha": best["adapter.alpha"].tolist() if "adapter.alpha" in best else None,
         }
+
+    def _run(self, name: str, config: TrainConfig, data: "PreparedData") -> "Trained":
+        """Train as a job of this process, from its checkpoint where there is one of this very
+        training; another training's is removed.
+        """
+        from components.jobs.job import Job
+        from components.jobs.record import Identity, record_of, write_record
+        from components.jobs.run_jobs import run_one
+
+        folder = self._folder(name)
+        if not self._resumable(name, config, data):
+            shutil.rmtree(folder, ignore_errors=True)
+        result = run_one(self.workers, Job(name, config, data.folder, folder))
+        identity = Identity(
+            config_sha256=config_sha256(config),
+            train_batch_size=config.training.batch_size(self.session.world.size),
+            data_fingerprint=data.fingerprint,
+            code_fingerprint=code_fingerprint(),
+        )
+        record = record_of(result, identity, about={"name": name})
+        write_record(folder, record, config=resolved(config))
+        assert result.trained is not None
+        return result.trained
 
     @contextmanager
     def model(
@@ -112,30 +144,33 @@ class Lab:
         """The adapted model in evaluation mode: as `trained` under this name, or with None as it
         starts.
         """
-        from components.training.checkpoint import load_checkpoint, resume_key
-
-        best = None
-        if trained is not None:
-            key = resume_key(config, data.fingerprint, world_size=self.session.world.size)
-            best = load_checkpoint(self._checkpoint(trained), resume_key=key).best
+        best = None if trained is None else self._best(trained, config, data)
         with self.session.engine(config, data.labels, parameters=best) as (model, _):
             yield model.eval()
 
-    def _checkpoint(self, name: str) -> Path:
-        return self.folder / "checkpoints" / name
-
-    def _resumable(self, name: str, config: TrainConfig, data: "PreparedData") -> bool:
-        """Whether the checkpoint under this name is one of this very training; another one is
-        overwritten.
+    def _best(self, name: str, config: TrainConfig, data: "PreparedData") -> "Mapping[str, Tensor]":
+        """The artifact tensors of a training's best evaluation. Raises ArtifactError where the
+        checkpoint is missing, or of another training.
         """
-        from components.errors import ArtifactError
         from components.training.checkpoint import load_checkpoint, resume_key
 
+        key = resume_key(config, data.fingerprint, world_size=self.session.world.size)
+        return load_checkpoint(self._folder(name) / "checkpoint", resume_key=key).best
+
+    def _folder(self, name: str) -> Path:
+        """Of a training. A checkpoint where studies had it before there were jobs is moved here."""
+        folder, before = self.folder / "trainings" / name, self.folder / "checkpoints" / name
+        if (before / "state.json").is_file() and not folder.exists():
+            folder.mkdir(parents=True)
+            before.rename(folder / "checkpoint")
+        return folder
+
+    def _resumable(self, name: str, config: TrainConfig, data: "PreparedData") -> bool:
+        """Whether the checkpoint under this name is one of this very training."""
+        from components.errors import ArtifactError
+
         try:
-            load_checkpoint(
-                self._checkpoint(name),
-                resume_key=resume_key(config, data.fingerprint, world_size=self.session.world.size),
-            )
+            self._best(name, config, data)
         except ArtifactError:
             return False
         return True
@@ -169,11 +204,13 @@ def changed(config: TrainConfig, **paths: Any) -> TrainConfig:
     return validate(TrainConfig, values)
 
 
-def answers_of(cells: list[Cell]) -> RepeatedAnswers:
+def answers_of(trained: list[Measured]) -> RepeatedAnswers:
     """The test answers of one method's trainings, one per seed."""
     from components.evaluation import softmax
 
-    probabilities = [softmax(np.asarray(cell["logits"], dtype=np.float64)) for cell in cells]
+    probabilities = [softmax(np.asarray(each["logits"], dtype=np.float64)) for each in trained]
     return RepeatedAnswers(
-        np.stack(probabilities), np.asarray(cells[0]["label_ids"]), np.asarray(cells[0]["lengths"])
+        np.stack(probabilities),
+        np.asarray(trained[0]["label_ids"]),
+        np.asarray(trained[0]["lengths"]),
     )

@@ -1,28 +1,28 @@
-"""Joining the Ray cluster on which a search runs."""
+"""Joining the Ray cluster on which slots run."""
 
 import logging
 import os
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 import ray
 
+from components.config.cluster import ClusterConfig
 from components.errors import ClusterError
-from components.tuning import INSIDE_A_JOB
-
-PACKAGES = Path(__file__).resolve().parents[2]
+from components.jobs import INSIDE_A_JOB
+from components.planning import check_resources
 
 
 @contextmanager
-def joined_cluster(address: str | None) -> Iterator[None]:
+def joined_cluster(address: str | None, *, code: Sequence[Path]) -> Iterator[None]:
     """Connect to the cluster at `address` (None or "local": start one for this block) and leave it
     afterwards.
 
-    A submitted job brings its working directory to the workers; otherwise this code is sent along,
-    so that driver and workers run the same. Raises ClusterError.
+    A submitted job brings its working directory to the workers; otherwise the package folders
+    `code` are sent along, so that driver and workers run the same. Raises ClusterError.
     """
     # The dashboard stays on: without it Ray cannot free the placement groups of ended worker
     # groups.
@@ -33,16 +33,12 @@ def joined_cluster(address: str | None) -> Iterator[None]:
         if own
         else {"address": address}
     )
-    code = (
-        {}
-        if INSIDE_A_JOB in os.environ
-        else {"py_modules": [str(PACKAGES / "components"), str(PACKAGES / "pipelines")]}
-    )
+    sent = {} if INSIDE_A_JOB in os.environ else {"py_modules": [str(folder) for folder in code]}
     on_sigterm = signal.getsignal(signal.SIGTERM)
     try:
         ray.init(
             **options,
-            runtime_env=code,
+            runtime_env=sent,
             log_to_driver=False,
             logging_level=logging.ERROR,
             configure_logging=True,
@@ -62,3 +58,11 @@ def joined_cluster(address: str | None) -> Iterator[None]:
         yield
     finally:
         ray.shutdown()
+
+
+def check_cluster_fits(cluster: ClusterConfig, *, slots: int) -> None:
+    """Raise ConfigError where the connected cluster can never place the slots: they would be waited
+    for for ever.
+    """
+    have = ray.cluster_resources()
+    check_resources(cluster, slots=slots, cpus=have.get("CPU", 0.0), gpus=have.get("GPU", 0.0))

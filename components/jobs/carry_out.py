@@ -1,0 +1,67 @@
+"""What a worker does for a job, in whatever process it runs; called by every rank together."""
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from components.jobs.events import Evaluated, Event, Finalized, Trained
+from components.jobs.job import Job
+
+if TYPE_CHECKING:
+    from components.training.session import Session
+    from components.training.trial import TrialResult
+
+
+def carry_out(
+    session: "Session",
+    job: Job,
+    *,
+    emit: Callable[[Event], None],
+    should_stop: Callable[[], bool] = lambda: False,
+    code_version: str,
+) -> None:
+    """Do what the job asks. Events are emitted on every rank, but those of evaluations on rank 0
+    alone. A training goes on from its checkpoint where there is one. Raises what ended it.
+    """
+    from components.data import open_prepared
+    from components.jobs.resume import has_checkpoint
+    from components.training.finalize import finalize
+    from components.training.peak_memory import peak_bytes, start_peak
+    from components.training.trial import run_trial
+
+    data, world = open_prepared(job.data_folder), session.world
+    if job.train:
+        start_peak(world.device)
+        result = run_trial(
+            session,
+            data,
+            job.config,
+            checkpoint_folder=job.checkpoint,
+            report=lambda report: emit(Evaluated(job.id, report)),
+            should_stop=should_stop,
+            resume=world.broadcast(world.is_main and has_checkpoint(job.folder)),
+        )
+        (peak,) = world.max([float(peak_bytes(world.device) or 0)])
+        emit(_trained(job.id, result, peak_memory_bytes=int(peak) or None))
+        if result.outcome != "completed":
+            return
+    if job.evaluate:
+        final = finalize(
+            session,
+            data,
+            job.config,
+            checkpoint_folder=job.checkpoint,
+            artifact_folder=job.artifact,
+            code_version=code_version,
+        )
+        emit(Finalized(job.id, final))
+
+
+def _trained(job_id: str, result: "TrialResult", *, peak_memory_bytes: int | None) -> Trained:
+    return Trained(
+        job_id,
+        result.outcome,
+        result.reason,
+        result.progress,
+        result.trainable_parameters,
+        peak_memory_bytes,
+    )

@@ -1,0 +1,64 @@
+"""When a training goes on from a checkpoint, and whose: the one rule for searches, comparisons and
+studies.
+
+Its own checkpoint, in its own folder, is always gone on from; the checkpoint itself refuses other
+settings and documents. That of an identical training of an earlier search is copied first.
+Identical means: the same resolved configuration, the same number of documents in a step, the same
+documents and the same code.
+"""
+
+import shutil
+from pathlib import Path
+
+from components.atomic_folder import atomic_folder, recover
+from components.errors import ArtifactError
+from components.jobs.record import Identity, JobRecord, read_record
+from components.jobs.trial import FOLDER_DIGITS
+
+
+def has_checkpoint(folder: Path) -> bool:
+    """Whether the job's folder holds a checkpoint, after what a killed writer left was put in
+    order. For the one process that writes there.
+    """
+    return (recover(folder / "checkpoint") / "state.json").is_file()
+
+
+def is_same_training(record: JobRecord, identity: Identity) -> bool:
+    """Whether the record is one of the training that `identity` asks for. Records from before
+    record.json know only the digits of the configuration that name their folder.
+    """
+    found = record.identity
+    return (
+        found.config_sha256[:FOLDER_DIGITS] == identity.config_sha256[:FOLDER_DIGITS]
+        and found.train_batch_size == identity.train_batch_size
+        and found.data_fingerprint == identity.data_fingerprint
+        and found.code_fingerprint == identity.code_fingerprint
+    )
+
+
+def reuse(folder: Path, identity: Identity) -> JobRecord | None:
+    """Copy the checkpoint of an identical trial of another search of the experiment; returns its
+    record, None where there is none.
+
+    `folder`: <experiment>/<search>/trials/<configuration>. A trial that has a checkpoint already
+    keeps it; a damaged record of another search is passed over.
+    """
+    if (folder / "checkpoint").exists():
+        return None
+    searches = folder.parents[2]
+    for other in sorted(searches.glob(f"*/trials/{folder.name}"), reverse=True):
+        earlier = _readable(other)
+        if earlier is None or not (other / "checkpoint").is_dir():
+            continue
+        if is_same_training(earlier, identity) and earlier.outcome in ("completed", "stopped"):
+            with atomic_folder(folder / "checkpoint") as copy:
+                shutil.copytree(other / "checkpoint", copy, dirs_exist_ok=True)
+            return earlier
+    return None
+
+
+def _readable(folder: Path) -> JobRecord | None:
+    try:
+        return read_record(folder)
+    except ArtifactError:
+        return None

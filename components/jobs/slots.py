@@ -1,0 +1,135 @@
+"""Slots on a Ray cluster as workers, seen by whoever has jobs: the driver, or one of Tune's
+actors.
+"""
+
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import replace
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+import ray
+from ray.exceptions import RayActorError
+
+from components.errors import ClusterError
+from components.jobs.events import Event, Failed, ends
+from components.jobs.job import Assignment, Job, SlotSettings
+from components.jobs.slot import RunWorkers, Slot
+from components.jobs.worker_group import run_worker_group
+
+if TYPE_CHECKING:
+    from ray import ObjectRef
+    from ray.actor import ActorHandle
+
+SLOT_LOST = "the slot's actor died"
+
+
+class RaySlots:
+    """See Workers. A job goes to any slot that has room; several of these may share the slots."""
+
+    def __init__(self, slots: "tuple[ActorHandle, ...]", *, timeout_seconds: float) -> None:
+        self.slots, self.timeout_seconds = slots, timeout_seconds
+        self._given: dict[str, tuple[Assignment, ActorHandle]] = {}
+        self._asked: dict[str, ObjectRef] = {}
+
+    @cached_property
+    def capacity(self) -> int:
+        return sum(ray.get([slot.capacity.remote() for slot in self.slots]))
+
+    def start(self, job: Job) -> None:
+        """Give the job to a slot, waiting for room up to `timeout_seconds`. Raises ClusterError
+        where none came free, or all slots are lost.
+        """
+        assignment, deadline = Assignment(job), time.monotonic() + self.timeout_seconds
+        while True:
+            slot = self._taken_by(assignment)
+            if slot is not None:
+                self._given[job.id] = (assignment, slot)
+                self._asked.pop(job.id, None)
+                return
+            if time.monotonic() > deadline:
+                raise ClusterError(
+                    "No trial slot became free within cluster.placement_timeout_seconds "
+                    f"({self.timeout_seconds:g} s)."
+                )
+            time.sleep(0.05)
+
+    def _taken_by(self, assignment: Assignment) -> "ActorHandle | None":
+        lost = 0
+        for slot in self.slots:
+            try:
+                if ray.get(slot.assign.remote(assignment)):
+                    return slot
+            except RayActorError:
+                lost += 1
+        if lost == len(self.slots):
+            raise ClusterError("All trial slots are lost: their actors died.")
+        return None
+
+    def deliver(self, handle: Callable[[Event], None]) -> None:
+        for job_id, (assignment, slot) in self._given.items():
+            if job_id not in self._asked:
+                self._asked[job_id] = slot.next_events.remote(assignment.id)
+        if not self._asked:
+            return
+        ready, _ = ray.wait(list(self._asked.values()), num_returns=1, timeout=1.0)
+        for job_id in [job_id for job_id, asked in self._asked.items() if asked in ready]:
+            asked = self._asked.pop(job_id, None)
+            for event in self._fetched(job_id, asked) if asked is not None else ():
+                handle(event)
+
+    def _fetched(self, job_id: str, asked: "ObjectRef") -> list[Event]:
+        job = self._given[job_id][0].job
+        try:
+            events: list[Event] = ray.get(asked)
+        except RayActorError:
+            events = [Failed(job_id, SLOT_LOST, "workers")]
+        # A slot that forgot the assignment does not know whose it was.
+        events = [event if event.job_id else replace(event, job_id=job_id) for event in events]
+        if any(ends(event, job) for event in events):
+            del self._given[job_id]
+        return events
+
+    def drop(self, job_id: str) -> None:
+        given = self._given.pop(job_id, None)
+        self._asked.pop(job_id, None)
+        if given is not None:
+            assignment, slot = given
+            with suppress(RayActorError):
+                ray.get(slot.drop.remote(assignment.id))
+
+
+def start_slots(
+    settings: SlotSettings, count: int, *, run_workers: RunWorkers = run_worker_group
+) -> "tuple[ActorHandle, ...]":
+    """Start slots; their workers load the backbone while the caller goes on."""
+    actor = ray.remote(num_cpus=0, max_concurrency=64)(Slot)
+    return tuple(actor.remote(settings, run_workers) for _ in range(count))
+
+
+def wait_until_placed(slots: "tuple[ActorHandle, ...]") -> None:
+    """Return when the workers of all slots have started (they load the backbone then). Raises
+    ClusterError where the cluster has no room for them.
+    """
+    waiting = list(slots)
+    while waiting:
+        answers = ray.get([slot.placement.remote() for slot in waiting])
+        if reasons := [why for placed, why in answers if not placed and why]:
+            raise ClusterError(reasons[0])
+        waiting = [slot for slot, (placed, _) in zip(waiting, answers, strict=True) if not placed]
+        if waiting:
+            time.sleep(0.1)
+
+
+def close_slots(slots: "tuple[ActorHandle, ...]", *, timeout_seconds: float = 30.0) -> None:
+    """Let the workers of all slots end in an orderly way, then end the slots."""
+    for slot in slots:
+        slot.close.remote()
+    for slot in slots:
+        try:
+            ray.get(slot.wait_closed.remote(timeout_seconds), timeout=timeout_seconds + 5.0)
+        except RayActorError:
+            continue
+        finally:
+            ray.kill(slot)

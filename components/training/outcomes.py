@@ -1,0 +1,65 @@
+"""What a training tells and leaves, as plain values: what travels between processes and is written
+into records. No torch here: whoever reads them may be a driver that never loads it.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+if TYPE_CHECKING:
+    from components.evaluation import LengthBucket, ReliabilityDiagram
+
+Outcome = Literal["completed", "stopped", "diverged"]
+
+
+@dataclass(frozen=True)
+class Report:
+    """What one evaluation tells. `metrics` holds train/..., validation/..., step, epoch, tokens,
+    seconds, tokens_per_second; `done`: it was the last one.
+    """
+
+    evaluation: int
+    step: int
+    metrics: Mapping[str, float]
+    is_best: bool
+    done: bool
+    trainable_parameters: int
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Where a training stands. `tokens`: text tokens trained on, padding and prefix excluded;
+    `seconds`: training time, evaluation included.
+    """
+
+    step: int = 0
+    tokens: int = 0
+    seconds: float = 0.0
+    evaluations: int = 0
+    best_evaluation: int = 0
+    best_metrics: Mapping[str, float] = field(default_factory=dict)
+    history: tuple[Mapping[str, float], ...] = ()
+
+    @property
+    def tokens_per_second(self) -> float:
+        return self.tokens / self.seconds if self.seconds else 0.0
+
+
+@dataclass(frozen=True)
+class FinalEvaluation:
+    """The best adapter on the whole validation and test splits: its artifact folder, metrics, and
+    what was trained: all of it, and the head's part.
+
+    `metrics`: validation/... and test/..., and of tasks that are calibrated test_calibrated/...,
+    which is what `predict` answers; `calibration`, `reliability` and `by_length` (of the calibrated
+    test answers) are empty where the task has none.
+    """
+
+    folder: Path
+    metrics: Mapping[str, float]
+    calibration: Mapping[str, Any]
+    reliability: "ReliabilityDiagram | None"
+    by_length: "tuple[LengthBucket, ...]"
+    trainable_parameters: int
+    head_parameters: int

@@ -1,0 +1,36 @@
+"""The points that a search has asked, in its folder: points.json.
+
+A search that is continued meets them again first, in the same order, before its searcher is asked
+for more.
+"""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+from components.atomic_file import atomic_file
+from components.errors import ArtifactError
+from components.tuning.searchers import Point
+
+POINTS_FILE = "points.json"
+
+
+def read_points(folder: Path) -> list[Point]:
+    """Empty where there are none. Raises ArtifactError where the file is damaged."""
+    file = folder / POINTS_FILE
+    if not file.is_file():
+        return []
+    try:
+        points: list[Point] = json.loads(file.read_text(encoding="utf-8"))["points"]
+        return points
+    except (ValueError, KeyError, TypeError) as error:
+        raise ArtifactError(
+            f"'{file}' cannot be read ({error}), so the search cannot meet its points again. Leave "
+            "--resume out to start a new search; its trials are taken over where they are the same."
+        ) from error
+
+
+def write_points(folder: Path, points: Sequence[Point]) -> None:
+    """Replace the file, whole or not at all."""
+    with atomic_file(folder / POINTS_FILE) as file:
+        file.write_text(json.dumps({"points": list(points)}, indent=1) + "\n", encoding="utf-8")

@@ -1,0 +1,31 @@
+"""Documents and points in one line each, for people."""
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from components.data import PreparedData
+
+
+def describe_data(data: "PreparedData") -> str:
+    """The prepared documents in one line."""
+    report, train = data.report, data.report.splits["train"]
+    sizes = " + ".join(f"{part.documents:,} {name}" for name, part in report.splits.items())
+    dropped = f", {sum(report.dropped.values()):,} rows dropped" if report.dropped else ""
+    classes = f"{len(data.labels)} classes" if data.labels else "no classes"
+    found = "found ready in the cache" if report.cached else f"tokenised in {report.seconds:.1f} s"
+    return (
+        f"data: {sizes} documents, {classes}, median {train.median_tokens:,} tokens, "
+        f"{train.truncated:,} training documents cut at the limit"
+        f" ({train.share_of_tokens_cut:.0%} of their tokens){dropped}; {found}"
+    )
+
+
+def describe_point(point: Mapping[str, Any]) -> str:
+    """A point of the space in one short line."""
+    return ", ".join(
+        f"{path.rpartition('.')[2]}={value:.4g}"
+        if isinstance(value, float)
+        else f"{path.rpartition('.')[2]}={value}"
+        for path, value in point.items()
+    )
