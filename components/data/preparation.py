@@ -99,7 +99,7 @@ def prepare(
     from filelock import FileLock
 
     started = time.perf_counter()
-    folder = cache_path / _key(config, tokenizer_id)
+    folder = cache_path / cache_key(config, tokenizer_id)
     cached = (folder / DESCRIPTION).is_file()
     if not cached:
         cache_path.mkdir(parents=True, exist_ok=True)
@@ -114,7 +114,8 @@ def prepare(
     )
 
 
-def _key(config: DataConfig, tokenizer_id: str) -> str:
+def cache_key(config: DataConfig, tokenizer_id: str) -> str:
+    """Name of the folder that holds these documents under this tokenizer."""
     settings = config.model_dump(mode="json", exclude={"files", "hub", "qangaroo"})
     if config.task == default_task(config.model_dump()):
         del settings["task"]  # a later setting: caches that were made before it are found

@@ -85,7 +85,7 @@ def register(tracker, run_id, name, folder, **changes):
     return tracker.register_adapter(
         run_id,
         adapter_folder=folder,
-        package=adapter_package(folder),
+        package=adapter_package(folder) if folder.is_dir() else None,
         model_name=name,
         **values,
     )
