@@ -1,4 +1,6 @@
-"""Whoever carries out jobs: slots on a Ray cluster (slots.py), or this process (this_process.py)."""
+"""Whoever carries out jobs: slots on a Ray cluster (slots.py), or this process
+(this_process.py).
+"""
 
 from collections.abc import Callable
 from typing import Protocol
