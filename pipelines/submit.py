@@ -66,9 +66,8 @@ def submit(
             f"'{working_dir}' does not hold pipelines/cli.py. Submit from the project's own "
             "folder: its code is what the job runs."
         )
-    logging.getLogger("ray").setLevel(
-        logging.ERROR
-    )  # or it lists what it leaves out of the upload, several times
+    # Or it lists what it leaves out of the upload, several times.
+    logging.getLogger("ray").setLevel(logging.ERROR)
     client = JobSubmissionClient(jobs_address)
     entrypoint = shlex.join(["python", "-m", "pipelines.cli", *arguments])
     base = submission_base(name, arguments)
@@ -78,18 +77,14 @@ def submit(
         say(f"The job {running} runs already; following it")
     else:
         variables = {key: environ[key] for key in PASSED_ON if environ.get(key)}
-        try:
-            client.submit_job(
-                entrypoint=entrypoint,
-                submission_id=submission_id,
-                runtime_env={"working_dir": str(working_dir), "env_vars": variables},
-                metadata={"experiment": name},
-            )
-        except (RuntimeError, ValueError) as error:
-            reason = str(error).strip().splitlines()[-1:] or ["no reason given"]
-            raise ClusterError(
-                f"The job server {jobs_address} refused the job: {reason[0]}"
-            ) from error
+        _send(
+            client,
+            jobs_address,
+            entrypoint=entrypoint,
+            submission_id=submission_id,
+            runtime_env={"working_dir": str(working_dir), "env_vars": variables},
+            metadata={"experiment": name},
+        )
         say(
             f"Submitted, as this does: ray job submit --address {jobs_address} --submission-id "
             f"{submission_id} --working-dir . -- {entrypoint}"
@@ -106,6 +101,14 @@ def submit(
         attached=bool(running),
         exit_code=info.driver_exit_code,
     )
+
+
+def _send(client: "JobSubmissionClient", jobs_address: str, **job: Any) -> None:
+    try:
+        client.submit_job(**job)
+    except (RuntimeError, ValueError) as error:
+        reason = str(error).strip().splitlines()[-1:] or ["no reason given"]
+        raise ClusterError(f"The job server {jobs_address} refused the job: {reason[0]}") from error
 
 
 def submission_base(name: str, arguments: Sequence[str]) -> str:

@@ -183,6 +183,7 @@ class Slot:
         while not self.closed:
             try:
                 self.run_workers(self.settings, ray.get_runtime_context().current_actor)
-            except BaseException as error:  # noqa: BLE001  (whatever ended the workers is told to whoever had a job there)
+            # Whatever ended the workers is told to whoever had a job there.
+            except BaseException as error:  # noqa: BLE001
                 self.loop.call_soon_threadsafe(self._fail, error)
                 time.sleep(1.0)

@@ -1,9 +1,9 @@
 """Optuna's tree-structured Parzen estimator (TPE) as a searcher, by Ray Tune's own OptunaSearch.
 
 A study is made anew for every point, of all results so far and a seed that counts points:
-milliseconds
-beside minutes of training, and the next point follows from the results alone, after a resumption
-too. With several slots the results that are in when a point is asked depend on which trial ended
+milliseconds beside minutes of training, and the next point follows from the results alone, after a
+resumption too. With several slots the results that are in when a point is asked depend on which
+trial ended
 first, so there two runs of one search may choose differently; the points that were asked are kept.
 """
 

@@ -1,5 +1,6 @@
 """Takes toy entries of the tables through everything: `python -m tests.seams.take_through FOLDER
-FAMILY/METHOD/TASK ...` plans, trains, saves, loads, evaluates and predicts, and prints what it found.
+FAMILY/METHOD/TASK ...` plans, trains, saves, loads, evaluates and predicts, and prints what it
+found.
 
 A process of its own, because training leaves a process group behind. The three lines below are all
 that adding a family, a method and a task takes beside their files.

@@ -67,9 +67,12 @@ def run_slots(settings: SideSettings, config: ExperimentConfig) -> list[TrialTim
             code_fingerprint=code_fingerprint(),
             folder=folder,
         )
-        writer = RunWriter(tracker, run_id, on_change=listen)
-        facts = RunFacts(tags={"data_fingerprint": data.fingerprint})
-        log = TrialLog(config, writer, facts=facts, identity=context.identity)
+        log = TrialLog(
+            config,
+            RunWriter(tracker, run_id, on_change=listen),
+            facts=RunFacts(tags={"data_fingerprint": data.fingerprint}),
+            identity=context.identity,
+        )
         run_trials(context, log, num_documents=len(data.splits["train"]))
         close_slots(slots)
     return [_times(summary, times[summary.name]) for summary in log.summaries]

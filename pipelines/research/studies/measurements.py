@@ -1,8 +1,7 @@
 """What a study has measured already: one JSON file per measurement, written whole or not at all.
 
-A measurement is taken from its file only where it was measured under the same settings; under
-others it is
-measured again and replaced. A change of the code is not noticed: take a new folder then.
+A measurement is taken from its file only where it was made under the same settings; under others it
+is made again and replaced. A change of the code is not noticed: take a new folder then.
 """
 
 import hashlib

@@ -1,13 +1,13 @@
 """What every study does around its question: one tracking run, measurements that survive an
-interruption,
-and a report folder with findings, figures and numbers.
+interruption, and a report folder with findings, figures and numbers.
 
 OUTPUT/report/ holds findings.md, the figures and study.json, and goes into the tracking run;
 OUTPUT/cells/ (measurements) and OUTPUT/trainings/ are what it was made from.
 """
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
@@ -65,17 +65,9 @@ def study(
     tracker = open_tracker(config.registry.kind, tracking_uri)
     tracker.check()
     run_id = _tracking_run(tracker, name, config)
-    try:
+    with _ending_with(tracker, run_id):
         session = StudySession(config, output, say)
         outcome: StudyOutcome = module.run(session)
-    except KeyboardInterrupt:
-        TolerantTracker(tracker).finish(
-            run_id, "interrupted", "interrupted; the same command continues"
-        )
-        raise
-    except Exception as error:
-        TolerantTracker(tracker).finish(run_id, "failed", str(error))
-        raise
     report = _write(output / "report", outcome, _provenance(command, session.measurements.used))
     tracker.log_folder(run_id, report, "study")
     tracker.log_metrics(run_id, outcome.metrics, step=0)
@@ -91,6 +83,20 @@ def study(
         run_id=run_id,
         url=tracker.run_url(run_id),
     )
+
+
+@contextmanager
+def _ending_with(tracker: Tracker, run_id: str) -> Iterator[None]:
+    """Whatever ends the study early stands in its run."""
+    log = TolerantTracker(tracker)
+    try:
+        yield
+    except KeyboardInterrupt:
+        log.finish(run_id, "interrupted", "interrupted; the same command continues")
+        raise
+    except Exception as error:
+        log.finish(run_id, "failed", str(error))
+        raise
 
 
 def _tracking_run(tracker: Tracker, name: StudyName, config: ExperimentConfig) -> str:

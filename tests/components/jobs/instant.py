@@ -19,7 +19,7 @@ from components.training.outcomes import Progress, Report
 if TYPE_CHECKING:
     from ray.actor import ActorHandle
 
-EVALUATIONS = 3
+EVALUATIONS = 2
 
 
 def run_instantly(settings: SlotSettings, slot: "ActorHandle") -> None:

@@ -273,6 +273,33 @@ def test_asha_stops_trials_that_fall_behind(side_by_side: dict[str, dict[str, An
     assert all("asha" in trial["reason"] and trial["evaluations"] < EPOCHS for trial in stopped)
 
 
+def test_a_search_by_optuna_ends_with_an_adapter(
+    cluster: str, toy: dict[str, Any], tmp_path: Path
+) -> None:
+    """With ASHA, as every searcher; its points are kept in the order in which they were asked."""
+    space = {
+        "optimizer.learning_rate": {"log_uniform": [1e-4, 1e-1]},
+        "adapter.prefix_length": {"integer": [2, 4]},
+    }
+    search = {"searcher": "optuna", "num_trials": 5, "space": space}
+    values = toy | {
+        "name": "optuna",
+        "search": search,
+        "training": toy["training"] | {"epochs": 2},
+        "registry": {"kind": "memory"},
+    }
+    driver = start_driver(
+        tmp_path, "optuna", address=cluster, tracking_uri="memory://", values=values
+    )
+    report = driver.report()
+    points = [trial["point"] for trial in report["trials"]]
+    assert len({json.dumps(point) for point in points}) == 5
+    assert {trial["outcome"] for trial in report["trials"]} <= {"completed", "stopped"}
+    (kept,) = (Path(values["cluster"]["storage_path"]) / "optuna").glob("*/points.json")
+    assert json.loads(kept.read_text())["points"] == points
+    assert report["model_version"] == 1
+
+
 def test_a_search_without_room_ends_with_a_message_instead_of_waiting_for_ever(
     cluster: str, toy: dict[str, Any], tmp_path: Path
 ) -> None:

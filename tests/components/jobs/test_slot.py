@@ -1,0 +1,159 @@
+"""A slot's bookkeeping without Ray: room, order, assignments that were given up, workers that
+died.
+"""
+
+import asyncio
+import sys
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from components.config.cluster import ClusterConfig
+from components.errors import ClusterError, DataError
+from components.jobs import slot as slot_module
+from components.jobs.events import Evaluated, Failed, Trained
+from components.jobs.job import Assignment, SlotSettings
+from components.jobs.slot import Slot
+from components.jobs.worker_group import failure_of
+from components.training.outcomes import Progress, Report
+from tests.components.jobs.test_run_jobs import CONFIG, job
+
+SETTINGS = SlotSettings(CONFIG, ClusterConfig(), Path("cache"), Path("storage"), "", "")
+DONE = Trained("a", "completed", "all steps done", Progress(), 1, None)
+
+
+def evaluated(number: int) -> Evaluated:
+    return Evaluated("a", Report(number, number, {}, True, False, trainable_parameters=1))
+
+
+@pytest.fixture
+def on_slot(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """Run a coroutine function on a fresh slot whose workers the test plays itself."""
+    monkeypatch.setattr(Slot, "_keep_workers", lambda self: None)
+    monkeypatch.setattr(slot_module, "POLL_SECONDS", 0.01)
+
+    def run(law: Callable[[Slot], Awaitable[None]], *, capacity: int = 1) -> None:
+        async def main() -> None:
+            settings = replace(SETTINGS, capacity=capacity)
+            await law(Slot(settings, lambda settings, handle: None))
+
+        asyncio.run(main())
+
+    return run
+
+
+def test_a_job_goes_through_in_the_order_of_its_events(on_slot: Any) -> None:
+    async def law(slot: Slot) -> None:
+        given = Assignment(job("a"))
+        assert await slot.assign(given)
+        assert await slot.take() == (True, given)
+        assert await slot.take() == (True, None)  # taken once
+        await slot.tell(given.id, 1, evaluated(2))
+        await slot.tell(given.id, 2, DONE)
+        assert await slot.next_events(given.id) == []
+        await slot.tell(given.id, 0, evaluated(1))
+        assert await slot.next_events(given.id) == [evaluated(1), evaluated(2), DONE]
+        assert await slot.assign(Assignment(job("b")))  # its room is free again
+
+    on_slot(law)
+
+
+@pytest.mark.parametrize("capacity", [1, 3])
+def test_a_slot_holds_as_many_jobs_as_it_has_capacity(on_slot: Any, capacity: int) -> None:
+    async def law(slot: Slot) -> None:
+        given = [Assignment(job(str(number))) for number in range(capacity)]
+        for each in given:
+            assert await slot.assign(each)
+        assert not await slot.assign(Assignment(job("one too many")))
+        assert [(await slot.take())[1] for _ in given] == given
+        last = given[-1]
+        await slot.tell(last.id, 0, replace(DONE, job_id=last.job.id))
+        assert await slot.next_events(last.id) == [replace(DONE, job_id=last.job.id)]
+        assert await slot.assign(Assignment(job("now there is room")))
+
+    on_slot(law, capacity=capacity)
+
+
+def test_what_an_earlier_assignment_tells_is_not_taken_for_this_one(on_slot: Any) -> None:
+    async def law(slot: Slot) -> None:
+        first, second = Assignment(job("a")), Assignment(job("a"))
+        await slot.assign(first)
+        await slot.take()
+        await slot.drop(first.id)
+        assert await slot.should_stop(first.id)
+        assert await slot.assign(second)
+        await slot.tell(first.id, 0, DONE)
+        assert await slot.next_events(second.id) == []
+        assert not await slot.should_stop(second.id)
+
+    on_slot(law)
+
+
+def test_room_that_nobody_asks_for_is_given_away_and_the_owner_is_told(
+    on_slot: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def law(slot: Slot) -> None:
+        silent, other = Assignment(job("a")), Assignment(job("b"))
+        await slot.assign(silent)
+        assert not await slot.assign(other)
+        now = time.monotonic()
+        monkeypatch.setattr(slot_module.time, "monotonic", lambda: now + 16.0)
+        assert await slot.assign(other)
+        (told,) = await slot.next_events(silent.id)
+        assert isinstance(told, Failed)
+        assert told.cause == "workers"
+        assert "15 s without a word" in told.reason
+
+    on_slot(law)
+
+
+def test_workers_that_die_fail_all_that_they_had_once(on_slot: Any) -> None:
+    async def law(slot: Slot) -> None:
+        given = [Assignment(job(name)) for name in "ab"]
+        for each in given:
+            await slot.assign(each)
+        await slot.take()
+        slot._fail(RuntimeError("first\nthe last line"))
+        slot._fail(RuntimeError("again"))
+        for each in given:
+            told = await slot.next_events(each.id)
+            assert told == [Failed(each.job.id, "RuntimeError: the last line", "training")]
+
+    on_slot(law, capacity=2)
+
+
+def test_a_closed_slot_sends_its_workers_home(on_slot: Any) -> None:
+    async def law(slot: Slot) -> None:
+        await slot.assign(Assignment(job("a")))
+        await slot.close()
+        assert await slot.take() == (False, None)
+        assert await slot.should_stop("anything")
+        assert not await slot.assign(Assignment(job("b")))
+
+    on_slot(law)
+
+
+def test_what_is_to_be_blamed_is_told() -> None:
+    from ray.exceptions import ActorDiedError
+
+    wrapped = RuntimeError("outside")
+    wrapped.__cause__ = DataError("row 3")
+    assert failure_of(wrapped) == ("DataError: row 3", "input")
+    assert failure_of(ClusterError("no room"))[1] == "input"
+    assert failure_of(ZeroDivisionError("x")) == ("ZeroDivisionError: x", "training")
+    assert failure_of(ActorDiedError())[1] == "workers"
+
+
+def test_a_slot_needs_no_torch() -> None:
+    """Tune's actors and slots start in the time that Ray itself needs."""
+    import subprocess
+
+    code = (
+        "import sys, components.jobs.slots, components.tuning.tune_trial\n"
+        "assert not {'torch', 'transformers', 'deepspeed', 'mlflow'} & set(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
