@@ -21,11 +21,14 @@ def card(config: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> str:
         for name, tensor in tensors.items()
     )
     length = f", prefix length {config['prefix_length']}" if config.get("prefix_length") else ""
+    name, family = backbone.get("name_or_path"), backbone.get("family")
+    revision = backbone.get("revision") or "not pinned"
+    named = f"`{name}` (family {family}, revision {revision})"
     return f"""# {config["method"]} adapter{length}
 
 | | |
 |---|---|
-| backbone | `{backbone.get("name_or_path")}` (family {backbone.get("family")}, revision {backbone.get("revision") or "not pinned"}) |
+| backbone | {named} |
 | task | {task} |
 | parameters | {count:,} (float32) |
 | data fingerprint | {training.get("data_fingerprint") or "not recorded"} |

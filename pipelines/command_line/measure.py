@@ -12,10 +12,10 @@ import typer
 
 from pipelines.command_line import invocation
 from pipelines.command_line.options import DryRun, Json, Overrides
-from pipelines.command_line.terminal import command
+from pipelines.command_line.terminal import Terminal, command
 
 if TYPE_CHECKING:
-    pass
+    from components.config.comparison import ComparisonConfig
 
 
 def compare(
@@ -49,15 +49,9 @@ def compare(
     ) as terminal:
         config = invocation.load_comparison(comparison, overrides)
         from pipelines.command_line.show.measure import show_comparison
-        from pipelines.command_line.show.plans import show_comparison_plan
 
         if dry_run:
-            from pipelines.comparison.plan import plan_comparison
-
-            comparison_plan = plan_comparison(config, terminal.say)
-            return terminal.report(
-                comparison_plan, lambda console: show_comparison_plan(console, comparison_plan)
-            )
+            return _plan_comparison(config, terminal)
         addresses = invocation.connect(config)
         from pipelines.comparison.compare import compare as run
 
@@ -71,6 +65,14 @@ def compare(
         terminal.report(report, lambda console: show_comparison(console, report))
         if report.missing:
             raise SystemExit(1)
+
+
+def _plan_comparison(config: "ComparisonConfig", terminal: Terminal) -> None:
+    from pipelines.command_line.show.plans import show_comparison_plan
+    from pipelines.comparison.plan import plan_comparison
+
+    plan = plan_comparison(config, terminal.say)
+    terminal.report(plan, lambda console: show_comparison_plan(console, plan))
 
 
 def study(

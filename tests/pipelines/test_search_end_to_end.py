@@ -172,7 +172,7 @@ def test_wrong_input_ends_with_code_2_and_one_line(searched: tuple[Path, dict[st
     folder, _ = searched
     for option, expected in {
         "adapter.prefix_lenght=4": "Did you mean 'adapter.prefix_length'?",
-        "search.space.optimizer.learning_rate={log_uniform: [0, 1]}": "search.space.optimizer.learning_rate",
+        "search.space.optimizer.learning_rate={log_uniform: [0, 1]}": "search.space.optimizer",
         "data.max_tokens=139": "140",
         "data.files.train=none.jsonl": "none.jsonl",
         "data.columns.text=body": "body",
