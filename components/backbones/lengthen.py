@@ -36,8 +36,11 @@ def longformer_config(
             f"{config['position_embedding_type']}."
         )
     pad = config["pad_token_id"]
-    kept = """vocab_size hidden_size num_hidden_layers num_attention_heads
-        intermediate_size hidden_act hidden_dropout_prob attention_probs_dropout_prob initializer_range layer_norm_eps""".split()
+    kept = """
+        vocab_size hidden_size num_hidden_layers num_attention_heads intermediate_size
+        hidden_act hidden_dropout_prob attention_probs_dropout_prob initializer_range
+        layer_norm_eps
+    """.split()
     return {
         "model_type": "longformer",
         **{name: config[name] for name in kept},
