@@ -7,6 +7,7 @@ import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import ray
 
@@ -28,26 +29,14 @@ def joined_cluster(address: str | None, *, code: Sequence[Path]) -> Iterator[Non
     # groups.
     os.environ.setdefault("RAY_AUTH_MODE", "disabled")
     own = address in (None, "local")
-    options = (
+    options: dict[str, Any] = (
         {"address": "local", "include_dashboard": True, "dashboard_host": "127.0.0.1"}
         if own
         else {"address": address}
     )
     sent = {} if INSIDE_A_JOB in os.environ else {"py_modules": [str(folder) for folder in code]}
     on_sigterm = signal.getsignal(signal.SIGTERM)
-    try:
-        ray.init(
-            **options,
-            runtime_env=sent,
-            log_to_driver=False,
-            logging_level=logging.ERROR,
-            configure_logging=True,
-        )
-    except (ConnectionError, RuntimeError, ValueError) as error:
-        raise ClusterError(
-            f"Ray cluster at '{address or 'local'}' cannot be joined: "
-            f"{' '.join(str(error).split())} Check RAY_ADDRESS, or run: prefixprop up"
-        ) from error
+    _connect(address, options, runtime_env=sent)
     # ray.init makes SIGTERM end the driver at once; a stopped job shall end its runs and stay
     # resumable, as after Ctrl-C.
     if on_sigterm is not None and threading.current_thread() is threading.main_thread():
@@ -58,6 +47,31 @@ def joined_cluster(address: str | None, *, code: Sequence[Path]) -> Iterator[Non
         yield
     finally:
         ray.shutdown()
+
+
+def _connect(address: str | None, options: dict[str, Any], *, runtime_env: dict[str, Any]) -> None:
+    where = f"Ray cluster at '{address or 'local'}'"
+    try:
+        ray.init(
+            **options,
+            runtime_env=runtime_env,
+            log_to_driver=False,
+            logging_level=logging.ERROR,
+            configure_logging=True,
+        )
+    except (ConnectionError, RuntimeError, ValueError) as error:
+        raise ClusterError(
+            f"{where} cannot be joined: {' '.join(str(error).split())} Check RAY_ADDRESS, or run: "
+            "prefixprop up"
+        ) from error
+    except Exception as error:
+        # Ray has no class of its own for this, and no setting for its 30 seconds.
+        if "timed out during startup" not in str(error):
+            raise
+        raise ClusterError(
+            f"{where} did not start within 30 seconds: this machine is too busy. Run the same "
+            "command again, or start a cluster first and keep it: prefixprop up"
+        ) from error
 
 
 def check_cluster_fits(cluster: ClusterConfig, *, slots: int) -> None:

@@ -5,6 +5,7 @@ differ in who says what is next; what becomes of a job is the same.
 """
 
 import time
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
@@ -54,6 +55,7 @@ def run_jobs(
     stops no other. All callbacks run in the caller's thread.
     """
     running: dict[str, _Running] = {}
+    repeated: deque[_Running] = deque()
 
     def handle(event: Event) -> None:
         current = running.get(event.job_id)
@@ -62,15 +64,21 @@ def run_jobs(
         on_event(event)
         result = _taken(current, event)
         if result is not None and _worth_repeating(event, current, max_failures):
-            workers.start(current.job)
+            repeated.append(current)
         elif result is not None:
             del running[event.job_id]
             on_result(replace(result, seconds=time.monotonic() - current.started))
 
     while True:
-        while len(running) < workers.capacity and (job := next_job()) is not None:
-            running[job.id] = _Running(job, job, time.monotonic())
-            workers.start(job)
+        # What is to be repeated may have to wait: the place it had may be gone.
+        while len(running) - len(repeated) < workers.capacity:
+            if repeated:
+                workers.start(repeated.popleft().job)
+            elif (job := next_job()) is not None:
+                running[job.id] = _Running(job, job, time.monotonic())
+                workers.start(job)
+            else:
+                break
         if not running:
             return
         workers.deliver(handle)

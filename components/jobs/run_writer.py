@@ -5,7 +5,7 @@ All tracking happens in the driver's process, so that trainings never wait for i
 an evaluation reported, whatever its name.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -54,12 +54,17 @@ class RunWriter:
         summary = TrialSummary(name, trial.point, trial.sha256, str(trial.folder), run_id)
         return self._changed(job_id, summary)
 
-    def take(self, event: Event) -> TrialSummary:
-        """Write what an event tells. An evaluation that was written already, told again by a job
-        that was resumed, is not written twice.
+    def take(self, job_id: str, events: Iterable[Event]) -> TrialSummary:
+        """Write what events tell of a job. An evaluation that was written already, told again by a
+        job that was resumed, is not written twice.
         """
-        before = self.summaries[event.job_id]
-        after = before.after(event, metric=self._metric[event.job_id])
+        for event in events:
+            self._take(job_id, event)
+        return self._changed(job_id, self.summaries[job_id])
+
+    def _take(self, job_id: str, event: Event) -> None:
+        before = self.summaries[job_id]
+        after = before.after(event, metric=self._metric[job_id])
         match event:
             case Reused(run_id=run_id):
                 self.tracker.set_tags(before.run_id, {"reused_from_run": run_id})
@@ -68,7 +73,7 @@ class RunWriter:
                 if before.trainable_parameters is None:
                     size = {"trainable_parameters": report.trainable_parameters}
                     self.tracker.log_params(before.run_id, size)
-        return self._changed(event.job_id, after)
+        self.summaries[job_id] = after
 
     def end(
         self,

@@ -6,7 +6,6 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
-from functools import cached_property
 from typing import TYPE_CHECKING
 
 import ray
@@ -29,13 +28,30 @@ class RaySlots:
     """See Workers. A job goes to any slot that has room; several of these may share the slots."""
 
     def __init__(self, slots: "tuple[ActorHandle, ...]", *, timeout_seconds: float) -> None:
-        self.slots, self.timeout_seconds = slots, timeout_seconds
+        self.slots, self.timeout_seconds = list(slots), timeout_seconds
+        self._places: dict[ActorHandle, int] = {}
         self._given: dict[str, tuple[Assignment, ActorHandle]] = {}
         self._asked: dict[str, ObjectRef] = {}
 
-    @cached_property
+    @property
     def capacity(self) -> int:
-        return sum(ray.get([slot.capacity.remote() for slot in self.slots]))
+        for slot in tuple(self.slots):
+            if slot not in self._places:
+                try:
+                    self._places[slot] = ray.get(slot.capacity.remote())
+                except RayActorError:
+                    self._lose(slot)
+        return sum(self._places[slot] for slot in self.slots)
+
+    def _lose(self, slot: "ActorHandle") -> None:
+        """Ask nothing more of a slot whose actor died. Raises ClusterError where none is left."""
+        if slot in self.slots:
+            self.slots.remove(slot)
+        if not self.slots:
+            raise ClusterError(
+                "All trial slots are lost: their actors died. The same command goes on from the "
+                "checkpoints (search: with --resume)."
+            )
 
     def start(self, job: Job) -> None:
         """Give the job to a slot, waiting for room up to `timeout_seconds`. Raises ClusterError
@@ -56,15 +72,12 @@ class RaySlots:
             time.sleep(0.05)
 
     def _taken_by(self, assignment: Assignment) -> "ActorHandle | None":
-        lost = 0
-        for slot in self.slots:
+        for slot in tuple(self.slots):
             try:
                 if ray.get(slot.assign.remote(assignment)):
                     return slot
             except RayActorError:
-                lost += 1
-        if lost == len(self.slots):
-            raise ClusterError("All trial slots are lost: their actors died.")
+                self._lose(slot)
         return None
 
     def deliver(self, handle: Callable[[Event], None]) -> None:
@@ -80,14 +93,15 @@ class RaySlots:
                 handle(event)
 
     def _fetched(self, job_id: str, asked: "ObjectRef") -> list[Event]:
-        job = self._given[job_id][0].job
+        assignment, slot = self._given[job_id]
         try:
             events: list[Event] = ray.get(asked)
         except RayActorError:
+            self._lose(slot)
             events = [Failed(job_id, SLOT_LOST, "workers")]
         # A slot that forgot the assignment does not know whose it was.
         events = [event if event.job_id else replace(event, job_id=job_id) for event in events]
-        if any(ends(event, job) for event in events):
+        if any(ends(event, assignment.job) for event in events):
             del self._given[job_id]
         return events
 

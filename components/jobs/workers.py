@@ -14,7 +14,9 @@ class Workers(Protocol):
 
     @property
     def capacity(self) -> int:
-        """Jobs at a time."""
+        """Jobs at a time; fewer than before where some of the workers were lost for good. Raises
+        ClusterError where all were.
+        """
         ...
 
     def start(self, job: Job) -> None:

@@ -83,12 +83,9 @@ class TrialLog(Callback):
         result: dict[str, Any],
         **info: Any,
     ) -> None:
-        self._started(trial)
-        event: Event
-        for event in result[EVENTS]:
-            self.writer.take(event)
-            if isinstance(event, Trained):
-                self.trained[event.job_id] = event
+        events: tuple[Event, ...] = result[EVENTS]
+        self.writer.take(self._started(trial).key, events)
+        self.trained |= {event.job_id: event for event in events if isinstance(event, Trained)}
 
     def on_trial_complete(
         self, iteration: int, trials: "list[TunesTrial]", trial: "TunesTrial", **info: Any

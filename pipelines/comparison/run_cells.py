@@ -35,7 +35,7 @@ def run_cells(
 
     def on_event(event: Event) -> None:
         start(writer, working[event.job_id])
-        writer.take(event)
+        writer.take(event.job_id, [event])
 
     def on_result(result: JobResult) -> None:
         cell = working[result.job.id]

@@ -87,6 +87,25 @@ def test_a_lost_job_is_repeated_and_given_up_after_its_failures() -> None:
     assert len(workers.started) == 3
 
 
+def test_a_lost_job_waits_for_a_place_where_its_own_is_gone() -> None:
+    """Two places, one of which goes with the job that it had."""
+
+    class Losing(Scripted):
+        def deliver(self, handle: Callable[[Event], None]) -> None:
+            if len(self.started) == 2:
+                self.capacity = 1
+            super().deliver(handle)
+
+    left, results = [job("a"), job("b"), job("c")], list[JobResult]()
+    workers = Losing(
+        lambda job, time: [lost(job.id)] if job.id == "a" and time == 1 else [trained(job.id)],
+        capacity=2,
+    )
+    run_jobs(workers, lambda: left.pop(0) if left else None, on_result=results.append)
+    assert [result.job.id for result in results] == ["b", "a", "c"]
+    assert {result.outcome for result in results} == {"completed"}
+
+
 def test_wrong_input_is_not_repeated() -> None:
     workers = Scripted(lambda job, _: [Failed(job.id, "seed: too large", "input")])
     assert run_one(workers, job("a"), max_failures=5).outcome == "failed"

@@ -41,7 +41,7 @@ def started(seen: list[TrialSummary] | None = None) -> tuple[RunWriter, MemoryRu
 def test_any_metric_that_was_reported_reaches_the_tracker() -> None:
     """Whatever it is called: a metric is what an evaluation reported."""
     writer, run = started()
-    writer.take(evaluated(1, 0.5, gradient_norm=3.0, step=10.0, **{"config/odd": 1.0}))
+    writer.take("job", [evaluated(1, 0.5, gradient_norm=3.0, step=10.0, **{"config/odd": 1.0})])
     assert run.metrics["gradient_norm"] == [(10, 3.0)]
     assert run.metrics["config/odd"] == [(10, 1.0)]
     assert set(run.metrics) == {METRIC, "train/loss", "gradient_norm", "step", "config/odd"}
@@ -50,17 +50,17 @@ def test_any_metric_that_was_reported_reaches_the_tracker() -> None:
 def test_an_evaluation_that_is_told_again_is_written_once() -> None:
     writer, run = started()
     for event in (evaluated(1, 0.5), evaluated(1, 0.5), evaluated(2, 0.4), evaluated(1, 0.5)):
-        writer.take(event)
+        writer.take("job", [event])
     assert run.metrics[METRIC] == [(10, 0.5), (20, 0.4)]
 
 
 def test_the_run_of_a_whole_life() -> None:
     seen: list[TrialSummary] = []
     writer, run = started(seen)
-    writer.take(Reused("job", "run-before"))
-    writer.take(evaluated(1, 0.5))
-    writer.take(evaluated(2, 0.4))
-    writer.take(Trained("job", "completed", "all steps done", Progress(), 5, None))
+    writer.take("job", [Reused("job", "run-before")])
+    writer.take("job", [evaluated(1, 0.5)])
+    writer.take("job", [evaluated(2, 0.4)])
+    writer.take("job", [Trained("job", "completed", "all steps done", Progress(), 5, None)])
     summary = writer.end("job", "completed", "all steps done", final_metrics={"test/accuracy": 0.3})
     assert run.name == "trial-000-abababab" and run.status == "completed"
     assert run.params == {"epochs": "2", "seed": "10", "trainable_parameters": "5"}
