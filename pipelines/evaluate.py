@@ -13,7 +13,7 @@ from components.data.settings import DataConfig
 from components.errors import ConfigError, DataError
 from components.registry.adapter_source import AdapterSource, adapter_source, checked_tracker
 from components.settings import validate
-from components.tasks import task_named
+from components.tasks import prepare, stored_task, task_named
 from pipelines.experiments import load_experiment
 from pipelines.reports import EvaluationReport
 
@@ -45,7 +45,6 @@ def evaluate(
     from components.adapters import read_adapter_config
     from components.backbones import tokenizer_id
     from components.inference.classifier import load_classifier
-    from components.tasks import prepare
 
     started = time.perf_counter()
     with adapter_source(model, tracking_uri=tracking_uri) as source:
@@ -103,8 +102,8 @@ def _data_config(
             source.version.run_id, "config.json"
         )["data"]
     elif training.get("max_tokens") is not None:
-        task = task_named((adapter.get("head") or {}).get("task", "classification"))
-        values["data"] = {"max_tokens": training["max_tokens"], **task.uncut(training)}
+        cutting = stored_task(adapter).uncut(training)
+        values["data"] = {"max_tokens": training["max_tokens"], **cutting}
     if source.version is None and not overrides:
         raise ConfigError(
             "data: an adapter folder does not say which documents to evaluate on. Name an "
@@ -121,7 +120,7 @@ def _evaluated(
     if task != classifier.task.name:
         raise DataError(
             f"The data hold {task_named(task).words}, the adapter was trained for "
-            f"{classifier.task.words}. Evaluate it on data of its task."
+            f"{classifier.task.words}. Evaluate it on data of its task (data.task)."
         )
     documents = data.splits[split]
     return classifier.task.evaluated(

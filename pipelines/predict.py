@@ -18,7 +18,7 @@ from typing import TextIO
 from components.errors import ConfigError, DataError
 from components.inference.classifier import BATCH_SIZE, CHUNK_DOCUMENTS, load_classifier
 from components.registry.adapter_source import adapter_source
-from components.tasks import Task, task_named
+from components.tasks import Task, stored_task
 from pipelines.reports import PredictionReport
 
 
@@ -84,8 +84,7 @@ def _task(folder: Path, input: Path) -> Task:
     """The adapter's task. Raises DataError for a file that does not hold what it asks for."""
     from components.adapters import read_adapter_config
 
-    head = read_adapter_config(folder).get("head") or {}
-    task = task_named(head.get("task", "classification"))
+    task = stored_task(read_adapter_config(folder))
     if not input.name.endswith(task.input_suffixes):
         raise DataError(
             f"input: the adapter takes {task.input_words}, not '{input.name}'. Give such a file."

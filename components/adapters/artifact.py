@@ -22,7 +22,7 @@ from components.atomic_folder import atomic_folder
 from components.backbones import family_of
 from components.errors import ArtifactError, BackboneError, ConfigError
 from components.settings import validate
-from components.tasks import TASKS, TaskHeadConfig
+from components.tasks import TaskHeadConfig, stored_task
 
 FORMAT = 1
 CONFIG_FILE = "adapter_config.json"
@@ -207,14 +207,12 @@ def _configs(
     config: Mapping[str, Any], tensors: Mapping[str, Tensor], folder: str | Path
 ) -> tuple[MethodConfig, TaskHeadConfig]:
     method, head = config.get("method", "prefix_propagation"), config.get("head") or {}
-    task = head.get("task", "classification")
-    for kind, name, known in (("method", method, METHODS), ("task", task, TASKS)):
-        if name not in known:
-            raise ArtifactError(
-                f"'{folder}' has {kind} {name!r}, which this version does not know. Known: "
-                f"{', '.join(known)}. Use a newer prefixprop."
-            )
-    model, head_model = METHODS[method], TASKS[task].head
+    if method not in METHODS:
+        raise ArtifactError(
+            f"'{folder}' has method {method!r}, which this version does not know. Known: "
+            f"{', '.join(METHODS)}. Use a newer prefixprop."
+        )
+    model, head_model = METHODS[method], stored_task(config).head
     shapes = {
         name.removeprefix("adapter."): tuple(tensor.shape)
         for name, tensor in tensors.items()

@@ -229,13 +229,6 @@ def load_backbone(
 
     values = read_backbone_config(config)
     folder = backbone_folder(config, cache_path=cache_path)
-    family = family_named(config.family)
-    options: dict[str, Any] = dict(family.load_options)
-    if config.hidden_dropout is not None:
-        assert family.hidden_dropout is not None  # the settings refuse it
-        options[family.hidden_dropout] = config.hidden_dropout
-    if config.attention_dropout is not None:
-        options[family.attention_dropout] = config.attention_dropout
     try:
         with quiet_loading(), partition or nullcontext():
             from transformers import AutoModel
@@ -246,7 +239,7 @@ def load_backbone(
                 dtype=dtype or torch.float32,
                 trust_remote_code=False,
                 output_loading_info=True,
-                **options,
+                **_load_options(config),
             )
     except (OSError, SafetensorError) as error:
         raise BackboneError(
@@ -261,8 +254,19 @@ def load_backbone(
         )
     backbone.requires_grad_(False).eval()
     if config.attention == "auto":
-        family.accelerate(backbone)
+        family_named(config.family).accelerate(backbone)
     return backbone
+
+
+def _load_options(config: BackboneConfig) -> dict[str, Any]:
+    family = family_named(config.family)
+    options: dict[str, Any] = dict(family.load_options)
+    if config.hidden_dropout is not None:
+        assert family.hidden_dropout is not None  # the settings refuse it
+        options[family.hidden_dropout] = config.hidden_dropout
+    if config.attention_dropout is not None:
+        options[family.attention_dropout] = config.attention_dropout
+    return options
 
 
 def backbone_folder(config: BackboneConfig, *, cache_path: Path) -> Path:

@@ -176,22 +176,7 @@ def check_comparison(config: ComparisonConfig) -> None:
                     "methods or seeds."
                 )
             check_path(path, TrainConfig, below=f"{where}.")
-    for name, method in config.methods.items():
-        for path in {path for point in method.points for path in point}:
-            check_path(path, TrainConfig, below=f"methods.{name}.points: ")
-            if (
-                any(path == fixed or path.startswith(f"{fixed}.") for fixed in FIXED_IN_A_SLOT)
-                or path == "seed"
-            ):
-                raise ConfigError(
-                    f"methods.{name}.points: '{path}' is the same for all methods of a comparison. "
-                    "Set it in base or in a task."
-                )
-            if path.split(".")[0] == "training":
-                raise ConfigError(
-                    f"methods.{name}.points: '{path}' is part of the budget, which is the same for "
-                    "all points. Set it in base, a task or search.settings."
-                )
+    _check_points(config)
     loaded = set()
     for task, name, point in config.points():
         for searching in (True, False):
@@ -222,6 +207,25 @@ def check_comparison(config: ComparisonConfig) -> None:
             "backbone. "
             "Run one comparison per value."
         )
+
+
+def _check_points(config: ComparisonConfig) -> None:
+    for name, method in config.methods.items():
+        for path in {path for point in method.points for path in point}:
+            check_path(path, TrainConfig, below=f"methods.{name}.points: ")
+            if (
+                any(path == fixed or path.startswith(f"{fixed}.") for fixed in FIXED_IN_A_SLOT)
+                or path == "seed"
+            ):
+                raise ConfigError(
+                    f"methods.{name}.points: '{path}' is the same for all methods of a comparison. "
+                    "Set it in base or in a task."
+                )
+            if path.split(".")[0] == "training":
+                raise ConfigError(
+                    f"methods.{name}.points: '{path}' is part of the budget, which is the same for "
+                    "all points. Set it in base, a task or search.settings."
+                )
 
 
 def check_comparison_path(path: str) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 
 from components.adapters.methods import METHODS
 from components.backbones import packages
-from components.tasks import task_named
+from components.tasks import stored_task
 from components.tasks.task import Signature, Usage
 
 # What a fresh environment needs to answer; training's dependencies are not among them.
@@ -57,7 +57,7 @@ def adapter_package(folder: Path) -> AdapterPackage:
     from components.adapters import read_adapter_config
 
     config = read_adapter_config(folder)
-    task = task_named((config.get("head") or {}).get("task", "classification"))
+    task = stored_task(config)
     here = Path(__file__)
     return AdapterPackage(
         code_file=here.with_name("pyfunc_model.py"),

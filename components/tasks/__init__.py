@@ -2,13 +2,14 @@
 asked for, so that an entry added while a program runs is known everywhere at once.
 """
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from components.data.preparation import prepare as prepare_for
 from components.data.prepared import PreparedData
 from components.data.settings import DataConfig
-from components.errors import ConfigError
+from components.errors import ArtifactError, ConfigError
 from components.tasks.classification import CLASSIFICATION
 from components.tasks.multiple_choice import MULTIPLE_CHOICE
 from components.tasks.task import Direction, HeadConfig, Task, TaskHeadConfig
@@ -27,6 +28,17 @@ def task_named(name: str) -> Task:
     """The task listed under `name`. Raises ConfigError for a name that is not listed."""
     if name not in TASKS:
         raise ConfigError(f"data.task '{name}' is unknown. Known: {', '.join(TASKS)}.")
+    return TASKS[name]
+
+
+def stored_task(adapter: Mapping[str, Any]) -> Task:
+    """The task of an adapter_config.json. Raises ArtifactError for one that is not listed."""
+    name = (adapter.get("head") or {}).get("task", "classification")
+    if name not in TASKS:
+        raise ArtifactError(
+            f"The adapter has task {name!r}, which this version does not know. Known: "
+            f"{', '.join(TASKS)}. Use a newer prefixprop."
+        )
     return TASKS[name]
 
 
@@ -59,5 +71,6 @@ __all__ = [
     "TaskHeadConfig",
     "metric_directions",
     "prepare",
+    "stored_task",
     "task_named",
 ]

@@ -16,6 +16,7 @@ from components.config import TrainConfig, config_sha256, resolved
 from components.data.prepared import PreparedData
 from components.tasks import task_named
 from components.training.checkpoint import load_checkpoint, resume_key
+from components.training.engine import Engine
 from components.training.evaluation import split_outputs
 from components.training.outcomes import FinalEvaluation
 from components.training.session import Session
@@ -44,18 +45,7 @@ def finalize(
     task = task_named(config.data.task)
     as_stored = config.model_copy(update={"adapter": config.adapter.as_stored()})
     with session.engine(as_stored, data.labels, parameters=best) as (model, engine):
-        outputs = {}
-        for name in ("validation", "test"):
-            split = data.splits[name]
-            outputs[name] = split_outputs(
-                engine.deepspeed,
-                split,
-                np.arange(len(split)),
-                task=task,
-                config=config.training,
-                world=session.world,
-                pad_token_id=session.pad_token_id,
-            )
+        outputs = _outputs(session, engine, data, config)
         head_config, trainable_parameters = model.head_config, model.num_trainable_parameters()
     conclusion = task.concluded(outputs, data.splits)
     if session.world.is_main:
@@ -66,26 +56,13 @@ def finalize(
             columns=tuple(task.columns),
             temperature=conclusion.calibration.get("temperature"),
         )
-        identity = {
-            "name_or_path": config.backbone.name_or_path,
-            "revision": config.backbone.revision,
-            "load": resolved(config.backbone),
-        }
-        training = {
-            "config_sha256": config_sha256(config),
-            "data_fingerprint": data.fingerprint,
-            "code_version": code_version,
-            "max_tokens": config.data.max_tokens,
-            "precision": config.training.precision,
-            **task.cutting(config.data),
-        }
         write_artifact(
             artifact_folder,
             best,
             adapter_config=config.adapter,
             head_config=head_config,
-            backbone_info=describe_backbone(session.backbone, identity),
-            training=training,
+            backbone_info=describe_backbone(session.backbone, _backbone_identity(config)),
+            training=_training_section(config, data.fingerprint, code_version),
         )
         session.tokenizer.save_pretrained(artifact_folder / "tokenizer")
         if conclusion.calibration:
@@ -93,9 +70,6 @@ def finalize(
                 json.dumps(conclusion.calibration, indent=2) + "\n", encoding="utf-8"
             )
     session.world.barrier()
-    head_parameters = sum(
-        tensor.numel() for name, tensor in best.items() if name.startswith("head.")
-    )
     return FinalEvaluation(
         folder=artifact_folder,
         metrics=conclusion.metrics,
@@ -103,8 +77,50 @@ def finalize(
         reliability=conclusion.reliability,
         by_length=conclusion.by_length,
         trainable_parameters=trainable_parameters,
-        head_parameters=head_parameters,
+        head_parameters=sum(
+            tensor.numel() for name, tensor in best.items() if name.startswith("head.")
+        ),
     )
+
+
+def _outputs(
+    session: Session, engine: Engine, data: PreparedData, config: TrainConfig
+) -> dict[str, Any]:
+    """What the task keeps of the answers to all validation and test documents."""
+    return {
+        name: split_outputs(
+            engine.deepspeed,
+            data.splits[name],
+            np.arange(len(data.splits[name])),
+            task=task_named(config.data.task),
+            config=config.training,
+            world=session.world,
+            pad_token_id=session.pad_token_id,
+        )
+        for name in ("validation", "test")
+    }
+
+
+def _backbone_identity(config: TrainConfig) -> dict[str, Any]:
+    return {
+        "name_or_path": config.backbone.name_or_path,
+        "revision": config.backbone.revision,
+        "load": resolved(config.backbone),
+    }
+
+
+def _training_section(
+    config: TrainConfig, data_fingerprint: str, code_version: str
+) -> dict[str, Any]:
+    """Where the adapter came from, and how documents are to be cut for it."""
+    return {
+        "config_sha256": config_sha256(config),
+        "data_fingerprint": data_fingerprint,
+        "code_version": code_version,
+        "max_tokens": config.data.max_tokens,
+        "precision": config.training.precision,
+        **task_named(config.data.task).cutting(config.data),
+    }
 
 
 def save_predictions(

@@ -288,10 +288,7 @@ class _Trial:
             "train/learning_rate": self.engine.optimizer.param_groups[0]["lr"],
             **{f"validation/{name}": value for name, value in measured.items()},
             "step": float(self.progress.step),
-            "epoch": self.progress.step
-            / steps_per_epoch(
-                self.config, num_documents=len(self.train_split), world_size=session.world.size
-            ),
+            "epoch": self._epochs(),
             "tokens": float(self.progress.tokens),
             "seconds": seconds,
             "tokens_per_second": self.progress.tokens / seconds,
@@ -310,16 +307,17 @@ class _Trial:
         )
         self._save(parameters)
         if session.world.is_main:
-            report(
-                Report(
-                    evaluation,
-                    self.progress.step,
-                    metrics,
-                    is_best,
-                    self.progress.step == self.total_steps,
-                    self.trainable_parameters,
-                )
-            )
+            done = self.progress.step == self.total_steps
+            step, trained = self.progress.step, self.trainable_parameters
+            report(Report(evaluation, step, metrics, is_best, done, trained))
+
+    def _epochs(self) -> float:
+        """Passes over the training documents so far."""
+        return self.progress.step / steps_per_epoch(
+            self.config,
+            num_documents=len(self.train_split),
+            world_size=self.session.world.size,
+        )
 
     def _is_best(self, metrics: Mapping[str, float]) -> bool:
         name, best = self.config.training.metric, self.progress.best_metrics
