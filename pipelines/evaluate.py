@@ -52,13 +52,10 @@ def evaluate(
         training = adapter.get("training") or {}
         config = _data_config(source, adapter, experiment, overrides, tracking_uri)
         classifier = load_classifier(source.folder, cache_path=cache_path)
-    data = prepare(
-        config,
-        classifier.tokenizer,
-        tokenizer_id=tokenizer_id(classifier.backbone),
-        cache_path=cache_path,
-    )
-    fingerprint = training.get("data_fingerprint")
+    tokenizer = tokenizer_id(classifier.backbone)
+    data = prepare(config, classifier.tokenizer, tokenizer_id=tokenizer, cache_path=cache_path)
+    trained_with = training.get("data_fingerprint")
+    same = None if trained_with is None else trained_with == data.fingerprint
     found = _evaluated(classifier, data, config.task, split)
     if output is not None:
         _write(output, found, title=f"{source.address(model)}, {split}")
@@ -74,7 +71,7 @@ def evaluate(
         labels=classifier.labels,
         truncated_documents=data.report.splits[split].truncated,
         data_fingerprint=data.fingerprint,
-        same_data_as_training=None if fingerprint is None else fingerprint == data.fingerprint,
+        same_data_as_training=same,
         output=output,
         seconds=time.perf_counter() - started,
     )

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from components.errors import ClusterError, ConfigError
 
 if TYPE_CHECKING:
-    from ray.job_submission import JobSubmissionClient
+    from ray.job_submission import JobDetails, JobSubmissionClient
 
 # Only what is no secret: a job's runtime environment is readable on the dashboard. Tokens belong
 # into the environment of the cluster's own processes.
@@ -61,11 +61,7 @@ def submit(
     """
     from ray.job_submission import JobSubmissionClient
 
-    if not (working_dir / "pipelines" / "cli.py").is_file():
-        raise ConfigError(
-            f"'{working_dir}' does not hold pipelines/cli.py. Submit from the project's own "
-            "folder: its code is what the job runs."
-        )
+    _check_project(working_dir)
     # Or it lists what it leaves out of the upload, several times.
     logging.getLogger("ray").setLevel(logging.ERROR)
     client = JobSubmissionClient(jobs_address)
@@ -76,15 +72,8 @@ def submit(
     if running:
         say(f"The job {running} runs already; following it")
     else:
-        variables = {key: environ[key] for key in PASSED_ON if environ.get(key)}
-        _send(
-            client,
-            jobs_address,
-            entrypoint=entrypoint,
-            submission_id=submission_id,
-            runtime_env={"working_dir": str(working_dir), "env_vars": variables},
-            metadata={"experiment": name},
-        )
+        job = {"entrypoint": entrypoint, "submission_id": submission_id}
+        _send(client, jobs_address, job, name=name, working_dir=working_dir, environ=environ)
         say(
             f"Submitted, as this does: ray job submit --address {jobs_address} --submission-id "
             f"{submission_id} --working-dir . -- {entrypoint}"
@@ -96,19 +85,40 @@ def submit(
         submission_id=submission_id,
         entrypoint=entrypoint,
         jobs_address=jobs_address,
-        status=str(info.status.value if hasattr(info.status, "value") else info.status),
+        status=_status(info),
         message=info.message or "",
         attached=bool(running),
         exit_code=info.driver_exit_code,
     )
 
 
-def _send(client: "JobSubmissionClient", jobs_address: str, **job: Any) -> None:
+def _send(
+    client: "JobSubmissionClient",
+    jobs_address: str,
+    job: Mapping[str, str],
+    *,
+    name: str,
+    working_dir: Path,
+    environ: Mapping[str, str],
+) -> None:
+    variables = {key: environ[key] for key in PASSED_ON if environ.get(key)}
     try:
-        client.submit_job(**job)
+        client.submit_job(
+            **job,
+            runtime_env={"working_dir": str(working_dir), "env_vars": variables},
+            metadata={"experiment": name},
+        )
     except (RuntimeError, ValueError) as error:
         reason = str(error).strip().splitlines()[-1:] or ["no reason given"]
         raise ClusterError(f"The job server {jobs_address} refused the job: {reason[0]}") from error
+
+
+def _check_project(working_dir: Path) -> None:
+    if not (working_dir / "pipelines" / "cli.py").is_file():
+        raise ConfigError(
+            f"'{working_dir}' does not hold pipelines/cli.py. Submit from the project's own "
+            "folder: its code is what the job runs."
+        )
 
 
 def submission_base(name: str, arguments: Sequence[str]) -> str:
@@ -128,6 +138,10 @@ def _earlier(client: "JobSubmissionClient", base: str) -> tuple[str | None, int]
     )
     attempts = [int(submission_id.rpartition("-")[2]) for submission_id in jobs]
     return running, max(attempts, default=0) + 1
+
+
+def _status(info: "JobDetails") -> str:
+    return str(getattr(info.status, "value", info.status))
 
 
 async def _follow(

@@ -123,13 +123,11 @@ def _log_model(
             )
             client.log_model_artifacts(model_id, str(folder))
         now = int(time.time() * 1000)
-        client.log_batch(
-            run_id,
-            metrics=[
-                Metric(key, float(value), now, 0, model_id=model_id, run_id=run_id)
-                for key, value in metrics.items()
-            ],
-        )
+        values = [
+            Metric(key, float(value), now, 0, model_id=model_id, run_id=run_id)
+            for key, value in metrics.items()
+        ]
+        client.log_batch(run_id, metrics=values)
         client.log_outputs(run_id, [LoggedModelOutput(model_id, step=0)])
     except BaseException:
         client.finalize_logged_model(model_id, "FAILED")

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from torch import Tensor
 
 from components.adapters import write_artifact
 from components.adapters.artifact import CALIBRATION_FILE, describe_backbone
@@ -38,10 +39,8 @@ def finalize(
 
     What is fitted to outputs (a temperature) is fitted on validation data only.
     """
-    best = load_checkpoint(
-        checkpoint_folder,
-        resume_key=resume_key(config, data.fingerprint, world_size=session.world.size),
-    ).best
+    key = resume_key(config, data.fingerprint, world_size=session.world.size)
+    best = load_checkpoint(checkpoint_folder, resume_key=key).best
     task = task_named(config.data.task)
     as_stored = config.model_copy(update={"adapter": config.adapter.as_stored()})
     with session.engine(as_stored, data.labels, parameters=best) as (model, engine):
@@ -64,11 +63,7 @@ def finalize(
             backbone_info=describe_backbone(session.backbone, _backbone_identity(config)),
             training=_training_section(config, data.fingerprint, code_version),
         )
-        session.tokenizer.save_pretrained(artifact_folder / "tokenizer")
-        if conclusion.calibration:
-            (artifact_folder / CALIBRATION_FILE).write_text(
-                json.dumps(conclusion.calibration, indent=2) + "\n", encoding="utf-8"
-            )
+        _write_beside(artifact_folder, session.tokenizer, conclusion.calibration)
     session.world.barrier()
     return FinalEvaluation(
         folder=artifact_folder,
@@ -77,10 +72,20 @@ def finalize(
         reliability=conclusion.reliability,
         by_length=conclusion.by_length,
         trainable_parameters=trainable_parameters,
-        head_parameters=sum(
-            tensor.numel() for name, tensor in best.items() if name.startswith("head.")
-        ),
+        head_parameters=_head_parameters(best),
     )
+
+
+def _head_parameters(tensors: Mapping[str, Tensor]) -> int:
+    return sum(tensor.numel() for name, tensor in tensors.items() if name.startswith("head."))
+
+
+def _write_beside(folder: Path, tokenizer: Any, calibration: Mapping[str, Any]) -> None:
+    """What `predict` needs besides the artifact."""
+    tokenizer.save_pretrained(folder / "tokenizer")
+    if calibration:
+        text = json.dumps(calibration, indent=2) + "\n"
+        (folder / CALIBRATION_FILE).write_text(text, encoding="utf-8")
 
 
 def _outputs(

@@ -1,7 +1,8 @@
 """The folder of one search: what an interrupted search is continued from.
 
 <storage>/<experiment>/<search id>/search.json, driver.lock, points.json, adapter/,
-trials/<configuration>/checkpoint, tune/. A new search always gets a new id; the same id again would resume by accident.
+trials/<configuration>/checkpoint, tune/. A new search always gets a new id; the same id again would
+resume by accident.
 """
 
 import json

@@ -143,15 +143,9 @@ def _attend(
     if not example.blocks:
         return
     buffer, length = _buffer(query_HSE, example), example.blocks[-1].query_end
-    query_HSE, output_HSE, lse_HS = (
-        query_HSE[:, :length],
-        output_HSE[:, :length],
-        lse_HS[:, :length],
-    )
-    global_key_HGE, global_value_HGE = (
-        key_HSE[:, example.global_rows],
-        value_HSE[:, example.global_rows],
-    )
+    query_HSE, output_HSE = query_HSE[:, :length], output_HSE[:, :length]
+    lse_HS, rows_G = lse_HS[:, :length], example.global_rows
+    global_key_HGE, global_value_HGE = key_HSE[:, rows_G], value_HSE[:, rows_G]
     global_scores_HSG = (
         torch.bmm(query_HSE, global_key_HGE.mT).to(lse_HS.dtype).mul_(_scale(query_HSE) * LOG2_E)
     )

@@ -126,19 +126,12 @@ def decomposed_prefix(prefix_length: int, smooth: Smoother) -> Change:
         ]
         index_BGD = global_BG[..., None].expand(-1, -1, hidden_BSD.shape[-1])
         local_BTHE = smooth(
-            *(
-                by_head(module, projected)
-                for projected in (
-                    module.query(text_BTD),
-                    module.key(prefix_BPD),
-                    module.value(prefix_BPD),
-                )
-            )
+            by_head(module, module.query(text_BTD)),
+            by_head(module, module.key(prefix_BPD)),
+            by_head(module, module.value(prefix_BPD)),
         )
-        query_BRHE = by_head(
-            module,
-            module.query_global(torch.cat([prefix_BPD, text_BTD.gather(1, index_BGD)], dim=1)),
-        )
+        global_BRD = torch.cat([prefix_BPD, text_BTD.gather(1, index_BGD)], dim=1)
+        query_BRHE = by_head(module, module.query_global(global_BRD))
         global_BRD = smooth(
             query_BRHE,
             by_head(module, module.key_global(prefix_BPD)),
@@ -152,13 +145,8 @@ def decomposed_prefix(prefix_length: int, smooth: Smoother) -> Change:
         )
         extra_BTD = local_BTD.scatter(1, index_BGD, share_BGD)
         attended_BPD = global_path(module, query_BRHE[:, :prefix_length], hidden_BSD, mask_BS)
-        return torch.cat(
-            [
-                attended_BPD + global_BRD[:, :prefix_length],
-                output_BSD[:, prefix_length:] + extra_BTD,
-            ],
-            dim=1,
-        )
+        attended_BPD = attended_BPD + global_BRD[:, :prefix_length]
+        return torch.cat([attended_BPD, output_BSD[:, prefix_length:] + extra_BTD], dim=1)
 
     return change
 

@@ -20,6 +20,18 @@ if TYPE_CHECKING:
     from components.jobs.summary import TrialSummary
 
 
+class _Clock:
+    """When each trial started and ended, as the driver saw it: name -> [start, end]."""
+
+    def __init__(self) -> None:
+        self.times: dict[str, list[float]] = {}
+
+    def listen(self, summary: "TrialSummary") -> None:
+        times = self.times.setdefault(summary.name, [time.time(), 0.0])
+        if summary.outcome != "running" and not times[1]:
+            times[1] = time.time()
+
+
 def run_slots(settings: SideSettings, config: ExperimentConfig) -> list[TrialTimes]:
     """Our side: the points of the grid on `concurrent` trial slots, from slots that start to slots
     that ended, as `pipelines.search` does it.
@@ -36,13 +48,7 @@ def run_slots(settings: SideSettings, config: ExperimentConfig) -> list[TrialTim
     from pipelines import code_folders
     from pipelines.trial_slots import start_trial_slots
 
-    times: dict[str, list[float]] = {}
-
-    def listen(summary: "TrialSummary") -> None:
-        times.setdefault(summary.name, [time.time(), 0.0])
-        if summary.outcome != "running" and not times[summary.name][1]:
-            times[summary.name][1] = time.time()
-
+    clock = _Clock()
     tracker = open_tracker("mlflow", f"sqlite:///{config.cluster.cache_path}/mlflow.db")
     tracker.ensure_experiment(config.name, "")
     folder = Path(settings.folder)
@@ -69,13 +75,13 @@ def run_slots(settings: SideSettings, config: ExperimentConfig) -> list[TrialTim
         )
         log = TrialLog(
             config,
-            RunWriter(tracker, run_id, on_change=listen),
+            RunWriter(tracker, run_id, on_change=clock.listen),
             facts=RunFacts(tags={"data_fingerprint": data.fingerprint}),
             identity=context.identity,
         )
         run_trials(context, log, num_documents=len(data.splits["train"]))
         close_slots(slots)
-    return [_times(summary, times[summary.name]) for summary in log.summaries]
+    return [_times(summary, clock.times[summary.name]) for summary in log.summaries]
 
 
 def _times(summary: "TrialSummary", times: list[float]) -> TrialTimes:
