@@ -14,9 +14,17 @@ from pydantic import BaseModel
 from components.data.settings import default_task
 from components.settings import resolved
 
+
+def _null(section: Mapping[str, Any]) -> None:
+    """The default of a setting that may be left out."""
+
+
 LATER: dict[str, Callable[[Mapping[str, Any]], Any]] = {
     "data.task": default_task,
+    "data.letters": _null,
     "study.length.real.task": default_task,
+    "study.length.real.letters": _null,
+    "optimizer.head_learning_rate": _null,
 }
 """Dotted path of a setting that came after the first release -> its default, given its section."""
 

@@ -12,6 +12,8 @@ class OptimizerConfig(Config):
 
     learning_rate: Annotated[float, Field(gt=0.0)] = 5e-3
     """Peak learning rate."""
+    head_learning_rate: Annotated[float, Field(gt=0.0)] | None = None
+    """Peak learning rate of the head alone: a prefix wants ten times a head's. Null: the same."""
     betas: Annotated[tuple[Fraction, Fraction], Field()] = (0.9, 0.999)
     """AdamW's moment decay rates."""
     eps: Annotated[float, Field(gt=0.0)] = 1e-8

@@ -119,6 +119,8 @@ def cache_key(config: DataConfig, tokenizer_id: str) -> str:
     settings = config.model_dump(mode="json", exclude={"files", "hub", "qangaroo"})
     if config.task == default_task(config.model_dump()):
         del settings["task"]  # a later setting: caches that were made before it are found
+    if config.letters is None:
+        del settings["letters"]  # likewise
     content = {
         "format": FORMAT,
         "settings": settings,
@@ -136,12 +138,7 @@ def _make(
     tokenizer_id: str,
     folder: Path,
 ) -> None:
-    loaded = check_between_rows(
-        task.fitting(_read(config, tokenizer, task), tokenizer, config), task.checks
-    )
-    dropped = resolve(loaded, config.on_invalid)
-    task.labels(loaded.splits["train"])
-    splits = complete_splits(loaded, config)
+    splits, dropped, problems = _examples(config, tokenizer, task)
     labels = task.labels(splits["train"])
     reports = {}
     with atomic_folder(folder) as unfinished:
@@ -150,12 +147,32 @@ def _make(
             rows = _counted(task.tokenized(examples, labels, tokenizer, config), lengths)
             write_split(unfinished, split, rows, columns=task.columns, chunked=task.chunked)
             reports[str(split)] = _split_report(examples, labels, lengths)
-        named = one_of_each_reason(loaded.problems)[:NAMED_DROPPED]
+        named = one_of_each_reason(problems)[:NAMED_DROPPED]
         first_dropped = tuple(str(problem) for problem in named)
         report = DataReport(reports, dict(dropped), first_dropped, seconds=0.0, cached=False)
         settings = [FORMAT, list(labels), tokenizer_id, config.max_tokens]
         fingerprint = _fingerprint(splits, [*settings, *task.cutting(config).values()])
         write_description(unfinished, labels, fingerprint, report)
+
+
+def split_examples(
+    config: DataConfig, tokenizer: "PreTrainedTokenizerBase", *, task: Preparing
+) -> dict[SplitName, list[Example]]:
+    """The examples of every split with their texts, which `prepare` does not store: the same ones
+    in the same order. Read anew; raises as `prepare` does.
+    """
+    return _examples(config, tokenizer, task)[0]
+
+
+def _examples(
+    config: DataConfig, tokenizer: "PreTrainedTokenizerBase", task: Preparing
+) -> tuple[dict[SplitName, list[Example]], Mapping[str, int], list[Problem]]:
+    """The examples of every split; how many rows were left out, by reason; and which."""
+    read = task.fitting(_read(config, tokenizer, task), tokenizer, config)
+    loaded = check_between_rows(read, task.checks)
+    dropped = resolve(loaded, config.on_invalid)
+    task.labels(loaded.splits["train"])
+    return complete_splits(loaded, config), dropped, loaded.problems
 
 
 def _read(config: DataConfig, tokenizer: "PreTrainedTokenizerBase", task: Preparing) -> Loaded:

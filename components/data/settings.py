@@ -114,14 +114,31 @@ class NeedleConfig(Config):
     """Documents of the test split."""
 
 
+class LettersConfig(Config):
+    """Generated letters of customers: which department do they complain to?
+    (components/data/letters.py)
+    """
+
+    tokens: PositiveInt = 128
+    """Length of a letter in tokens, special ones included; it is at most one sentence shorter."""
+    labels: Annotated[int, Field(ge=3, le=4)] = 4
+    """Number of departments. With two of them no letter would leave one out."""
+    train_documents: PositiveInt = 960
+    """Letters of the training split. Multiples of labels x (labels - 1) are balanced exactly."""
+    validation_documents: PositiveInt = 96
+    """Letters of the validation split."""
+    test_documents: PositiveInt = 240
+    """Letters of the test split."""
+
+
 def default_task(data: Mapping[str, Any]) -> str:
     """The task of documents whose settings name none, from the sections of `data`."""
     return "classification" if data.get("qangaroo") is None else "multiple_choice"
 
 
 class DataConfig(Config):
-    """The documents. Exactly one of `files`, `hub`, `installed_source`, `needle` and `qangaroo` is
-    given.
+    """The documents. Exactly one source is given: `files`, `hub`, `installed_source`, `letters`,
+    `needle` or `qangaroo`.
     """
 
     files: FilesConfig | None = None
@@ -130,6 +147,8 @@ class DataConfig(Config):
     """A hub data set."""
     installed_source: InstalledSourceConfig | None = None
     """Offline task made from the source code of installed libraries."""
+    letters: LettersConfig | None = None
+    """Generated letters, for which counting words is right half the time."""
     needle: NeedleConfig | None = None
     """Generated task whose deciding passage stands at a chosen depth of documents of a chosen
     length.
@@ -165,11 +184,20 @@ class DataConfig(Config):
 
     @model_validator(mode="after")
     def _one_source(self) -> "DataConfig":
-        sources = ("files", "hub", "installed_source", "needle", "qangaroo")
+        sources = ("files", "hub", "installed_source", "letters", "needle", "qangaroo")
         given = [name for name in sources if getattr(self, name) is not None]
         if len(given) != 1:
             raise ValueError(
                 f"give exactly one of {', '.join(sources)}; got {', '.join(given) or 'none'}"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _letters_fit(self) -> "DataConfig":
+        if self.letters is not None and self.letters.tokens > self.max_tokens:
+            raise ValueError(
+                f"letters has documents of {self.letters.tokens} tokens, which max_tokens "
+                f"{self.max_tokens} would cut; raise data.max_tokens"
             )
         return self
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from components.data import files, installed_source, needle, qangaroo
+from components.data import files, installed_source, letters, needle, qangaroo
 from components.data.documents import SPLITS, Problem, Row, SplitName
 from components.data.settings import ColumnsConfig, DataConfig
 from components.errors import DataError
@@ -112,6 +112,7 @@ SOURCES: dict[str, Source] = {
     "files": Source(_file_state, _read_files),
     "hub": Source(_hub_state, _read_hub),
     "installed_source": Source(installed_source.state, installed_source.read, names_columns=True),
+    "letters": Source(letters.state, letters.read, names_columns=True),
     "needle": Source(needle.state, needle.read, names_columns=True),
     "qangaroo": Source(qangaroo.state, qangaroo.read, names_columns=True),
 }

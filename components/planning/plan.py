@@ -129,8 +129,7 @@ def make_plan(
             cluster, slots=wanted.slots, cpus=resources.cpus, gpus=resources.gpus or 0.0
         )
     shape, first = backbone_shape(backbone_json), wanted.settings[0]
-    source = first.data.installed_source
-    num_labels = None if source is None else len(source.libraries)
+    num_labels = _num_labels(first.data)
     points = _distinct_points(wanted, shape, num_labels or 2)
     largest = max((point.memory for point in points), key=lambda memory: memory.total)
     per_worker = largest.process if cluster.gpus_per_worker else largest.total
@@ -226,6 +225,14 @@ def evaluations_at_most(wanted: Wanted) -> int:
     )
 
 
+def _num_labels(data: DataConfig) -> int | None:
+    """How many classes there are, as far as the settings tell."""
+    if data.installed_source is not None:
+        return len(data.installed_source.libraries)
+    generated = data.letters or data.needle
+    return generated.labels if generated is not None else None
+
+
 def _training_documents(data: DataConfig) -> int | None:
     """How many there are at most, as far as the settings tell."""
     documents = data.max_documents
@@ -239,6 +246,8 @@ def _training_documents(data: DataConfig) -> int | None:
         documents = min(documents or math.ceil(carved), math.ceil(carved))
     if (needle := data.needle) is not None:
         documents = min(documents or needle.train_documents, needle.train_documents)
+    if (letters := data.letters) is not None:
+        documents = min(documents or letters.train_documents, letters.train_documents)
     return documents
 
 

@@ -6,7 +6,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from components.data.documents import Example, SplitName
 from components.data.preparation import prepare as prepare_for
+from components.data.preparation import split_examples as split_examples_for
 from components.data.prepared import PreparedData
 from components.data.settings import DataConfig
 from components.errors import ArtifactError, ConfigError
@@ -64,6 +66,13 @@ def prepare(
     )
 
 
+def split_examples(
+    config: DataConfig, tokenizer: "PreTrainedTokenizerBase"
+) -> dict[SplitName, list[Example]]:
+    """The examples of every split with their texts (components/data/preparation.py)."""
+    return split_examples_for(config, tokenizer, task=task_named(config.task))
+
+
 __all__ = [
     "TASKS",
     "HeadConfig",
@@ -71,6 +80,7 @@ __all__ = [
     "TaskHeadConfig",
     "metric_directions",
     "prepare",
+    "split_examples",
     "stored_task",
     "task_named",
 ]

@@ -24,6 +24,8 @@ from components.config.optimizer import OptimizerConfig
 from components.training.world import World
 
 MOMENTS = ("exp_avg", "exp_avg_sq")
+HEAD = "head."
+"""How the names of the head's parameters begin."""
 
 
 @dataclass(frozen=True)
@@ -33,11 +35,14 @@ class Engine:
     deepspeed: Any
     optimizer: torch.optim.AdamW
     parameters: Mapping[str, nn.Parameter]
+    peak_learning_rates: tuple[float, ...]
+    """One for each of the optimizer's groups, which differ in nothing else."""
     stage: int
 
-    def set_learning_rate(self, learning_rate: float) -> None:
-        for group in self.optimizer.param_groups:
-            group["lr"] = learning_rate
+    def set_learning_rates(self, factor: float) -> None:
+        """Every group at this share of its own peak."""
+        for group, peak in zip(self.optimizer.param_groups, self.peak_learning_rates, strict=True):
+            group["lr"] = factor * peak
 
     def close(self) -> None:
         """Free the engine's buffers and take its hooks off the shared backbone."""
@@ -117,7 +122,9 @@ def build_engine(model: AdaptedModel, config: TrainConfig, world: World) -> Engi
     """
     deepspeed = import_deepspeed()
     parameters = model.trainable_parameters()
-    optimizer = _optimizer(list(parameters.values()), config.optimizer)
+    groups = parameter_groups(parameters, config.optimizer)
+    peaks = tuple(group["lr"] for group in groups)
+    optimizer = adamw(groups, config.optimizer)
     deepspeed.init_distributed(verbose=False)
     engine, *_ = deepspeed.initialize(
         model=model,
@@ -126,17 +133,33 @@ def build_engine(model: AdaptedModel, config: TrainConfig, world: World) -> Engi
         config=deepspeed_config(config, world_size=world.size),
     )
     return Engine(
-        deepspeed=engine, optimizer=optimizer, parameters=parameters, stage=config.zero.stage
+        deepspeed=engine,
+        optimizer=optimizer,
+        parameters=parameters,
+        peak_learning_rates=peaks,
+        stage=config.zero.stage,
     )
 
 
-def _optimizer(parameters: list[nn.Parameter], config: OptimizerConfig) -> torch.optim.AdamW:
+def parameter_groups(
+    parameters: Mapping[str, nn.Parameter], config: OptimizerConfig
+) -> list[dict[str, Any]]:
+    """AdamW's groups with their peak rates: one, or with `head_learning_rate` the head apart.
+
+    An empty group is left out, because ZeRO cannot flatten one: head_only has no other parameters.
+    """
+    if config.head_learning_rate is None:
+        return [{"params": list(parameters.values()), "lr": config.learning_rate}]
+    head = [parameter for name, parameter in parameters.items() if name.startswith(HEAD)]
+    others = [parameter for name, parameter in parameters.items() if not name.startswith(HEAD)]
+    groups = ((others, config.learning_rate), (head, config.head_learning_rate))
+    return [{"params": members, "lr": peak} for members, peak in groups if members]
+
+
+def adamw(groups: list[dict[str, Any]], config: OptimizerConfig) -> torch.optim.AdamW:
+    """The optimizer of every training."""
     return torch.optim.AdamW(
-        parameters,
-        lr=config.learning_rate,
-        betas=config.betas,
-        eps=config.eps,
-        weight_decay=config.weight_decay,
+        groups, betas=config.betas, eps=config.eps, weight_decay=config.weight_decay
     )
 
 
@@ -149,6 +172,7 @@ def whole_moments(engine: Engine) -> dict[str, Tensor]:
     """AdamW's moments as `<parameter>.exp_avg` and `<parameter>.exp_avg_sq`, gathered, on the CPU.
     Call on every rank, after at least one step.
     """
+    _link_moments(engine)
     return {
         f"{name}.{moment}": _whole(engine, parameter, moment)
         for name, parameter in engine.parameters.items()
@@ -174,10 +198,24 @@ def _whole(engine: Engine, parameter: nn.Parameter, moment: str | None) -> Tenso
     return value.detach().to("cpu", torch.float32).clone()
 
 
+def _link_moments(engine: Engine) -> None:
+    """Let ZeRO 1 and 2 find the moments of every group.
+
+    Symptom: "exp_avg not found in optimizer state fragment". DeepSpeed 0.19.8 links parameters to
+    their moments once, after the step of the first group, when the others have none yet. Remove
+    once it links them after the last group's.
+    """
+    if engine.stage in (1, 2) and len(engine.peak_learning_rates) > 1:
+        zero = engine.deepspeed.optimizer
+        zero._hp_optimizer_states_linked = False
+        zero._lazy_init_hp_params_optimizer_state()
+
+
 def set_moments(engine: Engine, moments: Mapping[str, Tensor], *, step: int) -> None:
     """Put AdamW's moments and step count back. The optimizer's state must exist (at least one step,
     see `Trial`). Call on every rank.
     """
+    _link_moments(engine)
     for state in engine.optimizer.state.values():
         state["step"].fill_(float(step))
     for name, parameter in engine.parameters.items():

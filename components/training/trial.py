@@ -162,7 +162,7 @@ class _Trial:
         """One step with zero gradients and learning rate 0: AdamW's state exists afterwards and no
         parameter has moved.
         """
-        self.engine.set_learning_rate(0.0)
+        self.engine.set_learning_rates(0.0)
         self._backward(np.zeros(1, dtype=np.int64), weight=0.0)
         self.engine.deepspeed.step()
 
@@ -227,7 +227,7 @@ class _Trial:
             warmup_ratio=self.config.optimizer.warmup_ratio,
             lr_schedule=self.config.optimizer.lr_schedule,
         )
-        self.engine.set_learning_rate(factor * self.config.optimizer.learning_rate)
+        self.engine.set_learning_rates(factor)
         self.engine.deepspeed.step()
         self.progress = replace(
             self.progress,
