@@ -8,8 +8,9 @@ import pytest
 from components.data.letter_words import ARTICLES, COMPLAINTS, MORE_COMPLAINT
 from components.data.settings import DataConfig, LettersConfig
 from components.data.sources import source_of
-from components.data.validation import check_between_rows
+from components.data.validation import Loaded, check_between_rows
 from components.errors import ConfigError
+from components.tasks.labelled_text import labelled_texts, without_labels_unknown_to_train
 
 
 def words(text, count):
@@ -26,8 +27,10 @@ def config(*, split_seed=10, **settings):
     return DataConfig(letters=LettersConfig(**(small | settings)), split_seed=split_seed)
 
 
-def read(settings):
-    return source_of(settings).read(settings, words)
+def read(settings: DataConfig) -> Loaded:
+    source = source_of(settings)
+    rows, columns = source.read(settings, words), source.columns(settings)
+    return Loaded({split: labelled_texts(each, columns)[0] for split, each in rows.items()})
 
 
 def departments_of(text):
@@ -52,24 +55,24 @@ def complaint_of(text):
 
 def test_the_label_is_the_department_of_the_complaint():
     for documents in read(config()).splits.values():
-        assert all(complaint_of(document.text) == document.label for document in documents)
+        assert all(complaint_of(document.content) == document.target for document in documents)
 
 
 def test_two_departments_are_named_equally_often_and_every_pair_is_balanced():
     documents = read(config()).splits["train"]
     pairs = Counter()
     for document in documents:
-        named = departments_of(document.text)
+        named = departments_of(document.content)
         assert len(named) == 2 and set(named.values()) == {2}
-        (other,) = set(named) - {document.label}
-        pairs[document.label, other] += 1
-        assert sum(document.text.count(form) for form in MORE_COMPLAINT) == 1
+        (other,) = set(named) - {document.target}
+        pairs[document.target, other] += 1
+        assert sum(document.content.count(form) for form in MORE_COMPLAINT) == 1
     assert len(pairs) == 12 and set(pairs.values()) == {4}
 
 
 def test_letters_are_as_long_as_asked_to_within_a_sentence():
     for documents in read(config()).splits.values():
-        assert all(150 - 4 - 15 <= len(each.text.split()) <= 150 - 4 for each in documents)
+        assert all(150 - 4 - 15 <= len(each.content.split()) <= 150 - 4 for each in documents)
 
 
 def test_more_documents_keep_the_first_and_another_seed_gives_others():
@@ -79,7 +82,9 @@ def test_more_documents_keep_the_first_and_another_seed_gives_others():
 
 
 def test_splits_share_no_letter():
-    loaded = check_between_rows(read(config(train_documents=480)))
+    loaded = check_between_rows(
+        read(config(train_documents=480)), (without_labels_unknown_to_train,)
+    )
     assert not loaded.problems
 
 

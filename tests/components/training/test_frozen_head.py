@@ -38,6 +38,7 @@ def test_head_alone_equals_head_only_at_the_same_rate_and_epoch(tmp_path: Path) 
             model,
             test,
             np.arange(len(test)),
+            task=model.task,
             config=config.training,
             world=session.world,
             pad_token_id=session.pad_token_id,

@@ -65,6 +65,25 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
             "reparametrised", adapter__reparametrization="mlp", adapter__reparametrization_hidden=16
         ),
     ]
+    head = {"optimizer__head_learning_rate": 1e-3}
+    one += [
+        case("head rate", **head),
+        case("head rate of all", optimizer__head_learning_rate=base["optimizer"]["learning_rate"]),
+        case("head rate uninterrupted", **head, **dropout),
+        case(
+            "head rate interrupted",
+            run={"folder": halves + "h", "stop_after": 1},
+            **head,
+            **dropout,
+        ),
+        case("head rate resumed", run={"folder": halves + "h", "resume": True}, **head, **dropout),
+        case("head rate of head_only", adapter={"method": "head_only"}, **head),
+        case(
+            "same rate of head_only",
+            adapter={"method": "head_only"},
+            optimizer__learning_rate=1e-3,
+        ),
+    ]
     fresh = [case("fresh process", zero__stage=0)]
     halved = {"training__micro_batch_size": 2}
     two = [case(f"zero {stage}", zero__stage=stage, **halved) for stage in (0, 1, 2, 3)]
@@ -98,6 +117,15 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
         case("zero 3 bf16", zero__stage=3, training__precision="bf16", **halved),
     ]
     two += [case("decoder zero 3", decoder, zero__stage=3, **halved)]
+    for stage in (1, 2, 3):
+        interrupted = {"folder": f"{halves}h{stage}", "stop_after": 1}
+        resumed = {"folder": f"{halves}h{stage}", "resume": True}
+        settings = {"zero__stage": stage, **halved, **head}
+        two += [
+            case(f"head rate zero {stage}", **settings),
+            case(f"head rate zero {stage} interrupted", run=interrupted, **settings),
+            case(f"head rate zero {stage} resumed", run=resumed, **settings),
+        ]
     two += [
         case("on two ranks", zero__stage=2, run={"folder": halves + "2", "stop_after": 1}, **halved)
     ]
@@ -164,6 +192,27 @@ def test_resumed_equals_uninterrupted_bit_for_bit(results: dict[str, Any]) -> No
 
 def test_checkpoint_is_independent_of_world_size_and_stage(results: dict[str, Any]) -> None:
     same(results["continued"]["continued on one rank"], results["one"]["first"])
+
+
+def test_head_rate_reaches_the_head_alone(results: dict[str, Any]) -> None:
+    """A smaller head rate changes the trial; the rate of all given twice does not."""
+    one = results["one"]
+    assert one["head rate"]["losses"] != one["first"]["losses"]
+    same(one["head rate of all"], one["first"])
+    assert one["head rate of head_only"]["digest"] == one["same rate of head_only"]["digest"]
+
+
+@pytest.mark.parametrize("stage", [1, 2, 3])
+def test_head_rate_holds_over_stages_ranks_and_interruptions(
+    results: dict[str, Any], stage: int
+) -> None:
+    two = results["two"]
+    same(two[f"head rate zero {stage}"], results["one"]["head rate"])
+    assert two[f"head rate zero {stage} resumed"] == two[f"head rate zero {stage}"]
+
+
+def test_head_rate_resumed_equals_uninterrupted_bit_for_bit(results: dict[str, Any]) -> None:
+    assert results["one"]["head rate resumed"] == results["one"]["head rate uninterrupted"]
 
 
 def test_gradient_checkpointing_changes_nothing(results: dict[str, Any]) -> None:

@@ -1,8 +1,8 @@
 """What an adapter has to beat, on documents whose answers are known."""
 
-from components.data.documents import Document
 from components.data.settings import DataConfig, LettersConfig
 from components.data.sources import source_of
+from components.tasks.labelled_text import LabelledText, labelled_texts
 from pipelines.local_cluster.baselines import Score, bag_of_words, majority
 from pipelines.local_cluster.demo import table
 
@@ -10,9 +10,9 @@ COIN = 0.6
 """Above a fair coin by more than chance gives on 240 letters (p < .002)."""
 
 
-def documents(texts: dict[str, str], count: int) -> list[Document]:
+def documents(texts: dict[str, str], count: int) -> list[LabelledText]:
     return [
-        Document(f"{label}{index}", f"{text} {index}", label, "here", index)
+        LabelledText(f"{label}{index}", f"{text} {index}", label, "here", index)
         for label, text in texts.items()
         for index in range(count)
     ]
@@ -33,8 +33,11 @@ def test_a_bag_of_words_finds_what_words_tell() -> None:
 def test_a_bag_of_words_tosses_a_coin_on_letters() -> None:
     settings = LettersConfig(train_documents=480, validation_documents=48, test_documents=240)
     config = DataConfig(letters=settings)
-    read = source_of(config).read(config, lambda text, count: len(text.split()) >= count)
-    score = bag_of_words(read.splits)
+    source = source_of(config)
+    rows = source.read(config, lambda text, count: len(text.split()) >= count)
+    columns = source.columns(config)
+    splits = {split: labelled_texts(each, columns)[0] for split, each in rows.items()}
+    score = bag_of_words(splits)
     assert score.right / score.documents < COIN
 
 
