@@ -27,7 +27,7 @@ def load(experiment: str, overrides: Sequence[str] | None) -> "ExperimentConfig"
     from pipelines.experiments import load_experiment
 
     config = load_experiment(experiment, overrides or ())
-    config = config.model_copy(update={"cluster": _lasting(config.cluster, os.environ)})
+    config = config.model_copy(update={"cluster": _persistent(config.cluster, os.environ)})
     work_where_the_user_does()
     if config.backbone.source == "local":
         folder = str(Path(config.backbone.name_or_path).resolve())
@@ -44,7 +44,7 @@ def load_comparison(file: str, overrides: Sequence[str] | None) -> "ComparisonCo
     from pipelines.experiments import load_comparison as read
 
     config = read(file, overrides or ())
-    config = config.model_copy(update={"cluster": _lasting(config.cluster, os.environ)})
+    config = config.model_copy(update={"cluster": _persistent(config.cluster, os.environ)})
     work_where_the_user_does()
     backbone = config.base.get("backbone", {})
     if backbone.get("source") == "local":
@@ -53,7 +53,7 @@ def load_comparison(file: str, overrides: Sequence[str] | None) -> "ComparisonCo
     return config
 
 
-def _lasting(cluster: "ClusterConfig", environ: Mapping[str, str]) -> "ClusterConfig":
+def _persistent(cluster: "ClusterConfig", environ: Mapping[str, str]) -> "ClusterConfig":
     """In a job on a cluster that `prefixprop up` did not start, the working folder is an unpacked
     upload: another one after every change, and gone with the cluster's session.
     """
@@ -146,7 +146,7 @@ def connect(config: "ExperimentConfig | ComparisonConfig") -> "Addresses":
     return found
 
 
-def again(
+def resume_command(
     verb: str,
     experiment: str,
     options: str,

@@ -45,7 +45,7 @@ def compare(
     """
     options = f"--output {shlex.quote(str(output))}" if output else ""
     with command(
-        as_json=as_json, resume=invocation.again("compare", comparison, options, overrides)
+        as_json=as_json, resume=invocation.resume_command("compare", comparison, options, overrides)
     ) as terminal:
         config = invocation.load_comparison(comparison, overrides)
         from pipelines.command_line.show.measure import show_comparison
@@ -101,7 +101,7 @@ def study(
     command.
     """
     chosen = experiment or f"study_{name}"
-    again = invocation.again(
+    again = invocation.resume_command(
         f"study {name}", chosen, f"--output {shlex.quote(str(output))}", overrides
     )
     with command(as_json=as_json, resume=again) as terminal:
@@ -111,7 +111,7 @@ def study(
         from pipelines.command_line.show.measure import show_study
         from pipelines.research.studies.study import study as run
 
-        shown = invocation.again(f"study {name}", chosen, "--output FOLDER", overrides)
+        shown = invocation.resume_command(f"study {name}", chosen, "--output FOLDER", overrides)
         report = run(
             name, config, output=output, tracking_uri=tracking_uri, command=shown, say=terminal.say
         )

@@ -36,7 +36,7 @@ def search(
     as_json: Json = False,
 ) -> None:
     """Search, evaluate the best adapter on test data and register it."""
-    again = invocation.again("search", experiment, "--resume", overrides)
+    again = invocation.resume_command("search", experiment, "--resume", overrides)
     with command(as_json=as_json, resume=again) as terminal:
         config = invocation.load(experiment, overrides)
         invocation.check(config)
@@ -83,7 +83,7 @@ def train(
 ) -> None:
     """Train one adapter without Ray: alone, or on several ranks under torchrun."""
     options = f"--output {shlex.quote(str(output))} --resume"
-    again = invocation.again(
+    again = invocation.resume_command(
         "train", experiment, options, overrides, program=invocation.launcher(os.environ)
     )
     with command(

@@ -34,7 +34,7 @@ class Finding:
     level: Literal["ok", "note", "problem"]
     what: str
     found: str
-    mend: str = ""
+    fix: str = ""
 
 
 def doctor(project: Path = Path()) -> tuple[Finding, ...]:

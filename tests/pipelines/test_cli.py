@@ -368,7 +368,9 @@ def test_what_was_started_by_torchrun_is_continued_by_it(
     from pipelines.command_line import invocation
 
     assert (
-        invocation.again("train", "demo", "--resume", [], program=invocation.launcher(environ))
+        invocation.resume_command(
+            "train", "demo", "--resume", [], program=invocation.launcher(environ)
+        )
         == f"{program} train demo --resume"
     )
 

@@ -62,5 +62,5 @@ def show_findings(console: Console, findings: "tuple[Finding, ...]") -> None:
         style = {"ok": "green", "note": "yellow", "problem": "red"}[finding.level]
         console.print(f"[{style}]{finding.level:<8}[/{style}]{finding.what:<20}", end="")
         console.print(finding.found, markup=False, soft_wrap=True)
-        if finding.mend:
-            console.print(f"{'':<28}-> {finding.mend}", markup=False, soft_wrap=True)
+        if finding.fix:
+            console.print(f"{'':<28}-> {finding.fix}", markup=False, soft_wrap=True)

@@ -93,10 +93,8 @@ def test_rules_across_sections_hold_at_load_time() -> None:
         != with_adapter({}).data.task
     )
     both = questions | {"files": {"train": "x.jsonl"}}
-    assert (
-        "give exactly one of files, hub, installed_source, needle, qangaroo; got files, qangaroo"
-        in refused({}, data=both)
-    )
+    known = "files, hub, installed_source, letters, needle, qangaroo"
+    assert f"give exactly one of {known}; got files, qangaroo" in refused({}, data=both)
 
 
 def test_the_direction_of_a_metric_follows_from_it_and_is_not_turned_round() -> None:

@@ -16,7 +16,7 @@ def test_every_version_of_the_constraints_is_compared(tmp_path: Path) -> None:
     assert finding.level == "note"
     assert "instead of 0.0.1" in finding.found
     assert "no-such-package" in finding.found
-    assert finding.mend
+    assert finding.fix
 
 
 def test_a_missing_core_package_is_a_problem(
@@ -57,7 +57,7 @@ def test_little_memory_and_little_shared_memory_are_problems(
     monkeypatch.setattr(doctor, "OBJECT_STORE_BYTES", 2**60)
     findings = [doctor._memory(), doctor._shared_memory()]
     assert all(
-        finding.level == "problem" and finding.mend
+        finding.level == "problem" and finding.fix
         for finding in findings
         if finding.found[0].isdigit()
     )
@@ -85,7 +85,7 @@ def test_gpu_driver_and_torch_must_fit(
     monkeypatch.setattr(doctor.shutil, "which", lambda _: None)
     finding = doctor._gpu()
     assert finding.level == level
-    assert words in f"{finding.found} {finding.mend}"
+    assert words in f"{finding.found} {finding.fix}"
 
 
 @pytest.mark.slow
@@ -109,6 +109,6 @@ def test_the_doctor_looks_at_everything_and_each_trouble_has_a_mend(
         ),
     ]
     assert all(
-        isinstance(finding, Finding) and (finding.level == "ok" or finding.mend)
+        isinstance(finding, Finding) and (finding.level == "ok" or finding.fix)
         for finding in findings
     )
