@@ -52,7 +52,7 @@ def status(state: StateFolder = STATE, as_json: Json = False) -> None:
 
 
 def doctor(as_json: Json = False) -> None:
-    """What this machine lacks, and how to mend it (exit code 1 where something will fail)."""
+    """What this machine lacks, and how to fix it (exit code 1 where something will fail)."""
     with command(as_json=as_json) as terminal:
         from pipelines.command_line.show.operate import show_findings
         from pipelines.local_cluster.doctor import doctor as run

@@ -89,7 +89,7 @@ def command(*, as_json: bool, resume: str | None = None, quiet: bool = False) ->
 
 
 def exit_code(error: Exception) -> int:
-    """2 for what the user can mend, 3 for a refusing gate, 1 for everything else."""
+    """2 for what the user can fix, 3 for a refusing gate, 1 for everything else."""
     from components.errors import GateRefused, UserError
 
     return 2 if isinstance(error, UserError) else 3 if isinstance(error, GateRefused) else 1

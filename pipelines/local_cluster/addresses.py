@@ -163,14 +163,14 @@ def check_jobs(jobs_address: str | None, environ: Mapping[str, str]) -> str:
     status = _get(
         url,
         what=f"Ray job server {jobs_address}",
-        mend="Start it (prefixprop up) or correct RAY_ADDRESS.",
+        fix="Start it (prefixprop up) or correct RAY_ADDRESS.",
         headers=headers,
     )
     if status == 200:
         status = _get(
             f"{jobs_address.rstrip('/')}/api/jobs/",
             what=f"Ray job server {jobs_address}",
-            mend="Look into the cluster's logs.",
+            fix="Look into the cluster's logs.",
             headers=headers,
         )
     if status in {401, 403}:
@@ -223,7 +223,7 @@ def _host_and_port(address: str) -> tuple[str, int]:
     return host, port
 
 
-def _get(url: str, *, what: str, mend: str, headers: Mapping[str, str]) -> int:
+def _get(url: str, *, what: str, fix: str, headers: Mapping[str, str]) -> int:
     """HTTP status of a GET; raises ClusterError where no HTTP answer comes."""
     try:
         with urllib.request.urlopen(
@@ -233,7 +233,7 @@ def _get(url: str, *, what: str, mend: str, headers: Mapping[str, str]) -> int:
     except urllib.error.HTTPError as error:
         return error.code
     except (OSError, ValueError) as error:
-        raise ClusterError(f"{what} cannot be reached ({_reason(error)}). {mend}") from error
+        raise ClusterError(f"{what} cannot be reached ({_reason(error)}). {fix}") from error
 
 
 def _reason(error: Exception) -> str:

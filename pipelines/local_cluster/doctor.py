@@ -1,4 +1,4 @@
-"""What this machine lacks to run the whole path, and how to mend each of it."""
+"""What this machine lacks to run the whole path, and how to fix each of it."""
 
 import re
 import shutil

@@ -1,4 +1,4 @@
-"""Addresses that are wrong are told in seconds, in one line that says how to mend it. Small real
+"""Addresses that are wrong are told in seconds, in one line that says how to fix it. Small real
 servers stand in for the ones that refuse.
 """
 

@@ -1,4 +1,4 @@
-"""What the doctor finds, and that every problem says how to mend it."""
+"""What the doctor finds, and that every problem says how to fix it."""
 
 from pathlib import Path
 
