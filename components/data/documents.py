@@ -2,7 +2,7 @@
 did not.
 
 An example's `file` and `row` stay with it until it is tokenised, so that every message can point at
-the place to mend. Rows count from 1; in CSV the header is row 1.
+the place to fix. Rows count from 1; in CSV the header is row 1.
 """
 
 from collections.abc import Mapping
@@ -14,7 +14,7 @@ SplitName = Literal["train", "validation", "test"]
 SPLITS: tuple[SplitName, ...] = get_args(SplitName)
 
 FIXES: dict[str, str] = {
-    "broken_row": "mend or delete the row",
+    "broken_row": "fix or delete the row",
     "bad_encoding": "save the text as UTF-8",
     "missing_column": "add the value, or map the right column with data.columns",
     "empty_text": "delete the row",
