@@ -1,7 +1,8 @@
 """The command line. It parses and validates first; torch, ray, deepspeed and mlflow are imported by
 the workflow, after that.
 
-Addresses and secrets are read from the environment in command_line/ and nowhere else.
+Addresses and secrets are read from the environment in command_line/ and local_cluster/, nowhere
+else.
 """
 
 import typer

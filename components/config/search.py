@@ -119,9 +119,10 @@ class SearchConfig(Config):
 
     space: Annotated[dict[str, Domain], Field(min_length=1)] = DEFAULT_SPACE
     """Dotted config path -> domain."""
-    searcher: Literal["random", "grid", "optuna"] = "random"
-    """`grid`: every combination of the choices; `random`: num_trials draws, none of them twice;
-    `optuna`: num_trials points, each chosen by the results so far (TPE; needs the extra `optuna`).
+    searcher: str = "random"
+    """Name in the table of components/tuning/searchers.py. `grid`: every combination of the
+    choices; `random`: num_trials draws, none of them twice; `optuna`: num_trials points, each
+    chosen by the results so far (TPE; needs the extra `optuna`).
     """
     num_trials: PositiveInt = 16
     """Number of points of the random (times the size of any grid) and the optuna searcher."""

@@ -14,6 +14,8 @@ import numpy as np
 
 from components.config.experiment import ExperimentConfig
 from components.config.search import Choice, Domain, Grid, Integer, LogUniform, Uniform
+from components.errors import ConfigError
+from components.settings import did_you_mean
 
 Point = dict[str, Any]
 """Config path -> value."""
@@ -130,10 +132,14 @@ SEARCHERS: dict[str, Callable[[ExperimentConfig], Searcher]] = {
 
 
 def check_searcher(config: ExperimentConfig) -> None:
-    """Raise ConfigError where the searcher is not installed or cannot search this space. Imports
-    neither Ray nor the searcher's own library.
+    """Raise ConfigError where no searcher has the name, or it is not installed or cannot search
+    this space. Imports neither Ray nor the searcher's own library.
     """
-    if config.search.searcher == "optuna":
+    name, known = config.search.searcher, tuple(SEARCHERS)
+    if name not in SEARCHERS:
+        hint = did_you_mean(name, known)
+        raise ConfigError(f"search.searcher: '{name}' is unknown.{hint} Known: {', '.join(known)}.")
+    if name == "optuna":
         from components.tuning.optuna_searcher import check
 
         check(config)

@@ -116,7 +116,9 @@ def check(config: "ExperimentConfig", *, data: bool = True) -> None:
     from components.backbones import read_backbone_config
     from components.data.sources import source_of
     from components.planning import check_feasible, trainings_of
+    from components.tuning.searchers import check_searcher
 
+    check_searcher(config)
     check_feasible(trainings_of(config), read_backbone_config(config.backbone))
     if data:
         source_of(config.data).state(config.data)

@@ -9,13 +9,13 @@ from typing import Any
 import pytest
 
 from components.config import ExperimentConfig
-from components.errors import ArtifactError
+from components.errors import ArtifactError, ConfigError
 from components.jobs.events import Evaluated, Event, Trained
 from components.training.outcomes import Progress, Report
 from components.tuning import searchers
 from components.tuning.asked_points import read_points
 from components.tuning.asking import EVENTS, TRIAL, Asking
-from components.tuning.searchers import SEARCHERS, Point, Result
+from components.tuning.searchers import SEARCHERS, Point, Result, check_searcher
 from tests.components.tuning.test_searchers import experiment
 
 SPACE = {"optimizer.learning_rate": {"log_uniform": [1e-6, 1.0]}}
@@ -75,13 +75,16 @@ def rates(tune: Asking, count: int, value: Any = lambda rate: -rate) -> list[flo
 @pytest.fixture
 def toy(monkeypatch: pytest.MonkeyPatch) -> None:
     """The one line that adds a searcher."""
-    monkeypatch.setitem(searchers.SEARCHERS, "random", Halving)
+    monkeypatch.setitem(searchers.SEARCHERS, "halving", Halving)
 
 
 def test_a_searcher_sees_results(toy: None, tmp_path: Path) -> None:
-    better_when_small = rates(asking(tmp_path, config_of(num_trials=4)), 9)
+    config = config_of(searcher="halving", num_trials=4)
+    better_when_small = rates(asking(tmp_path, config), 9)
     assert better_when_small == [0.5, 0.25, 0.125, 0.0625]
-    worse_when_small = rates(asking(tmp_path / "other", config_of(num_trials=4)), 9, lambda r: r)
+    worse_when_small = rates(
+        asking(tmp_path / "other", config_of(searcher="halving", num_trials=4)), 9, lambda r: r
+    )
     assert worse_when_small == [0.5, 0.25]
 
 
@@ -121,3 +124,8 @@ def test_a_trial_that_tune_stopped_keeps_its_value(tmp_path: Path) -> None:
     tune.suggest("t1")
     tune.on_trial_complete("t1", error=True)
     assert (tune.results["t1"].value, tune.results["t1"].outcome) == (None, "failed")
+
+
+def test_an_unknown_searcher_is_refused_by_name() -> None:
+    with pytest.raises(ConfigError, match=r"search\.searcher: 'optima' is unknown.*'optuna'"):
+        check_searcher(config_of(searcher="optima"))
