@@ -134,5 +134,6 @@ def attention_changed(model: AdaptedModel, change: Callable[[int], Change]) -> I
     """
     with ExitStack() as stack:
         for index, layer in enumerate(model.family.layers(model.backbone)):
-            stack.enter_context(changed_output(layer.attention.self, change(index)))  # type: ignore[union-attr, arg-type]
+            attention: Any = layer.attention.self  # type: ignore[union-attr]
+            stack.enter_context(changed_output(attention, change(index)))
         yield

@@ -31,7 +31,8 @@ MERGE = "tag:yaml.org,2002:merge"  # `<<: *base`
 
 
 def _mapping_without_repeats(loader: _Loader, node: yaml.MappingNode) -> dict[Any, Any]:
-    keys = [loader.construct_object(key) for key, _ in node.value if key.tag != MERGE]  # type: ignore[no-untyped-call]
+    construct: Any = loader.construct_object
+    keys = [construct(key) for key, _ in node.value if key.tag != MERGE]
     repeated = sorted({str(key) for key in keys if keys.count(key) > 1})
     if repeated:
         raise ConfigError(
@@ -67,7 +68,8 @@ def read_yaml(path: Path) -> dict[str, Any]:
     if not path.is_file():
         raise ConfigError(f"Experiment file '{path}' does not exist. Give the path of a YAML file.")
     try:
-        values = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)  # noqa: S506  (a SafeLoader)
+        text = path.read_text(encoding="utf-8")
+        values = yaml.load(text, Loader=_Loader)  # noqa: S506  (a SafeLoader)
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ConfigError(
             f"{path} is not readable as YAML: {' '.join(str(error).split())}"

@@ -71,7 +71,8 @@ def model_description(
         f"backbone {backbone or 'named in adapter_config.json'}.\n\n"
         "Alias `champion` is the version in use, `challenger` the latest candidate.\n\n"
         "    "
-        f'mlflow.pyfunc.load_model("models:/{model_name}@champion").predict(pandas.DataFrame({usage.frame}))\n\n'
+        f'mlflow.pyfunc.load_model("models:/{model_name}@champion")'
+        f".predict(pandas.DataFrame({usage.frame}))\n\n"
         f"    prefixprop predict --model models:/{model_name}@champion --input {usage.file} "
         "--output "
         "answers.jsonl\n\n"

@@ -8,7 +8,7 @@ made: an entry that is added to the table is known everywhere at once.
 import json
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 from pydantic import AfterValidator, ValidationError
 from pydantic_core import InitErrorDetails, PydanticCustomError, core_schema
@@ -37,7 +37,8 @@ def one_of(path: str, known: Callable[[], Iterable[str]]) -> AfterValidator:
 
 def _unknown(path: str, given: Any, known: Iterable[str]) -> PydanticCustomError:
     shown = json.dumps(given, default=str).replace("{", "{{").replace("}", "}}")
-    return PydanticCustomError(UNKNOWN, f"{path} {shown} is unknown. Known: {', '.join(known)}.")  # type: ignore[arg-type]
+    message: Any = f"{path} {shown} is unknown. Known: {', '.join(known)}."
+    return PydanticCustomError(UNKNOWN, message)
 
 
 @dataclass(frozen=True)
@@ -71,7 +72,7 @@ class Chosen:
         except ValidationError as error:
             raise ValidationError.from_exception_data(
                 error.title,
-                [_tagged(name, item) for item in error.errors(include_url=False)],  # type: ignore[arg-type]
+                cast("Any", [_tagged(name, item) for item in error.errors(include_url=False)]),
                 input_type="json" if info.mode == "json" else "python",
             ) from error
 

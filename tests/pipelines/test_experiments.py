@@ -1,5 +1,7 @@
 """Every checked-in experiment is one that could be run."""
 
+from typing import Any
+
 import pytest
 
 from components.config.comparison import is_comparison
@@ -124,7 +126,8 @@ def test_paper_wikihop_is_the_paper_s_setting_and_fits_its_backbone() -> None:
         4064,
         None,
     )
-    assert [config.adapter.dropout, config.backbone.hidden_dropout] == [0.1, 0.1]  # type: ignore[union-attr]
+    adapter: Any = config.adapter
+    assert [adapter.dropout, config.backbone.hidden_dropout] == [0.1, 0.1]
     optimizer, training = config.optimizer, config.training
     assert (
         optimizer.betas,

@@ -132,7 +132,8 @@ class SideResult:
 def grid() -> tuple[dict[str, Any], ...]:
     """The points of the default search space, every combination once."""
     space = SearchConfig().space
-    values = [getattr(domain, "choice") for domain in space.values()]  # noqa: B009  (every domain of the default space is a choice)
+    # Every domain of the default space is a choice.
+    values = [getattr(domain, "choice") for domain in space.values()]  # noqa: B009
     return tuple(dict(zip(space, point, strict=True)) for point in product(*values))
 
 

@@ -98,7 +98,8 @@ def new(
     config = ADAPTER_CONFIGS[method].model_validate(
         {"method": method, **METHODS[method], **changes}
     )
-    model = adapt(backbone or build("longformer"), config, MultipleChoiceHeadConfig())  # type: ignore[arg-type]
+    chosen: Any = backbone or build("longformer")
+    model = adapt(chosen, config, MultipleChoiceHeadConfig())
     randomise(model, only="head." if method == "full_fine_tuning" else "")
     return model
 
