@@ -95,7 +95,7 @@ def brier(probabilities_NC: Floats, label_ids_N: Integers) -> float:
 
 def accuracy_interval(right: int, total: int, *, level: float = 0.95) -> tuple[float, float]:
     """Wilson's score interval for `right` of `total`: holds for few documents and near 0 or 1,
-    where the normal one does not.
+    where the normal one does not. It holds the share itself, exactly.
     """
     if not 0 <= right <= total or total == 0:
         raise ValueError(
@@ -105,7 +105,8 @@ def accuracy_interval(right: int, total: int, *, level: float = 0.95) -> tuple[f
     share, weight = right / total, 1 + z * z / total
     centre = (share + z * z / (2 * total)) / weight
     half = z / weight * (share * (1 - share) / total + z * z / (4 * total * total)) ** 0.5
-    return max(0.0, centre - half), min(1.0, centre + half)
+    # Where all or none are right, rounding may put an end a hair on the wrong side of the share.
+    return max(0.0, min(share, centre - half)), min(1.0, max(share, centre + half))
 
 
 def _check(probabilities_NC: Floats, label_ids_N: Integers) -> None:

@@ -137,3 +137,13 @@ def test_the_plot_has_one_panel_per_measure_and_names_the_buckets():
         "10-30\n3 docs",
         "400-600\n3 docs",
     ]
+
+
+def test_answers_that_are_all_right_can_be_drawn() -> None:
+    """An interval that rounding put below the share itself would be a bar of negative length."""
+    for total in range(1, 300):
+        assert accuracy_interval(total, total)[1] == 1.0
+        assert accuracy_interval(0, total)[0] == 0.0
+    probabilities = np.tile([0.99, 0.01], (62, 1))
+    found = by_document_length(probabilities, np.zeros(62, np.int64), np.arange(62) + 100)
+    assert plot_by_length(found, title="all right").axes
