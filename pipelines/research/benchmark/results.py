@@ -9,6 +9,7 @@ without files, only renews the tables
 import json
 import re
 import sys
+import textwrap
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -83,7 +84,7 @@ def _section(name: str, report: Report) -> str:
     lines = [
         f"### `{name}`",
         "",
-        f"{about}.",
+        *textwrap.wrap(f"{about}.", 100),
         "",
         _line(head),
         _line(["---"] * len(head)),
