@@ -68,7 +68,7 @@ def build_tiny_bert() -> Any:
 def taken_through(folder: Path, family: str, method: str, task: str) -> dict[str, Any]:
     from components.backbones import read_backbone_config
     from components.config import ExperimentConfig, validate
-    from components.planning import make_plan
+    from components.planning import make_plan, search_wanted
     from pipelines.evaluate import evaluate
     from pipelines.predict import predict
     from pipelines.train import train
@@ -76,8 +76,8 @@ def taken_through(folder: Path, family: str, method: str, task: str) -> dict[str
     values = experiment(folder, family, method, task)
     config = validate(ExperimentConfig, values)
     config = config.model_copy(update={"search": _one_point(config)})
-    plan = make_plan(config, read_backbone_config(config.backbone))
-    report = train(config, output=folder / "out", announce=lambda _: None)
+    plan = make_plan(search_wanted(config), read_backbone_config(config.backbone))
+    report = train(config, output=folder / "out")
     files = [f"data.files.{split}={path}" for split, path in values["data"]["files"].items()]
     data = [*files, f"data.task={config.data.task}"]
     measured = evaluate(
