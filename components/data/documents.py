@@ -8,7 +8,9 @@ the place to fix. Rows count from 1; in CSV the header is row 1.
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, Protocol, get_args
+from typing import TYPE_CHECKING, Literal, Protocol, get_args
+
+from components.moved_names import moved_names
 
 SplitName = Literal["train", "validation", "test"]
 SPLITS: tuple[SplitName, ...] = get_args(SplitName)
@@ -86,3 +88,7 @@ class Problem:
 
     def __str__(self) -> str:
         return f"{self.file} row {self.row}: {self.found}; {self.fix or FIXES[self.reason]}"
+
+
+if not TYPE_CHECKING:
+    __getattr__ = moved_names(__name__)

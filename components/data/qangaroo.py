@@ -12,11 +12,13 @@ import gzip
 import json
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from components.data.documents import SPLITS, Problem, Row, SplitName
 from components.data.files import check_exists
 from components.data.settings import DataConfig
 from components.errors import DataError
+from components.moved_names import moved_names
 
 SUFFIXES = (".json", ".json.gz")
 
@@ -73,3 +75,7 @@ def rows(path: str, config_path: str) -> Iterator[Row | Problem]:
             yield Problem(
                 "broken_row", path, number, f"expected a JSON object, got {type(record).__name__}"
             )
+
+
+if not TYPE_CHECKING:
+    __getattr__ = moved_names(__name__)

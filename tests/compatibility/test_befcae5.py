@@ -245,9 +245,9 @@ for folder in sorted(Path("models").iterdir()):
 import components
 print(json.dumps({"answers": answers, "code": list(components.__path__)[0]}))
 """
-CODE = ("its own",)
-"""Whose code answers. A model of then cannot be loaded in a process that has imported today's
-`components` before: MLflow puts the model's copy first, but Python keeps what it has.
+CODE = ("its own", "imported")
+"""Whose code answers: MLflow puts the model's copy of `components` first, but Python keeps what a
+process has imported before.
 """
 
 
