@@ -113,13 +113,13 @@ def check(config: "ExperimentConfig", *, data: bool = True) -> None:
     `data`: also look for the files or libraries that the documents come from; left out where
     another machine will read them.
     """
-    from components.backbones import read_backbone_config
+    from components.backbones import inspect_backbone
     from components.data.sources import source_of
     from components.planning import check_feasible, trainings_of
     from components.tuning.searchers import check_searcher
 
     check_searcher(config)
-    check_feasible(trainings_of(config), read_backbone_config(config.backbone))
+    check_feasible(trainings_of(config), inspect_backbone(config.backbone))
     if data:
         source_of(config.data).state(config.data)
 
