@@ -16,7 +16,12 @@ from components.backbones.loading import backbone_folder, load_backbone, weights
 from components.backbones.settings import BackboneConfig
 from components.backbones.shape import BackboneShape
 from components.backbones.sources import checkpoint_folder, packages, read_backbone_config
-from components.backbones.tokenizer import load_tokenizer, tokenizer_files, tokenizer_id
+from components.backbones.tokenizer import (
+    load_tokenizer,
+    read_tokenizer,
+    tokenizer_files,
+    tokenizer_id,
+)
 
 __all__ = [
     "BACKBONES",
@@ -34,6 +39,7 @@ __all__ = [
     "load_tokenizer",
     "packages",
     "read_backbone_config",
+    "read_tokenizer",
     "tokenizer_files",
     "tokenizer_id",
     "weights_sha256",

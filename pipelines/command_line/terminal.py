@@ -15,6 +15,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, TextIO
 
+from pipelines.command_line.printable import printable
+
 if TYPE_CHECKING:
     from rich.console import Console
 
@@ -40,7 +42,7 @@ class Terminal:
 
     def say(self, line: str) -> None:
         """One line for people."""
-        self.write(line + "\n")
+        self.write(printable(line) + "\n")
 
     def write(self, text: str) -> None:
         """Text for people, as it comes."""
@@ -97,7 +99,7 @@ def exit_code(error: Exception) -> int:
 
 def _leave(code: int, line: str) -> NoReturn:
     if line:
-        sys.stderr.write(" ".join(line.split()) + "\n")
+        sys.stderr.write(printable(" ".join(line.split())) + "\n")
     raise SystemExit(code)
 
 

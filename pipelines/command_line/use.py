@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from pipelines.command_line import invocation
-from pipelines.command_line.options import DryRun, Json, Model, Overrides
+from pipelines.command_line.options import Backbone, DryRun, Json, Model, Overrides
 from pipelines.command_line.terminal import command
 
 if TYPE_CHECKING:
@@ -40,6 +40,7 @@ def predict(
         str, typer.Option(help="Column of the id; made from file and row where absent.")
     ] = "id",
     batch_size: Annotated[int, typer.Option(min=1, help="Documents at a time.")] = 8,
+    backbone: Backbone = None,
     as_json: Json = False,
 ) -> None:
     """Label documents with a registered adapter or an adapter folder."""
@@ -57,6 +58,7 @@ def predict(
             text_column=text_column,
             id_column=id_column,
             batch_size=batch_size,
+            backbone=backbone,
             on_progress=lambda count: terminal.say(f"{count} documents answered"),
         )
         terminal.report(report, lambda console: show_prediction(console, report))
@@ -80,6 +82,7 @@ def evaluate(
             "--output", "-o", help="Folder for evaluation.json, reliability.png and by_length.png."
         ),
     ] = None,
+    backbone: Backbone = None,
     as_json: Json = False,
 ) -> None:
     """Measure an adapter on one split, calibration included."""
@@ -96,6 +99,7 @@ def evaluate(
             experiment=experiment,
             overrides=overrides or (),
             output=output,
+            backbone=backbone,
         )
         terminal.report(report, lambda console: show_evaluation(console, report))
 
