@@ -6,6 +6,7 @@ imported. `trust_remote_code` is off everywhere.
 """
 
 import importlib.util
+import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -52,7 +53,7 @@ def checkpoint_folder(config: BackboneConfig) -> Path:
         return _installed_folder(config.name_or_path)
     if config.source == "local":
         folder = Path(config.name_or_path)
-        if not (folder / "config.json").exists():
+        if not os.path.exists(folder / "config.json"):  # False for names that no file can have
             raise BackboneError(
                 f"backbone.name_or_path: '{folder}' holds no config.json. Give a folder written by "
                 "save_pretrained."
