@@ -26,6 +26,7 @@ LATER: dict[str, Callable[[Mapping[str, Any]], Any]] = {
     "study.length.real.task": default_task,
     "study.length.real.letters": _null,
     "optimizer.head_learning_rate": _null,
+    "training.warm_start": _null,
     "gate": lambda _: resolved(GateConfig()),
 }
 """Dotted path of a setting that came after the first release -> its default, given its section."""
