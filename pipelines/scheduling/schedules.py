@@ -18,6 +18,7 @@ from pydantic import Field, field_validator, model_validator
 
 from components.config.loading import read_yaml
 from components.settings import Config, Name, Texts, validate
+from pipelines.scheduling.notify import NotifyConfig
 
 COMMANDS = ("retrain", "search", "compare", "evaluate", "predict", "bench")
 """What can be scheduled: the long commands that run to an end by themselves."""
@@ -48,6 +49,9 @@ class ScheduleConfig(Config):
     """How often a job that failed is started again."""
     retry_seconds: Annotated[int, Field(gt=0)] = 300
     """Time before the first retry, in seconds; it doubles with each further one."""
+
+    notify: NotifyConfig = NotifyConfig()
+    """Who is told how its jobs ended."""
 
     @field_validator("command")
     @classmethod
