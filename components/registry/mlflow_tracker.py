@@ -16,10 +16,12 @@ from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import quote, urlencode, urlsplit
 
 from components.errors import ConfigError, RegistryError
+from components.loopback import direct_loopback
 from components.registry import mlflow_models
 from components.registry.describe import experiment_description
 from components.registry.mlflow_check import check_store
 from components.registry.packaging import Package
+from components.registry.store_address import split_credentials, sqlite_file
 from components.registry.tracking import Outcome, RegisteredAdapter, RegisteredVersion, param_text
 
 if TYPE_CHECKING:
@@ -55,7 +57,8 @@ CLIENT_DEFAULTS = {
 
 class MlflowTracker:
     """A Tracker on an MLflow tracking URI. Cheap to build and to send to another process: it holds
-    the address only.
+    the address only. User and password inside the address go into this process's environment,
+    where MLflow looks for them.
     """
 
     def __init__(self, tracking_uri: str) -> None:
@@ -64,9 +67,11 @@ class MlflowTracker:
                 "The MLflow tracking URI is empty. Start a local server with `prefixprop up`, or "
                 "set MLFLOW_TRACKING_URI, for example to http://127.0.0.1:5000."
             )
-        self.tracking_uri = tracking_uri.rstrip("/")
+        address, credentials = split_credentials(tracking_uri)
+        self.tracking_uri = address.rstrip("/")
         for name, value in CLIENT_DEFAULTS.items():
             os.environ.setdefault(name, value)
+        os.environ.update(credentials | direct_loopback(os.environ))
 
     def __reduce__(self) -> tuple[type["MlflowTracker"], tuple[str]]:
         return MlflowTracker, (self.tracking_uri,)
@@ -112,13 +117,8 @@ class MlflowTracker:
         """A database has no artifact store of its own: without a location MLflow would write below
         the current folder.
         """
-        if not self.tracking_uri.startswith("sqlite:///"):
-            return None
-        return (
-            Path(self.tracking_uri.removeprefix("sqlite:///")).resolve().parent
-            / "artifacts"
-            / experiment_name
-        ).as_uri()
+        file = sqlite_file(self.tracking_uri)
+        return None if file is None else (file.parent / "artifacts" / experiment_name).as_uri()
 
     def start_run(
         self,
