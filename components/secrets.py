@@ -25,8 +25,9 @@ _QUOTED_PAIRS = (
     r"(?P<open>['\"])(?P<value>(?:(?!(?P=open)).)+)(?P=open)"
 )
 _PATTERNS: tuple[tuple[re.Pattern[str], str], ...] = (
-    # A password may hold a slash; then what stands before the colon is no host with a port.
-    (re.compile(r"([a-z][a-z0-9+.-]*://)[^\s/@:]*:(?!\d+/)\S*@", re.I), rf"\1{HIDDEN}@"),
+    # A password may hold a slash; then what stands before the colon is no host with a port. A path
+    # made of an address has one slash.
+    (re.compile(r"([a-z][a-z0-9+.-]*://?)[^\s/@:]*:(?!\d+/)\S*@", re.I), rf"\1{HIDDEN}@"),
     (re.compile(r"([a-z][a-z0-9+.-]*://)[^\s/]*@", re.I), rf"\1{HIDDEN}@"),
     (re.compile(_QUOTED_PAIRS, re.I), rf"\g<name>\g<open>{HIDDEN}\g<open>"),
     (re.compile(_PAIRS, re.I), rf"\g<name>\g<equals>{HIDDEN}"),

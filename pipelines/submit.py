@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 # Only what is no secret: a job's runtime environment is readable on the dashboard. Tokens belong
 # into the environment of the cluster's own processes.
 PASSED_ON = ("MLFLOW_TRACKING_URI", "HF_HUB_OFFLINE")
+# Files of secrets in the folder that is uploaded.
+LEFT_OUT = (".env", ".env.*", ".netrc")
 NOT_PASSED_ON = ("MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD", "MLFLOW_TRACKING_TOKEN")
 
 
@@ -86,10 +88,11 @@ def submit(
             f"Submitted, as this does: ray job submit --address {jobs_address} --submission-id "
             f"{submission_id} --working-dir . -- {entrypoint}"
         )
-        if any(environ.get(variable) for variable in NOT_PASSED_ON):
+        kept_back = _kept_back(environ)
+        if kept_back:
             say(
-                f"Not passed on, because a job's environment is read on the dashboard: "
-                f"{', '.join(NOT_PASSED_ON)}. The cluster's own processes need them."
+                "Not passed on, because a job's environment is read on the dashboard: "
+                f"{', '.join(kept_back)}. The cluster's own processes need them."
             )
     if wait:
         asyncio.run(_follow(client, submission_id, write))
@@ -117,7 +120,11 @@ def _send(
     try:
         client.submit_job(
             **job,
-            runtime_env={"working_dir": str(working_dir), "env_vars": dict(variables)},
+            runtime_env={
+                "working_dir": str(working_dir),
+                "excludes": list(LEFT_OUT),
+                "env_vars": dict(variables),
+            },
             metadata={"experiment": name},
         )
     except (RuntimeError, ValueError) as error:
@@ -135,6 +142,15 @@ def passed_on(environ: Mapping[str, str]) -> dict[str, str]:
         check_passed_on(address)
         variables["MLFLOW_TRACKING_URI"] = address
     return variables
+
+
+def _kept_back(environ: Mapping[str, str]) -> list[str]:
+    """The variables that the tracking store would want and a job does not get."""
+    address = environ.get("MLFLOW_TRACKING_URI") or ""
+    _, credentials = split_credentials(address)
+    return [
+        name for name in NOT_PASSED_ON if address and (name in credentials or environ.get(name))
+    ]
 
 
 def _check_arguments(arguments: Sequence[str]) -> None:

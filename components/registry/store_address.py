@@ -30,11 +30,12 @@ def split_credentials(tracking_uri: str) -> tuple[str, dict[str, str]]:
     try:
         parts = urlsplit(tracking_uri)
         _ = parts.port
-    except ValueError as error:
+    except ValueError:
+        # Its text quotes what stands where the port should: part of a password.
         raise ConfigError(
-            f"MLFLOW_TRACKING_URI '{_without_user(tracking_uri)}' is no address ({error}). Give "
+            f"MLFLOW_TRACKING_URI '{_without_user(tracking_uri)}' is no address. Give "
             f"http://host:port, and user and password as {USER} and {PASSWORD}."
-        ) from error
+        ) from None
     if parts.query or parts.fragment:
         raise ConfigError(
             "MLFLOW_TRACKING_URI has a query or a fragment, to which MLflow cannot add its paths. "

@@ -15,6 +15,7 @@ from components.secrets import holds_secret, keep_secret, secret_values, without
         ("at http://ann:s3cr3t@127.0.0.1:9 it", "at http://***@127.0.0.1:9 it"),
         ("postgresql+psycopg2://u:p@ss@db:5432/x", "postgresql+psycopg2://***@db:5432/x"),
         ("mysql://u:p/w@db/x", "mysql://***@db/x"),
+        ("no file 'http:/ann:s3cr3t@db/x'", "no file 'http:/***@db/x'"),
         ("https://glpat@git.example/x", "https://***@git.example/x"),
         ("https://h/x?a=1&X-Amz-Signature=ab%2F&b=2", "https://h/x?a=1&X-Amz-Signature=***&b=2"),
         ("https://h/x?sig=ab&se=2", "https://h/x?sig=***&se=2"),
