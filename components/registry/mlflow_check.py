@@ -32,6 +32,8 @@ def check_store(tracking_uri: str) -> None:
                 "or set MLFLOW_TRACKING_URI to another store."
             )
         check_sqlite(file)
+        if file.exists() and file.stat().st_size:
+            _check_opens(tracking_uri)
     elif scheme.partition("+")[0] in DATABASES:
         _check_database(tracking_uri)
     else:
@@ -64,8 +66,8 @@ def check_sqlite(file: Path) -> None:
 
 
 def _check_database(tracking_uri: str) -> None:
-    """Whether its driver is installed and something listens there; MLflow itself would try a
-    missing one for minutes. Whether it takes the password is the first call's to say.
+    """Whether its driver is installed, something listens there (MLflow itself would try for
+    minutes), and it opens.
     """
     parts = urlsplit(tracking_uri)
     engine, _, driver = parts.scheme.partition("+")
@@ -84,6 +86,22 @@ def _check_database(tracking_uri: str) -> None:
             f"MLflow store {tracking_uri} cannot be reached ({error}). Start the database, or "
             "correct MLFLOW_TRACKING_URI."
         ) from error
+    _check_opens(tracking_uri)
+
+
+def _check_opens(tracking_uri: str) -> None:
+    """Ask the database for something: one of another version of MLflow is told here, and a refused
+    password.
+    """
+    from mlflow import MlflowClient
+    from mlflow.exceptions import MlflowException
+    from sqlalchemy.exc import SQLAlchemyError
+
+    try:
+        MlflowClient(tracking_uri, tracking_uri).search_experiments(max_results=1)
+    except (MlflowException, SQLAlchemyError, OSError, ImportError) as error:
+        reason = str(error).strip().splitlines()[0][:600].replace("<database_uri>", tracking_uri)
+        raise ClusterError(f"MLflow store {tracking_uri} cannot be used: {reason}") from error
 
 
 def _check_server(tracking_uri: str) -> None:

@@ -19,6 +19,7 @@ from components.errors import ClusterError
 from components.loopback import opener
 from components.registry import split_credentials
 from components.settings import expand_path
+from pipelines.local_cluster.state_file import LocalAddresses, read_addresses
 
 STATE_FOLDER = Path(".prefixprop")
 TIMEOUT_SECONDS = 4.0
@@ -40,19 +41,19 @@ def find_addresses(environ: Mapping[str, str], *, state_folder: Path = STATE_FOL
     """Addresses from the environment, else from the local cluster that `prefixprop up` started;
     never one from each for the same cluster.
     """
-    local = _local_state(state_folder)
+    local = _local(environ, state_folder)
     ray, jobs = environ.get("RAY_ADDRESS") or None, environ.get("RAY_API_SERVER_ADDRESS") or None
     if ray is not None and ray.startswith(
         ("http://", "https://")
     ):  # the form that `ray job submit` reads
         jobs = jobs or ray
-    if ray in {None, local.get("ray_address"), local.get("jobs_address")}:
-        ray, jobs = local.get("ray_address"), jobs or local.get("jobs_address")
+    if local is not None and ray in {None, local.ray_address, local.jobs_address}:
+        ray, jobs = local.ray_address, jobs or local.jobs_address
     return Addresses(
         ray_address=ray,
         jobs_address=jobs,
         tracking_uri=split_credentials(environ.get("MLFLOW_TRACKING_URI") or "")[0]
-        or local.get("tracking_uri"),
+        or (local.tracking_uri if local is not None else None),
     )
 
 
@@ -65,37 +66,34 @@ def connection_environment(
     The user's own settings are never overridden, but that user and password of a server's
     MLFLOW_TRACKING_URI are moved to where MLflow looks for them and nobody prints them.
     """
-    local = _local_state(state_folder)
+    local = _local(environ, state_folder)
     needed: dict[str, str] = {"RAY_AUTH_MODE": "disabled"}
-    if local and local["ray_address"] == addresses.ray_address:
-        needed |= local["environment"]
+    if local is not None and local.ray_address == addresses.ray_address:
+        needed |= local.environment
     added = {name: value for name, value in needed.items() if name not in environ}
     given = environ.get("MLFLOW_TRACKING_URI") or ""
     address, credentials = split_credentials(given)
     return added | credentials | ({"MLFLOW_TRACKING_URI": address} if address != given else {})
 
 
+def _local(environ: Mapping[str, str], state_folder: Path) -> LocalAddresses | None:
+    """What the local cluster's file says; one that cannot be read is passed over where the
+    environment names everything.
+    """
+    try:
+        return read_addresses(state_folder)
+    except ClusterError:
+        if environ.get("RAY_ADDRESS") and environ.get("MLFLOW_TRACKING_URI"):
+            return None
+        raise
+
+
 def is_local(addresses: Addresses, *, state_folder: Path = STATE_FOLDER) -> bool:
     """Whether jobs run on the cluster that `prefixprop up` started here, and see this machine's
     folders.
     """
-    local = _local_state(state_folder)
-    return bool(local) and local.get("jobs_address") == addresses.jobs_address
-
-
-def _local_state(state_folder: Path) -> dict[str, Any]:
-    try:
-        state: dict[str, Any] = json.loads(
-            (state_folder / "cluster.json").read_text(encoding="utf-8")
-        )
-    except FileNotFoundError:
-        return {}
-    except (OSError, ValueError) as error:
-        raise ClusterError(
-            f"{state_folder / 'cluster.json'} cannot be read ({error}). Remove it and run: "
-            "prefixprop up"
-        ) from error
-    return state
+    local = read_addresses(state_folder)
+    return local is not None and local.jobs_address == addresses.jobs_address
 
 
 def check_ray(ray_address: str | None, environ: Mapping[str, str]) -> str:

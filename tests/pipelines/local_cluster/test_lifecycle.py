@@ -13,7 +13,7 @@ import psutil
 import pytest
 
 from components.errors import ClusterError
-from pipelines.local_cluster import lifecycle, marked_processes
+from pipelines.local_cluster import lifecycle, marked_processes, state_file
 
 
 @pytest.mark.slow
@@ -56,7 +56,7 @@ def test_a_recorded_process_id_that_is_someone_elses_now_is_not_taken_for_the_cl
         "gone",
         {"ray": own, "mlflow": own},
     )
-    lifecycle._write(tmp_path, cluster)
+    state_file.write_cluster(tmp_path, cluster)
     assert lifecycle.status(tmp_path) == lifecycle.ClusterStatus(cluster)
     assert lifecycle.down(tmp_path) == 0
     assert lifecycle.status(tmp_path).cluster is None
