@@ -78,9 +78,9 @@ class MlflowTracker:
 
     @cached_property
     def client(self) -> "MlflowClient":
-        from mlflow import MlflowClient
+        from components.registry.mlflow_client import FittedClient
 
-        return MlflowClient(tracking_uri=self.tracking_uri, registry_uri=self.tracking_uri)
+        return FittedClient(tracking_uri=self.tracking_uri, registry_uri=self.tracking_uri)
 
     def check(self) -> None:
         check_store(self.tracking_uri)
@@ -88,7 +88,9 @@ class MlflowTracker:
     def ensure_experiment(self, name: str, description: str) -> str:
         from mlflow.exceptions import MlflowException
 
-        note = experiment_description(description)
+        from components.registry.mlflow_client import TAG, fitted
+
+        note = fitted(experiment_description(description), TAG)
         experiment = self.client.get_experiment_by_name(name)
         if experiment is None:
             try:
@@ -148,6 +150,9 @@ class MlflowTracker:
         params: Mapping[str, Any],
         tags: Mapping[str, str],
     ) -> str:
+        from components.registry.mlflow_client import RUN_NAME, check_name
+
+        check_name(name, RUN_NAME, "name")  # the run is found by it
         parent = self.client.get_run(parent_run_id)
         tags = {"kind": "trial", "trial": name, "mlflow.parentRunId": parent_run_id, **tags}
         existing = self._search_runs(
@@ -328,7 +333,11 @@ class MlflowTracker:
             raise RegistryError(f"MLflow at {self.tracking_uri} has no run '{run_id}'.") from error
 
     def _search_runs(self, experiment_id: str, tags: Mapping[str, str]) -> "Run | None":
-        query = " and ".join(f"tags.`{name}` = '{quoted(value)}'" for name, value in tags.items())
+        from components.registry.mlflow_client import TAG, fitted
+
+        query = " and ".join(
+            f"tags.`{name}` = '{quoted(fitted(value, TAG))}'" for name, value in tags.items()
+        )
         found = self.client.search_runs(
             [experiment_id], query, order_by=["attributes.start_time DESC"], max_results=1
         )
