@@ -5,6 +5,7 @@ after the whole search. The smallest limit among stores and versions counts. Wha
 shortened, what carries meaning (a name) is refused. No password or token is written.
 """
 
+import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -17,14 +18,14 @@ from components.secrets import without_secrets
 NAME, RUN_NAME, KEY = 256, 250, 250
 PARAM, TAG, DESCRIPTION = 6000, 5000, 5000
 MORE = "..."
+NO_CHARACTER = re.compile("[\0\ud800-\udfff]")
 
 
 def fitted(text: str, limit: int) -> str:
     """The text in at most `limit` characters, without secrets and without what no database takes:
     NUL and halves of surrogate pairs.
     """
-    text = without_secrets(text).replace("\0", "\ufffd")
-    text = text.encode("utf-8", "surrogatepass").decode("utf-8", "replace")
+    text = NO_CHARACTER.sub("\ufffd", without_secrets(text))
     return text if len(text) <= limit else text[: limit - len(MORE)] + MORE
 
 

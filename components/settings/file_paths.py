@@ -29,6 +29,8 @@ DISK_ERRORS = frozenset(
         *(errno.ENAMETOOLONG, errno.ENOTDIR, errno.EISDIR, errno.ELOOP),
     }
 )
+FULL_ERRORS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS})
+FULL_TEXT = "No space left on device"
 FULL_BYTES = 16 * 1024**2
 """A file system with less than this left counts as full."""
 
@@ -109,26 +111,26 @@ def disk_problem(error: BaseException) -> str | None:
     where something else went wrong. Looks at causes too.
     """
     cause = _disk_error(error)
-    if cause is None:
-        return None
-    if cause.filename is None:
+    if cause is not None and cause.filename is not None:
+        path = Path(os.fsdecode(cause.filename)).absolute()
+        settings = (name for folder, name in _written.items() if path.is_relative_to(folder))
+        setting = next(settings, "")
         return (
-            f"{cause.strerror}: nothing more can be written. {_full_places()}What was finished "
-            "stays."
+            f"{setting + ': ' if setting else ''}'{_shown(path)}' cannot be read or written "
+            f"({cause.strerror}). Give another path, or free space and allow it there."
         )
-    path = Path(os.fsdecode(cause.filename)).absolute()
-    setting = next((name for folder, name in _written.items() if path.is_relative_to(folder)), "")
-    return (
-        f"{setting + ': ' if setting else ''}'{_shown(path)}' cannot be read or written "
-        f"({cause.strerror}). Give another path, or free space and allow it there."
-    )
+    # Libraries that are no Python give the text alone.
+    if (cause is not None and cause.errno in FULL_ERRORS) or FULL_TEXT in str(error):
+        reason = cause.strerror if cause is not None else FULL_TEXT
+        return f"{reason}: nothing more can be written. {_full_places()}What was finished stays."
+    return None
 
 
 def _disk_error(error: BaseException | None) -> OSError | None:
     while error is not None:
         if isinstance(error, OSError) and error.errno in DISK_ERRORS:
             return error
-        error = error.__cause__ or error.__context__
+        error = error.__cause__
     return None
 
 

@@ -73,7 +73,13 @@ def test_a_full_disk_without_a_name_is_found_below_other_errors(tmp_path: Path) 
         _save_on_a_full_disk()
     line = disk_problem(caught.value) or ""
     assert line.startswith("No space left on device: nothing more can be written. Free space")
+    foreign = RuntimeError("I/O error: No space left on device (os error 28)")
+    assert (disk_problem(foreign) or "").startswith("No space left on device: nothing more can")
+
+
+def test_what_is_no_matter_of_the_disk_keeps_its_traceback() -> None:
     assert disk_problem(ZeroDivisionError()) is None
+    assert disk_problem(PermissionError(errno.EACCES, "Permission denied")) is None  # a socket's
     assert disk_problem(FileNotFoundError(errno.ENOENT, "No such file", "x")) is None
 
 
