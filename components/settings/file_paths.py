@@ -26,7 +26,7 @@ LONGEST_NAME_BYTES = 255
 DISK_ERRORS = frozenset(
     {
         *(errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM),
-        *(errno.ENAMETOOLONG, errno.ENOTDIR, errno.EISDIR, errno.ELOOP),
+        *(errno.ENAMETOOLONG, errno.ENOTDIR, errno.EISDIR, errno.ELOOP, errno.EEXIST),
     }
 )
 FULL_ERRORS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS})

@@ -150,7 +150,10 @@ def check_taken_along(
 def _data_files(config: "ExperimentConfig | ComparisonConfig | None") -> dict[str, str]:
     """The paths of documents by the settings that name them."""
     sections = {} if config is None else config.model_dump()
-    data = {"data": sections.get("data", {})} | {
+    data = {
+        "data": sections.get("data", {}),
+        "base.data": sections.get("base", {}).get("data", {}),
+    } | {
         f"tasks.{name}.data": task.get("data", {})
         for name, task in sections.get("tasks", {}).items()
     }
