@@ -118,6 +118,9 @@ class FittedClient(MlflowClient):
             **further,
         )
 
+    def update_model_version(self, name: str, version: str, *, description: str) -> Any:
+        return super().update_model_version(name, version, fitted(description, DESCRIPTION))
+
     def set_registered_model_tag(self, name: str, key: str, value: Any) -> None:
         super().set_registered_model_tag(name, key, fitted(str(value), TAG))
 

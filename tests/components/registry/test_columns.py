@@ -20,6 +20,7 @@ from components.errors import ConfigError
 from components.inference.package import adapter_package
 from components.registry import check_model_name, open_tracker, run_tags
 from components.registry.describe import model_description
+from components.registry.history import entry_now
 from components.registry.mlflow_client import FittedClient, check_name, fitted
 
 NUMBERS = count()
@@ -118,6 +119,11 @@ def test_every_text_of_a_search_fits_its_column(
         ).version
         for _ in range(2)
     ]
+    for version in tracker.versions(name):
+        tracker.annotate(version, tags={"gate": HUGE}, line="the newest line")
+    tracker.record(name, entry_now("first", 1, champion_before=None, champion_after=1, reason=HUGE))
+    assert tracker.history(name)[0].reason.startswith(LONG)
+    assert all(each.description.endswith("the newest line") for each in tracker.versions(name))
     tracker.promote(name, versions[1])
     tracker.rollback(name)
     found = tracker.client.get_run(trial)
