@@ -26,8 +26,9 @@ if TYPE_CHECKING:
 # Only what is no secret: a job's runtime environment is readable on the dashboard. Tokens belong
 # into the environment of the cluster's own processes.
 PASSED_ON = ("MLFLOW_TRACKING_URI", "HF_HUB_OFFLINE")
-# Files of secrets in the folder that is uploaded.
-LEFT_OUT = (".env", ".env.*", ".netrc")
+# Files of secrets in the folder that is uploaded; and the state of the local cluster, whose logs
+# grow: Ray names the package after its content, twice.
+LEFT_OUT = (".env", ".env.*", ".netrc", ".prefixprop")
 NOT_PASSED_ON = ("MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD", "MLFLOW_TRACKING_TOKEN")
 
 

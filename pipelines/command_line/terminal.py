@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, TextIO, cast
 
 from components.secrets import without_secrets
-from pipelines.command_line import surroundings
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -93,6 +92,8 @@ def command(*, as_json: bool, resume: str | None = None, quiet: bool = False) ->
         terminal = Terminal(as_json=as_json, quiet=quiet, stdout=stdout)
         try:
             with _terminated_is_interrupted():
+                from pipelines.command_line import surroundings
+
                 surroundings.settle(os.environ)
                 yield terminal
         except KeyboardInterrupt:

@@ -124,7 +124,7 @@ def status(state_folder: Path = STATE_FOLDER) -> ClusterStatus:
     cluster = read_cluster(state_folder)
     if cluster is None:
         return ClusterStatus(None)
-    members = marked_processes.members(cluster.mark)
+    members = marked_processes.members(cluster.mark, leaders=tuple(cluster.pids.values()))
     return ClusterStatus(
         cluster,
         ray=_alive(cluster, "ray") and _ray_answers(cluster),
@@ -346,8 +346,7 @@ def _alive(cluster: LocalCluster, name: str) -> bool:
     """Whether a server lives. Where its first process alone was killed, the others may answer
     still.
     """
-    members = {process.pid for process in marked_processes.members(cluster.mark)}
-    if cluster.pids.get(name) in members:
+    if marked_processes.carries(cluster.pids.get(name), cluster.mark):
         return True
     answers = _ray_answers if name == "ray" else _mlflow_answers
     return bool(marked_processes.members(cluster.mark, name)) and answers(cluster)

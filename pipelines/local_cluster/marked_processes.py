@@ -68,6 +68,19 @@ class _Seen:
     blank: bool
 
 
+def carries(pid: int | None, mark: str) -> bool:
+    """Whether the process lives and is the one that was marked, not another with its id."""
+    try:
+        process = psutil.Process(pid) if pid is not None else None
+        return (
+            process is not None
+            and process.environ().get(MARK) == mark
+            and process.status() != psutil.STATUS_ZOMBIE
+        )
+    except (psutil.Error, OSError):
+        return False
+
+
 def members(
     mark: str, server: str | None = None, *, leaders: Sequence[int] = ()
 ) -> list[psutil.Process]:

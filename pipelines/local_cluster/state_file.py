@@ -49,7 +49,7 @@ class LocalAddresses:
 
 def read_cluster(state_folder: Path) -> LocalCluster | None:
     """None where no cluster was started. Raises ClusterError for a file that does not say so."""
-    cluster = _read(state_folder, LocalCluster)
+    cluster: LocalCluster | None = _read(state_folder, LocalCluster)
     if cluster is not None and set(cluster.pids) != set(SERVERS):
         raise _unreadable(state_folder, f"pids of {', '.join(cluster.pids) or 'nothing'}")
     return cluster
@@ -57,7 +57,8 @@ def read_cluster(state_folder: Path) -> LocalCluster | None:
 
 def read_addresses(state_folder: Path) -> LocalAddresses | None:
     """None where no cluster was started. Raises ClusterError for a file that does not say so."""
-    return _read(state_folder, LocalAddresses)
+    addresses: LocalAddresses | None = _read(state_folder, LocalAddresses)
+    return addresses
 
 
 def _read(state_folder: Path, kind: Any) -> Any:
