@@ -46,7 +46,7 @@ def test_a_recorded_process_id_that_is_someone_elses_now_is_not_taken_for_the_cl
     tmp_path: Path,
 ) -> None:
     own = os.getpid()
-    cluster = lifecycle.LocalCluster(
+    cluster = state_file.LocalCluster(
         "127.0.0.1:1",
         "http://127.0.0.1:1",
         "http://127.0.0.1:1",
@@ -84,7 +84,7 @@ PROXIED = {"http_proxy": "http://127.0.0.1:9", "no_proxy": "localhost"}
 @pytest.fixture(scope="module")
 def cluster(
     tmp_path_factory: pytest.TempPathFactory,
-) -> Iterator[tuple[Path, lifecycle.LocalCluster]]:
+) -> Iterator[tuple[Path, state_file.LocalCluster]]:
     state = tmp_path_factory.mktemp("state")
     before = Path.cwd()
     os.chdir(tmp_path_factory.mktemp("home"))
@@ -101,7 +101,7 @@ def cluster(
 
 
 @pytest.mark.slow
-def test_up_twice_is_up_once(cluster: tuple[Path, lifecycle.LocalCluster]) -> None:
+def test_up_twice_is_up_once(cluster: tuple[Path, state_file.LocalCluster]) -> None:
     state, started = cluster
     assert lifecycle.up(state) == started
     status = lifecycle.status(state)
@@ -113,7 +113,7 @@ def test_up_twice_is_up_once(cluster: tuple[Path, lifecycle.LocalCluster]) -> No
 
 @pytest.mark.slow
 def test_behind_a_proxy_everything_that_was_started_is_reached(
-    cluster: tuple[Path, lifecycle.LocalCluster], monkeypatch: pytest.MonkeyPatch
+    cluster: tuple[Path, state_file.LocalCluster], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from ray.job_submission import JobSubmissionClient
 
@@ -137,10 +137,10 @@ def test_behind_a_proxy_everything_that_was_started_is_reached(
 
 @pytest.mark.slow
 def test_a_server_that_died_is_started_again_beside_the_other(
-    cluster: tuple[Path, lifecycle.LocalCluster],
+    cluster: tuple[Path, state_file.LocalCluster],
 ) -> None:
     state, started = cluster
-    now = lifecycle.read_cluster(state)
+    now = state_file.read_cluster(state)
     assert now is not None
     for process in marked_processes.members(now.mark, "mlflow"):
         process.kill()
@@ -155,7 +155,7 @@ def test_a_server_that_died_is_started_again_beside_the_other(
 
 
 @pytest.mark.slow
-def test_nothing_listens_beyond_this_machine(cluster: tuple[Path, lifecycle.LocalCluster]) -> None:
+def test_nothing_listens_beyond_this_machine(cluster: tuple[Path, state_file.LocalCluster]) -> None:
     _, started = cluster
     listening = {
         connection.laddr.ip
@@ -168,7 +168,7 @@ def test_nothing_listens_beyond_this_machine(cluster: tuple[Path, lifecycle.Loca
 
 @pytest.mark.slow
 def test_a_plain_job_gets_the_tracking_uri_the_home_and_this_interpreter(
-    cluster: tuple[Path, lifecycle.LocalCluster], tmp_path: Path
+    cluster: tuple[Path, state_file.LocalCluster], tmp_path: Path
 ) -> None:
     """Submitted by Ray's own command, with nothing passed along."""
     _, started = cluster
@@ -206,7 +206,7 @@ def test_a_plain_job_gets_the_tracking_uri_the_home_and_this_interpreter(
 
 @pytest.mark.slow
 def test_submit_runs_the_command_line_and_hands_on_its_exit_code(
-    cluster: tuple[Path, lifecycle.LocalCluster], monkeypatch: pytest.MonkeyPatch
+    cluster: tuple[Path, state_file.LocalCluster], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from pipelines.submit import submit
 
@@ -234,7 +234,7 @@ def test_submit_runs_the_command_line_and_hands_on_its_exit_code(
 
 @pytest.mark.slow
 def test_down_ends_everything_and_up_comes_back_on_the_same_mlflow_port(
-    cluster: tuple[Path, lifecycle.LocalCluster],
+    cluster: tuple[Path, state_file.LocalCluster],
 ) -> None:
     """Last in this file: it stops the module's cluster."""
     state, started = cluster
