@@ -4,12 +4,22 @@ usual types, validation with errors that name the dotted path, sections chosen f
 
 from components.settings.base import Config, Fraction, Name, PositiveInt, Seed, Texts
 from components.settings.chosen import Chosen, choice_tag, one_of
+from components.settings.file_paths import (
+    FilePath,
+    FolderPath,
+    disk_problem,
+    expand_path,
+    writable_folder,
+    writing,
+)
 from components.settings.paths import check_path, config_paths, did_you_mean, section, set_path
 from components.settings.validation import resolved, validate
 
 __all__ = [
     "Chosen",
     "Config",
+    "FilePath",
+    "FolderPath",
     "Fraction",
     "Name",
     "PositiveInt",
@@ -19,9 +29,13 @@ __all__ = [
     "choice_tag",
     "config_paths",
     "did_you_mean",
+    "disk_problem",
+    "expand_path",
     "one_of",
     "resolved",
     "section",
     "set_path",
     "validate",
+    "writable_folder",
+    "writing",
 ]
