@@ -70,21 +70,23 @@ def submit(
     """
     from ray.job_submission import JobSubmissionClient
 
-    _check_project(working_dir)
-    _check_arguments(arguments)
-    variables = passed_on(environ) | ({HOME: str(home)} if home is not None else {})
-    # Or it lists what it leaves out of the upload, several times.
-    logging.getLogger("ray").setLevel(logging.ERROR)
     client = JobSubmissionClient(jobs_address)
-    entrypoint = shlex.join(["python", "-m", "pipelines.cli", *arguments])
+    entrypoint = entrypoint_of(arguments)
     base = submission_base(name, arguments)
     running, attempt = _earlier(client, base)
     submission_id = running or f"{base}-{attempt}"
     if running:
         say(f"The job {running} runs already; following it")
     else:
-        job = {"entrypoint": entrypoint, "submission_id": submission_id}
-        _send(client, jobs_address, job, name=name, working_dir=working_dir, variables=variables)
+        send(
+            client,
+            arguments,
+            submission_id=submission_id,
+            name=name,
+            environ=environ,
+            working_dir=working_dir,
+            home=home,
+        )
         say(
             f"Submitted, as this does: ray job submit --address {jobs_address} --submission-id "
             f"{submission_id} --working-dir . -- {entrypoint}"
@@ -109,28 +111,41 @@ def submit(
     )
 
 
-def _send(
+def send(
     client: "JobSubmissionClient",
-    jobs_address: str,
-    job: Mapping[str, str],
+    arguments: Sequence[str],
     *,
+    submission_id: str,
     name: str,
+    environ: Mapping[str, str],
     working_dir: Path,
-    variables: Mapping[str, str],
+    home: Path | None,
 ) -> None:
+    """Start the job of this id. Raises as `submit`."""
+    _check_project(working_dir)
+    _check_arguments(arguments)
+    variables = passed_on(environ) | ({HOME: str(home)} if home is not None else {})
+    # Or it lists what it leaves out of the upload, several times.
+    logging.getLogger("ray").setLevel(logging.ERROR)
     try:
         client.submit_job(
-            **job,
+            entrypoint=entrypoint_of(arguments),
+            submission_id=submission_id,
             runtime_env={
                 "working_dir": str(working_dir),
                 "excludes": list(LEFT_OUT),
-                "env_vars": dict(variables),
+                "env_vars": variables,
             },
             metadata={"experiment": name},
         )
     except (RuntimeError, ValueError) as error:
         reason = str(error).strip().splitlines()[-1:] or ["no reason given"]
-        raise ClusterError(f"The job server {jobs_address} refused the job: {reason[0]}") from error
+        raise ClusterError(f"The job server refused the job: {reason[0]}") from error
+
+
+def entrypoint_of(arguments: Sequence[str]) -> str:
+    """The command line of the job."""
+    return shlex.join(["python", "-m", "pipelines.cli", *arguments])
 
 
 def passed_on(environ: Mapping[str, str]) -> dict[str, str]:

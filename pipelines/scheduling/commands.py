@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from pipelines.promote import STATE
 from pipelines.scheduling import scheduler
@@ -15,6 +16,9 @@ from pipelines.scheduling.ray_jobs import RayJobs
 from pipelines.scheduling.scheduler import JobStatus
 from pipelines.scheduling.schedules import ScheduleConfig
 from pipelines.scheduling.state import States
+
+if TYPE_CHECKING:
+    from pipelines.local_cluster.addresses import Addresses
 
 
 @dataclass(frozen=True)
@@ -41,7 +45,7 @@ def states_of(tracking_uri: str | None) -> States:
 def run(
     states: States,
     schedules: Sequence[ScheduleConfig],
-    jobs_address: str | None,
+    addresses: "Addresses",
     *,
     say: Callable[[str], None],
 ) -> None:
@@ -52,12 +56,12 @@ def run(
             notify(schedule.notify, schedule=schedule.name, job=job, status=status, say=say)
 
     say(f"{len(schedules)} schedules; Ctrl-C ends the scheduler and no job")
-    scheduler.run(schedules, states, _jobs(jobs_address), say=say, notify=told)
+    scheduler.run(schedules, states, _jobs(addresses), say=say, notify=told)
 
 
-def trigger(states: States, schedule: ScheduleConfig, jobs_address: str | None) -> str:
+def trigger(states: States, schedule: ScheduleConfig, addresses: "Addresses") -> str:
     """Start a job now; returns its submission id."""
-    return scheduler.trigger(schedule, states, _jobs(jobs_address), now=time.time())
+    return scheduler.trigger(schedule, states, _jobs(addresses), now=time.time())
 
 
 def pause(states: States, schedule: ScheduleConfig) -> None:
@@ -88,9 +92,12 @@ def overview(states: States, schedules: Sequence[ScheduleConfig]) -> tuple[Sched
     return tuple(found)
 
 
-def _jobs(jobs_address: str | None) -> RayJobs:
-    from pipelines.local_cluster.addresses import check_jobs
+def _jobs(addresses: "Addresses") -> RayJobs:
+    from pipelines.local_cluster.addresses import check_jobs, is_local
 
     return RayJobs(
-        check_jobs(jobs_address, os.environ), environ=os.environ, working_dir=Path.cwd()
+        check_jobs(addresses.jobs_address, os.environ),
+        environ=os.environ,
+        working_dir=Path.cwd(),
+        home=Path.cwd() if is_local(addresses) else None,
     )
