@@ -91,6 +91,4 @@ def overview(states: States, schedules: Sequence[ScheduleConfig]) -> tuple[Sched
 def _jobs(jobs_address: str | None) -> RayJobs:
     from pipelines.local_cluster.addresses import check_jobs
 
-    return RayJobs(
-        check_jobs(jobs_address, os.environ), environ=os.environ, working_dir=Path.cwd()
-    )
+    return RayJobs(check_jobs(jobs_address, os.environ), environ=os.environ, working_dir=Path.cwd())
