@@ -24,11 +24,12 @@ _QUOTED_PAIRS = (
     rf"(?P<name>(?P<quote>['\"])(?:{_NAME}|pwd)(?P=quote)\s*[:,]\s*)"
     r"(?P<open>['\"])(?P<value>(?:(?!(?P=open)).)+)(?P=open)"
 )
+_SCHEME = "[a-z][a-z0-9+.-]{0,30}:"
 _PATTERNS: tuple[tuple[re.Pattern[str], str], ...] = (
     # A password may hold a slash; then what stands before the colon is no host with a port. A path
     # made of an address has one slash.
-    (re.compile(r"([a-z][a-z0-9+.-]*://?)[^\s/@:]*:(?!\d+/)\S*@", re.I), rf"\1{HIDDEN}@"),
-    (re.compile(r"([a-z][a-z0-9+.-]*://)[^\s/]*@", re.I), rf"\1{HIDDEN}@"),
+    (re.compile(rf"({_SCHEME}//?)[^\s/@:]{{0,200}}:(?!\d+/)\S{{0,500}}@", re.I), rf"\1{HIDDEN}@"),
+    (re.compile(rf"({_SCHEME}//)[^\s/]{{0,500}}@", re.I), rf"\1{HIDDEN}@"),
     (re.compile(_QUOTED_PAIRS, re.I), rf"\g<name>\g<open>{HIDDEN}\g<open>"),
     (re.compile(_PAIRS, re.I), rf"\g<name>\g<equals>{HIDDEN}"),
     (re.compile(r"\b(Bearer|Basic) (?=[^\s'\"]*[\d=])[^\s'\"]{8,}"), rf"\1 {HIDDEN}"),

@@ -1,6 +1,7 @@
 """What leaves the program as text holds no password and no token."""
 
 import pickle
+import time
 
 import pytest
 
@@ -78,6 +79,14 @@ def test_values_that_were_told_are_hidden_where_they_stand_alone(
     monkeypatch.setattr(secrets, "_known", set())
     keep_secret({"tr0ub4dor"})
     assert without_secrets("it is tr0ub4dor, not tr0ub4dors") == "it is ***, not tr0ub4dors"
+
+
+@pytest.mark.parametrize("word", ["x", "a.b-", "http://a:", "token", "'password':", "sk-"])
+def test_a_long_text_takes_no_longer_than_it_must(word: str) -> None:
+    """A label or a log may be of any length; 0.2 s each on a quiet machine."""
+    started = time.process_time()
+    without_secrets(word * (200_000 // len(word)))
+    assert time.process_time() - started < 4.0
 
 
 def test_an_error_for_the_user_never_holds_one() -> None:
