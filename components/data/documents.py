@@ -18,6 +18,7 @@ SPLITS: tuple[SplitName, ...] = get_args(SplitName)
 FIXES: dict[str, str] = {
     "broken_row": "fix or delete the row",
     "bad_encoding": "save the text as UTF-8",
+    "repeated_column": "keep one of them, or rename the other",
     "missing_column": "add the value, or map the right column with data.columns",
     "empty_text": "delete the row",
     "duplicate_id": "make the id unique, or set data.columns.id=null to number the rows",
@@ -33,6 +34,13 @@ class Row:
     file: str
     number: int
     values: Mapping[str, object]
+    unread: tuple[str, ...] = ()
+    """Names of columns that nobody asked for and that were not read."""
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Names of all columns that the record has."""
+        return (*self.values, *self.unread)
 
 
 class Example(Protocol):

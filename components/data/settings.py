@@ -20,6 +20,11 @@ class ColumnsConfig(Config):
     number.
     """
 
+    @property
+    def mapped(self) -> tuple[str, ...]:
+        """Names of all columns that are read."""
+        return (self.text, self.label) if self.id is None else (self.text, self.label, self.id)
+
 
 class FilesConfig(Config):
     """Local files, one per split: .jsonl, .jsonl.gz, .csv, .csv.gz or .parquet."""

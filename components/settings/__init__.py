@@ -4,6 +4,7 @@ usual types, validation with errors that name the dotted path, sections chosen f
 
 from components.settings.base import Config, Fraction, Name, PositiveInt, Seed, Texts
 from components.settings.chosen import Chosen, choice_tag, one_of
+from components.settings.overrides import set_option
 from components.settings.paths import check_path, config_paths, did_you_mean, section, set_path
 from components.settings.validation import resolved, validate
 
@@ -22,6 +23,7 @@ __all__ = [
     "one_of",
     "resolved",
     "section",
+    "set_option",
     "set_path",
     "validate",
 ]

@@ -21,6 +21,7 @@ from components.tasks.labelled_text import (
     class_names,
     labelled_texts,
     without_labels_unknown_to_train,
+    without_lookalike_labels,
 )
 from components.tasks.task import (
     Conclusion,
@@ -70,7 +71,7 @@ class Classification:
     words = "classification"
     columns: Mapping[str, str] = {"label_id": "int64"}
     chunked = False
-    checks: tuple[Check, ...] = (without_labels_unknown_to_train,)
+    checks: tuple[Check, ...] = (without_lookalike_labels, without_labels_unknown_to_train)
     has_classes = True
     head: type[TaskHeadConfig] = ClassificationHeadConfig
     global_text = False
