@@ -23,6 +23,9 @@ from components.data.documents import Problem, Row
 from components.data.lookalikes import plain
 from components.errors import DataError
 
+SAMPLE = 1000
+"""Lines of a record that are compared with other rows: enough to tell a text from rows."""
+MARK = "\ufeff "
 QUOTE_FIX = 'close the quote, or double it where the text itself holds one ("")'
 COUNT_FIX = "put a text that holds commas between double quotes, or delete the row"
 
@@ -72,10 +75,12 @@ def _header(path: str, lines: _Lines) -> tuple[list[str], bool]:
     _, names = next(_records(path, lines, False, first=1), (1, []))
     if not any(plain(name) for name in names):
         raise DataError(f"{path}: no header in the first line; name the columns there")
+    if re.match(r"\s*[\[{]+\s*(\"|$)", lines.of_record[0]):
+        raise DataError(f"{path}: JSON, not CSV; write one object per line and name it .jsonl")
     spaced = len(names) > 1 and all(name.startswith(" ") for name in names[1:])
     if spaced:
-        names = next(csv.reader(list(lines.of_record), strict=True, skipinitialspace=True))
-    return names, spaced
+        _, names = next(_records(path, _Lines(lines.of_record), True, first=1))
+    return [name.strip(MARK) for name in names], spaced
 
 
 def _named(path: str, written: Sequence[str], columns: Sequence[str] | None) -> list[str]:
@@ -129,7 +134,7 @@ def _fault(fields: Sequence[str], header: Sequence[str]) -> tuple[str, ...] | No
     if len(fields) != len(header):
         found = f"{len(fields)} fields where the header names {len(header)}"
         return "broken_row", found, COUNT_FIX
-    if list(fields) == list(header):
+    if fields[0].strip(MARK) == header[0] and [field.strip(MARK) for field in fields] == header:
         return "broken_row", "the header stands here again", "delete the row"
     if any("\x00" in field for field in fields):
         found = "has NUL bytes"
@@ -152,10 +157,11 @@ class _Suspects:
 
     def fault(self, lines: Sequence[str], width: int) -> tuple[str, ...] | None:
         """What is wrong about a record of these lines and `width` fields, as `_fault` says it."""
-        if len(lines) == 1 or width == 1:
+        # no quotes are looked for: one inside such a field would have ended it
+        if len(lines) == 1 or width == 1 or any(line.count(",") != width - 1 for line in lines):
             return None
-        inner = [_as_row(line, width) for line in lines]
-        if None in inner or not self._like_others([row for row in inner if row], width):
+        rows = [[field.strip().strip('"') for field in line.split(",")] for line in lines[:SAMPLE]]
+        if not self._like_others(rows, width):
             return None
         found = f"a quoted field holds {len(lines)} lines that each read as a row"
         return "broken_row", found, f"{QUOTE_FIX}, or write the file as JSON Lines if it is right"
@@ -165,10 +171,10 @@ class _Suspects:
         telling = False
         for column in range(width):
             forms = {_form(row[column]) for row in inner}
-            known = others[column] | (forms if not self._rows else set())
-            if 2 * len(known | forms) > self._rows + len(inner) or known == {""}:
-                continue
-            if not forms <= known:
+            new = forms - others[column]
+            if 2 * (len(others[column]) + len(new)) > self._rows + len(inner) or forms == {""}:
+                continue  # as good as every row has a value of its own
+            if new and self._rows:
                 return False
             telling = True
         return telling
@@ -193,18 +199,6 @@ def _rows_of_one_line(file: Iterable[str]) -> Iterator[list[str]]:
         if len(lines.of_record) == 1:
             yield fields
         lines.of_record.clear()
-
-
-def _as_row(line: str, width: int) -> list[str] | None:
-    """The line as a record, with quotes taken as quotes or as letters."""
-    for quoting in (csv.QUOTE_MINIMAL, csv.QUOTE_NONE):
-        try:
-            fields = next(csv.reader([line], strict=True, quoting=quoting), [])
-        except csv.Error:
-            continue
-        if len(fields) == width:
-            return [field.strip().strip('"') for field in fields]
-    return None
 
 
 def _form(value: str) -> str:

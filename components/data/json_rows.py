@@ -13,6 +13,8 @@ from components.data.content import opened_text
 from components.data.documents import Problem, Row
 from components.errors import DataError
 
+OBJECT_FIX = "write one JSON object per line (a table with commas is named .csv)"
+
 
 class RepeatingObject(dict[str, object]):
     """A JSON object in which a key occurs twice; the last one counts, as everywhere."""
@@ -49,9 +51,10 @@ def parsed_json(text: str) -> object:
 
 def read_jsonl(path: str, columns: Sequence[str] | None) -> Iterator[Row | Problem]:
     """Rows of one object each; the number is that of the line."""
-    names_of = lru_cache(maxsize=1024)(lambda keys: canonical(keys, columns))
+    names_of = lru_cache(maxsize=1024)(lambda keys: tuple(canonical(keys, columns)))
     with opened_text(path) as lines:
-        for number, line in enumerate(lines, start=1):
+        for number, written in enumerate(lines, start=1):
+            line = written.removeprefix("\ufeff")  # of a file that was appended
             if not line.strip():
                 continue
             try:
@@ -59,20 +62,24 @@ def read_jsonl(path: str, columns: Sequence[str] | None) -> Iterator[Row | Probl
             except ValueError as error:
                 if number == 1:
                     _refuse_other_json(path, line)
-                yield Problem("broken_row", path, number, f"not valid JSON ({error})")
+                fix = "" if "{" in line else OBJECT_FIX
+                yield Problem("broken_row", path, number, f"not valid JSON ({error})", fix)
                 continue
             if not isinstance(values, dict):
                 found = f"expected a JSON object, got {type(values).__name__}"
-                yield Problem("broken_row", path, number, found)
+                yield Problem("broken_row", path, number, found, OBJECT_FIX)
                 continue
             try:
                 if isinstance(values, RepeatingObject):
                     names_of(values.keys_as_written)
-                names = names_of(tuple(values))
+                keys = tuple(values)
+                names = names_of(keys)
             except RepeatedColumn as error:
                 yield Problem("repeated_column", path, number, str(error))
                 continue
-            yield Row(path, number, dict(zip(names, values.values(), strict=True)))
+            if names != keys:
+                values = dict(zip(names, values.values(), strict=True))
+            yield Row(path, number, values)
 
 
 def _object(pairs: list[tuple[str, object]]) -> dict[str, object]:

@@ -11,7 +11,7 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 from components.data.columns import KEEP_ONE, RepeatedColumn, positions
-from components.data.content import PARQUET, what_it_is
+from components.data.content import GZIP, PARQUET, what_it_is
 from components.data.documents import Problem, Row
 from components.data.lookalikes import shown
 from components.errors import DataError
@@ -49,9 +49,8 @@ def read_parquet(path: str, columns: Sequence[str] | None) -> Iterator[Row | Pro
         raise
     except (pa.ArrowException, OSError, *VALUE_ERRORS) as error:
         reason = shown(" ".join(str(error).split()), 200)
-        raise DataError(
-            f"{path}: damaged after row {read} ({reason}); copy or write the file again"
-        ) from error
+        fix = "save the text as UTF-8" if "UTF8" in reason else "copy or write the file again"
+        raise DataError(f"{path}: damaged after row {read} ({reason}); {fix}") from error
 
 
 def _batches(
@@ -85,9 +84,13 @@ def _batches(
 def _check_kind(path: str) -> None:
     with open(path, "rb") as file:
         start = file.read(64)
+    if start.startswith(GZIP):
+        raise DataError(f"{path}: not a Parquet file, but compressed by gzip; unpack it")
     if not start.startswith(PARQUET):
-        found = what_it_is(path, start) or "write it again"
-        raise DataError(f"{path}: not a Parquet file; {found}")
+        found = what_it_is(path, start)
+        raise DataError(
+            f"{path}: not a Parquet file{f', but {found}' if found else '; write it again'}"
+        )
 
 
 def _row(
@@ -96,7 +99,7 @@ def _row(
     for column, value in values.items():
         if isinstance(value, _Unreadable):
             found = f"column '{shown(column)}' holds a {value.kind} that cannot be read"
-            return Problem("broken_row", path, number, found)
+            return Problem("broken_row", path, number, found, "mend it, or map another column")
     return Row(path, number, values, others)
 
 

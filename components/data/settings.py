@@ -64,6 +64,12 @@ class InstalledSourceConfig(Config):
     documents_per_library: PositiveInt = 60
     """At most this many documents per class, over all splits."""
 
+    @model_validator(mode="after")
+    def _distinct(self) -> "InstalledSourceConfig":
+        if len(set(self.libraries)) < len(self.libraries):
+            raise ValueError("libraries names one twice; name each once")
+        return self
+
 
 class QangarooConfig(Config):
     """Multiple-choice questions with supporting documents, in the form of WikiHop's release: JSON

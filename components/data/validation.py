@@ -80,9 +80,15 @@ def text_of(row: Row, column: str) -> str | Problem:
     if text is None or (isinstance(text, str) and is_blank(text)):
         return Problem("empty_text", row.file, row.number, f"column '{shown(column)}' is empty")
     if not isinstance(text, str):
-        found = f"column '{shown(column)}' holds {type(text).__name__}, not text"
-        return Problem("broken_row", row.file, row.number, found)
+        found = f"column '{shown(column)}' holds {kind_of(text)}, not text"
+        fix = "give a text, or map the right column with data.columns.text"
+        return Problem("broken_row", row.file, row.number, found, fix)
     return text
+
+
+def kind_of(value: object) -> str:
+    """What kind of value it is, for a message."""
+    return "an object" if isinstance(value, dict) else type(value).__name__
 
 
 def id_of(row: Row, column: str | None) -> str:

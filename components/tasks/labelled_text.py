@@ -15,6 +15,7 @@ from components.data.validation import (
     encoding_fault,
     examples_of,
     id_of,
+    kind_of,
     label_order,
     text_of,
 )
@@ -87,7 +88,7 @@ def _label(value: object) -> str | None:
 
 def _described(value: object) -> str:
     """For a message; what holds others may hold any number of them."""
-    return type(value).__name__ if isinstance(value, dict | list) else shown(repr(value))
+    return kind_of(value) if isinstance(value, dict | list) else shown(repr(value))
 
 
 def class_names(examples: Iterable[Example]) -> tuple[str, ...]:
