@@ -17,8 +17,6 @@ import pyarrow.parquet as pq
 
 MARK = re.compile(r"<\d+>")
 WORDS = ["harbour", "ledger", '"vessel"', "tariff,", "caf\u00e9", "na\u0301ive", '12"', "it's"]
-    " "
-)
 INSERTED = ['"', ",", "\n", "\r", "\0", '""', "\ufeff", "{", "}", "[", "\\", ";", "\u200b", "\x1b"]
 ENCODINGS = ["utf-16", "utf-16-le", "utf-16-be", "utf-32", "utf-32-le", "utf-32-be", "utf-8-sig"]
 
