@@ -17,7 +17,7 @@ SPLITS: tuple[SplitName, ...] = get_args(SplitName)
 
 FIXES: dict[str, str] = {
     "broken_row": "fix or delete the row",
-    "bad_encoding": "save the text as UTF-8",
+    "bad_encoding": "save the text as UTF-8; of an escape write both halves, or none",
     "repeated_column": "keep one of them, or rename the other",
     "missing_column": "add the value, or map the right column with data.columns",
     "empty_text": "delete the row",

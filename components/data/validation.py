@@ -103,19 +103,14 @@ def encoding_fault(row: Row, values: Mapping[str, str]) -> Problem | None:
     for column, value in values.items():
         fault = not_utf8(value)
         if fault is not None:
-            found = f"column '{shown(column)}' has {fault[0]}"
-            return Problem("bad_encoding", row.file, row.number, found, fault[1])
+            found = f"column '{shown(column)}' has {fault}"
+            return Problem("bad_encoding", row.file, row.number, found)
     return None
 
 
-def is_utf8(text: str) -> bool:
-    """Whether the text can be written as UTF-8."""
-    return not_utf8(text) is None
-
-
-def not_utf8(text: str) -> tuple[str, str] | None:
-    """What of the text cannot be written as UTF-8, and what to do about it: half characters, of
-    which some stand for bytes that no reader could decode.
+def not_utf8(text: str) -> str | None:
+    """What of the text cannot be written as UTF-8: half characters, of which some stand for bytes
+    that could not be decoded.
     """
     try:
         text.encode("utf-8")
@@ -123,12 +118,8 @@ def not_utf8(text: str) -> tuple[str, str] | None:
         half = text[error.start]
         escape = ascii(half)[1:-1]
         if "\udc80" <= half <= "\udcff":
-            byte = f"bytes that are not UTF-8 (0x{ord(half) - 0xDC00:02x}, or the escape {escape})"
-            return byte, "save the text as UTF-8, or delete the escape"
-        return (
-            f"half a character, the escape {escape} without its other half",
-            "write both halves of it, or delete the escape",
-        )
+            return f"bytes that are not UTF-8 (0x{ord(half) - 0xDC00:02x}, or the escape {escape})"
+        return f"half a character, the escape {escape} without its other half"
     return None
 
 

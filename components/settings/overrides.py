@@ -6,6 +6,7 @@ import shlex
 PLAIN = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]*")
 READ_AS_OTHERS = frozenset(("null", "true", "false", "yes", "no", "on", "off", "y", "n"))
 """Words that YAML does not read as text."""
+SPACES = r" \U00000020"
 
 
 def set_option(path: str, value: str) -> str:
@@ -17,8 +18,9 @@ def set_option(path: str, value: str) -> str:
 
 
 def _yaml_text(value: str) -> str:
-    """In double quotes, and in ASCII that a terminal shows."""
-    return f'"{"".join(_escaped(each) for each in value)}"'
+    """In double quotes, in ASCII that a terminal shows and a wrapped line does not change."""
+    text = "".join(_escaped(each) for each in value)
+    return f'"{text.replace("  ", SPACES)}"'
 
 
 def _escaped(each: str) -> str:

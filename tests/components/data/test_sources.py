@@ -46,6 +46,56 @@ def test_a_hub_data_set_is_read_with_label_names_and_mapped_columns(tmp_path, mo
         list(source_of(wrong).read(wrong, never)["train"])
 
 
+@pytest.fixture
+def folder_rows(tmp_path, monkeypatch):
+    """Rows of a local folder with these files, by `data.hub`."""
+    datasets = pytest.importorskip("datasets")
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
+
+    def rows(**files):
+        folder = tmp_path / "boats"
+        folder.mkdir()
+        for name, content in files.items():
+            (folder / name.replace("_", ".")).write_text(content)
+        config = DataConfig(hub=HubConfig(name=str(folder)))
+        return list(source_of(config).read(config, never)["train"])
+
+    return rows
+
+
+@pytest.mark.parametrize(
+    ("files", "message"),
+    [
+        (
+            {"a_jsonl": '{"text": "a", "label": "x"}\n{"text": \n'},
+            r"a\.jsonl row 2: not valid JSON",
+        ),
+        ({"a_csv": 'text,label\n"a,x\nb,y\n'}, r"a\.csv row 2: a quoted field opens here"),
+        ({"a_csv": 'text,label\n"a,x\n"b,y\n'}, r"a\.csv row 2: a quoted field opens here"),
+        ({"a_csv": "text,label,label\na,x,y\n"}, "columns 2 and 3 are both named 'label'"),
+        (
+            {"a_jsonl": '{"text": "a", "label": "x"}\n', "b_jsonl": '{"text": "a", "kind": "x"}\n'},
+            r"b\.jsonl row 1: the columns are text, kind, in .*a\.jsonl they are text, label; give",
+        ),
+        ({"a_json": '[{"text": "a", "label": "x"}, {"text":'}, r"data\.hub: cannot load split"),
+        ({"a_parquet": "PAR1 and nothing"}, r"data\.hub: cannot load split"),
+    ],
+)
+def test_a_broken_file_of_a_local_folder_is_named(folder_rows, files, message):
+    with pytest.raises(DataError, match=message) as refused:
+        folder_rows(**files)
+    assert str(refused.value).isprintable()
+
+
+def test_a_local_folder_gives_the_mapped_columns_of_all_its_files(folder_rows):
+    rows = folder_rows(a_csv='\ufefftext,label,note\n"a\nb",x,1\nc,y,2\n')
+    assert [dict(row.values) for row in rows] == [
+        {"text": "a\nb", "label": "x"},
+        {"text": "c", "label": "y"},
+    ]
+    assert rows[0].columns == ("text", "label", "note")
+
+
 def test_the_state_of_a_file_changes_with_its_content_and_reads_nothing(tmp_path):
     path = tmp_path / "a.jsonl"
     config = DataConfig.model_validate_json(json.dumps({"files": {"train": str(path)}}))
