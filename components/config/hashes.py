@@ -12,6 +12,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from components.data.settings import default_task
+from components.evaluation.gate.settings import GateConfig
 from components.settings import resolved
 
 
@@ -25,6 +26,8 @@ LATER: dict[str, Callable[[Mapping[str, Any]], Any]] = {
     "study.length.real.task": default_task,
     "study.length.real.letters": _null,
     "optimizer.head_learning_rate": _null,
+    "training.warm_start": _null,
+    "gate": lambda _: resolved(GateConfig()),
 }
 """Dotted path of a setting that came after the first release -> its default, given its section."""
 
