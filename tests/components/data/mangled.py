@@ -34,7 +34,7 @@ def mangled(seed: int) -> Mangled:
     """One file, whole in one of eight and mangled once or twice in the others."""
     draw = random.Random(seed)
     kind = draw.choice(["csv", "csv", "jsonl", "jsonl", "parquet"])
-    name, content, done = f"documents.{kind}", MAKERS[kind](draw, documents(draw)), [kind]
+    name, content, done = f"documents.{kind}", MAKERS[kind](draw, documents(draw)), []
     for _ in range(draw.choice([0, 1, 1, 1, 1, 1, 2, 2])):
         change = draw.choice(BYTES if kind == "parquet" else [*BYTES, *TEXTS, *TEXTS])
         content = change(draw, content)
@@ -74,8 +74,9 @@ def documents(draw):
 
 def as_csv(draw, rows):
     file = io.StringIO(newline="")
-    quoting = draw.choice([csv.QUOTE_MINIMAL, csv.QUOTE_ALL])
     end = draw.choice(["\n", "\r\n", "\r"])
+    # the writer itself puts LF between quotes only where it ends lines
+    quoting = csv.QUOTE_ALL if end == "\r" else draw.choice([csv.QUOTE_MINIMAL, csv.QUOTE_ALL])
     writer = csv.DictWriter(file, list(rows[0]), quoting=quoting, lineterminator=end)
     writer.writeheader()
     writer.writerows(rows)

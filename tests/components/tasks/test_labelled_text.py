@@ -3,7 +3,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from components.data.documents import Row
+from components.data.documents import Row, SplitName
 from components.data.settings import ColumnsConfig
 from components.data.validation import Loaded, check_between_rows, resolve
 from components.errors import DataError
@@ -11,10 +11,11 @@ from components.tasks.classification import CLASSIFICATION
 from components.tasks.labelled_text import labelled_texts
 
 
-def checked(**labels):
+def checked(train, test=None):
     """The rows of each split with these labels, checked as preparation does."""
     loaded = Loaded({})
-    for split, each in labels.items():
+    given: dict[SplitName, list[object]] = {"train": train} | ({"test": test} if test else {})
+    for split, each in given.items():
         rows = [
             Row(f"{split}.csv", number, {"text": f"{split} {number}", "label": label})
             for number, label in enumerate(each, start=2)

@@ -53,11 +53,12 @@ def test_three_retrainings_in_a_row(tmp_path: Path) -> None:
     values = make_experiment(
         tmp_path,
         build_tiny_longformer(),
-        name="toy", search={
-                "searcher": "grid",
-                "trial_scheduler": "none",
-                "space": {"optimizer.learning_rate": {"choice": [0.01]}},
-            },
+        name="toy",
+        search={
+            "searcher": "grid",
+            "trial_scheduler": "none",
+            "space": {"optimizer.learning_rate": {"choice": [0.01]}},
+        },
     )
     values["data"]["files"] = {"train": str(tmp_path / "all.jsonl")}
     (tmp_path / "toy.yaml").write_text(yaml.safe_dump(values))
