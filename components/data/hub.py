@@ -14,15 +14,14 @@ from components.data.columns import KEEP_ONE, RepeatedColumn, listed, positions
 from components.data.documents import SPLITS, Problem, Row, SplitName
 from components.data.files import READERS, read_rows
 from components.data.lookalikes import shown
+from components.data.parquet_rows import ROWS_PER_BATCH, readable_row, rows_of_columns
 from components.data.settings import DataConfig, HubConfig
 from components.errors import DataError
 
 if TYPE_CHECKING:
-    from datasets import Dataset
+    from datasets import Dataset, DatasetBuilder
 
-READ_STRICTLY = tuple(
-    f"{suffix}{packed}" for suffix in READERS if suffix != ".parquet" for packed in ("", ".gz")
-)
+READ_STRICTLY = tuple(f"{suffix}{packed}" for suffix in READERS for packed in ("", ".gz"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,20 +78,25 @@ def _rows(config: DataConfig, split: str) -> Iterator[Row | Problem]:
     others = tuple(name for name in loaded.column_names if name not in names.values())
     feature = loaded.features.get(names.get(label, label))
     classes: list[str] | None = feature.names if isinstance(feature, datasets.ClassLabel) else None
-    place, number = f"{hub.name}/{split}", 0
-    try:
-        for number, values in enumerate(loaded.select_columns(list(names.values())), start=1):
-            row = {column: values[name] for column, name in names.items()}
-            yield _with_named_label(Row(place, number, row, others), label, classes)
-    except _failures() as error:
-        raise DataError(
-            f"data.hub: '{hub.name}', split '{split}', is damaged after row {number} "
-            f"({_reason(error)}); mend the file or load it again"
-        ) from error
+    for number, values in enumerate(_values(loaded, names), start=1):
+        row = readable_row(f"{hub.name}/{split}", number, values, others)
+        yield _with_named_label(row, label, classes)
+
+
+def _values(loaded: "Dataset", names: Mapping[str, str]) -> Iterator[dict[str, object]]:
+    """Values of each row by mapped column, converted one by one as those of a Parquet file."""
+    if not names:
+        yield from ({} for _ in range(len(loaded)))
+        return
+    tables = loaded.select_columns(list(names.values())).with_format("arrow")
+    for table in tables.iter(ROWS_PER_BATCH):
+        columns = {column: table[name].combine_chunks() for column, name in names.items()}
+        yield from rows_of_columns(columns, table.num_rows)
 
 
 def _loaded(hub: HubConfig, split: str, files: _Files | None) -> "Dataset":
     import datasets
+    import pyarrow as pa
 
     try:
         return datasets.load_dataset(hub.name, hub.config_name, split=split, revision=hub.revision)
@@ -106,7 +110,7 @@ def _loaded(hub: HubConfig, split: str, files: _Files | None) -> "Dataset":
             "Parquet"
             if is_script
             else "mend its files: each must be whole, with the same columns"
-            if isinstance(error, datasets.exceptions.DatasetBuildError)
+            if isinstance(error, datasets.exceptions.DatasetBuildError | pa.ArrowException)
             else "check name, split and connection"
         )
         raise DataError(
@@ -124,20 +128,45 @@ def _local_files(hub: HubConfig, split: str, columns: Sequence[str]) -> _Files |
         return None
     try:
         builder = datasets.load_dataset_builder(hub.name, hub.config_name, revision=hub.revision)
-        paths = [str(path) for path in (builder.config.data_files or {}).get(split, ())]
     except _failures():
         return None  # said where it is loaded
+    read = {name: [str(path) for path in each] for name, each in _data_files(builder).items()}
+    _refuse_left_out(hub, split, {path for each in read.values() for path in each})
+    paths = read.get(split, [])
     if not paths or not all(path.lower().endswith(READ_STRICTLY) for path in paths):
         return None
     count, names = 0, {}
     for path in paths:
         names[path] = dict[str, None]()
         for row in read_rows(path, "data.hub", columns):
-            if isinstance(row, Problem):
-                raise DataError(str(row))
-            names[path] |= dict.fromkeys(row.columns)
             count += 1
+            if isinstance(row, Row):
+                names[path] |= dict.fromkeys(row.columns)
+            elif not path.lower().endswith(".parquet"):  # there it is a matter of one value
+                raise DataError(str(row))
     return _Files(count, {path: tuple(each) for path, each in names.items()})
+
+
+def _data_files(builder: "DatasetBuilder") -> Mapping[str, Sequence[object]]:
+    return builder.config.data_files or {}
+
+
+def _refuse_left_out(hub: HubConfig, split: str, read: set[str]) -> None:
+    """`datasets` reads the files of one format of a folder and passes over the others, unless the
+    folder's README.md says which to read. Raises `DataError` for such a file of this split.
+    """
+    folder = Path(hub.name)
+    if not read or (folder / "README.md").is_file():
+        return
+    formats = {Path(path).suffix for path in read}
+    named_by_split = any(split in Path(path).name for path in read)
+    for path in sorted(folder.iterdir()):
+        is_other = path.suffix not in formats and path.name.lower().endswith(READ_STRICTLY)
+        if is_other and (split in path.name or not named_by_split):
+            raise DataError(
+                f"{path}: would not be read beside {Path(min(read)).name}; give data.hub a folder "
+                "with files of one format, or read them with data.files"
+            )
 
 
 def _columns(hub: HubConfig, loaded: "Dataset", mapped: Sequence[str]) -> dict[str, str]:
@@ -149,11 +178,13 @@ def _columns(hub: HubConfig, loaded: "Dataset", mapped: Sequence[str]) -> dict[s
     return {column: loaded.column_names[place] for column, place in places.items()}
 
 
-def _with_named_label(row: Row, column: str, classes: Sequence[str] | None) -> Row | Problem:
+def _with_named_label(
+    row: Row | Problem, column: str, classes: Sequence[str] | None
+) -> Row | Problem:
     """A hub class label by its name; its -1 means that the row has none."""
-    label: Any = row.values.get(column)
-    if classes is None or column not in row.values:
+    if classes is None or isinstance(row, Problem) or column not in row.values:
         return row
+    label: Any = row.values[column]
     if label is None or label < 0:
         return Row(row.file, row.number, {**row.values, column: None}, row.unread)
     if label >= len(classes):
@@ -171,17 +202,8 @@ def _failures() -> tuple[type[Exception], ...]:
     import datasets
     import pyarrow as pa
 
-    own = datasets.exceptions.DatasetsError
-    return (
-        own,
-        pa.ArrowException,
-        csv.Error,
-        OSError,
-        ValueError,
-        RuntimeError,
-        TypeError,
-        KeyError,
-    )
+    own = (datasets.exceptions.DatasetsError, pa.ArrowException, csv.Error)
+    return (*own, OSError, ValueError, RuntimeError, TypeError, LookupError, ArithmeticError)
 
 
 def _reason(error: BaseException) -> str:

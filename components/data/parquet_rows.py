@@ -5,7 +5,7 @@ A value that Python or Unicode cannot hold is a problem of its row; a page that 
 ends the file.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
@@ -44,7 +44,7 @@ def read_parquet(path: str, columns: Sequence[str] | None) -> Iterator[Row | Pro
         for values, others in _batches(path, columns):
             for row in values:
                 read += 1
-                yield _row(path, read, row, others)
+                yield readable_row(path, read, row, others)
     except PermissionError:
         raise
     except (pa.ArrowException, OSError, *VALUE_ERRORS) as error:
@@ -71,9 +71,8 @@ def _batches(
         read = 0
         for batch in file.iter_batches(ROWS_PER_BATCH, columns=list(wanted.values())):
             read += batch.num_rows
-            values = [_values(batch.column(name)) for name in wanted.values()]
-            rows = zip(*values, strict=True) if values else [()] * batch.num_rows
-            yield [dict(zip(wanted, row, strict=True)) for row in rows], others
+            by_column = {column: batch.column(name) for column, name in wanted.items()}
+            yield rows_of_columns(by_column, batch.num_rows), others
         if read != file.metadata.num_rows:
             raise DataError(
                 f"{path}: holds {read} of the {file.metadata.num_rows} rows that it announces; "
@@ -93,14 +92,22 @@ def _check_kind(path: str) -> None:
         )
 
 
-def _row(
+def readable_row(
     path: str, number: int, values: dict[str, object], others: tuple[str, ...]
 ) -> Row | Problem:
+    """The row of these values, or its first value that has no form in Python."""
     for column, value in values.items():
         if isinstance(value, _Unreadable):
             found = f"column '{shown(column)}' holds a {value.kind} that cannot be read"
             return Problem("broken_row", path, number, found, "mend it, or map another column")
     return Row(path, number, values, others)
+
+
+def rows_of_columns(columns: "Mapping[str, pa.Array]", count: int) -> list[dict[str, object]]:
+    """Values of `count` rows by column name, for `readable_row`."""
+    values = [_values(column) for column in columns.values()]
+    rows = zip(*values, strict=True) if values else [()] * count
+    return [dict(zip(columns, row, strict=True)) for row in rows]
 
 
 def _values(column: "pa.Array") -> list[object]:
