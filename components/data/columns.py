@@ -74,7 +74,8 @@ def no_such_column(file: str, setting: str, column: str, names: Sequence[str]) -
     separator = separator_of(names)
     if separator is not None:
         return wrong_separator(file, separator)
-    near = get_close_matches(column, names, n=1)
+    near = [name for name in names if name.casefold() == column.casefold()]
+    near += get_close_matches(column, names, n=1)
     path = f"data.columns.{setting}"
     advice = (
         f"Did you mean '{shown(near[0])}'? Map it with {set_option(path, near[0])}"

@@ -56,6 +56,8 @@ def check_exists(path: str, config_path: str) -> None:
     try:
         if Path(path).is_file():
             return
+        if Path(path).is_dir():
+            raise DataError(f"{config_path}: '{path}' is a folder; give one of the files in it")
         folder = Path(path).parent
         entries = [entry.name for entry in folder.iterdir()] if folder.is_dir() else None
     except OSError as error:

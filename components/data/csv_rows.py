@@ -8,7 +8,7 @@ import csv
 import re
 import sys
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import islice
+from itertools import islice, pairwise
 
 from components.data.columns import (
     KEEP_ONE,
@@ -23,11 +23,11 @@ from components.data.documents import Problem, Row
 from components.data.lookalikes import plain
 from components.errors import DataError
 
+LONGEST_ID = 100
 SAMPLE = 1000
 """Lines of a record that are compared with other rows: enough to tell a text from rows."""
 MARK = "\ufeff "
 QUOTE_FIX = 'close the quote, or double it where the text itself holds one ("")'
-COUNT_FIX = "put a text that holds commas between double quotes, or delete the row"
 
 
 class _Lines(Iterator[str]):
@@ -77,6 +77,8 @@ def _header(path: str, lines: _Lines) -> tuple[list[str], bool]:
         raise DataError(f"{path}: no header in the first line; name the columns there")
     if re.match(r"\s*[\[{]+\s*(\"|$)", lines.of_record[0]):
         raise DataError(f"{path}: JSON, not CSV; write one object per line and name it .jsonl")
+    if re.match("sep=", lines.of_record[0], re.IGNORECASE):
+        raise DataError(f"{path} row 1: 'sep=' is a note for Excel, no header; delete the line")
     spaced = len(names) > 1 and all(name.startswith(" ") for name in names[1:])
     if spaced:
         _, names = next(_records(path, _Lines(lines.of_record), True, first=1))
@@ -133,7 +135,7 @@ def _fault(fields: Sequence[str], header: Sequence[str]) -> tuple[str, ...] | No
     """Reason, what was found and fix."""
     if len(fields) != len(header):
         found = f"{len(fields)} fields where the header names {len(header)}"
-        return "broken_row", found, COUNT_FIX
+        return "broken_row", found, _count_fix(fields, len(header))
     if fields[0].strip(MARK) == header[0] and [field.strip(MARK) for field in fields] == header:
         return "broken_row", "the header stands here again", "delete the row"
     if any("\x00" in field for field in fields):
@@ -142,17 +144,25 @@ def _fault(fields: Sequence[str], header: Sequence[str]) -> tuple[str, ...] | No
     return None
 
 
+def _count_fix(fields: Sequence[str], width: int) -> str:
+    if len(fields) < width:
+        return "add what is missing, or delete the row"
+    if not any(fields[width:]):
+        return "delete the commas at its end, or name their columns in the header"
+    return "put a text that holds commas between double quotes, or delete the row"
+
+
 class _Suspects:
     """Finds the record that two stray quotes make of several: a legal one, with a field that holds
     whole rows.
 
     Every line of such a record is a row of its own, with values in its other columns that other
-    rows have too (labels, ids of the same form). A text that was meant so is not taken for one.
+    rows have too (labels) or ids of the same form. A text that was meant so is not taken for one.
     """
 
     def __init__(self, path: str) -> None:
         self._path = path
-        self._others: list[set[str]] | None = None
+        self._others: list[tuple[set[str], set[str]]] | None = None
         self._rows = 0
 
     def fault(self, lines: Sequence[str], width: int) -> tuple[str, ...] | None:
@@ -167,27 +177,36 @@ class _Suspects:
         return "broken_row", found, f"{QUOTE_FIX}, or write the file as JSON Lines if it is right"
 
     def _like_others(self, inner: Sequence[Sequence[str]], width: int) -> bool:
-        others = self._known(width)
         telling = False
-        for column in range(width):
-            forms = {_form(row[column]) for row in inner}
-            new = forms - others[column]
-            if 2 * (len(others[column]) + len(new)) > self._rows + len(inner) or forms == {""}:
+        for column, (values, forms) in enumerate(self._known(width)):
+            own = [row[column] for row in inner]
+            own_values, own_forms = set(own), {_form(value) for value in own}
+            if own_values != {""} and self._are_few(values, own_values, len(own)):
+                alike = not self._rows or own_values <= values
+            elif own_values != {""} and self._are_few(forms, own_forms, len(own)):
+                alike = (not self._rows or own_forms <= forms) and _may_be_ids(own)
+            else:
                 continue  # as good as every row has a value of its own
-            if new and self._rows:
+            if not alike:
                 return False
             telling = True
         return telling
 
-    def _known(self, width: int) -> list[set[str]]:
-        """Forms of values in the rows of one line, by column: read anew, once, on suspicion."""
+    def _are_few(self, others: set[str], own: set[str], lines: int) -> bool:
+        return 2 * (len(others) + len(own - others)) <= self._rows + lines
+
+    def _known(self, width: int) -> list[tuple[set[str], set[str]]]:
+        """Values and their forms in the rows of one line, by column: read anew, once, on
+        suspicion.
+        """
         if self._others is None:
-            self._others = [set() for _ in range(width)]
+            self._others = [(set(), set()) for _ in range(width)]
             with opened_text(self._path) as file:
                 for fields in islice(_rows_of_one_line(file), 1, None):
                     if len(fields) == width:
                         self._rows += 1
-                        for forms, field in zip(self._others, fields, strict=True):
+                        for (values, forms), field in zip(self._others, fields, strict=True):
+                            values.add(field.strip()[:LONGEST_ID])
                             forms.add(_form(field))
         return self._others
 
@@ -203,4 +222,11 @@ def _rows_of_one_line(file: Iterable[str]) -> Iterator[list[str]]:
 
 def _form(value: str) -> str:
     """Equal for ids of one form; texts beyond any label or id count as different anyway."""
-    return re.sub(r"\d+", "0", value.strip()[:100])
+    return re.sub(r"\d+", "0", value.strip()[:LONGEST_ID])
+
+
+def _may_be_ids(values: Sequence[str]) -> bool:
+    """Bare numbers are ids of rows only where they count them: a text may hold any."""
+    if not all(value.isdecimal() and len(value) <= LONGEST_ID for value in values):
+        return True
+    return all(int(after) - int(before) == 1 for before, after in pairwise(values))

@@ -6,8 +6,8 @@ from components.config.loading import apply_override
 from components.data.columns import RepeatedColumn, no_such_column, positions
 from components.data.settings import ColumnsConfig
 
-NAMES = """lable|Label|label: 1|yes label|#label|label's|la"bel|labe\u0301l|label=1|*label|- label|
-label\\n|[label|label$HOME"""
+NAMES = """lable|Label|LABEL|label: 1|yes label|#label|label's|la"bel|labe\u0301l|label=1|*label|
+- label|label\\n|[label|label$HOME"""
 
 
 @pytest.mark.parametrize("name", NAMES.replace("\n", "").split("|"))

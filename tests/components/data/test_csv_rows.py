@@ -68,6 +68,18 @@ def test_two_stray_quotes_that_make_one_legal_record_of_several_rows_are_found(
     assert len(found) == len(rows) - (closed - opened)
 
 
+@pytest.mark.parametrize("text", ["eggs\n2, 3 or 4", "1990\n1991, by Bob", "a\nin, out"])
+@pytest.mark.parametrize("header", ["id,text", "text,label", "label,text"])
+def test_a_text_that_only_resembles_rows_is_a_text(path, text, header):
+    names, lines = header.split(","), []
+    for number, row in enumerate(2 * ROWS):
+        values = dict(zip(["text", "label", "id"], [*row.split(","), str(number)], strict=True))
+        lines.append(",".join(values[name] for name in names))
+    lines.append(",".join({"text": f'"{text}"', "label": "in", "id": "90"}[name] for name in names))
+    found = read(path, table(lines, header))
+    assert [row.values["text"] for row in found if isinstance(row, Row)][-1] == text
+
+
 @pytest.mark.parametrize(
     "text",
     [
@@ -137,6 +149,8 @@ def test_columns_that_nobody_mapped_may_repeat_or_have_no_name(path):
     ("line", "reason", "message"),
     [
         ("calls at dawn, in port,in", "broken_row", "3 fields .*between double quotes"),
+        ("calls at dawn,in,,", "broken_row", "4 fields .*delete the commas at its end"),
+        ("calls at dawn", "broken_row", "1 fields .*add what is missing"),
         ("text,label", "broken_row", "the header stands here again; delete the row"),
         ("\ufefftext,label", "broken_row", "the header stands here again"),
         ("calls\0,in", "bad_encoding", "NUL bytes"),
@@ -162,6 +176,7 @@ def test_an_empty_line_of_a_single_column_is_an_empty_text_but_at_the_end(path):
     [
         ("", "no header in the first line"),
         ("\n\n", "no header in the first line"),
+        ("sep=,\ntext,label\ncalls,in\n", "row 1: 'sep=' is a note for Excel.*delete the line"),
         ("text;label\ncalls, at dawn;in\n", "separated by ';'; write the file with commas"),
         ("text\tlabel\ncalls\tin\n", r"separated by '\\t'"),
         ('{"text": "a", "label": "b"}\n', r"JSON, not CSV; .*name it \.jsonl"),

@@ -91,6 +91,9 @@ def test_a_missing_file_is_named_with_the_nearest_one(tmp_path):
         match=r"data\.files\.train: no file .*trian\.jsonl'\. Did you mean '.*/train\.jsonl'",
     ):
         read(tmp_path / "trian.jsonl")
+    (tmp_path / "parts.parquet").mkdir()
+    with pytest.raises(DataError, match=r"data\.files\.train: '.*' is a folder; give one of the"):
+        read(tmp_path / "parts.parquet")
     with pytest.raises(DataError, match=r"folder .* does not exist either"):
         read(tmp_path / "no" / "train.jsonl")
 
