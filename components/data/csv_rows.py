@@ -8,7 +8,6 @@ import csv
 import re
 import sys
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import islice, pairwise
 
 from components.data.columns import (
     KEEP_ONE,
@@ -20,12 +19,10 @@ from components.data.columns import (
 )
 from components.data.content import opened_text
 from components.data.documents import Problem, Row
+from components.data.joined_rows import JoinedRows
 from components.data.lookalikes import plain
 from components.errors import DataError
 
-LONGEST_ID = 100
-SAMPLE = 1000
-"""Lines of a record that are compared with other rows: enough to tell a text from rows."""
 MARK = "\ufeff "
 QUOTE_FIX = 'close the quote, or double it where the text itself holds one ("")'
 
@@ -50,7 +47,7 @@ def read_csv(path: str, columns: Sequence[str] | None) -> Iterator[Row | Problem
     quotes that do not match: it names the row in which the field was opened.
     """
     csv.field_size_limit(sys.maxsize)  # the default refuses documents over 131,072 characters
-    suspects = _Suspects(path)
+    joined = JoinedRows(path)
     empty: list[int] = []
     with opened_text(path) as file:
         lines = _Lines(file)
@@ -63,7 +60,9 @@ def read_csv(path: str, columns: Sequence[str] | None) -> Iterator[Row | Problem
             for before in empty:
                 yield Row(path, before, {header[0]: ""})
             empty.clear()
-            fault = _fault(fields, written) or suspects.fault(lines.of_record, len(header))
+            fault = _fault(fields, written)
+            if fault is None and joined.are(lines.of_record, len(header)):
+                fault = _joined(len(lines.of_record))
             if fault is None:
                 yield Row(path, number, dict(zip(header, fields, strict=True)))
             else:
@@ -144,89 +143,14 @@ def _fault(fields: Sequence[str], header: Sequence[str]) -> tuple[str, ...] | No
     return None
 
 
+def _joined(lines: int) -> tuple[str, ...]:
+    found = f"a quoted field holds {lines} lines that each read as a row"
+    return "broken_row", found, f"{QUOTE_FIX}, or write the file as JSON Lines if it is right"
+
+
 def _count_fix(fields: Sequence[str], width: int) -> str:
     if len(fields) < width:
         return "add what is missing, or delete the row"
     if not any(fields[width:]):
         return "delete the commas at its end, or name their columns in the header"
     return "put a text that holds commas between double quotes, or delete the row"
-
-
-class _Suspects:
-    """Finds the record that two stray quotes make of several: a legal one, with a field that holds
-    whole rows.
-
-    Every line of such a record is a row of its own, with values in its other columns that other
-    rows have too (labels) or ids of the same form. A text that was meant so is not taken for one.
-    """
-
-    def __init__(self, path: str) -> None:
-        self._path = path
-        self._others: list[tuple[set[str], set[str]]] | None = None
-        self._rows = 0
-
-    def fault(self, lines: Sequence[str], width: int) -> tuple[str, ...] | None:
-        """What is wrong about a record of these lines and `width` fields, as `_fault` says it."""
-        # no quotes are looked for: one inside such a field would have ended it
-        if len(lines) == 1 or width == 1 or any(line.count(",") != width - 1 for line in lines):
-            return None
-        rows = [[field.strip().strip('"') for field in line.split(",")] for line in lines[:SAMPLE]]
-        if not self._like_others(rows, width):
-            return None
-        found = f"a quoted field holds {len(lines)} lines that each read as a row"
-        return "broken_row", found, f"{QUOTE_FIX}, or write the file as JSON Lines if it is right"
-
-    def _like_others(self, inner: Sequence[Sequence[str]], width: int) -> bool:
-        telling = False
-        for column, (values, forms) in enumerate(self._known(width)):
-            own = [row[column] for row in inner]
-            own_values, own_forms = set(own), {_form(value) for value in own}
-            if own_values != {""} and self._are_few(values, own_values, len(own)):
-                alike = not self._rows or own_values <= values
-            elif own_values != {""} and self._are_few(forms, own_forms, len(own)):
-                alike = (not self._rows or own_forms <= forms) and _may_be_ids(own)
-            else:
-                continue  # as good as every row has a value of its own
-            if not alike:
-                return False
-            telling = True
-        return telling
-
-    def _are_few(self, others: set[str], own: set[str], lines: int) -> bool:
-        return 2 * (len(others) + len(own - others)) <= self._rows + lines
-
-    def _known(self, width: int) -> list[tuple[set[str], set[str]]]:
-        """Values and their forms in the rows of one line, by column: read anew, once, on
-        suspicion.
-        """
-        if self._others is None:
-            self._others = [(set(), set()) for _ in range(width)]
-            with opened_text(self._path) as file:
-                for fields in islice(_rows_of_one_line(file), 1, None):
-                    if len(fields) == width:
-                        self._rows += 1
-                        for (values, forms), field in zip(self._others, fields, strict=True):
-                            values.add(field.strip()[:LONGEST_ID])
-                            forms.add(_form(field))
-        return self._others
-
-
-def _rows_of_one_line(file: Iterable[str]) -> Iterator[list[str]]:
-    lines = _Lines(file)
-    reader = csv.reader(lines)
-    for fields in reader:
-        if len(lines.of_record) == 1:
-            yield fields
-        lines.of_record.clear()
-
-
-def _form(value: str) -> str:
-    """Equal for ids of one form; texts beyond any label or id count as different anyway."""
-    return re.sub(r"\d+", "0", value.strip()[:LONGEST_ID])
-
-
-def _may_be_ids(values: Sequence[str]) -> bool:
-    """Bare numbers are ids of rows only where they count them: a text may hold any."""
-    if not all(value.isdecimal() and len(value) <= LONGEST_ID for value in values):
-        return True
-    return all(int(after) - int(before) == 1 for before, after in pairwise(values))

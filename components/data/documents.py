@@ -15,6 +15,11 @@ from components.moved_names import moved_names
 SplitName = Literal["train", "validation", "test"]
 SPLITS: tuple[SplitName, ...] = get_args(SplitName)
 
+READING = 2
+"""Raise it when the same files give other rows, or are refused: documents that were prepared before
+are then read anew.
+"""
+
 FIXES: dict[str, str] = {
     "broken_row": "fix or delete the row",
     "bad_encoding": "save the text as UTF-8; of an escape write both halves, or none",

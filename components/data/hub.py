@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from components.data.columns import KEEP_ONE, RepeatedColumn, listed, positions
-from components.data.documents import SPLITS, Problem, Row, SplitName
+from components.data.documents import READING, SPLITS, Problem, Row, SplitName
 from components.data.files import READERS, read_rows
 from components.data.lookalikes import shown
 from components.data.parquet_rows import ROWS_PER_BATCH, readable_row, rows_of_columns
@@ -48,7 +48,7 @@ def state(config: DataConfig) -> object:
     """The revision as it was given: a branch that has moved is not noticed, and nothing is asked of
     the hub. Pin a commit.
     """
-    return _settings(config).model_dump()
+    return {"reading": READING, **_settings(config).model_dump()}
 
 
 def read(config: DataConfig, _: object) -> Mapping[SplitName, Iterable[Row | Problem]]:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from components.data import files, hub, installed_source, letters, needle, qangaroo
 from components.data.content import check_exists
-from components.data.documents import SPLITS, Problem, Row, SplitName
+from components.data.documents import READING, SPLITS, Problem, Row, SplitName
 from components.data.settings import ColumnsConfig, DataConfig
 
 HasTokens = Callable[[str, int], bool]
@@ -36,7 +36,7 @@ class Source:
 
 
 def _file_state(config: DataConfig) -> object:
-    state = {}
+    state: dict[str, object] = {"reading": READING}
     for split, path in _file_paths(config).items():
         check_exists(path, f"data.files.{split}")
         status = Path(path).stat()
