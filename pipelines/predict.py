@@ -18,6 +18,7 @@ from typing import TextIO
 from components.errors import ConfigError, DataError
 from components.inference.classifier import BATCH_SIZE, CHUNK_DOCUMENTS, load_classifier
 from components.registry.adapter_source import adapter_source
+from components.settings import writing
 from components.tasks import Task, stored_task
 from pipelines.reports import PredictionReport
 
@@ -47,7 +48,11 @@ def predict(
     started = time.perf_counter()
     _check_output(output)
     _check_input(input)
-    with adapter_source(model, tracking_uri=tracking_uri) as source, _atomic_text(output) as file:
+    with (
+        adapter_source(model, tracking_uri=tracking_uri) as source,
+        writing(output.parent, "output"),
+        _atomic_text(output) as file,
+    ):
         task = _task(source.folder, input)
         next(task.inputs(input, text_column=text_column, id_column=id_column), None)
         classifier = load_classifier(source.folder, cache_path=cache_path)

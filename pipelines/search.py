@@ -23,6 +23,7 @@ from components.registry import (
     open_tracker,
     run_tags,
 )
+from components.settings import writable_folder
 from components.tuning.searchers import check_searcher
 from pipelines.describe import describe_data, describe_point
 from pipelines.reports import SearchReport
@@ -123,7 +124,7 @@ def open_folder(config: ExperimentConfig, *, resume: bool) -> "SearchFolder":
     """The folder of a new search, or of the unfinished one that is continued."""
     from components.tuning.search_folder import new_search, unfinished_search
 
-    storage = Path(config.cluster.storage_path).resolve()
+    storage = writable_folder(Path(config.cluster.storage_path).resolve(), "cluster.storage_path")
     return (unfinished_search if resume else new_search)(
         storage, config.name, config_sha256(config)
     )

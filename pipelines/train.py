@@ -13,6 +13,7 @@ from components.config import ExperimentConfig, TrainConfig, config_sha256, reso
 from components.errors import ArtifactError, UserError
 from components.planning import check_feasible
 from components.registry import code_fingerprint, code_version
+from components.settings import writable_folder
 from pipelines.reports import TrainReport
 
 if TYPE_CHECKING:
@@ -57,10 +58,11 @@ def train(
 
 def check_output(output: Path, world: "World", *, resume: bool) -> None:
     """Raise ArtifactError, on every rank, where the folder holds a training that is not asked to be
-    continued.
+    continued; ConfigError where nothing can be written into it.
     """
     from components.atomic_folder import recover
 
+    writable_folder(output, "output")
     found = world.broadcast(world.is_main and recover(output / "checkpoint").exists())
     if found and not resume:
         raise ArtifactError(

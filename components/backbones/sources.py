@@ -19,6 +19,7 @@ from components.backbones.families import family_named
 from components.backbones.lengthen import LENGTHENED_TYPES, lengthen, longformer_config
 from components.backbones.settings import BackboneConfig
 from components.errors import BackboneError
+from components.settings import writing
 
 if TYPE_CHECKING:
     import torch
@@ -289,8 +290,7 @@ def backbone_folder(config: BackboneConfig, *, cache_path: Path) -> Path:
     if not (target / "config.json").is_file():
         from filelock import FileLock
 
-        target.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(str(target) + ".lock"):
+        with writing(target.parent, "cluster.cache_path"), FileLock(f"{target}.lock"):
             if not (target / "config.json").is_file():
                 lengthen(
                     source,

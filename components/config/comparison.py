@@ -16,7 +16,7 @@ from pydantic import Field, model_validator
 from components.adapters.methods import AdapterConfig
 from components.config.cluster import ClusterConfig
 from components.config.experiment import TrainConfig
-from components.config.loading import apply_override, read_yaml
+from components.config.loading import apply_override, check_no_secrets, read_yaml
 from components.config.registry import RegistryConfig
 from components.config.search import holds_repeats
 from components.config.space import FIXED_IN_A_SLOT
@@ -154,6 +154,7 @@ def load_comparison(path: str | Path, overrides: Sequence[str] = ()) -> Comparis
         )
     for override in overrides:
         apply_override(values, override, check_comparison_path)
+    check_no_secrets(values)
     config = validate(ComparisonConfig, values)
     check_comparison(config)
     return config

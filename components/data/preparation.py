@@ -41,6 +41,7 @@ from components.data.validation import (
     resolve,
     text_key,
 )
+from components.settings import writing
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -102,8 +103,7 @@ def prepare(
     folder = cache_path / cache_key(config, tokenizer_id)
     cached = (folder / DESCRIPTION).is_file()
     if not cached:
-        cache_path.mkdir(parents=True, exist_ok=True)
-        with FileLock(f"{folder}.lock"):
+        with writing(cache_path, "cluster.cache_path"), FileLock(f"{folder}.lock"):
             cached = (folder / DESCRIPTION).is_file()
             if not cached:
                 _make(config, tokenizer, task=task, tokenizer_id=tokenizer_id, folder=folder)

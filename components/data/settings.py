@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
-from components.settings import Config, PositiveInt, Seed
+from components.settings import Config, FilePath, PositiveInt, Seed
 
 
 class ColumnsConfig(Config):
@@ -29,11 +29,11 @@ class ColumnsConfig(Config):
 class FilesConfig(Config):
     """Local files, one per split: .jsonl, .jsonl.gz, .csv, .csv.gz or .parquet."""
 
-    train: str
+    train: FilePath
     """Path of the training documents."""
-    validation: str | None = None
+    validation: FilePath | None = None
     """Path of the validation documents; null carves them from train."""
-    test: str | None = None
+    test: FilePath | None = None
     """Path of the test documents; null carves them from train."""
 
 
@@ -76,13 +76,13 @@ class QangarooConfig(Config):
     files (.json, .json.gz) that hold one list of records.
     """
 
-    train: str
+    train: FilePath
     """Path of the training questions: [{"id", "query", "answer", "candidates": [...], "supports":
     [...]}, ...].
     """
-    validation: str | None = None
+    validation: FilePath | None = None
     """Path of the validation questions; null carves them from train."""
-    test: str | None = None
+    test: FilePath | None = None
     """Path of the test questions; null carves them from train."""
     max_chunks: PositiveInt | None = None
     """Keep at most this many chunks of max_tokens per question, and leave the rest of its supports

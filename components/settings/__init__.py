@@ -4,6 +4,14 @@ usual types, validation with errors that name the dotted path, sections chosen f
 
 from components.settings.base import Config, Fraction, Name, PositiveInt, Seed, Texts
 from components.settings.chosen import Chosen, choice_tag, one_of
+from components.settings.file_paths import (
+    FilePath,
+    FolderPath,
+    disk_problem,
+    expand_path,
+    writable_folder,
+    writing,
+)
 from components.settings.overrides import set_option
 from components.settings.paths import check_path, config_paths, did_you_mean, section, set_path
 from components.settings.validation import resolved, validate
@@ -11,6 +19,8 @@ from components.settings.validation import resolved, validate
 __all__ = [
     "Chosen",
     "Config",
+    "FilePath",
+    "FolderPath",
     "Fraction",
     "Name",
     "PositiveInt",
@@ -20,10 +30,14 @@ __all__ = [
     "choice_tag",
     "config_paths",
     "did_you_mean",
+    "disk_problem",
+    "expand_path",
     "one_of",
     "resolved",
     "section",
     "set_option",
     "set_path",
     "validate",
+    "writable_folder",
+    "writing",
 ]

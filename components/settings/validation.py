@@ -16,6 +16,9 @@ from components.settings.chosen import UNKNOWN
 from components.settings.paths import config_paths, did_you_mean
 
 Model = TypeVar("Model", bound=BaseModel)
+FOLLOWS = ("default_factory_not_called",)
+"""Errors that only follow from another one."""
+MOST_SHOWN = 200
 
 
 def validate(model: type[Model], values: Mapping[str, Any]) -> Model:
@@ -25,9 +28,8 @@ def validate(model: type[Model], values: Mapping[str, Any]) -> Model:
     try:
         return model.model_validate_json(json.dumps(values))
     except ValidationError as error:
-        raise ConfigError(
-            "; ".join(_explain(model, item) for item in error.errors(include_url=False))
-        ) from error
+        found = [each for each in error.errors(include_url=False) if each["type"] not in FOLLOWS]
+        raise ConfigError("; ".join(_explain(model, item) for item in found)) from error
     except TypeError as error:
         raise ConfigError(
             f"The configuration holds a value that is no text, number, list or mapping: {error}. "
@@ -54,6 +56,7 @@ def _explain(model: type[BaseModel], item: Any) -> str:
     if not path and re.split(r"[ .:]", message)[0] in model.model_fields:
         return str(message)  # a rule across sections names its path itself
     shown = json.dumps(given, default=str)
+    shown = shown if len(shown) <= MOST_SHOWN else f"{shown[:MOST_SHOWN]}..."
     return f"{path or model.__name__}: {message}" + (
         "" if isinstance(given, dict) else f" (given {shown})"
     )

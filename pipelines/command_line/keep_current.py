@@ -7,12 +7,12 @@ import typer
 
 from components.errors import GateRefused
 from pipelines.command_line import invocation
-from pipelines.command_line.options import DryRun, Json
+from pipelines.command_line.options import DryRun, Json, path
 from pipelines.command_line.terminal import command
 
 
 def retrain(
-    spec: Annotated[Path, typer.Argument(help="The YAML file of a retraining.")],
+    spec: Annotated[Path, typer.Argument(help="The YAML file of a retraining.", parser=path)],
     dry_run: DryRun = False,
     as_json: Json = False,
 ) -> None:

@@ -11,7 +11,7 @@ import typer
 
 from components.errors import GateRefused
 from pipelines.command_line import invocation
-from pipelines.command_line.options import DryRun, Json, Model, Overrides
+from pipelines.command_line.options import DryRun, Json, Model, Overrides, path
 from pipelines.command_line.terminal import command
 
 
@@ -30,9 +30,12 @@ def predict(
             "--input",
             "-i",
             help="Documents: .jsonl, .csv (also .gz) or .parquet; questions: .json (also .gz).",
+            parser=path,
         ),
     ],
-    output: Annotated[Path, typer.Option("--output", "-o", help="Answers: .jsonl or .jsonl.gz.")],
+    output: Annotated[
+        Path, typer.Option("--output", "-o", help="Answers: .jsonl or .jsonl.gz.", parser=path)
+    ],
     text_column: Annotated[str, typer.Option(help="Column of the document.")] = "text",
     id_column: Annotated[
         str, typer.Option(help="Column of the id; made from file and row where absent.")
@@ -75,7 +78,10 @@ def evaluate(
     output: Annotated[
         Path | None,
         typer.Option(
-            "--output", "-o", help="Folder for evaluation.json, reliability.png and by_length.png."
+            "--output",
+            "-o",
+            help="Folder for evaluation.json, reliability.png and by_length.png.",
+            parser=path,
         ),
     ] = None,
     as_json: Json = False,
@@ -166,7 +172,7 @@ def history(
 
 def export(
     model: Model,
-    output: Annotated[Path, typer.Option("--output", "-o", help="New folder.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="New folder.", parser=path)],
     form: Annotated[
         Literal["adapter", "pyfunc"],
         typer.Option(help="Plain safetensors and JSON, or a complete MLflow model."),

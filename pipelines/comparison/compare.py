@@ -25,6 +25,7 @@ from components.registry import (
     open_tracker,
     run_tags,
 )
+from components.settings import writable_folder
 from pipelines.comparison.run_cells import run_cells
 from pipelines.comparison.schedule import Schedule
 from pipelines.describe import describe_data
@@ -125,7 +126,8 @@ def first_config(config: ComparisonConfig, task: str) -> TrainConfig:
 def open_comparison(config: ComparisonConfig, tracker: Tracker, say: Say) -> Comparing:
     """Data, what is known of the cells, and the run."""
     data = prepare_tasks(config, say)
-    root = Path(config.cluster.storage_path).resolve() / config.name
+    storage = Path(config.cluster.storage_path).resolve()
+    root = writable_folder(storage, "cluster.storage_path") / config.name
     schedule = Schedule(config, data, root)
     run_id = start_run(config, tracker, data)
     done, size = schedule.counts()
