@@ -13,6 +13,8 @@ from itertools import islice, pairwise
 from components.data.content import opened_text
 
 LONGEST_ID = 100
+MANY = 5
+"""So many lines that all begin or end with a number of their own are no text."""
 SAMPLE = 1000
 """Lines of a record that are compared with other rows: enough to tell a text from rows."""
 
@@ -82,7 +84,9 @@ def _form(value: str) -> str:
 
 
 def _may_be_ids(values: Sequence[str]) -> bool:
-    """Bare numbers are ids of rows only where they count them: a text may hold any."""
+    """Bare numbers are ids of rows only where they count them, or are many: a text may hold any."""
+    if len(set(values)) == len(values) >= MANY:
+        return True
     if not all(value.isdecimal() and len(value) <= LONGEST_ID for value in values):
         return True
     return all(int(after) - int(before) == 1 for before, after in pairwise(values))

@@ -68,6 +68,16 @@ def test_two_stray_quotes_that_make_one_legal_record_of_several_rows_are_found(
     assert len(found) == len(rows) - (closed - opened)
 
 
+def test_the_text_is_not_told_from_rows_by_numbers_that_do_not_count_unless_there_are_many(path):
+    ids = [503, 77, 9120, 15, 664, 2, 88, 41]
+    rows = [f"{number},calls at {number}" for number in ids]
+    two = [*rows[:2], '15,"calls at 15', '664,calls at 664"', *rows[5:]]
+    assert all(isinstance(row, Row) for row in read(path, table(two, "id,text")))
+    six = ['503,"calls at 503', *rows[1:5], '2,calls at 2"', *rows[6:]]
+    problem = read(path, table(six, "id,text"))[0]
+    assert isinstance(problem, Problem) and "holds 6 lines" in problem.found
+
+
 @pytest.mark.parametrize("text", ["eggs\n2, 3 or 4", "1990\n1991, by Bob", "a\nin, out"])
 @pytest.mark.parametrize("header", ["id,text", "text,label", "label,text"])
 def test_a_text_that_only_resembles_rows_is_a_text(path, text, header):
