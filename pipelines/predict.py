@@ -90,7 +90,7 @@ def _task(folder: Path, input: Path) -> Task:
     from components.adapters import read_adapter_config
 
     task = stored_task(read_adapter_config(folder))
-    if not input.name.endswith(task.input_suffixes):
+    if not input.name.lower().endswith(task.input_suffixes):
         raise DataError(
             f"input: the adapter takes {task.input_words}, not '{input.name}'. Give such a file."
         )

@@ -20,6 +20,11 @@ class ColumnsConfig(Config):
     number.
     """
 
+    @property
+    def mapped(self) -> tuple[str, ...]:
+        """Names of all columns that are read."""
+        return (self.text, self.label) if self.id is None else (self.text, self.label, self.id)
+
 
 class FilesConfig(Config):
     """Local files, one per split: .jsonl, .jsonl.gz, .csv, .csv.gz or .parquet."""
@@ -58,6 +63,12 @@ class InstalledSourceConfig(Config):
     """Documents shorter than this many tokens are left out."""
     documents_per_library: PositiveInt = 60
     """At most this many documents per class, over all splits."""
+
+    @model_validator(mode="after")
+    def _distinct(self) -> "InstalledSourceConfig":
+        if len(set(self.libraries)) < len(self.libraries):
+            raise ValueError("libraries names one twice; name each once")
+        return self
 
 
 class QangarooConfig(Config):

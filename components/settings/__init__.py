@@ -12,6 +12,7 @@ from components.settings.file_paths import (
     writable_folder,
     writing,
 )
+from components.settings.overrides import set_option
 from components.settings.paths import check_path, config_paths, did_you_mean, section, set_path
 from components.settings.validation import resolved, validate
 
@@ -34,6 +35,7 @@ __all__ = [
     "one_of",
     "resolved",
     "section",
+    "set_option",
     "set_path",
     "validate",
     "writable_folder",
