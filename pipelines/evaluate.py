@@ -34,13 +34,15 @@ def evaluate(
     overrides: Sequence[str] = (),
     output: Path | None = None,
     cache_path: Path = Path(".prefixprop/cache"),
+    backbone: str | None = None,
 ) -> EvaluationReport:
     """Metrics of the adapter named by `model` (folder or registry address) on one split.
 
     The data are those of `experiment`; without it, those that a registered adapter was trained with
     (the configuration kept with its run); for a folder, what `overrides` say. `overrides` are
     `data.<path>=value` on top. `output`: a folder that gets evaluation.json, reliability.png and
-    by_length.png. Raises DataError where the data hold a label that the adapter does not know.
+    by_length.png. `backbone`: as of `predict`. Raises DataError where the data hold a label that
+    the adapter does not know.
     """
     from components.adapters import read_adapter_config
     from components.backbones import tokenizer_id
@@ -53,7 +55,9 @@ def evaluate(
         adapter = read_adapter_config(source.folder)
         training = adapter.get("training") or {}
         config = _data_config(source, adapter, experiment, overrides, tracking_uri)
-        classifier = load_classifier(source.folder, cache_path=cache_path)
+        classifier = load_classifier(
+            source.folder, cache_path=cache_path, backbone=backbone, trusted=source.registered
+        )
     tokenizer = tokenizer_id(classifier.backbone)
     data = prepare(config, classifier.tokenizer, tokenizer_id=tokenizer, cache_path=cache_path)
     trained_with = training.get("data_fingerprint")

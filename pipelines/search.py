@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from components.backbones import read_backbone_config, tokenizer_id
+from components.backbones import inspect_backbone, tokenizer_id
 from components.config import ExperimentConfig, config_sha256, resolved, trial_config
 from components.planning import check_feasible, trainings_of
 from components.registry import (
@@ -102,7 +102,7 @@ def search(
 
     started = time.monotonic()
     check_searcher(config)
-    check_feasible(trainings_of(config), read_backbone_config(config.backbone))
+    check_feasible(trainings_of(config), inspect_backbone(config.backbone))
     tracker = open_tracker(config.registry.kind, tracking_uri)
     tracker.check()
     with joined_cluster(ray_address, code=code_folders()):

@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from components.backbones import read_backbone_config, tokenizer_id
+from components.backbones import inspect_backbone, tokenizer_id
 from components.config import ExperimentConfig, TrainConfig, config_sha256, resolved
 from components.errors import ArtifactError, UserError
 from components.planning import check_feasible
@@ -37,7 +37,7 @@ def train(
     wrong, and where the folder holds a training already and `resume` is not given.
     """
     settings = config.train_config()
-    check_feasible([("", settings)], read_backbone_config(config.backbone))
+    check_feasible([("", settings)], inspect_backbone(config.backbone))
     from components.training.session import open_session
     from components.training.world import join_world
 

@@ -10,11 +10,11 @@ from components.settings import Config, FolderPath, PositiveInt
 class ClusterConfig(Config):
     """What one trial slot takes from the cluster."""
 
-    num_workers: PositiveInt = 1
+    num_workers: Annotated[PositiveInt, Field(le=10_000)] = 1
     """Ray Train workers (ranks) per trial slot."""
-    cpus_per_worker: Annotated[float, Field(gt=0.0)] = 1.0
+    cpus_per_worker: Annotated[float, Field(gt=0.0, le=1e4)] = 1.0
     """CPU cores per worker; also its number of torch threads, rounded down to at least one."""
-    gpus_per_worker: Annotated[float, Field(ge=0.0)] = 0.0
+    gpus_per_worker: Annotated[float, Field(ge=0.0, le=1e4)] = 0.0
     """GPUs per worker."""
     storage_path: FolderPath = ".prefixprop/storage"
     """Folder for checkpoints and results; on more than one node it must be shared storage. `~` and
@@ -25,5 +25,5 @@ class ClusterConfig(Config):
     """Folder for tokenised data and lengthened backbones; on more than one node it must be shared
     storage. Relative: as storage_path.
     """
-    placement_timeout_seconds: PositiveInt = 120
+    placement_timeout_seconds: Annotated[PositiveInt, Field(le=1_000_000)] = 120
     """A trial slot that cannot be placed within this time ends the search with a clear message."""

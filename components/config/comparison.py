@@ -23,6 +23,7 @@ from components.config.space import FIXED_IN_A_SLOT
 from components.errors import ConfigError
 from components.settings import (
     Config,
+    Count,
     Name,
     PositiveInt,
     Seed,
@@ -86,11 +87,11 @@ class ComparisonConfig(Config):
     """Level of the confidence intervals; a difference is called significant where its corrected
     p-value is below 1 - level.
     """
-    resamples: Annotated[int, Field(ge=100)] = 10_000
+    resamples: Annotated[int, Field(ge=100, le=1_000_000)] = 10_000
     """Resamples of the test documents in each paired bootstrap."""
-    concurrent_slots: PositiveInt = 1
+    concurrent_slots: Annotated[PositiveInt, Field(le=10_000)] = 1
     """Trainings that run at the same time."""
-    max_failures: Annotated[int, Field(ge=0)] = 1
+    max_failures: Count = 1
     """How often a training whose worker died is started again from its last checkpoint."""
     cluster: ClusterConfig = ClusterConfig()
     registry: RegistryConfig = RegistryConfig()

@@ -46,6 +46,22 @@ def _mapping_without_repeats(loader: _Loader, node: yaml.MappingNode) -> dict[An
 _Loader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _mapping_without_repeats)
 
 
+UNREADABLE = (yaml.YAMLError, ValueError, TypeError, AttributeError, RecursionError)
+"""What PyYAML raises over a text: dates and numbers that are none, and keys that are lists, come
+out of it as they are.
+"""
+
+
+def _read(text: str) -> Any:
+    return yaml.load(text, Loader=_Loader)  # noqa: S506  (a SafeLoader)
+
+
+def _told(error: BaseException) -> str:
+    if isinstance(error, RecursionError):
+        return "it is nested too deep"
+    return " ".join(str(error).split())[:300]
+
+
 def load_experiment(path: str | Path, overrides: Sequence[str] = ()) -> ExperimentConfig:
     """Read an experiment file and apply `a.b=value` overrides.
 
@@ -82,17 +98,46 @@ def check_no_secrets(values: Any, path: str = "") -> None:
         )
 
 
+def check_overrides(config: ExperimentConfig, overrides: Sequence[str]) -> None:
+    """Raise ConfigError for an override of a setting whose values the experiment's search tries: no
+    trial would ever have it. A training without a search takes it.
+    """
+    for override in overrides:
+        path, _, text = override.partition("=")
+        for searched in config.search.space:
+            if _sets(path.strip(), text, searched):
+                where = f"search.space.{searched}"
+                raise ConfigError(
+                    f"{where}: its values are searched, so that --set {override} would change "
+                    f"nothing about {searched}. Give the values there, --set "
+                    f"'{where}={{choice: [...]}}', or train without a search: prefixprop train."
+                )
+
+
+def _sets(path: str, text: str, searched: str) -> bool:
+    """Whether an override of `path` sets what is searched: the setting, one below it, or a section
+    whose value names it.
+    """
+    if path == searched or path.startswith(searched + "."):
+        return True
+    if not searched.startswith(path + "."):
+        return False
+    value = _read(text)
+    for name in searched.removeprefix(path + ".").split("."):
+        if not isinstance(value, dict) or name not in value:
+            return False
+        value = value[name]
+    return True
+
+
 def read_yaml(path: Path) -> dict[str, Any]:
     """A YAML file's mapping. Raises ConfigError where it is none."""
     if not path.is_file():
         raise ConfigError(f"Experiment file '{path}' does not exist. Give the path of a YAML file.")
     try:
-        text = path.read_text(encoding="utf-8")
-        values = yaml.load(text, Loader=_Loader)  # noqa: S506  (a SafeLoader)
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError(
-            f"{path} is not readable as YAML: {' '.join(str(error).split())}"
-        ) from error
+        values = _read(path.read_text(encoding="utf-8"))
+    except (*UNREADABLE, OSError) as error:
+        raise ConfigError(f"{path} is not readable as YAML: {_told(error)}") from error
     if not isinstance(values, dict):
         raise ConfigError(
             f"{path} holds {type(values).__name__}, expected a mapping of sections such as "
@@ -117,10 +162,10 @@ def apply_override(
             "adapter.prefix_length=16."
         )
     try:
-        value = yaml.load(text, Loader=_Loader)  # noqa: S506  (a SafeLoader)
-    except yaml.YAMLError as error:
+        value = _read(text)
+    except UNREADABLE as error:
         raise ConfigError(
-            f"{path}: '{text}' is not readable as a YAML value: {' '.join(str(error).split())}"
+            f"{path}: '{text}' is not readable as a YAML value: {_told(error)}"
         ) from error
     if path.startswith("search.space."):  # a key of its own, dots included
         section(section(values, "search"), "space")[path.removeprefix("search.space.")] = value

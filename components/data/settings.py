@@ -7,6 +7,9 @@ from pydantic import Field, model_validator
 
 from components.settings import Config, FilePath, PositiveInt, Seed
 
+Generated = Annotated[PositiveInt, Field(le=1_000_000)]
+"""Documents that are made before a search starts."""
+
 
 class ColumnsConfig(Config):
     """Which columns of the source hold what."""
@@ -113,15 +116,15 @@ class NeedleConfig(Config):
     """Sentences of a needle, and of a distractor."""
     labels: Annotated[int, Field(ge=2, le=6)] = 4
     """Number of classes."""
-    distractors: Annotated[int, Field(ge=0)] = 3
+    distractors: Annotated[int, Field(ge=0, le=10_000)] = 3
     """Passages of the needle's form about other subjects, at random places of every document."""
-    train_documents: PositiveInt = 400
+    train_documents: Generated = 400
     """Documents of the training split. Splits whose size is a multiple of lengths x depths x labels
     are balanced exactly.
     """
-    validation_documents: PositiveInt = 40
+    validation_documents: Generated = 40
     """Documents of the validation split."""
-    test_documents: PositiveInt = 160
+    test_documents: Generated = 160
     """Documents of the test split."""
 
 
@@ -134,11 +137,11 @@ class LettersConfig(Config):
     """Length of a letter in tokens, special ones included; it is at most one sentence shorter."""
     labels: Annotated[int, Field(ge=3, le=4)] = 4
     """Number of departments. With two of them no letter would leave one out."""
-    train_documents: PositiveInt = 960
+    train_documents: Generated = 960
     """Letters of the training split. Multiples of labels x (labels - 1) are balanced exactly."""
-    validation_documents: PositiveInt = 96
+    validation_documents: Generated = 96
     """Letters of the validation split."""
-    test_documents: PositiveInt = 240
+    test_documents: Generated = 240
     """Letters of the test split."""
 
 

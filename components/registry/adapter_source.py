@@ -21,6 +21,8 @@ class AdapterSource:
 
     folder: Path
     version: RegisteredVersion | None
+    registered: bool = False
+    """Whether it comes out of the registry, whose word is taken; a folder may be anybody's."""
 
     def address(self, model: str) -> str:
         """The address with its alias resolved, so that a report stays true when the alias moves
@@ -55,6 +57,7 @@ def adapter_source(
                 version.model_uri if version is not None else model, Path(scratch)
             ),
             version,
+            registered=True,
         )
 
 

@@ -2,7 +2,16 @@
 usual types, validation with errors that name the dotted path, sections chosen from a table.
 """
 
-from components.settings.base import Config, Fraction, Name, PositiveInt, Seed, Texts
+from components.settings.base import (
+    Config,
+    Count,
+    Fraction,
+    Name,
+    PositiveInt,
+    Rate,
+    Seed,
+    Texts,
+)
 from components.settings.chosen import Chosen, choice_tag, one_of
 from components.settings.file_paths import (
     FilePath,
@@ -19,11 +28,13 @@ from components.settings.validation import resolved, validate
 __all__ = [
     "Chosen",
     "Config",
+    "Count",
     "FilePath",
     "FolderPath",
     "Fraction",
     "Name",
     "PositiveInt",
+    "Rate",
     "Seed",
     "Texts",
     "check_path",

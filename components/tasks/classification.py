@@ -1,5 +1,6 @@
 """Classification: each document is one text with one label; the softmax runs over the classes."""
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, cast
@@ -47,11 +48,15 @@ if TYPE_CHECKING:
     Outputs = np.ndarray[Any, Any]
 
 
+MOST_LABELS = 100_000
+"""More classes than any document is sorted into: a head of so many is still built at once."""
+
+
 class ClassificationHeadConfig(TaskHeadConfig, HeadConfig):
     """A head with its classes: what the public surface takes and the artifact stores."""
 
     task: ClassVar[str] = "classification"
-    num_labels: Annotated[int, Field(ge=2)]
+    num_labels: Annotated[int, Field(ge=2, le=MOST_LABELS)]
     """Number of classes C."""
     labels: Texts | None = None
     """Names of the classes in the order of the logits."""
@@ -63,6 +68,8 @@ class ClassificationHeadConfig(TaskHeadConfig, HeadConfig):
                 f"num_labels is {self.num_labels} but {len(self.labels)} labels are named; make "
                 "them agree"
             )
+        if repeated := [label for label, count in Counter(self.labels or ()).items() if count > 1]:
+            raise ValueError(f"labels holds {repeated[0]!r} twice; every class has its own name")
         return self
 
 

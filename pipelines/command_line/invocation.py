@@ -17,16 +17,21 @@ if TYPE_CHECKING:
     from pipelines.local_cluster.addresses import Addresses
 
 
-def load(experiment: str, overrides: Sequence[str] | None) -> "ExperimentConfig":
+def load(
+    experiment: str, overrides: Sequence[str] | None, *, searches: bool = True
+) -> "ExperimentConfig":
     """The validated experiment, relative paths in it read against the folder that the user works
-    in.
+    in. `searches`: its search space will be read; an override of what it searches is refused.
 
     A job runs in an uploaded copy of that folder; the local cluster tells it where the folder
     itself is.
     """
+    from components.config.loading import check_overrides
     from pipelines.experiments import load_experiment
 
     config = load_experiment(_in_the_users_folder(experiment), overrides or ())
+    if searches:
+        check_overrides(config, overrides or ())
     config = config.model_copy(update={"cluster": _persistent(config.cluster, os.environ)})
     work_where_the_user_does()
     if config.backbone.source == "local":
@@ -118,7 +123,7 @@ def load_for_submission(
     if workflow not in ("search", "train", "study"):
         return None
     chosen = given["experiment"] or f"study_{given['name']}"
-    config = load(chosen, given["overrides"])
+    config = load(chosen, given["overrides"], searches=workflow == "search")
     check(config, data=False)
     return config
 
@@ -172,13 +177,13 @@ def check(config: "ExperimentConfig", *, data: bool = True) -> None:
     `data`: also look for the files or libraries that the documents come from; left out where
     another machine will read them.
     """
-    from components.backbones import read_backbone_config
+    from components.backbones import inspect_backbone
     from components.data.sources import source_of
     from components.planning import check_feasible, trainings_of
     from components.tuning.searchers import check_searcher
 
     check_searcher(config)
-    check_feasible(trainings_of(config), read_backbone_config(config.backbone))
+    check_feasible(trainings_of(config), inspect_backbone(config.backbone))
     if data:
         source_of(config.data).state(config.data)
 

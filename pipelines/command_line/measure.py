@@ -107,7 +107,7 @@ def study(
         f"study {name}", chosen, f"--output {shlex.quote(str(output))}", overrides
     )
     with command(as_json=as_json, resume=again) as terminal:
-        config = invocation.load(chosen, overrides)
+        config = invocation.load(chosen, overrides, searches=False)
         invocation.check(config)
         tracking_uri = invocation.addresses().tracking_uri or ""
         from pipelines.command_line.show.measure import show_study

@@ -35,6 +35,12 @@ DryRun = Annotated[
     bool,
     typer.Option("--dry-run", help="Check everything and say what would happen; start nothing."),
 ]
+Backbone = Annotated[
+    str | None,
+    typer.Option(
+        help="Folder, hub id or installed model to take in place of the adapter's own backbone."
+    ),
+]
 Model = Annotated[
     str,
     typer.Argument(help="models:/<name>@champion, models:/<name>/<version>, or an adapter folder."),

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, TextIO, cast
 
 from components.secrets import without_secrets
+from pipelines.command_line.printable import printable
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -44,7 +45,7 @@ class Terminal:
 
     def say(self, line: str) -> None:
         """One line for people."""
-        self.write(line + "\n")
+        self.write(printable(line) + "\n")
 
     def write(self, text: str) -> None:
         """Text for people, as it comes."""
@@ -121,7 +122,7 @@ def exit_code(error: Exception) -> int:
 
 def _leave(code: int, line: str) -> NoReturn:
     if line:
-        sys.stderr.write(" ".join(without_secrets(line).split()) + "\n")
+        sys.stderr.write(printable(" ".join(without_secrets(line).split())) + "\n")
     raise SystemExit(code)
 
 

@@ -89,7 +89,7 @@ def train(
     with command(
         as_json=as_json, resume=again, quiet=os.environ.get("RANK", "0") != "0"
     ) as terminal:
-        config = invocation.load(experiment, overrides)
+        config = invocation.load(experiment, overrides, searches=False)
         invocation.check(config)
         if dry_run:
             return _plan(config, terminal)

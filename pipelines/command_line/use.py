@@ -11,7 +11,7 @@ import typer
 
 from components.errors import GateRefused
 from pipelines.command_line import invocation
-from pipelines.command_line.options import DryRun, Json, Model, Overrides, path
+from pipelines.command_line.options import Backbone, DryRun, Json, Model, Overrides, path
 from pipelines.command_line.terminal import command
 
 
@@ -41,6 +41,7 @@ def predict(
         str, typer.Option(help="Column of the id; made from file and row where absent.")
     ] = "id",
     batch_size: Annotated[int, typer.Option(min=1, help="Documents at a time.")] = 8,
+    backbone: Backbone = None,
     as_json: Json = False,
 ) -> None:
     """Label documents with a registered adapter or an adapter folder."""
@@ -58,6 +59,7 @@ def predict(
             text_column=text_column,
             id_column=id_column,
             batch_size=batch_size,
+            backbone=backbone,
             on_progress=lambda count: terminal.say(f"{count} documents answered"),
         )
         terminal.report(report, lambda console: show_prediction(console, report))
@@ -84,6 +86,7 @@ def evaluate(
             parser=path,
         ),
     ] = None,
+    backbone: Backbone = None,
     as_json: Json = False,
 ) -> None:
     """Measure an adapter on one split, calibration included."""
@@ -100,6 +103,7 @@ def evaluate(
             experiment=experiment,
             overrides=overrides or (),
             output=output,
+            backbone=backbone,
         )
         terminal.report(report, lambda console: show_evaluation(console, report))
 

@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from components.backbones import read_backbone_config, tokenizer_id
+from components.backbones import inspect_backbone, tokenizer_id
 from components.config import TrainConfig, config_sha256, resolved
 from components.config.comparison import ComparisonConfig
 from components.errors import DataError
@@ -85,7 +85,7 @@ def check_comparison_feasible(config: ComparisonConfig) -> None:
         training = config.train_config(
             task, method, point=point, seed=config.seeds[0], searching=False
         )
-        check_feasible([("", training)], read_backbone_config(training.backbone))
+        check_feasible([("", training)], inspect_backbone(training.backbone))
 
 
 def prepare_tasks(config: ComparisonConfig, say: Say) -> "dict[str, PreparedData]":
