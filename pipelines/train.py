@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING
 
 from components.backbones import read_backbone_config, tokenizer_id
 from components.config import ExperimentConfig, TrainConfig, config_sha256, resolved
-from components.errors import ArtifactError, UserError
+from components.errors import ArtifactError, UserError, WorkFailed
 from components.planning import check_feasible
 from components.registry import code_fingerprint, code_version
 from pipelines.reports import TrainReport
 
 if TYPE_CHECKING:
     from components.data import PreparedData
+    from components.jobs.events import Trained
     from components.jobs.run_jobs import JobResult
     from components.training.session import Session
     from components.training.world import World
@@ -98,7 +99,7 @@ def carry_out(
     settings: TrainConfig, session: "Session", data: "PreparedData", output: Path, say: Say
 ) -> "JobResult":
     """Train, then evaluate the best adapter, of a training that diverged later too. Raises
-    RuntimeError where there is none.
+    WorkFailed where there is none.
     """
     from components.jobs.events import Evaluated, Event
     from components.jobs.job import Job
@@ -115,9 +116,22 @@ def carry_out(
     job = Job("train", settings, data.folder, output)
     trained = run_one(workers, job, on_event=show)
     if trained.trained is None or not trained.trained.progress.best_evaluation:
-        raise RuntimeError(f"No adapter was trained: {trained.outcome}, {trained.reason}")
+        raise WorkFailed(
+            f"No adapter was trained: {trained.outcome}, {trained.reason}", resumable=False
+        )
+    if trained.outcome != "completed" and session.world.is_main:
+        say(f"{trained.outcome}: {trained.reason}; {kept(trained.trained)}")
     evaluated = run_one(workers, replace(job, train=False, evaluate=True))
     return replace(trained, final=evaluated.final)
+
+
+def kept(trained: "Trained") -> str:
+    """What is left of a training that did not come to its end."""
+    best = trained.progress.best_metrics
+    return (
+        f"the adapter is that of evaluation {trained.progress.best_evaluation} after step "
+        f"{best['step']:.0f}, before that"
+    )
 
 
 def keep_record(

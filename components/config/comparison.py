@@ -91,7 +91,9 @@ class ComparisonConfig(Config):
     concurrent_slots: PositiveInt = 1
     """Trainings that run at the same time."""
     max_failures: Annotated[int, Field(ge=0)] = 1
-    """How often a training whose worker died is started again from its last checkpoint."""
+    """How often a training whose own code raised is started again from its last checkpoint. Lost
+    workers have a budget of their own (components/jobs/repetition.py).
+    """
     cluster: ClusterConfig = ClusterConfig()
     registry: RegistryConfig = RegistryConfig()
 

@@ -11,13 +11,14 @@ from dataclasses import dataclass, replace
 
 from components.jobs.events import Event, Failed, Finalized, Trained, ends
 from components.jobs.job import Job
+from components.jobs.repetition import Attempts, given_up
 from components.jobs.workers import Workers
 from components.training.outcomes import FinalEvaluation
 
 
 @dataclass(frozen=True)
 class JobResult:
-    """What became of a job. `outcome`: completed, stopped, diverged or failed; `trained` and
+    """What became of a job. `outcome`: completed, stopped, diverged, failed or lost; `trained` and
     `final`: what was told of each part, None where it was not done; `seconds`: wall time.
     """
 
@@ -35,7 +36,7 @@ class _Running:
     """What is left of what was asked."""
     asked: Job
     started: float
-    failures: int = 0
+    attempts: Attempts
     trained: Trained | None = None
 
 
@@ -51,8 +52,8 @@ def run_jobs(
 
     `next_job` is asked whenever there is room and may know more after each `on_result`; None:
     nothing now. `on_event` gets what is told of a job as it comes. A job that fails is given up
-    after `max_failures` repetitions, at once where its input is wrong, and told as a result; it
-    stops no other. All callbacks run in the caller's thread.
+    after `max_failures` repetitions (lost workers: repetition.py), at once where its input is
+    wrong, and told as a result; it stops no other. All callbacks run in the caller's thread.
     """
     running: dict[str, _Running] = {}
     repeated: deque[_Running] = deque()
@@ -62,8 +63,9 @@ def run_jobs(
         if current is None:
             return
         on_event(event)
+        current.attempts.saw(event)
         result = _taken(current, event)
-        if result is not None and _worth_repeating(event, current, max_failures):
+        if isinstance(event, Failed) and current.attempts.another(event):
             repeated.append(current)
         elif result is not None:
             del running[event.job_id]
@@ -75,20 +77,13 @@ def run_jobs(
             if repeated:
                 workers.start(repeated.popleft().job)
             elif (job := next_job()) is not None:
-                running[job.id] = _Running(job, job, time.monotonic())
+                running[job.id] = _Running(job, job, time.monotonic(), Attempts(max_failures))
                 workers.start(job)
             else:
                 break
         if not running:
             return
         workers.deliver(handle)
-
-
-def _worth_repeating(event: Event, current: _Running, max_failures: int) -> bool:
-    if not isinstance(event, Failed):
-        return False
-    current.failures += 1
-    return event.cause != "input" and current.failures <= max_failures
 
 
 def _taken(current: _Running, event: Event) -> JobResult | None:
@@ -104,7 +99,7 @@ def _taken(current: _Running, event: Event) -> JobResult | None:
             reason = "evaluated on test documents"
             return JobResult(current.asked, "completed", reason, current.trained, final)
         case Failed(reason=reason):
-            return JobResult(current.asked, "failed", reason, current.trained)
+            return JobResult(current.asked, given_up(event), reason, current.trained)
     return None
 
 

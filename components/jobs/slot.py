@@ -105,7 +105,10 @@ class Slot:
                 await self._wait()
             place = self.places.get(assignment_id)
         if place is None:
-            reason = f"the slot was given to another job after {HOLD_SECONDS:.0f} s without a word"
+            reason = (
+                f"the slot was given to another job after {HOLD_SECONDS:.0f} s without a word, "
+                "or was started again"
+            )
             return [Failed("", reason, "workers")]
         found = list(place.events)
         place.events.clear()

@@ -32,6 +32,7 @@ STATUS: dict[Outcome, str] = {
     "diverged": "FAILED",
     "infeasible": "FAILED",
     "failed": "FAILED",
+    "lost": "FAILED",
     "interrupted": "KILLED",
 }
 # Without this part the UI opens an experiment in its GenAI view, where a training run is not to be

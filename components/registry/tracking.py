@@ -12,13 +12,14 @@ from typing import Any, Literal, Protocol
 from components.errors import ConfigError
 from components.registry.packaging import Package
 
-Outcome = Literal["completed", "stopped", "diverged", "infeasible", "failed", "interrupted"]
+Outcome = Literal["completed", "stopped", "diverged", "infeasible", "failed", "lost", "interrupted"]
 OUTCOMES: tuple[Outcome, ...] = (
     "completed",
     "stopped",
     "diverged",
     "infeasible",
     "failed",
+    "lost",
     "interrupted",
 )
 CHAMPION, CHALLENGER = "champion", "challenger"
