@@ -25,7 +25,7 @@ COMMANDS = {
         train_and_search.train,
         train_and_search.submit,
     ),
-    "Use": (use.predict, use.evaluate, use.promote, use.rollback, use.export),
+    "Use": (use.predict, use.evaluate, use.promote, use.rollback, use.history, use.export),
     "Operate": (operate.up, operate.status, operate.down, operate.doctor),
     "Measure": (measure.compare, measure.study, measure.bench),
 }

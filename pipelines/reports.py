@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from components.evaluation import LengthBucket
+    from components.evaluation.gate.decision import Decision
+    from components.registry.history import HistoryEntry
 
 
 @dataclass(frozen=True)
@@ -104,7 +106,8 @@ class EvaluationReport:
 @dataclass(frozen=True)
 class PromotionReport:
     """`prefixprop promote` and `rollback`. `previous` is the champion before, None where there was
-    none; equal to `version` where nothing changed; `dry_run`: nothing was changed.
+    none; `moved`: whether `version` is the champion now (after a dry run: would be); `decision`: of
+    the gate, None where it was not asked; `dry_run`: nothing was changed.
     """
 
     model_name: str
@@ -113,10 +116,23 @@ class PromotionReport:
     description: str
     url: str
     dry_run: bool = False
+    moved: bool = True
+    decision: "Decision | None" = None
 
     @property
     def changed(self) -> bool:
-        return self.version != self.previous
+        return self.moved and self.version != self.previous
+
+
+@dataclass(frozen=True)
+class HistoryReport:
+    """`prefixprop history`: entries from old to new; `champion` is the version in use, None where
+    there is none.
+    """
+
+    model_name: str
+    champion: int | None
+    entries: "tuple[HistoryEntry, ...]"
 
 
 @dataclass(frozen=True)

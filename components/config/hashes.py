@@ -12,6 +12,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from components.data.settings import default_task
+from components.evaluation.gate.settings import GateConfig
 from components.settings import resolved
 
 
@@ -33,6 +34,7 @@ LATER: dict[str, Callable[[Mapping[str, Any]], Any]] = {
     "study.length.real.letters": _null,
     "optimizer.head_learning_rate": _null,
     "search.allow_lost_trials": _of_no_effect("allow_lost_trials"),
+    "gate": lambda _: resolved(GateConfig()),
 }
 """Dotted path of a setting that came after the first release -> its default, given its section."""
 

@@ -15,6 +15,7 @@ from typing import Any, Literal
 from components.errors import RegistryError
 from components.registry.champions import Champions, promoted, rolled_back
 from components.registry.describe import headline, version_tags
+from components.registry.history import HistoryEntry
 from components.registry.packaging import Package
 from components.registry.tracking import (
     CHALLENGER,
@@ -49,6 +50,7 @@ class MemoryModel:
     versions: list[RegisteredVersion] = field(default_factory=list)
     aliases: dict[str, int] = field(default_factory=dict)
     before: tuple[int, ...] = ()
+    history: list[HistoryEntry] = field(default_factory=list)
 
 
 class MemoryTracker:
@@ -278,6 +280,22 @@ class MemoryTracker:
         after = rolled_back(self._champions(model_name))
         self._write(self._model(model_name), after)
         return self.resolve(f"models:/{model_name}/{after.current}")
+
+    def annotate(self, version: RegisteredVersion, *, tags: Mapping[str, str], line: str) -> None:
+        versions = self._model(version.name).versions
+        index = next(i for i, each in enumerate(versions) if each.version == version.version)
+        each = versions[index]
+        versions[index] = replace(
+            each,
+            tags={**each.tags, **tags},
+            description=f"{each.description}\n\n{line}".strip(),
+        )
+
+    def record(self, model_name: str, entry: HistoryEntry) -> None:
+        self._model(model_name).history.append(entry)
+
+    def history(self, model_name: str) -> tuple[HistoryEntry, ...]:
+        return tuple(self._model(model_name).history)
 
     def _champions(self, model_name: str) -> Champions:
         model = self._model(model_name)

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from components.errors import ConfigError, RegistryError
 from components.registry.champions import Champions, promoted, rolled_back
 from components.registry.describe import headline, model_description, version_tags
+from components.registry.history import HistoryEntry, entries_of, tag_of
 from components.registry.packaging import Package, save_pyfunc
 from components.registry.tracking import (
     CHALLENGER,
@@ -30,7 +31,7 @@ from components.registry.tracking import (
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
-    from mlflow.entities.model_registry import ModelVersion
+    from mlflow.entities.model_registry import ModelVersion, RegisteredModel
 
 ADAPTER_PATH = "artifacts/adapter"
 HISTORY_TAG = "champion_history"
@@ -230,17 +231,7 @@ def resolve(client: "MlflowClient", model_uri: str) -> RegisteredVersion:
 
 
 def versions(client: "MlflowClient", model_name: str) -> tuple[RegisteredVersion, ...]:
-    from mlflow.exceptions import MlflowException
-
-    try:
-        aliases: Mapping[str, str] = client.get_registered_model(model_name).aliases
-    except MlflowException as error:
-        if error.error_code != "RESOURCE_DOES_NOT_EXIST":
-            raise
-        raise RegistryError(
-            f"model: MLflow at {client.tracking_uri} has no registered model '{model_name}'. "
-            f"{_known_models(client)}"
-        ) from error
+    aliases: Mapping[str, str] = _model(client, model_name).aliases
     found: list[ModelVersion] = []
     token: str | None = None
     while token != "":
@@ -251,6 +242,20 @@ def versions(client: "MlflowClient", model_name: str) -> tuple[RegisteredVersion
     return tuple(
         sorted((_version(item, aliases) for item in found), key=lambda version: version.version)
     )
+
+
+def _model(client: "MlflowClient", model_name: str) -> "RegisteredModel":
+    from mlflow.exceptions import MlflowException
+
+    try:
+        return client.get_registered_model(model_name)
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+            raise
+        raise RegistryError(
+            f"model: MLflow at {client.tracking_uri} has no registered model '{model_name}'. "
+            f"{_known_models(client)}"
+        ) from error
 
 
 def promote(client: "MlflowClient", model_name: str, version: int) -> RegisteredVersion:
@@ -274,6 +279,25 @@ def rollback(client: "MlflowClient", model_name: str) -> RegisteredVersion:
     client.set_registered_model_tag(model_name, HISTORY_TAG, json.dumps(after.before))
     client.set_model_version_tag(model_name, str(champions.current), "rolled_back_at", _now())
     return resolve(client, f"models:/{model_name}/{after.current}")
+
+
+def annotate(
+    client: "MlflowClient", version: RegisteredVersion, *, tags: Mapping[str, str], line: str
+) -> None:
+    for name, value in tags.items():
+        client.set_model_version_tag(version.name, str(version.version), name, value)
+    client.update_model_version(
+        version.name, str(version.version), description=f"{version.description}\n\n{line}".strip()
+    )
+
+
+def record(client: "MlflowClient", model_name: str, entry: HistoryEntry) -> None:
+    number = len(history(client, model_name)) + 1
+    client.set_registered_model_tag(model_name, tag_of(number), entry.text())
+
+
+def history(client: "MlflowClient", model_name: str) -> tuple[HistoryEntry, ...]:
+    return entries_of(_model(client, model_name).tags)
 
 
 def _champions(client: "MlflowClient", model_name: str) -> Champions:

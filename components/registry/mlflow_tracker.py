@@ -18,6 +18,7 @@ from urllib.parse import quote, urlencode, urlsplit
 from components.errors import ConfigError, RegistryError
 from components.registry import mlflow_models
 from components.registry.describe import experiment_description
+from components.registry.history import HistoryEntry
 from components.registry.mlflow_check import check_store
 from components.registry.packaging import Package
 from components.registry.tracking import Outcome, RegisteredAdapter, RegisteredVersion, param_text
@@ -301,6 +302,15 @@ class MlflowTracker:
 
     def rollback(self, model_name: str) -> RegisteredVersion:
         return mlflow_models.rollback(self.client, model_name)
+
+    def annotate(self, version: RegisteredVersion, *, tags: Mapping[str, str], line: str) -> None:
+        mlflow_models.annotate(self.client, version, tags=tags, line=line)
+
+    def record(self, model_name: str, entry: HistoryEntry) -> None:
+        mlflow_models.record(self.client, model_name, entry)
+
+    def history(self, model_name: str) -> tuple[HistoryEntry, ...]:
+        return mlflow_models.history(self.client, model_name)
 
     @property
     def _has_page(self) -> bool:

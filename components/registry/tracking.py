@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Literal, Protocol
 
 from components.errors import ConfigError
+from components.registry.history import HistoryEntry
 from components.registry.packaging import Package
 
 Outcome = Literal["completed", "stopped", "diverged", "infeasible", "failed", "lost", "interrupted"]
@@ -204,6 +205,20 @@ class Tracker(RunLog, Protocol):
     def rollback(self, model_name: str) -> RegisteredVersion:
         """Make the champion before this one the champion again. Raises RegistryError where there
         was none.
+        """
+        ...
+
+    def annotate(self, version: RegisteredVersion, *, tags: Mapping[str, str], line: str) -> None:
+        """Set tags of a version, and append a line to its description."""
+        ...
+
+    def record(self, model_name: str, entry: HistoryEntry) -> None:
+        """Add to the model's history. One writer at a time: hold the model's lease."""
+        ...
+
+    def history(self, model_name: str) -> tuple[HistoryEntry, ...]:
+        """Everything that was recorded, oldest first. Raises RegistryError where the model does not
+        exist.
         """
         ...
 
