@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import quote, urlencode, urlsplit
 
 from components.errors import ConfigError, RegistryError
-from components.registry import mlflow_models
+from components.registry import mlflow_models, mlflow_registration
 from components.registry.describe import experiment_description
 from components.registry.history import HistoryEntry
 from components.registry.mlflow_check import check_store
@@ -67,6 +67,7 @@ class MlflowTracker:
                 "set MLFLOW_TRACKING_URI, for example to http://127.0.0.1:5000."
             )
         self.tracking_uri = tracking_uri.rstrip("/")
+        self._continued: dict[str, dict[str, frozenset[int]]] = {}
         for name, value in CLIENT_DEFAULTS.items():
             os.environ.setdefault(name, value)
 
@@ -139,6 +140,7 @@ class MlflowTracker:
         return str(run.info.run_id)
 
     def resume_run(self, run_id: str, tags: Mapping[str, str]) -> None:
+        self._continued[run_id] = {}
         self.client.update_run(run_id, status="RUNNING")
         self.set_tags(run_id, tags)
 
@@ -163,6 +165,7 @@ class MlflowTracker:
             )
         else:
             run_id = str(existing.info.run_id)
+            self._continued[run_id] = {}
             self.client.update_run(run_id, status="RUNNING")
             self.set_tags(run_id, tags)
         self.log_params(run_id, {**parent.data.params, **params})
@@ -172,10 +175,29 @@ class MlflowTracker:
         from mlflow.entities import Metric
 
         now = int(time.time() * 1000)
-        self.client.log_batch(
-            run_id,
-            metrics=[Metric(name, float(value), now, step) for name, value in metrics.items()],
-        )
+        points = [
+            Metric(name, float(value), now, step)
+            for name, value in metrics.items()
+            if step not in self._steps_of(run_id, name)
+        ]
+        if not points:
+            return
+        try:
+            self.client.log_batch(run_id, metrics=points)
+        except Exception:
+            # The store may have taken them and only the answer been lost.
+            self._continued[run_id] = {}
+            raise
+
+    def _steps_of(self, run_id: str, name: str) -> frozenset[int]:
+        """Steps at which a run that was there before has the metric; asked once for each."""
+        known = self._continued.get(run_id)
+        if known is None:
+            return frozenset()
+        if name not in known:
+            history = self.client.get_metric_history(run_id, name)
+            known[name] = frozenset(point.step for point in history)
+        return known[name]
 
     def log_params(self, run_id: str, params: Mapping[str, Any]) -> None:
         from mlflow.entities import Param
@@ -276,7 +298,7 @@ class MlflowTracker:
         description: str,
         tags: Mapping[str, str],
     ) -> RegisteredAdapter:
-        return mlflow_models.register(
+        return mlflow_registration.register(
             self.client,
             run_id,
             adapter_folder=adapter_folder,
