@@ -14,7 +14,14 @@ from components.backbones import read_backbone_config, tokenizer_id
 from components.config import ExperimentConfig, config_sha256, resolved, trial_config
 from components.errors import WorkFailed
 from components.planning import check_feasible, trainings_of
-from components.registry import TolerantTracker, Tracker, environment, open_tracker, run_tags
+from components.registry import (
+    TolerantTracker,
+    Tracker,
+    code_fingerprint,
+    environment,
+    open_tracker,
+    run_tags,
+)
 from components.tuning.searchers import check_searcher
 from pipelines.describe import describe_data, describe_point
 from pipelines.interruption import one_interruption
@@ -39,20 +46,21 @@ def search(
     *,
     tracking_uri: str,
     ray_address: str | None = None,
-    resume: bool = False,
+    resume: bool | str = False,
     say: Say = print,
     on_trial: OnTrial = lambda summary: None,
 ) -> SearchReport:
     """Run an experiment's search and register its best adapter.
 
-    `resume` continues the latest unfinished search of this experiment: trials keep their runs and
-    go on from their checkpoints, finished ones are not run again. `say` gets one line per stage,
+    `resume` continues the unfinished search of this id, or with True the latest one with these
+    settings: trials keep their runs and go on from their checkpoints, finished ones are not run
+    again. `say` gets one line per stage,
     `on_trial` a TrialSummary whenever a trial changed. Raises UserError before anything is started
     where the input is wrong; KeyboardInterrupt leaves a resumable state.
     """
     from components.jobs.cluster import check_cluster_fits, joined_cluster
     from components.jobs.slots import close_slots
-    from components.tuning.search_folder import exclusive
+    from components.tuning.search_folder import exclusive, exclusive_experiment
     from pipelines import code_folders
 
     started = time.monotonic()
@@ -60,9 +68,14 @@ def search(
     check_feasible(trainings_of(config), read_backbone_config(config.backbone))
     tracker = open_tracker(config.registry.kind, tracking_uri)
     tracker.check()
-    with one_interruption(), joined_cluster(ray_address, code=code_folders()):
+    storage = Path(config.cluster.storage_path).resolve()
+    with (
+        one_interruption(),
+        joined_cluster(ray_address, code=code_folders()),
+        exclusive_experiment(storage, config.name),
+    ):
         check_cluster_fits(config.cluster, slots=config.search.concurrent_slots)
-        folder = open_folder(config, resume=resume)
+        folder = open_folder(config, storage, resume=resume, say=say)
         with exclusive(folder):
             running = open_search(config, tracker, folder, say)
             with ending_with(running):
@@ -75,14 +88,25 @@ def search(
             return report(running, trials, final, registered, seconds=seconds)
 
 
-def open_folder(config: ExperimentConfig, *, resume: bool) -> "SearchFolder":
+def open_folder(
+    config: ExperimentConfig, storage: Path, *, resume: bool | str, say: Say
+) -> "SearchFolder":
     """The folder of a new search, or of the unfinished one that is continued."""
     from components.tuning.search_folder import new_search, unfinished_search
 
-    storage = Path(config.cluster.storage_path).resolve()
-    return (unfinished_search if resume else new_search)(
-        storage, config.name, config_sha256(config)
-    )
+    sha256, code = config_sha256(config), code_fingerprint()
+    if not resume:
+        return new_search(storage, config.name, sha256, code_fingerprint=code)
+    search_id = resume if isinstance(resume, str) else None
+    folder = unfinished_search(storage, config.name, sha256, search_id=search_id)
+    say(f"continuing search {folder.search_id} ({folder.state})")
+    if folder.code_fingerprint not in ("", code):
+        say(
+            f"search {folder.search_id} was begun by other code ({folder.code_fingerprint}) than "
+            f"this ({code}): what it trained keeps its numbers, what is left may come out "
+            "otherwise. To train all of it by one code, leave --resume out."
+        )
+    return folder
 
 
 def open_search(
@@ -141,7 +165,8 @@ def start_run(
         kind="search",
     )
     if folder.search_run_id is not None:
-        tracker.resume_run(folder.search_run_id, tags | {"resumed": "true"})
+        tags |= {"resumed": "true", "code_fingerprint_at_begin": folder.code_fingerprint}
+        tracker.resume_run(folder.search_run_id, tags)
         return folder.search_run_id
     run_id = tracker.start_run(
         config.name,

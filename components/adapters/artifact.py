@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
@@ -28,6 +28,10 @@ FORMAT = 1
 CONFIG_FILE = "adapter_config.json"
 TENSOR_FILE = "adapter_model.safetensors"
 CALIBRATION_FILE = "calibration.json"
+CONTENT_SHA256 = "content_sha256"
+"""Key of the tensor file's metadata: the checksum of what was written. A file that another tool
+wrote has none, and is read as it is.
+"""
 
 _SHAPE: tuple[tuple[str, Any, str], ...] = (
     ("backbone", dict | None, "an object or null"),
@@ -105,10 +109,30 @@ def write_artifact(
         save_file(
             {name: tensor.contiguous() for name, tensor in tensors.items()},
             temporary / TENSOR_FILE,
-            metadata={"format": "pt"},
+            metadata={"format": "pt", CONTENT_SHA256: content_sha256(tensors)},
         )
         (temporary / "README.md").write_text(card(config, tensors), encoding="utf-8")
     return folder
+
+
+def content_sha256(tensors: Mapping[str, Tensor]) -> str:
+    """Checksum of names, types, shapes and values, whatever their order in a file."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(tensors.items()):
+        plain = tensor.detach().cpu().contiguous()
+        digest.update(f"{name} {plain.dtype} {tuple(plain.shape)}\n".encode())
+        digest.update(plain.flatten().view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
+
+
+def _check_content(path: Path, tensors: Mapping[str, Tensor]) -> None:
+    with safe_open(path, framework="pt") as file:
+        expected = (file.metadata() or {}).get(CONTENT_SHA256)
+    if expected not in (None, content_sha256(tensors)):
+        raise ArtifactError(
+            f"{path} is damaged: its values are not those that were written (their checksum "
+            "differs). Take the adapter from where it came from again."
+        )
 
 
 def describe_backbone(
@@ -200,6 +224,7 @@ def load_adapter(backbone: nn.Module, folder: str | Path) -> AdaptedModel:
         if name.startswith("backbone."):
             _train(model, name.removeprefix("backbone."))
     _copy_into(model, tensors)
+    _check_content(Path(folder) / TENSOR_FILE, tensors)
     return model.eval()
 
 

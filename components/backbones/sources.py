@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from components.backbones.families import family_named
-from components.backbones.lengthen import LENGTHENED_TYPES, lengthen, longformer_config
+from components.backbones.lengthen import LENGTHENED_TYPES, is_whole, lengthen, longformer_config
 from components.backbones.settings import BackboneConfig
 from components.errors import BackboneError
 
@@ -286,12 +286,12 @@ def backbone_folder(config: BackboneConfig, *, cache_path: Path) -> Path:
         / "backbones"
         / f"{Path(config.name_or_path).name}-{config.lengthen_to}-{key}"
     )
-    if not (target / "config.json").is_file():
+    if not is_whole(target):
         from filelock import FileLock
 
         target.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(str(target) + ".lock"):
-            if not (target / "config.json").is_file():
+            if not is_whole(target):
                 lengthen(
                     source,
                     target,

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from components.checksums import CHECKSUMS_FILE, Damaged, check
 from components.errors import ArtifactError
 
 if TYPE_CHECKING:
@@ -130,6 +131,7 @@ def load_classifier(folder: Path, *, cache_path: Path | None = None) -> Classifi
     """
     import torch
 
+    _check_beside(folder)
     from components.adapters import load_adapter, read_adapter_config
     from components.backbones import load_backbone
     from components.backbones.settings import BackboneConfig
@@ -159,6 +161,17 @@ def load_classifier(folder: Path, *, cache_path: Path | None = None) -> Classifi
         backbone=source,
         cutting=training,
     )
+
+
+def _check_beside(folder: Path) -> None:
+    """Raise ArtifactError where tokenizer or calibration are not what was written."""
+    try:
+        check(folder)
+    except Damaged as error:
+        raise ArtifactError(
+            f"{error}. Take the adapter from where it came from again; of a file that was changed "
+            f"on purpose, remove '{folder / CHECKSUMS_FILE}'."
+        ) from error
 
 
 def _tokenizer(folder: Path, source: Any) -> "PreTrainedTokenizerBase":

@@ -13,6 +13,7 @@ from torch import Tensor
 from components.adapters import write_artifact
 from components.adapters.artifact import CALIBRATION_FILE, describe_backbone
 from components.atomic_file import atomic_file
+from components.checksums import seal
 from components.config import TrainConfig, config_sha256, resolved
 from components.data.prepared import PreparedData
 from components.tasks import task_named
@@ -81,11 +82,16 @@ def _head_parameters(tensors: Mapping[str, Tensor]) -> int:
 
 
 def _write_beside(folder: Path, tokenizer: Any, calibration: Mapping[str, Any]) -> None:
-    """What `predict` needs besides the artifact."""
+    """What `predict` needs besides the artifact, and the checksums of it: adapter_config.json may
+    be edited by hand, and the tensors have a checksum of their own.
+    """
     tokenizer.save_pretrained(folder / "tokenizer")
+    beside = [f"tokenizer/{path.name}" for path in (folder / "tokenizer").iterdir()]
     if calibration:
         text = json.dumps(calibration, indent=2) + "\n"
         (folder / CALIBRATION_FILE).write_text(text, encoding="utf-8")
+        beside.append(CALIBRATION_FILE)
+    seal(folder, beside)
 
 
 def _outputs(

@@ -11,12 +11,16 @@ from typing import TYPE_CHECKING, Annotated, Literal, cast
 
 import typer
 
+from components.errors import ConfigError
 from pipelines.command_line import invocation
 from pipelines.command_line.options import DryRun, Experiment, Json, Overrides
 from pipelines.command_line.terminal import Terminal, command
 
 if TYPE_CHECKING:
     from components.config import ExperimentConfig
+
+LIST = "list"
+"""In the place of a search's id: show those that can be continued."""
 
 
 def plan(experiment: Experiment, overrides: Overrides = None, as_json: Json = False) -> None:
@@ -30,8 +34,14 @@ def search(
     overrides: Overrides = None,
     resume: Annotated[
         bool,
-        typer.Option("--resume", help="Continue the latest unfinished search of this experiment."),
+        typer.Option("--resume", help="Continue the latest unfinished search with these settings."),
     ] = False,
+    search_id: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="[ID]", help="With --resume: the search to continue, or `list` to see them."
+        ),
+    ] = None,
     dry_run: DryRun = False,
     as_json: Json = False,
 ) -> None:
@@ -39,6 +49,10 @@ def search(
     again = invocation.resume_command("search", experiment, "--resume", overrides)
     with command(as_json=as_json, resume=again) as terminal:
         config = invocation.load(experiment, overrides)
+        if search_id is not None and not resume:
+            raise ConfigError(f"'{search_id}' is no option; to continue a search: --resume ID")
+        if search_id == LIST:
+            return _resumable(config, terminal)
         invocation.check(config)
         if dry_run:
             return _plan(config, terminal)
@@ -62,7 +76,7 @@ def search(
                 config,
                 tracking_uri=addresses.tracking_uri or "",
                 ray_address=addresses.ray_address,
-                resume=resume,
+                resume=search_id or resume,
                 say=board.say,
                 on_trial=board.update,
             )
@@ -146,6 +160,18 @@ def submit(
         terminal.report(submission, lambda console: show_submission(console, submission))
         if wait and submission.status != "SUCCEEDED":
             raise SystemExit(submission.exit_code or 1)
+
+
+def _resumable(config: "ExperimentConfig", terminal: Terminal) -> None:
+    from components.config import config_sha256
+    from components.tuning.search_folder import listed, unfinished
+
+    found = unfinished(Path(config.cluster.storage_path).resolve(), config.name)
+    line = f"Of '{config.name}' {listed(found, config_sha256(config))}."
+    terminal.report(
+        {"resumable": [each.search_id for each in reversed(found)]},
+        lambda console: console.print(line, markup=False, soft_wrap=True),
+    )
 
 
 def _plan(config: "ExperimentConfig", terminal: Terminal) -> None:

@@ -16,6 +16,7 @@ from components.backbones import read_backbone_config, tokenizer_id
 from components.config import TrainConfig, config_sha256, resolved
 from components.config.comparison import ComparisonConfig
 from components.errors import DataError, UserError
+from components.jobs.driver_lock import held
 from components.planning import check_feasible
 from components.registry import (
     TolerantTracker,
@@ -65,10 +66,19 @@ def compare(
     by the next call. Raises UserError before anything is started where the input is wrong;
     KeyboardInterrupt and WorkFailed leave a state that the same call continues.
     """
-    started = time.monotonic()
     check_comparison_feasible(config)
     tracker = open_tracker(config.registry.kind, tracking_uri)
     tracker.check()
+    root = Path(config.cluster.storage_path).resolve() / config.name
+    with held(root, what=f"comparison '{config.name}'"):
+        return compare_alone(config, tracker, output, ray_address, say=say)
+
+
+def compare_alone(
+    config: ComparisonConfig, tracker: Tracker, output: Path, ray_address: str | None, *, say: Say
+) -> CompareReport:
+    """The comparison, by the one driver that holds its folder."""
+    started = time.monotonic()
     running = open_comparison(config, tracker, say)
     with ending_with(running):
         cells_run = run_what_is_left(running, ray_address, say)

@@ -4,6 +4,7 @@ point that was best on validation documents.
 
 import json
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +12,7 @@ from components.config.comparison import ComparisonConfig
 from components.config.space import named
 from components.jobs.record import JobRecord, read_record
 from components.jobs.repetition import LOST
-from pipelines.comparison.cells import Cell, cell_trial, keep_record
+from pipelines.comparison.cells import Cell, cell_trial, keep_record, predictions_are_lost
 
 if TYPE_CHECKING:
     from components.data import PreparedData
@@ -176,7 +177,9 @@ class Schedule:
         return Cell(task, method, seed, final, trial, batch, data.fingerprint, data.folder)
 
     def _read(self, cells: tuple[Cell, ...]) -> None:
+        """What is known of the cells; one whose answers are damaged counts as not evaluated."""
         for cell in cells:
             record = read_record(cell.trial.folder)
             if record is not None:
-                self.records[cell.key] = record
+                lost = record.final is not None and predictions_are_lost(cell)
+                self.records[cell.key] = replace(record, final=None) if lost else record
