@@ -62,8 +62,7 @@ CHANGES: dict[str, Callable[[Path], Any]] = {
     "a file is gone": lambda folder: (folder / "a.bin").unlink(),
     "a file is cut": lambda folder: (folder / "a.bin").write_bytes(b"\0"),
     "a file became a folder": lambda folder: (
-        (folder / "a.bin").unlink(),
-        (folder / "a.bin").mkdir(),
+        (folder / "a.bin").replace(folder / "c.bin").with_name("a.bin").mkdir()
     ),
     "the checksums are cut": lambda folder: (folder / CHECKSUMS_FILE).write_text("{"),
     "the checksums are empty": lambda folder: (folder / CHECKSUMS_FILE).write_text(""),

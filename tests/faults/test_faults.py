@@ -1,0 +1,78 @@
+"""One search that loses its slot, its workers, its controller, Tune's actor and its evaluation is
+the search that nothing happened to; and what cannot be mended is said in a line.
+"""
+
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from tests.components.tuning.drive import start_driver
+from tests.faults import harness
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[str]:
+    with harness.local_cluster() as address:
+        yield address
+
+
+@pytest.fixture(scope="module")
+def toy(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    return harness.toy_search(tmp_path_factory.mktemp("toy"))
+
+
+@pytest.fixture(scope="module")
+def undisturbed(
+    cluster: str, toy: dict[str, Any], tmp_path_factory: pytest.TempPathFactory
+) -> dict[str, Any]:
+    folder = tmp_path_factory.mktemp("undisturbed")
+    where = {"address": cluster, "tracking_uri": f"sqlite:///{folder}/mlflow.db"}
+    report = start_driver(folder, "toy", values=toy, **where).report()
+    return {"report": report, "tracked": harness.tracked(where["tracking_uri"], "toy")}
+
+
+@pytest.fixture(scope="module")
+def disturbed(
+    cluster: str, toy: dict[str, Any], tmp_path_factory: pytest.TempPathFactory
+) -> dict[str, Any]:
+    """One search with a fault in each trial, and one in its last evaluation."""
+    folder = tmp_path_factory.mktemp("disturbed")
+    storage = {"cluster": toy["cluster"] | {"storage_path": str(folder / "storage")}}
+    where = {"address": cluster, "tracking_uri": f"sqlite:///{folder}/mlflow.db"}
+    driver = start_driver(folder, "toy", values=toy | storage, **where)
+    harness.in_trial(driver, "trial-000", evaluations=2)
+    harness.kill(harness.SLOT)
+    for number in (4, 6, 8):  # more often than max_failures
+        harness.in_trial(driver, "trial-001", evaluations=number)
+        harness.kill(harness.WORKER)
+    harness.in_trial(driver, "trial-002", evaluations=2)
+    harness.kill(harness.CONTROLLER)
+    harness.in_trial(driver, "trial-003", evaluations=2)
+    harness.kill(harness.TUNE)
+    harness.said(driver, "evaluating the best adapter")
+    harness.kill(harness.WORKER)
+    started = time.monotonic()
+    report = driver.report()
+    found = harness.tracked(where["tracking_uri"], "toy")
+    return {"report": report, "tracked": found, "seconds": time.monotonic() - started}
+
+
+def test_whatever_died_the_search_computes_the_same(
+    disturbed: dict[str, Any], undisturbed: dict[str, Any]
+) -> None:
+    assert harness.outcome(disturbed["report"]) == harness.outcome(undisturbed["report"])
+    assert disturbed["report"]["lost_trials"] == []
+
+
+def test_nothing_is_written_twice(disturbed: dict[str, Any], undisturbed: dict[str, Any]) -> None:
+    assert harness.twice(disturbed["tracked"]) == []
+    assert disturbed["tracked"] == undisturbed["tracked"]
+    assert disturbed["tracked"]["versions"] == 1
+
+
+def test_nothing_is_left_behind(disturbed: dict[str, Any], undisturbed: dict[str, Any]) -> None:
+    assert harness.left_behind() == []
