@@ -33,6 +33,7 @@ LATER: dict[str, Callable[[Mapping[str, Any]], Any]] = {
     "study.length.real.task": default_task,
     "study.length.real.letters": _null,
     "optimizer.head_learning_rate": _null,
+    "cluster.progress_timeout_seconds": _of_no_effect("progress_timeout_seconds"),
     "search.allow_lost_trials": _of_no_effect("allow_lost_trials"),
     "gate": lambda _: resolved(GateConfig()),
 }

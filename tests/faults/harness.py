@@ -27,15 +27,15 @@ def local_cluster(cpus: int = 2) -> Iterator[str]:
 
     os.environ.setdefault("RAY_AUTH_MODE", "disabled")
     os.environ.setdefault("RAY_worker_niceness", "0")
-    os.environ.setdefault("RAY_raylet_start_wait_time_s", "120")
-    context = ray.init(
-        address="local",
-        num_cpus=cpus,
-        include_dashboard=True,
-        dashboard_host="127.0.0.1",
-        log_to_driver=False,
-        logging_level="ERROR",
-    )
+    options = {"include_dashboard": True, "dashboard_host": "127.0.0.1", "log_to_driver": False}
+    for tries_left in reversed(range(4)):
+        try:
+            context = ray.init(address="local", num_cpus=cpus, logging_level="ERROR", **options)
+            break
+        except Exception:  # Ray gives a busy machine 30 seconds
+            ray.shutdown()
+            if not tries_left:
+                raise
     try:
         yield context.address_info["gcs_address"]
     finally:

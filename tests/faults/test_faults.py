@@ -2,10 +2,10 @@
 the search that nothing happened to; and what cannot be mended is said in a line.
 """
 
-import time
 from collections.abc import Iterator
 from typing import Any
 
+import psutil
 import pytest
 
 from tests.components.tuning.drive import start_driver
@@ -22,7 +22,9 @@ def cluster() -> Iterator[str]:
 
 @pytest.fixture(scope="module")
 def toy(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    return harness.toy_search(tmp_path_factory.mktemp("toy"))
+    values = harness.toy_search(tmp_path_factory.mktemp("toy"))
+    values["cluster"]["progress_timeout_seconds"] = 30
+    return values
 
 
 @pytest.fixture(scope="module")
@@ -53,12 +55,16 @@ def disturbed(
     harness.kill(harness.CONTROLLER)
     harness.in_trial(driver, "trial-003", evaluations=2)
     harness.kill(harness.TUNE)
+    harness.in_trial(driver, "trial-003", evaluations=5)
+    hanging = harness.stop(harness.WORKER)
+    harness.in_trial(driver, "trial-003", evaluations=6)
+    assert not psutil.pid_exists(hanging)
     harness.said(driver, "evaluating the best adapter")
     harness.kill(harness.WORKER)
-    started = time.monotonic()
     report = driver.report()
     found = harness.tracked(where["tracking_uri"], "toy")
-    return {"report": report, "tracked": found, "seconds": time.monotonic() - started}
+    (stacks,) = (folder / "storage").glob("toy/*/slots/stacks-*.txt")
+    return {"report": report, "tracked": found, "stacks": stacks.read_text()}
 
 
 def test_whatever_died_the_search_computes_the_same(
@@ -76,3 +82,7 @@ def test_nothing_is_written_twice(disturbed: dict[str, Any], undisturbed: dict[s
 
 def test_nothing_is_left_behind(disturbed: dict[str, Any], undisturbed: dict[str, Any]) -> None:
     assert harness.left_behind() == []
+
+
+def test_of_a_worker_that_was_stopped_the_system_is_asked(disturbed: dict[str, Any]) -> None:
+    assert "T (stopped)" in disturbed["stacks"] and "is silent since" in disturbed["stacks"]
