@@ -3,7 +3,8 @@
 torchrun --nproc_per_node 2 -m pipelines.cli train <experiment> --set zero.stage=3 --output adapter
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -114,7 +115,8 @@ def carry_out(
 
     workers = ThisProcess(session, code_version=code_version())
     job = Job("train", settings, data.folder, output)
-    trained = run_one(workers, job, on_event=show)
+    with telling_memory(settings):
+        trained = run_one(workers, job, on_event=show)
     if trained.trained is None or not trained.trained.progress.best_evaluation:
         raise WorkFailed(
             f"No adapter was trained: {trained.outcome}, {trained.reason}", resumable=False
@@ -123,6 +125,30 @@ def carry_out(
         say(f"{trained.outcome}: {trained.reason}; {kept(trained.trained)}")
     evaluated = run_one(workers, replace(job, train=False, evaluate=True))
     return replace(trained, final=evaluated.final)
+
+
+@contextmanager
+def telling_memory(settings: TrainConfig) -> Iterator[None]:
+    """Say which settings make the same steps with less memory, where there was too little."""
+    from components.jobs.smaller_batches import is_out_of_memory
+
+    try:
+        yield
+    except Exception as error:
+        if not is_out_of_memory(error):
+            raise
+        training = settings.training
+        micro, more = training.micro_batch_size, training.gradient_accumulation_steps
+        fix = (
+            f"Half of it makes the same steps, and --resume goes on: --set "
+            f"training.micro_batch_size={micro // 2} --set "
+            f"training.gradient_accumulation_steps={2 * more}"
+            if micro > 1
+            else "Lower data.max_tokens, or set training.gradient_checkpointing"
+        )
+        raise WorkFailed(
+            f"Out of memory at training.micro_batch_size {micro}. {fix}.", resumable=False
+        ) from error
 
 
 def kept(trained: "Trained") -> str:

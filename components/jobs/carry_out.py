@@ -37,7 +37,7 @@ def carry_out(
         result = run_trial(
             session,
             data,
-            job.config,
+            job.cut,
             checkpoint_folder=job.checkpoint,
             report=lambda report: emit(Evaluated(job.id, report)),
             should_stop=should_stop,
@@ -54,6 +54,7 @@ def carry_out(
             job.config,
             checkpoint_folder=job.checkpoint,
             artifact_folder=job.artifact,
+            training=job.cut.training,
             code_version=code_version,
         )
         emit(Finalized(job.id, final))

@@ -7,14 +7,17 @@ evaluation fills up again: a training that comes along is never given up for its
 
 from dataclasses import dataclass
 
-from components.jobs.events import Evaluated, Event, Failed, Trained
+from components.jobs.events import Evaluated, Event, Failed, FailureCause, Trained
 
 LOSSES_WITHOUT_PROGRESS = 10
 """Times in a row that workers may be lost before a further evaluation; a program that kills its
 workers by itself (a segmentation fault) ends after as many.
 """
-LOST = "lost"
-"""Outcome of a job whose workers were lost too often: nothing is known of its result."""
+LOST, INFEASIBLE = "lost", "infeasible"
+"""Outcomes of a job whose workers were lost too often (nothing is known of its result), and of one
+that does not fit into memory.
+"""
+OUTCOMES: dict[FailureCause, str] = {"workers": LOST, "memory": INFEASIBLE}
 
 
 @dataclass
@@ -47,4 +50,4 @@ class Attempts:
 
 def given_up(failed: Failed) -> str:
     """The outcome of a job that is not repeated after this."""
-    return LOST if failed.cause == "workers" else "failed"
+    return OUTCOMES.get(failed.cause, "failed")

@@ -12,14 +12,16 @@ from dataclasses import dataclass, replace
 from components.jobs.events import Event, Failed, Finalized, Trained, ends
 from components.jobs.job import Job
 from components.jobs.repetition import Attempts, given_up
+from components.jobs.smaller_batches import fitting, infeasible, smaller
 from components.jobs.workers import Workers
 from components.training.outcomes import FinalEvaluation
 
 
 @dataclass(frozen=True)
 class JobResult:
-    """What became of a job. `outcome`: completed, stopped, diverged, failed or lost; `trained` and
-    `final`: what was told of each part, None where it was not done; `seconds`: wall time.
+    """What became of a job. `outcome`: completed, stopped, diverged, infeasible, failed or lost;
+    `trained` and `final`: what was told of each part, None where it was not done; `seconds`: wall
+    time.
     """
 
     job: Job
@@ -52,8 +54,9 @@ def run_jobs(
 
     `next_job` is asked whenever there is room and may know more after each `on_result`; None:
     nothing now. `on_event` gets what is told of a job as it comes. A job that fails is given up
-    after `max_failures` repetitions (lost workers: repetition.py), at once where its input is
-    wrong, and told as a result; it stops no other. All callbacks run in the caller's thread.
+    after `max_failures` repetitions (lost workers: repetition.py; want of memory:
+    smaller_batches.py), at once where its input is wrong, and told as a result; it stops no other.
+    All callbacks run in the caller's thread.
     """
     running: dict[str, _Running] = {}
     repeated: deque[_Running] = deque()
@@ -64,6 +67,12 @@ def run_jobs(
             return
         on_event(event)
         current.attempts.saw(event)
+        if isinstance(event, Failed) and event.cause == "memory":
+            cut = smaller(current.job)
+            if cut is not None:
+                current.job = cut
+                return repeated.append(current)
+            event = infeasible(event)
         result = _taken(current, event)
         if isinstance(event, Failed) and current.attempts.another(event):
             repeated.append(current)
@@ -77,8 +86,9 @@ def run_jobs(
             if repeated:
                 workers.start(repeated.popleft().job)
             elif (job := next_job()) is not None:
-                running[job.id] = _Running(job, job, time.monotonic(), Attempts(max_failures))
-                workers.start(job)
+                fitted = fitting(job)
+                running[job.id] = _Running(fitted, job, time.monotonic(), Attempts(max_failures))
+                workers.start(fitted)
             else:
                 break
         if not running:

@@ -9,6 +9,7 @@ from components.jobs.cluster import NoRoom, no_room
 from components.jobs.events import FailureCause
 from components.jobs.job import SlotSettings
 from components.jobs.slot_worker import serve
+from components.jobs.smaller_batches import is_out_of_memory
 
 if TYPE_CHECKING:
     from ray.actor import ActorHandle
@@ -80,6 +81,8 @@ def _blamed(root: BaseException) -> tuple[int, FailureCause]:
         return 2, "workers"
     if isinstance(root, UserError):
         return 0, "input"
+    if is_out_of_memory(root) and not isinstance(root, RayError):
+        return 1, "memory"
     # An OSError is the storage's: full, gone or stale.
     if isinstance(root, RayError | OSError) or type(root).__module__.startswith("ray."):
         return 2, "workers"

@@ -19,6 +19,7 @@ from components.jobs.record import Identity
 from components.jobs.repetition import Attempts
 from components.jobs.resume import reuse
 from components.jobs.slots import RaySlots
+from components.jobs.smaller_batches import fitting, infeasible, smaller
 from components.jobs.trial import Trial
 from components.tuning.asking import EVENTS, TRIAL
 
@@ -68,7 +69,7 @@ class TuneTrial(tune.Trainable):
         return True
 
     def _begin(self, trial: Trial) -> None:
-        self.job = Job(trial.key, trial.config, self.context.data_folder, trial.folder)
+        self.job = fitting(Job(trial.key, trial.config, self.context.data_folder, trial.folder))
         self.events: deque[Event] = deque()
         training = trial.config.training
         self.metric = training.metric
@@ -88,9 +89,14 @@ class TuneTrial(tune.Trainable):
         """
         told: list[Event] = []
         while True:
-            event = self._next_event()
+            event: Event | None = self._next_event()
+            assert event is not None
             self.attempts.saw(event)
-            if isinstance(event, Failed) and self.attempts.another(event):
+            if isinstance(event, Failed) and event.cause == "memory":
+                event = self._smaller(event)
+            elif isinstance(event, Failed) and self.attempts.another(event):
+                event = None
+            if event is None:
                 self.workers.start(self.job)
                 continue
             told.append(event)
@@ -99,6 +105,14 @@ class TuneTrial(tune.Trainable):
                     return self._result(told, done=False)
                 case Trained() | Failed():
                     return self._result(told, done=True)
+
+    def _smaller(self, failed: Failed) -> Failed | None:
+        """Cut the job's steps smaller; the failure where they cannot be."""
+        cut = smaller(self.job)
+        if cut is None:
+            return infeasible(failed)
+        self.job = cut
+        return None
 
     def _result(self, told: list[Event], *, done: bool) -> dict[str, Any]:
         """What Tune decides by (the metric and the number of evaluations), and the events for the

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from components.config.comparison import ComparisonConfig
 from components.config.space import named
 from components.jobs.record import JobRecord, read_record
-from components.jobs.repetition import LOST
+from components.jobs.repetition import INFEASIBLE, LOST
 from pipelines.comparison.cells import Cell, cell_trial, keep_record, predictions_are_lost
 
 if TYPE_CHECKING:
@@ -102,8 +102,10 @@ class Schedule:
             return [said + "; ".join(reasons) if reasons else "not run"]
         for cell in searched:
             record = self.records[cell.key]
-            if record.outcome == "failed" and not record.progress.best_metrics:
-                found.append(f"search point {named(cell.trial.point)}: failed, {record.reason}")
+            unknown = record.outcome in ("failed", INFEASIBLE)
+            if unknown and not record.progress.best_metrics:
+                point = named(cell.trial.point)
+                found.append(f"search point {point}: {record.outcome}, {record.reason}")
         for cell in self.final_cells(task, method):
             final = self.records.get(cell.key)
             if final is None or final.final is None:
@@ -128,7 +130,7 @@ class Schedule:
         """Whether nothing is left to do, or this run has given the cell up."""
         record = self.records.get(cell.key)
         return record is not None and (
-            cell.is_covered_by(record) or record.outcome in ("failed", LOST)
+            cell.is_covered_by(record) or record.outcome in ("failed", INFEASIBLE, LOST)
         )
 
     def ended(self, cell: Cell, record: JobRecord) -> None:
