@@ -4,14 +4,14 @@ torchrun --nproc_per_node 2 -m pipelines.cli train <experiment> --set zero.stage
 """
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from components.backbones import read_backbone_config, tokenizer_id
 from components.config import ExperimentConfig, TrainConfig, config_sha256, resolved
-from components.errors import ArtifactError, UserError, WorkFailed
+from components.errors import ArtifactError, ConfigError, UserError, WorkFailed
 from components.planning import check_feasible
 from components.registry import code_fingerprint, code_version
 from pipelines.reports import TrainReport
@@ -39,11 +39,20 @@ def train(
     """
     settings = config.train_config()
     check_feasible([("", settings)], read_backbone_config(config.backbone))
-    from components.training.session import open_session
     from components.training.world import join_world
 
     world = join_world()
-    check_output(output, world, resume=resume)
+    with alone(output, world):
+        check_output(output, world, resume=resume)
+        return train_alone(config, settings, world, output, say)
+
+
+def train_alone(
+    config: ExperimentConfig, settings: TrainConfig, world: "World", output: Path, say: Say
+) -> TrainReport:
+    """The training, by the one program that holds its folder."""
+    from components.training.session import open_session
+
     session = open_session(settings, world, cache_path=Path(config.cluster.cache_path))
     data = prepare(config, session)
     if world.is_main:
@@ -55,6 +64,24 @@ def train(
     if world.is_main:
         keep_record(result, settings, data, output, world)
     return report(config, result, world)
+
+
+@contextmanager
+def alone(output: Path, world: "World") -> Iterator[None]:
+    """Hold the folder; raises ConfigError, on every rank, where another training has it."""
+    from components.jobs.driver_lock import held
+
+    with ExitStack() as stack:
+        answer: ConfigError | None = None
+        if world.is_main:
+            try:
+                stack.enter_context(held(output, what="a training", other="--output"))
+            except ConfigError as error:
+                answer = error
+        answer = world.broadcast(answer)
+        if answer is not None:
+            raise answer
+        yield
 
 
 def check_output(output: Path, world: "World", *, resume: bool) -> None:

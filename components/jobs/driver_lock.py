@@ -18,9 +18,10 @@ LOCK_FILE, HOLDER_FILE = "driver.lock", "driver.json"
 
 
 @contextmanager
-def held(folder: Path, *, what: str) -> Iterator[None]:
+def held(folder: Path, *, what: str, other: str = "name (--set name=...)") -> Iterator[None]:
     """Hold `folder` for this driver alone; the lock ends with its process, however that ends.
-    `what`: what runs there, for the message. Raises ConfigError where another driver has it.
+    `what`: what runs there, `other`: what another one beside it has to change, for the message.
+    Raises ConfigError where another driver has it.
     """
     folder.mkdir(parents=True, exist_ok=True)
     lock = FileLock(folder / LOCK_FILE, timeout=0)
@@ -30,7 +31,7 @@ def held(folder: Path, *, what: str) -> Iterator[None]:
         raise ConfigError(
             f"{what} still runs: {_holder(folder)} holds '{folder}'. Wait for its end, or end it "
             "first (Ctrl-C in its terminal, or: ray job stop <id>). Another one at the same time "
-            "takes another name (--set name=...)."
+            f"takes another {other}."
         ) from error
     try:
         note_holder(folder, what)

@@ -3,6 +3,7 @@ the search that nothing happened to; and what cannot be mended is said in a line
 """
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import psutil
@@ -86,3 +87,31 @@ def test_nothing_is_left_behind(disturbed: dict[str, Any], undisturbed: dict[str
 
 def test_of_a_worker_that_was_stopped_the_system_is_asked(disturbed: dict[str, Any]) -> None:
     assert "T (stopped)" in disturbed["stacks"] and "is silent since" in disturbed["stacks"]
+
+
+def test_a_driver_that_died_after_it_registered_registers_nothing_again(
+    cluster: str, toy: dict[str, Any], tmp_path: Path
+) -> None:
+    """Beside it: the driver that comes second while the first one runs is told so at once."""
+    point = {"optimizer.learning_rate": {"choice": [1e-2]}}
+    values = toy | {
+        "name": "once",
+        "training": toy["training"] | {"epochs": 2},
+        "search": toy["search"] | {"space": point},
+    }
+    where: dict[str, Any] = {"address": cluster, "tracking_uri": f"sqlite:///{tmp_path}/mlflow.db"}
+    first = start_driver(tmp_path, "once", values=values, **where)
+    harness.said(first, "search run")
+    (tmp_path / "second").mkdir()
+    second = start_driver(tmp_path / "second", "once", values=values, **where)
+    assert second.wait() != 0
+    assert f"process {first.process.pid} of" in second.log() and "still runs" in second.log()
+    harness.said(first, "registered once version 1")
+    first.process.kill()
+    first.process.wait()
+    report = start_driver(tmp_path, "once", resume=True, **where).report()
+    found = harness.tracked(where["tracking_uri"], "once")
+    assert (report["model_version"], report["model_alias"]) == (1, "champion")
+    assert found["versions"] == 1 and harness.twice(found) == []
+    assert len(found["runs"]) == 2
+    assert {run["status"] for run in found["runs"].values()} == {"FINISHED"}
