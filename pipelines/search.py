@@ -164,19 +164,24 @@ def start_run(
         search_id=folder.search_id,
         kind="search",
     )
-    if folder.search_run_id is not None:
+    # A driver that was killed before it noted its run left one that carries the search's id.
+    whose = {"search_id": folder.search_id, "kind": "search"}
+    run_id = folder.search_run_id or tracker.find_run(config.name, whose)
+    if run_id is None:
+        run_id = tracker.start_run(
+            config.name,
+            run_name=f"search-{folder.search_id}",
+            config=resolved(config),
+            params=search_params(config),
+            tags=tags,
+        )
+    else:
         tags |= {"resumed": "true", "code_fingerprint_at_begin": folder.code_fingerprint}
-        tracker.resume_run(folder.search_run_id, tags)
-        return folder.search_run_id
-    run_id = tracker.start_run(
-        config.name,
-        run_name=f"search-{folder.search_id}",
-        config=resolved(config),
-        params=search_params(config),
-        tags=tags,
-    )
-    tracker.log_dict(run_id, environment(), "environment.json")
-    tracker.log_dict(run_id, asdict(data.report), "data.json")
+        tracker.resume_run(run_id, tags)
+    if folder.search_run_id is None:
+        tracker.log_params(run_id, search_params(config))
+        tracker.log_dict(run_id, environment(), "environment.json")
+        tracker.log_dict(run_id, asdict(data.report), "data.json")
     return run_id
 
 

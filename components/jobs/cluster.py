@@ -4,7 +4,7 @@ import logging
 import os
 import signal
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -98,7 +98,7 @@ def lacks_room(cluster: ClusterConfig, *, slots: int) -> bool:
     not placed yet. Processes that take long to start need no more room than they were given.
     """
     placed: int = sum(
-        group["state"] == "CREATED" and _is_ours(group["placement_group_id"])
+        group["state"] == "CREATED" and _is_a_slots(group)
         for group in ray.util.placement_group_table().values()
     )
     workers = max(0, slots - placed) * cluster.num_workers
@@ -107,10 +107,13 @@ def lacks_room(cluster: ClusterConfig, *, slots: int) -> bool:
     return any(workers * each > float(free.get(name, 0.0)) for name, each in wanted.items())
 
 
-def _is_ours(placement_group_id: str) -> bool:
-    """A placement group's id ends in that of the job that made it."""
+def _is_a_slots(group: Mapping[str, Any]) -> bool:
+    """Whether this driver's workers are in a placement group: its id ends in that of the job that
+    made it, and Tune's own groups hold no CPU.
+    """
     job_id: str = ray.get_runtime_context().get_job_id()
-    return placement_group_id.endswith(job_id)
+    holds = any({"CPU", "GPU"} & set(bundle) for bundle in group["bundles"].values())
+    return holds and str(group["placement_group_id"]).endswith(job_id)
 
 
 def check_cluster_fits(cluster: ClusterConfig, *, slots: int) -> None:

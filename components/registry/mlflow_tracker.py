@@ -140,6 +140,7 @@ class MlflowTracker:
         return str(run.info.run_id)
 
     def resume_run(self, run_id: str, tags: Mapping[str, str]) -> None:
+        self._run(run_id)
         self._continued[run_id] = {}
         self.client.update_run(run_id, status="RUNNING")
         self.set_tags(run_id, tags)
@@ -358,7 +359,10 @@ class MlflowTracker:
         except MlflowException as error:
             if error.error_code != "RESOURCE_DOES_NOT_EXIST":
                 raise
-            raise RegistryError(f"MLflow at {self.tracking_uri} has no run '{run_id}'.") from error
+            raise RegistryError(
+                f"MLflow at {self.tracking_uri} has no run '{run_id}'. It was deleted, or is in "
+                "another store: give that one's address, or begin anew, without --resume."
+            ) from error
 
     def _search_runs(self, experiment_id: str, tags: Mapping[str, str]) -> "Run | None":
         query = " and ".join(f"tags.`{name}` = '{quoted(value)}'" for name, value in tags.items())
