@@ -7,7 +7,7 @@ else.
 
 import typer
 
-from pipelines.command_line import measure, operate, train_and_search, use
+from pipelines.command_line import keep_current, measure, operate, train_and_search, use
 
 app = typer.Typer(
     name="prefixprop",
@@ -23,6 +23,7 @@ COMMANDS = {
         train_and_search.plan,
         train_and_search.search,
         train_and_search.train,
+        keep_current.retrain,
         train_and_search.submit,
     ),
     "Use": (use.predict, use.evaluate, use.promote, use.rollback, use.history, use.export),

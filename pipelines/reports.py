@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from components.data.drift.checks import Finding
     from components.evaluation import LengthBucket
     from components.evaluation.gate.decision import Decision
     from components.registry.history import HistoryEntry
@@ -122,6 +123,22 @@ class PromotionReport:
     @property
     def changed(self) -> bool:
         return self.moved and self.version != self.previous
+
+
+@dataclass(frozen=True)
+class RetrainReport:
+    """`prefixprop retrain`. `status`: nothing to do, promoted, held or rejected; `findings`: what
+    has changed in the documents; `version`: what was registered; `promotion`: None where there was
+    no champion to compare with. `seconds` is wall time.
+    """
+
+    name: str
+    status: str
+    reason: str
+    seconds: float
+    findings: "tuple[Finding, ...]" = ()
+    version: int | None = None
+    promotion: PromotionReport | None = None
 
 
 @dataclass(frozen=True)

@@ -35,6 +35,7 @@ LATER: dict[str, Callable[[Mapping[str, Any]], Any]] = {
     "optimizer.head_learning_rate": _null,
     "cluster.progress_timeout_seconds": _of_no_effect("progress_timeout_seconds"),
     "search.allow_lost_trials": _of_no_effect("allow_lost_trials"),
+    "training.warm_start": _null,
     "gate": lambda _: resolved(GateConfig()),
 }
 """Dotted path of a setting that came after the first release -> its default, given its section."""

@@ -44,6 +44,10 @@ class TrainingConfig(Config):
     """Whether a higher or a lower metric is better; where it is not given, what the metric says."""
     precision: Literal["fp32", "bf16"] = "fp32"
     """Arithmetic of the frozen backbone; the adapter's master weights are always float32."""
+    warm_start: str | None = None
+    """Folder of an adapter of the same method and label set whose values are started from; a longer
+    prefix keeps its further rows as drawn. Null: everything as drawn from the seed.
+    """
     gradient_checkpointing: bool = False
     """Recompute layers in the backward pass: less memory, about a third more time."""
 

@@ -117,7 +117,7 @@ def train(
 def submit(
     context: typer.Context,
     workflow: Annotated[
-        Literal["search", "train", "compare", "study", "evaluate", "predict", "bench"],
+        Literal["search", "train", "retrain", "compare", "study", "evaluate", "predict", "bench"],
         typer.Argument(help="The command to run on the cluster; its own arguments follow."),
     ],
     wait: Annotated[
