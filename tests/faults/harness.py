@@ -82,6 +82,14 @@ def stop(kind: str) -> int:
     return int(process.pid)
 
 
+def is_over(pid: int) -> bool:
+    """Whether a process is gone, or only its parent has not noticed yet."""
+    try:
+        return psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return True
+
+
 def in_trial(driver: Driver, name: str, *, evaluations: int) -> None:
     """Return when the trial has told so many evaluations."""
 
@@ -170,7 +178,7 @@ def toy_search(folder: Path, **changes: Any) -> dict[str, Any]:
     from tests.toy import make_experiment
 
     values = make_experiment(folder, build_tiny_longformer(), **changes)
-    values["training"] |= {"epochs": 12}
+    values["training"] |= {"epochs": 24}
     values["search"] = {
         "searcher": "grid",
         "trial_scheduler": "none",
