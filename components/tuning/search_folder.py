@@ -152,4 +152,4 @@ def listed(found: list[SearchFolder], config_sha256: str) -> str:
         f"{'' if each.config_sha256 == config_sha256 else ', with other settings'})"
         for each in reversed(found)
     ]
-    return f"can be continued with --resume ID: {', '.join(names)}" if names else "is none"
+    return f"can be continued with --resume ID: {', '.join(names)}"

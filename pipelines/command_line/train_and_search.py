@@ -39,14 +39,15 @@ def search(
     search_id: Annotated[
         str | None,
         typer.Argument(
-            metavar="[ID]", help="With --resume: the search to continue, or `list` to see them."
+            metavar="ID", help="With --resume: the search to continue, or `list` to see them."
         ),
     ] = None,
     dry_run: DryRun = False,
     as_json: Json = False,
 ) -> None:
     """Search, evaluate the best adapter on test data and register it."""
-    again = invocation.resume_command("search", experiment, "--resume", overrides)
+    chosen = f"--resume {shlex.quote(search_id)}" if search_id else "--resume"
+    again = invocation.resume_command("search", experiment, chosen, overrides)
     with command(as_json=as_json, resume=again) as terminal:
         config = invocation.load(experiment, overrides)
         if search_id is not None and not resume:
@@ -167,7 +168,11 @@ def _resumable(config: "ExperimentConfig", terminal: Terminal) -> None:
     from components.tuning.search_folder import listed, unfinished
 
     found = unfinished(Path(config.cluster.storage_path).resolve(), config.name)
-    line = f"Of '{config.name}' {listed(found, config_sha256(config))}."
+    line = (
+        f"Of '{config.name}' {listed(found, config_sha256(config))}."
+        if found
+        else f"No search of '{config.name}' can be continued."
+    )
     terminal.report(
         {"resumable": [each.search_id for each in reversed(found)]},
         lambda console: console.print(line, markup=False, soft_wrap=True),
