@@ -18,22 +18,24 @@ def serve(config: dict[str, Any]) -> None:
     settings: SlotSettings = config["settings"]
     slot: ActorHandle = config["slot"]
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    import ray
+    import ray.train
 
+    from components.jobs.watchdog import Words
+    from components.training.pulse import PULSE
+
+    # Before anything heavy: from now on it is noticed where this rank is stopped.
+    Words(slot, ray.train.get_context().get_world_rank(), lambda: PULSE.beats)
     ray.get(slot.workers_placed.remote())
     import ray.train.torch
     import torch
 
     from components.jobs.carry_out import carry_out
-    from components.jobs.watchdog import Words
-    from components.training.pulse import PULSE
     from components.training.session import open_session
     from components.training.world import join_world
 
     _check_code(settings.code_fingerprint)
     torch.set_num_threads(max(1, int(settings.cluster.cpus_per_worker)))
     world = join_world(ray.train.torch.get_device())
-    Words(slot, world.rank, lambda: PULSE.beats)
     session = open_session(settings.config, world, cache_path=settings.cache_path)
     while True:
         is_open, assignment = world.broadcast(
