@@ -66,15 +66,8 @@ def run_jobs(
         if current is None:
             return
         on_event(event)
-        current.attempts.saw(event)
-        if isinstance(event, Failed) and event.cause == "memory":
-            cut = smaller(current.job)
-            if cut is not None:
-                current.job = cut
-                return repeated.append(current)
-            event = infeasible(event)
         result = _taken(current, event)
-        if isinstance(event, Failed) and current.attempts.another(event):
+        if isinstance(event, Failed) and _again(current, event):
             repeated.append(current)
         elif result is not None:
             del running[event.job_id]
@@ -96,8 +89,18 @@ def run_jobs(
         workers.deliver(handle)
 
 
+def _again(current: _Running, failed: Failed) -> bool:
+    """Whether the job is repeated after this failure, cut smaller where memory did not suffice."""
+    if failed.cause != "memory":
+        return current.attempts.another(failed)
+    cut = smaller(current.job)
+    current.job = cut or current.job
+    return cut is not None
+
+
 def _taken(current: _Running, event: Event) -> JobResult | None:
     """Keep what an event tells; the result where nothing more comes."""
+    current.attempts.saw(event)
     over = ends(event, current.job)
     match event:
         case Trained():
@@ -108,8 +111,9 @@ def _taken(current: _Running, event: Event) -> JobResult | None:
         case Finalized(final=final):
             reason = "evaluated on test documents"
             return JobResult(current.asked, "completed", reason, current.trained, final)
-        case Failed(reason=reason):
-            return JobResult(current.asked, given_up(event), reason, current.trained)
+        case Failed(cause=cause):
+            told = infeasible(event) if cause == "memory" else event
+            return JobResult(current.asked, given_up(told), told.reason, current.trained)
     return None
 
 

@@ -121,8 +121,6 @@ def _log_model(
     """`mlflow.pyfunc.log_model` without its process-wide state: made, filled, marked ready (or
     failed). Returns model id and location of its files.
     """
-    from mlflow.entities import LoggedModelOutput, Metric
-
     logged = _model_before(client, run_id, tags) or client.create_logged_model(
         client.get_run(run_id).info.experiment_id,
         # MLflow is stricter with these names than with registered ones.
@@ -147,21 +145,31 @@ def _log_model(
                 artifact_location=logged.artifact_location,
             )
             client.log_model_artifacts(model_id, str(folder))
-        now, known = int(time.time() * 1000), {metric.key for metric in logged.metrics or ()}
-        values = [
-            Metric(key, float(value), now, 0, model_id=model_id, run_id=run_id)
-            for key, value in metrics.items()
-            if key not in known
-        ]
-        client.log_batch(run_id, metrics=values)
-        outputs = client.get_run(run_id).outputs
-        if all(known.model_id != model_id for known in (outputs.model_outputs if outputs else ())):
-            client.log_outputs(run_id, [LoggedModelOutput(model_id, step=0)])
+        _tell_of_model(client, run_id, logged, metrics)
     except BaseException:
         client.finalize_logged_model(model_id, "FAILED")
         raise
     client.finalize_logged_model(model_id, "READY")
     return model_id, location
+
+
+def _tell_of_model(
+    client: "MlflowClient", run_id: str, logged: Any, metrics: Mapping[str, float]
+) -> None:
+    """The model's metrics, and that the run made it; each once."""
+    from mlflow.entities import LoggedModelOutput, Metric
+
+    model_id, now = str(logged.model_id), int(time.time() * 1000)
+    known = {metric.key for metric in logged.metrics or ()}
+    values = [
+        Metric(key, float(value), now, 0, model_id=model_id, run_id=run_id)
+        for key, value in metrics.items()
+        if key not in known
+    ]
+    client.log_batch(run_id, metrics=values)
+    outputs = client.get_run(run_id).outputs
+    if all(known.model_id != model_id for known in (outputs.model_outputs if outputs else ())):
+        client.log_outputs(run_id, [LoggedModelOutput(model_id, step=0)])
 
 
 def _model_before(client: "MlflowClient", run_id: str, tags: Mapping[str, str]) -> Any:

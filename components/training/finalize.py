@@ -44,8 +44,10 @@ def finalize(
     documents are cut into micro-batches, where `config` took too much memory.
     """
     key = resume_key(config, data.fingerprint, world_size=session.world.size)
-    best = load_checkpoint(checkpoint_folder, resume_key=key).best
-    task = task_named(config.data.task)
+    best, task = (
+        load_checkpoint(checkpoint_folder, resume_key=key).best,
+        task_named(config.data.task),
+    )
     as_stored = config.model_copy(update={"adapter": config.adapter.as_stored()})
     with session.engine(as_stored, data.labels, parameters=best) as (model, engine):
         outputs = _outputs(session, engine, data, config, training or config.training)

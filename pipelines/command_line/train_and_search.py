@@ -18,6 +18,7 @@ from pipelines.command_line.terminal import Terminal, command
 
 if TYPE_CHECKING:
     from components.config import ExperimentConfig
+    from pipelines.command_line.leaderboard import Leaderboard
 
 LIST = "list"
 """In the place of a search's id: show those that can be continued."""
@@ -46,33 +47,21 @@ def search(
     as_json: Json = False,
 ) -> None:
     """Search, evaluate the best adapter on test data and register it."""
-    chosen = f"--resume {shlex.quote(search_id)}" if search_id else "--resume"
-    again = invocation.resume_command("search", experiment, chosen, overrides)
+    again = _continued_by(experiment, search_id, overrides)
     with command(as_json=as_json, resume=again) as terminal:
-        config = invocation.load(experiment, overrides)
         if search_id is not None and not resume:
             raise ConfigError(f"'{search_id}' is no option; to continue a search: --resume ID")
-        if search_id == LIST:
+        config = invocation.load(experiment, overrides)
+        if search_id == LIST and resume:
             return _resumable(config, terminal)
         invocation.check(config)
         if dry_run:
             return _plan(config, terminal)
         addresses = invocation.connect(config)
-        from components.planning import search_wanted
-        from components.planning.plan import evaluations_at_most
-        from pipelines.command_line.leaderboard import Leaderboard
         from pipelines.command_line.show.training import show_search
         from pipelines.search import search as run
 
-        training, wanted = config.training, search_wanted(config)
-        board = Leaderboard(
-            terminal.console,
-            metric=training.metric,
-            mode=training.mode,
-            trials=wanted.trials,
-            evaluations_per_trial=evaluations_at_most(wanted),
-        )
-        with board:
+        with _leaderboard(config, terminal) as board:
             report = run(
                 config,
                 tracking_uri=addresses.tracking_uri or "",
@@ -161,6 +150,26 @@ def submit(
         terminal.report(submission, lambda console: show_submission(console, submission))
         if wait and submission.status != "SUCCEEDED":
             raise SystemExit(submission.exit_code or 1)
+
+
+def _leaderboard(config: "ExperimentConfig", terminal: Terminal) -> "Leaderboard":
+    from components.planning import search_wanted
+    from components.planning.plan import evaluations_at_most
+    from pipelines.command_line.leaderboard import Leaderboard
+
+    training, wanted = config.training, search_wanted(config)
+    return Leaderboard(
+        terminal.console,
+        metric=training.metric,
+        mode=training.mode,
+        trials=wanted.trials,
+        evaluations_per_trial=evaluations_at_most(wanted),
+    )
+
+
+def _continued_by(experiment: str, search_id: str | None, overrides: list[str] | None) -> str:
+    chosen = f"--resume {shlex.quote(search_id)}" if search_id else "--resume"
+    return invocation.resume_command("search", experiment, chosen, overrides)
 
 
 def _resumable(config: "ExperimentConfig", terminal: Terminal) -> None:

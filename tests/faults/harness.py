@@ -82,6 +82,13 @@ def stop(kind: str) -> int:
     return int(process.pid)
 
 
+def seconds_until_replaced(kind: str, pid: int) -> float:
+    """Time until another process of the kind runs in the place of the one that was killed."""
+    started = time.monotonic()
+    until(lambda: any(each.pid != pid for each in alive(kind)), f"no other {kind} came")
+    return time.monotonic() - started
+
+
 def is_over(pid: int) -> bool:
     """Whether a process is gone, or only its parent has not noticed yet."""
     try:

@@ -2,6 +2,7 @@
 the search that nothing happened to; and what cannot be mended is said in a line.
 """
 
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -46,23 +47,28 @@ def disturbed(
     storage = {"cluster": toy["cluster"] | {"storage_path": str(folder / "storage")}}
     where = {"address": cluster, "tracking_uri": f"sqlite:///{folder}/mlflow.db"}
     driver = start_driver(folder, "toy", values=toy | storage, **where)
-    harness.in_trial(driver, "trial-000", evaluations=2)
-    harness.kill(harness.SLOT)
-    for number in (3, 5, 7):  # more often than max_failures
-        harness.in_trial(driver, "trial-001", evaluations=number)
-        harness.kill(harness.WORKER)
-    harness.in_trial(driver, "trial-002", evaluations=2)
-    harness.kill(harness.CONTROLLER)
-    harness.in_trial(driver, "trial-003", evaluations=2)
-    harness.kill(harness.TUNE)
+    seconds: dict[str, float] = {}
+
+    def fault(kind: str, *, trial: str, evaluations: int) -> None:
+        harness.in_trial(driver, trial, evaluations=evaluations)
+        killed = harness.kill(kind)
+        seconds[f"{kind} in {trial}"] = harness.seconds_until_replaced(kind, killed)
+
+    fault(harness.SLOT, trial="trial-000", evaluations=2)
+    for evaluations in (3, 5, 7):  # more often than max_failures
+        fault(harness.WORKER, trial="trial-001", evaluations=evaluations)
+    fault(harness.CONTROLLER, trial="trial-002", evaluations=2)
+    fault(harness.TUNE, trial="trial-003", evaluations=2)
     harness.in_trial(driver, "trial-003", evaluations=5)
-    hanging = harness.stop(harness.WORKER)
+    hanging, started = harness.stop(harness.WORKER), time.monotonic()
     harness.until(lambda: harness.is_over(hanging), "the worker that hangs was not ended")
+    seconds["a worker that hangs, until it is ended"] = time.monotonic() - started
     harness.said(driver, "evaluating the best adapter")
     harness.kill(harness.WORKER)
     report = driver.report()
     found = harness.tracked(where["tracking_uri"], "toy")
     (stacks,) = (folder / "storage").glob("toy/*/slots/stacks-*.txt")
+    print({name: round(value, 1) for name, value in seconds.items()})
     return {"report": report, "tracked": found, "stacks": stacks.read_text()}
 
 
