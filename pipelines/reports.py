@@ -15,7 +15,8 @@ if TYPE_CHECKING:
 @dataclass(frozen=True)
 class SearchReport:
     """A search and the adapter it registered. `by_length` as in EvaluationReport; `metrics` are
-    those of the best adapter on all validation and test documents; `seconds` is wall time.
+    those of the best adapter on all validation and test documents; `seconds` is wall time;
+    `lost_trials` are missing among those that the best was chosen of.
     """
 
     experiment: str
@@ -37,6 +38,7 @@ class SearchReport:
     adapter_folder: str
     urls: Mapping[str, str]
     seconds: float
+    lost_trials: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -27,3 +27,8 @@ class ClusterConfig(Config):
     """
     placement_timeout_seconds: Annotated[PositiveInt, Field(le=1_000_000)] = 120
     """A trial slot that cannot be placed within this time ends the search with a clear message."""
+    progress_timeout_seconds: PositiveInt = 120
+    """Seconds without a word of a worker, or without a micro-batch of any while there is work
+    (beyond twice the longest so far), after which a slot's workers count as hanging: their stacks
+    are kept, other workers start, and the training goes on from its checkpoint.
+    """

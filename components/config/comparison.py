@@ -92,7 +92,9 @@ class ComparisonConfig(Config):
     concurrent_slots: Annotated[PositiveInt, Field(le=10_000)] = 1
     """Trainings that run at the same time."""
     max_failures: Count = 1
-    """How often a training whose worker died is started again from its last checkpoint."""
+    """How often a training whose own code raised is started again from its last checkpoint. Lost
+    workers have a budget of their own (components/jobs/repetition.py).
+    """
     cluster: ClusterConfig = ClusterConfig()
     registry: RegistryConfig = RegistryConfig()
 

@@ -20,12 +20,21 @@ def _null(section: Mapping[str, Any]) -> None:
     """The default of a setting that may be left out."""
 
 
+def _of_no_effect(name: str) -> Callable[[Mapping[str, Any]], Any]:
+    """For a setting that decides no number and may differ when a search is continued: whatever it
+    is, it is left out.
+    """
+    return lambda section: section[name]
+
+
 LATER: dict[str, Callable[[Mapping[str, Any]], Any]] = {
     "data.task": default_task,
     "data.letters": _null,
     "study.length.real.task": default_task,
     "study.length.real.letters": _null,
     "optimizer.head_learning_rate": _null,
+    "cluster.progress_timeout_seconds": _of_no_effect("progress_timeout_seconds"),
+    "search.allow_lost_trials": _of_no_effect("allow_lost_trials"),
     "training.warm_start": _null,
     "gate": lambda _: resolved(GateConfig()),
 }

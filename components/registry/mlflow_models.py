@@ -1,31 +1,22 @@
-"""The registry half of MLflow: LoggedModels, registered versions and their aliases.
-
-A version is a pyfunc by models-from-code with the plain artifact folder inside
-(`artifacts/adapter`), so it can be used with this project's code or without any. Every failure
-raises.
+"""The registry half of MLflow: registered versions and their aliases (mlflow_registration.py makes
+them). Every failure raises.
 """
 
 import json
-import re
 import shutil
 import tempfile
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from components.errors import ConfigError, RegistryError
 from components.registry.champions import Champions, promoted, rolled_back
-from components.registry.describe import headline, model_description, version_tags
 from components.registry.history import HistoryEntry, entries_of, tag_of
-from components.registry.packaging import Package, save_pyfunc
 from components.registry.tracking import (
     CHALLENGER,
     CHAMPION,
-    RegisteredAdapter,
     RegisteredVersion,
-    check_model_name,
-    param_text,
     parse_model_uri,
 )
 
@@ -37,126 +28,6 @@ ADAPTER_PATH = "artifacts/adapter"
 HISTORY_TAG = "champion_history"
 LONGEST_HISTORY = 500
 """Champions before the present one that are remembered: as many as a tag holds."""
-
-
-def register(
-    client: "MlflowClient",
-    run_id: str,
-    *,
-    adapter_folder: Path,
-    package: Package,
-    model_name: str,
-    metrics: Mapping[str, float],
-    params: Mapping[str, Any],
-    description: str,
-    tags: Mapping[str, str],
-) -> RegisteredAdapter:
-    """Make a LoggedModel of the run, and of it a version of `model_name` with its alias."""
-    check_model_name(model_name)
-    config = json.loads((adapter_folder / "adapter_config.json").read_text(encoding="utf-8"))
-    all_tags = {**version_tags(metrics, params), **tags}
-    model_id, location = _log_model(
-        client,
-        run_id,
-        adapter_folder,
-        package,
-        name=model_name,
-        metrics=metrics,
-        params=params,
-        tags=all_tags,
-    )
-    _ensure_model(client, model_name, config, package)
-    made = client.create_model_version(
-        model_name,
-        # Not models:/<model id>: on a database without a server MLflow looks that up in its
-        # process-wide store.
-        source=location,
-        run_id=run_id,
-        model_id=model_id,
-        await_creation_for=0,
-        # MLflow on a database does not keep model_id with the version.
-        tags={**all_tags, "model_id": model_id},
-        description="\n\n".join(part for part in (headline(metrics, params), description) if part),
-    )
-    alias = (
-        CHAMPION if CHAMPION not in client.get_registered_model(model_name).aliases else CHALLENGER
-    )
-    client.set_registered_model_alias(model_name, alias, made.version)
-    return RegisteredAdapter(
-        model_name, int(made.version), alias, f"models:/{model_name}/{made.version}", model_id
-    )
-
-
-def _log_model(
-    client: "MlflowClient",
-    run_id: str,
-    adapter_folder: Path,
-    package: Package,
-    *,
-    name: str,
-    metrics: Mapping[str, float],
-    params: Mapping[str, Any],
-    tags: Mapping[str, str],
-) -> tuple[str, str]:
-    """`mlflow.pyfunc.log_model` without its process-wide state: made, filled, marked ready (or
-    failed). Returns model id and location of its files.
-    """
-    from mlflow.entities import LoggedModelOutput, Metric
-
-    logged = client.create_logged_model(
-        client.get_run(run_id).info.experiment_id,
-        # MLflow is stricter with these names than with registered ones.
-        name=re.sub(r"[/:.%\"']", "-", name),
-        source_run_id=run_id,
-        tags=dict(tags),
-        params={key: param_text(value) for key, value in params.items()},
-        model_type="adapter",
-    )
-    model_id = str(logged.model_id)
-    try:
-        with tempfile.TemporaryDirectory() as scratch:
-            folder = Path(scratch) / "model"
-            save_pyfunc(
-                folder,
-                adapter_folder,
-                package,
-                run_id=run_id,
-                model_id=model_id,
-                artifact_location=logged.artifact_location,
-            )
-            client.log_model_artifacts(model_id, str(folder))
-        now = int(time.time() * 1000)
-        values = [
-            Metric(key, float(value), now, 0, model_id=model_id, run_id=run_id)
-            for key, value in metrics.items()
-        ]
-        client.log_batch(run_id, metrics=values)
-        client.log_outputs(run_id, [LoggedModelOutput(model_id, step=0)])
-    except BaseException:
-        client.finalize_logged_model(model_id, "FAILED")
-        raise
-    client.finalize_logged_model(model_id, "READY")
-    return model_id, str(logged.artifact_location)
-
-
-def _ensure_model(
-    client: "MlflowClient", model_name: str, config: Mapping[str, Any], package: Package
-) -> None:
-    from mlflow.exceptions import MlflowException
-
-    labels, backbone = (
-        tuple(config["head"].get("labels") or ()),
-        (config.get("backbone") or {}).get("name_or_path"),
-    )
-    try:
-        client.create_registered_model(
-            model_name,
-            tags={"method": str(config.get("method")), "backbone": str(backbone)},
-            description=model_description(model_name, labels, backbone, package.usage),
-        )
-    except MlflowException as error:
-        if error.error_code != "RESOURCE_ALREADY_EXISTS":
-            raise
 
 
 def download(client: "MlflowClient", model_uri: str, folder: Path) -> Path:

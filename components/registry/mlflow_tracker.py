@@ -17,7 +17,7 @@ from urllib.parse import quote, urlencode, urlsplit
 
 from components.errors import ConfigError, RegistryError
 from components.loopback import direct_loopback
-from components.registry import mlflow_models
+from components.registry import mlflow_models, mlflow_registration
 from components.registry.describe import experiment_description
 from components.registry.history import HistoryEntry
 from components.registry.mlflow_check import check_store
@@ -35,6 +35,7 @@ STATUS: dict[Outcome, str] = {
     "diverged": "FAILED",
     "infeasible": "FAILED",
     "failed": "FAILED",
+    "lost": "FAILED",
     "interrupted": "KILLED",
 }
 # Without this part the UI opens an experiment in its GenAI view, where a training run is not to be
@@ -70,6 +71,7 @@ class MlflowTracker:
             )
         address, credentials = split_credentials(tracking_uri)
         self.tracking_uri = address.rstrip("/")
+        self._continued: dict[str, dict[str, frozenset[int]]] = {}
         for name, value in CLIENT_DEFAULTS.items():
             os.environ.setdefault(name, value)
         os.environ.update(credentials | direct_loopback(os.environ))
@@ -140,6 +142,8 @@ class MlflowTracker:
         return str(run.info.run_id)
 
     def resume_run(self, run_id: str, tags: Mapping[str, str]) -> None:
+        self._run(run_id)
+        self._continued[run_id] = {}
         self.client.update_run(run_id, status="RUNNING")
         self.set_tags(run_id, tags)
 
@@ -167,6 +171,7 @@ class MlflowTracker:
             )
         else:
             run_id = str(existing.info.run_id)
+            self._continued[run_id] = {}
             self.client.update_run(run_id, status="RUNNING")
             self.set_tags(run_id, tags)
         self.log_params(run_id, {**parent.data.params, **params})
@@ -176,10 +181,29 @@ class MlflowTracker:
         from mlflow.entities import Metric
 
         now = int(time.time() * 1000)
-        self.client.log_batch(
-            run_id,
-            metrics=[Metric(name, float(value), now, step) for name, value in metrics.items()],
-        )
+        points = [
+            Metric(name, float(value), now, step)
+            for name, value in metrics.items()
+            if step not in self._steps_of(run_id, name)
+        ]
+        if not points:
+            return
+        try:
+            self.client.log_batch(run_id, metrics=points)
+        except Exception:
+            # The store may have taken them and only the answer been lost.
+            self._continued[run_id] = {}
+            raise
+
+    def _steps_of(self, run_id: str, name: str) -> frozenset[int]:
+        """Steps at which a run that was there before has the metric; asked once for each."""
+        known = self._continued.get(run_id)
+        if known is None:
+            return frozenset()
+        if name not in known:
+            history = self.client.get_metric_history(run_id, name)
+            known[name] = frozenset(point.step for point in history)
+        return known[name]
 
     def log_params(self, run_id: str, params: Mapping[str, Any]) -> None:
         from mlflow.entities import Param
@@ -280,7 +304,7 @@ class MlflowTracker:
         description: str,
         tags: Mapping[str, str],
     ) -> RegisteredAdapter:
-        return mlflow_models.register(
+        return mlflow_registration.register(
             self.client,
             run_id,
             adapter_folder=adapter_folder,
@@ -340,7 +364,10 @@ class MlflowTracker:
         except MlflowException as error:
             if error.error_code != "RESOURCE_DOES_NOT_EXIST":
                 raise
-            raise RegistryError(f"MLflow at {self.tracking_uri} has no run '{run_id}'.") from error
+            raise RegistryError(
+                f"MLflow at {self.tracking_uri} has no run '{run_id}'. It was deleted, or is in "
+                "another store: give that one's address, or begin anew, without --resume."
+            ) from error
 
     def _search_runs(self, experiment_id: str, tags: Mapping[str, str]) -> "Run | None":
         from components.registry.mlflow_client import TAG, fitted

@@ -13,13 +13,14 @@ from components.errors import ConfigError
 from components.registry.history import HistoryEntry
 from components.registry.packaging import Package
 
-Outcome = Literal["completed", "stopped", "diverged", "infeasible", "failed", "interrupted"]
+Outcome = Literal["completed", "stopped", "diverged", "infeasible", "failed", "lost", "interrupted"]
 OUTCOMES: tuple[Outcome, ...] = (
     "completed",
     "stopped",
     "diverged",
     "infeasible",
     "failed",
+    "lost",
     "interrupted",
 )
 CHAMPION, CHALLENGER = "champion", "challenger"
@@ -77,7 +78,8 @@ class RunLog(Protocol):
 
     def log_metrics(self, run_id: str, metrics: Mapping[str, float], *, step: int) -> None:
         """Metrics at an optimizer step; nan and inf are allowed. Log `tokens` among them: curves
-        can then be drawn over tokens.
+        can then be drawn over tokens. A run that was there before (`start_child`, `resume_run`)
+        keeps one value of a metric per step: what it has already is not written again.
         """
         ...
 
@@ -175,8 +177,9 @@ class Tracker(RunLog, Protocol):
         description: str,
         tags: Mapping[str, str],
     ) -> RegisteredAdapter:
-        """Register an adapter folder (artifact format 1) as a new version of `model_name`;
-        `package` says how it answers (components/inference/package.py). Any failure raises.
+        """Register an adapter folder (artifact format 1) as a version of `model_name`; `package`
+        says how it answers (components/inference/package.py). A new version, but where a search
+        registered this very run before (`registration_of`): then that one. Any failure raises.
         """
         ...
 
@@ -221,6 +224,14 @@ class Tracker(RunLog, Protocol):
         exist.
         """
         ...
+
+
+def registration_of(tags: Mapping[str, str]) -> tuple[str, str] | None:
+    """What makes two registrations of a run the same one: search and settings of the trial. None
+    where the tags do not say both.
+    """
+    search, config = tags.get("search_id"), tags.get("config_sha256")
+    return (search, config) if search and config else None
 
 
 def param_text(value: Any) -> str:

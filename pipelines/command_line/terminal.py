@@ -9,15 +9,16 @@ import dataclasses
 import json
 import math
 import os
-import signal
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, TextIO, cast
 
+from components.errors import WorkFailed
 from components.secrets import without_secrets
 from pipelines.command_line.printable import printable
+from pipelines.interruption import one_interruption
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -92,7 +93,7 @@ def command(*, as_json: bool, resume: str | None = None, quiet: bool = False) ->
     with _stdout_kept(as_json) as stdout:
         terminal = Terminal(as_json=as_json, quiet=quiet, stdout=stdout)
         try:
-            with _terminated_is_interrupted():
+            with one_interruption():
                 from pipelines.command_line import surroundings
 
                 surroundings.settle(os.environ)
@@ -102,15 +103,26 @@ def command(*, as_json: bool, resume: str | None = None, quiet: bool = False) ->
                 130,
                 "" if quiet else "Interrupted." + (f" Continue with: {resume}" if resume else ""),
             )
+        except WorkFailed as error:
+            _leave(1, "" if quiet else failed_line(error, resume))
         except Exception as error:
             code = exit_code(error)
             if code == 1:
                 from components.settings import disk_problem
 
                 if (line := disk_problem(error)) is None:
+                    if resume and not quiet:
+                        error.add_note(f"Once the cause is mended, continue with: {resume}")
                     raise
                 _leave(2, f"Error: {line}")
             _leave(code, f"{'Refused' if code == 3 else 'Error'}: {error}")
+
+
+def failed_line(error: WorkFailed, resume: str | None) -> str:
+    """What failed, where the whole of it stands, and how to go on."""
+    log = f" (more: {error.log})" if error.log else ""
+    again = f" Continue with: {resume}" if resume and error.resumable else ""
+    return f"Failed: {error}{log}{again}"
 
 
 def exit_code(error: Exception) -> int:
@@ -124,16 +136,6 @@ def _leave(code: int, line: str) -> NoReturn:
     if line:
         sys.stderr.write(printable(" ".join(without_secrets(line).split())) + "\n")
     raise SystemExit(code)
-
-
-@contextmanager
-def _terminated_is_interrupted() -> Iterator[None]:
-    """SIGTERM (a stopped job, a preempted pod) ends a command the way Ctrl-C does."""
-    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
 
 
 @contextmanager

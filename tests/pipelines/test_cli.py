@@ -443,3 +443,23 @@ def test_help_answers_within_the_promised_time() -> None:
         )
         times.append(time.perf_counter() - started)
     assert min(times) < 0.7
+
+
+def test_what_can_be_continued_is_listed_and_an_id_without_resume_is_refused(
+    experiment: str,
+) -> None:
+    from components.config import config_sha256
+    from components.tuning.search_folder import new_search
+    from pipelines.command_line.invocation import load
+
+    code, stdout, _ = call("search", experiment, "--resume", "list")
+    assert code == 0 and "can be continued" in stdout
+    config = load(experiment, [])
+    storage = Path(config.cluster.storage_path).resolve()
+    made = [new_search(storage, config.name, each) for each in ("f" * 64, config_sha256(config))]
+    code, stdout, _ = call("search", experiment, "--resume", "list", "--json")
+    assert json.loads(stdout) == {"resumable": [each.search_id for each in reversed(made)]}
+    _, stdout, _ = call("search", experiment, "--resume", "list")
+    assert f"{made[0].search_id} (running, with other settings)" in stdout
+    code, _, stderr = call("search", experiment, made[0].search_id)
+    assert code == 2 and "--resume ID" in stderr
