@@ -7,12 +7,14 @@ STAMP := $(VENV)/.installed
 PIP := $(BIN)/python -m pip install -qq --disable-pip-version-check -c constraints.txt
 MAKEFLAGS += --no-print-directory
 
-.PHONY: help install demo test quick-tests check lint format clean
+.PHONY: help install demo test quick-tests check lint format faults kills clean
 
 help:
 	@echo "make demo     install, start the local cluster, search, register and use an adapter"
 	@echo "make test     every test"
 	@echo "make check    formatting, lint, types, import layers and the quick tests: a minute or two"
+	@echo "make faults   processes of a search are killed and stopped: some minutes"
+	@echo "make kills    twenty kills in one search (SEED=1): a quarter of an hour"
 	@echo "make format   format and mend what ruff can mend"
 	@echo "make install  install into $(VENV) (the others do it by themselves)"
 	@echo "make clean    stop the local cluster, remove caches and build outputs"
@@ -52,6 +54,13 @@ lint: $(STAMP)
 format: $(STAMP)
 	@$(BIN)/ruff check --fix --quiet . || true
 	@$(BIN)/ruff format .
+
+faults: $(STAMP)
+	@$(BIN)/python -m pytest -m slow tests/faults
+
+SEED ?= 1
+kills: $(STAMP)
+	@$(BIN)/python -m tests.faults.kills $(SEED)
 
 clean:
 	@test ! -x $(BIN)/prefixprop || $(BIN)/prefixprop down

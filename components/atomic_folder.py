@@ -1,4 +1,4 @@
-"""A folder that appears whole or not at all."""
+"""A folder that appears whole or not at all, and stays after a power cut."""
 
 import os
 import shutil
@@ -7,11 +7,19 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from components.atomic_file import synced
+from components.checksums import seal
+
 
 @contextmanager
-def atomic_folder(target: Path) -> Iterator[Path]:
+def atomic_folder(
+    target: Path, *, checksums: bool = False, predecessor: Path | None = None
+) -> Iterator[Path]:
     """Yield a temporary sibling to write into; it takes the place of `target` when the block ends
     without an error.
+
+    `checksums`: leave those of all files in it, for `components.checksums.check`; `predecessor`:
+    where the folder that was there before goes, instead of being removed.
     """
     target = Path(target)
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -19,15 +27,23 @@ def atomic_folder(target: Path) -> Iterator[Path]:
     os.chmod(temporary, 0o755)
     try:
         yield temporary
+        if checksums:
+            seal(temporary)
+        for path in (*temporary.rglob("*"), temporary):
+            synced(path)
         # a folder cannot be renamed onto one that is not empty: a kill between the two renames is
         # mended by `recover`
         if target.exists():
             old = Path(tempfile.mkdtemp(prefix=f".{target.name}.old.", dir=target.parent))
             os.replace(target, old / target.name)
             os.replace(temporary, target)
+            if predecessor is not None:
+                shutil.rmtree(predecessor, ignore_errors=True)
+                os.replace(old / target.name, predecessor)
             shutil.rmtree(old)
         else:
             os.replace(temporary, target)
+        synced(target.parent)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 

@@ -12,7 +12,7 @@ from components.config.loading import apply_override
 from components.data.settings import DataConfig
 from components.errors import ConfigError, DataError
 from components.registry.adapter_source import AdapterSource, adapter_source, checked_tracker
-from components.settings import validate
+from components.settings import validate, writable_folder
 from components.tasks import prepare, stored_task, task_named
 from pipelines.experiments import load_experiment
 from pipelines.reports import EvaluationReport
@@ -49,6 +49,8 @@ def evaluate(
     from components.inference.classifier import load_classifier
 
     started = time.perf_counter()
+    if output is not None:
+        writable_folder(output, "output")
     with adapter_source(model, tracking_uri=tracking_uri) as source:
         adapter = read_adapter_config(source.folder)
         training = adapter.get("training") or {}
@@ -136,7 +138,6 @@ def _evaluated(
 def _write(output: Path, found: "Evaluated", *, title: str) -> None:
     from components.evaluation import plot_by_length, plot_reliability
 
-    output.mkdir(parents=True, exist_ok=True)
     content = {
         "model_and_split": title,
         "metrics": found.metrics,

@@ -18,6 +18,7 @@ from typing import Any, TextIO
 from components.errors import ConfigError, DataError
 from components.inference.classifier import BATCH_SIZE, CHUNK_DOCUMENTS, load_classifier
 from components.registry.adapter_source import adapter_source
+from components.settings import writing
 from components.tasks import Task, stored_task
 from pipelines.reports import PredictionReport
 
@@ -49,7 +50,11 @@ def predict(
     started = time.perf_counter()
     _check_output(output)
     _check_input(input)
-    with adapter_source(model, tracking_uri=tracking_uri) as source, _atomic_text(output) as file:
+    with (
+        adapter_source(model, tracking_uri=tracking_uri) as source,
+        writing(output.parent, "output"),
+        _atomic_text(output) as file,
+    ):
         task = _task(source.folder, input)
         next(task.inputs(input, text_column=text_column, id_column=id_column), None)
         classifier = load_classifier(
@@ -93,7 +98,7 @@ def _task(folder: Path, input: Path) -> Task:
     from components.adapters import read_adapter_config
 
     task = stored_task(read_adapter_config(folder))
-    if not input.name.endswith(task.input_suffixes):
+    if not input.name.lower().endswith(task.input_suffixes):
         raise DataError(
             f"input: the adapter takes {task.input_words}, not '{input.name}'. Give such a file."
         )

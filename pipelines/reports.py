@@ -6,13 +6,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from components.data.drift.checks import Finding
     from components.evaluation import LengthBucket
+    from components.evaluation.gate.decision import Decision
+    from components.registry.history import HistoryEntry
 
 
 @dataclass(frozen=True)
 class SearchReport:
     """A search and the adapter it registered. `by_length` as in EvaluationReport; `metrics` are
-    those of the best adapter on all validation and test documents; `seconds` is wall time.
+    those of the best adapter on all validation and test documents; `seconds` is wall time;
+    `lost_trials` are missing among those that the best was chosen of.
     """
 
     experiment: str
@@ -34,6 +38,7 @@ class SearchReport:
     adapter_folder: str
     urls: Mapping[str, str]
     seconds: float
+    lost_trials: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -102,7 +107,8 @@ class EvaluationReport:
 @dataclass(frozen=True)
 class PromotionReport:
     """`prefixprop promote` and `rollback`. `previous` is the champion before, None where there was
-    none; equal to `version` where nothing changed; `dry_run`: nothing was changed.
+    none; `moved`: whether `version` is the champion now (after a dry run: would be); `decision`: of
+    the gate, None where it was not asked; `dry_run`: nothing was changed.
     """
 
     model_name: str
@@ -111,10 +117,39 @@ class PromotionReport:
     description: str
     url: str
     dry_run: bool = False
+    moved: bool = True
+    decision: "Decision | None" = None
 
     @property
     def changed(self) -> bool:
-        return self.version != self.previous
+        return self.moved and self.version != self.previous
+
+
+@dataclass(frozen=True)
+class RetrainReport:
+    """`prefixprop retrain`. `status`: nothing to do, promoted, held or rejected; `findings`: what
+    has changed in the documents; `version`: what was registered; `promotion`: None where there was
+    no champion to compare with. `seconds` is wall time.
+    """
+
+    name: str
+    status: str
+    reason: str
+    seconds: float
+    findings: "tuple[Finding, ...]" = ()
+    version: int | None = None
+    promotion: PromotionReport | None = None
+
+
+@dataclass(frozen=True)
+class HistoryReport:
+    """`prefixprop history`: entries from old to new; `champion` is the version in use, None where
+    there is none.
+    """
+
+    model_name: str
+    champion: int | None
+    entries: "tuple[HistoryEntry, ...]"
 
 
 @dataclass(frozen=True)

@@ -5,17 +5,16 @@ on test data -> registered version, alias, and where to look.
 """
 
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from components.backbones import inspect_backbone, tokenizer_id
 from components.config import ExperimentConfig, config_sha256, resolved, trial_config
+from components.errors import WorkFailed
 from components.planning import check_feasible, trainings_of
 from components.registry import (
-    RegisteredAdapter,
     TolerantTracker,
     Tracker,
     code_fingerprint,
@@ -23,59 +22,24 @@ from components.registry import (
     open_tracker,
     run_tags,
 )
+from components.settings import writable_folder
 from components.tuning.searchers import check_searcher
 from pipelines.describe import describe_data, describe_point
+from pipelines.interruption import one_interruption
 from pipelines.reports import SearchReport
 from pipelines.run_params import key_params, search_params, truncation_params
+from pipelines.running_search import Search, Trials, TrialsLost, ending_with
+from pipelines.search_results import finish, register, report
 
 if TYPE_CHECKING:
-    from ray.actor import ActorHandle
-
     from components.data import PreparedData
     from components.jobs.summary import TrialSummary
     from components.training.outcomes import FinalEvaluation
     from components.tuning.search_folder import SearchFolder
-    from components.tuning.tune_trial import SearchContext
+    from components.tuning.trial_log import TrialLog
 
 Say = Callable[[str], None]
 OnTrial = Callable[["TrialSummary"], None]
-
-
-@dataclass(frozen=True)
-class Trials:
-    """The trials of a search that has ended, and the best of them."""
-
-    summaries: "tuple[TrialSummary, ...]"
-    best: "TrialSummary"
-
-
-@dataclass(frozen=True)
-class Search:
-    """A search whose slots, data and run are there."""
-
-    config: ExperimentConfig
-    tracker: Tracker
-    folder: "SearchFolder"
-    run_id: str
-    data: "PreparedData"
-    slots: "tuple[ActorHandle, ...]"
-
-    @property
-    def path(self) -> Path:
-        return Path(self.folder.path)
-
-    def context(self) -> "SearchContext":
-        """What its trials need."""
-        from components.tuning.tune_trial import SearchContext
-
-        return SearchContext(
-            config=self.config,
-            slots=self.slots,
-            data_folder=self.data.folder,
-            data_fingerprint=self.data.fingerprint,
-            code_fingerprint=code_fingerprint(),
-            folder=self.path,
-        )
 
 
 def search(
@@ -83,20 +47,21 @@ def search(
     *,
     tracking_uri: str,
     ray_address: str | None = None,
-    resume: bool = False,
+    resume: bool | str = False,
     say: Say = print,
     on_trial: OnTrial = lambda summary: None,
 ) -> SearchReport:
     """Run an experiment's search and register its best adapter.
 
-    `resume` continues the latest unfinished search of this experiment: trials keep their runs and
-    go on from their checkpoints, finished ones are not run again. `say` gets one line per stage,
+    `resume` continues the unfinished search of this id, or with True the latest one with these
+    settings: trials keep their runs and go on from their checkpoints, finished ones are not run
+    again. `say` gets one line per stage,
     `on_trial` a TrialSummary whenever a trial changed. Raises UserError before anything is started
     where the input is wrong; KeyboardInterrupt leaves a resumable state.
     """
     from components.jobs.cluster import check_cluster_fits, joined_cluster
     from components.jobs.slots import close_slots
-    from components.tuning.search_folder import exclusive
+    from components.tuning.search_folder import exclusive, exclusive_experiment
     from pipelines import code_folders
 
     started = time.monotonic()
@@ -104,29 +69,46 @@ def search(
     check_feasible(trainings_of(config), inspect_backbone(config.backbone))
     tracker = open_tracker(config.registry.kind, tracking_uri)
     tracker.check()
-    with joined_cluster(ray_address, code=code_folders()):
+    storage = Path(config.cluster.storage_path).resolve()
+    with (
+        one_interruption(),
+        joined_cluster(ray_address, code=code_folders()),
+        exclusive_experiment(storage, config.name),
+    ):
         check_cluster_fits(config.cluster, slots=config.search.concurrent_slots)
-        folder = open_folder(config, resume=resume)
+        folder = open_folder(config, storage, resume=resume, say=say)
         with exclusive(folder):
             running = open_search(config, tracker, folder, say)
             with ending_with(running):
                 trials = run_trials(running, on_trial)
                 final = evaluate_best(running, trials.best, say)
-                registered = register(running, trials.best, final, say)
-            finish(running, trials, registered)
+                registered = register(running, trials, final, say)
+                finish(running, trials, registered)
             close_slots(running.slots)
             seconds = time.monotonic() - started
             return report(running, trials, final, registered, seconds=seconds)
 
 
-def open_folder(config: ExperimentConfig, *, resume: bool) -> "SearchFolder":
+def open_folder(
+    config: ExperimentConfig, storage: Path, *, resume: bool | str, say: Say
+) -> "SearchFolder":
     """The folder of a new search, or of the unfinished one that is continued."""
     from components.tuning.search_folder import new_search, unfinished_search
 
-    storage = Path(config.cluster.storage_path).resolve()
-    return (unfinished_search if resume else new_search)(
-        storage, config.name, config_sha256(config)
-    )
+    sha256, code = config_sha256(config), code_fingerprint()
+    storage = writable_folder(storage, "cluster.storage_path")
+    if not resume:
+        return new_search(storage, config.name, sha256, code_fingerprint=code)
+    search_id = resume if isinstance(resume, str) else None
+    folder = unfinished_search(storage, config.name, sha256, search_id=search_id)
+    say(f"continuing search {folder.search_id} ({folder.state})")
+    if folder.code_fingerprint not in ("", code):
+        say(
+            f"search {folder.search_id} was begun by other code ({folder.code_fingerprint}) than "
+            f"this ({code}): what it trained keeps its numbers, what is left may come out "
+            "otherwise. To train all of it by one code, leave --resume out."
+        )
+    return folder
 
 
 def open_search(
@@ -149,7 +131,7 @@ def open_search(
         storage=Path(folder.path),
     )
     data = prepare_data(config, say)
-    wait_until_placed(slots)
+    wait_until_placed(slots, config.cluster)
     run_id = start_run(config, tracker, folder, data)
     say(f"search run: {tracker.run_url(run_id) or run_id}")
     with_run = folder.with_run(run_id)
@@ -184,40 +166,30 @@ def start_run(
         search_id=folder.search_id,
         kind="search",
     )
-    if folder.search_run_id is not None:
-        tracker.resume_run(folder.search_run_id, tags | {"resumed": "true"})
-        return folder.search_run_id
-    run_id = tracker.start_run(
-        config.name,
-        run_name=f"search-{folder.search_id}",
-        config=resolved(config),
-        params=search_params(config),
-        tags=tags,
-    )
-    tracker.log_dict(run_id, environment(), "environment.json")
-    tracker.log_dict(run_id, asdict(data.report), "data.json")
+    # A driver that was killed before it noted its run left one that carries the search's id.
+    whose = {"search_id": folder.search_id, "kind": "search"}
+    run_id = folder.search_run_id or tracker.find_run(config.name, whose)
+    if run_id is None:
+        run_id = tracker.start_run(
+            config.name,
+            run_name=f"search-{folder.search_id}",
+            config=resolved(config),
+            params=search_params(config),
+            tags=tags,
+        )
+    else:
+        tags |= {"resumed": "true", "code_fingerprint_at_begin": folder.code_fingerprint}
+        tracker.resume_run(run_id, tags)
+    if folder.search_run_id is None:
+        tracker.log_params(run_id, search_params(config))
+        tracker.log_dict(run_id, environment(), "environment.json")
+        tracker.log_dict(run_id, asdict(data.report), "data.json")
     return run_id
 
 
-@contextmanager
-def ending_with(running: Search) -> Iterator[None]:
-    """Whatever ends the search early stands in its run; an interruption leaves it resumable."""
-    log = TolerantTracker(running.tracker)
-    try:
-        yield
-    except KeyboardInterrupt:
-        running.folder.ended("interrupted").save()
-        reason = "interrupted; the same command with --resume continues"
-        log.finish(running.run_id, "interrupted", reason)
-        raise
-    except BaseException as error:
-        log.finish(running.run_id, "failed", str(error) or type(error).__name__)
-        raise
-
-
 def run_trials(running: Search, on_trial: OnTrial) -> Trials:
-    """Let Tune run all trials. Raises RuntimeError where none gave an adapter, or the store did not
-    take their records.
+    """Let Tune run all trials. Raises WorkFailed where none gave an adapter, where some were lost
+    (TrialsLost), or where the store did not take their records.
     """
     from components.jobs.run_writer import RunWriter
     from components.tuning.run_search import run_trials as run
@@ -242,24 +214,38 @@ def run_trials(running: Search, on_trial: OnTrial) -> Trials:
         writer.interrupt("the search was interrupted")
         raise
     if not tolerant.flush():
-        raise RuntimeError(
+        raise WorkFailed(
             f"All trials have ended, but MLflow did not take {tolerant.waiting} of their "
-            "records: nothing is registered. Bring it back and run the same command with "
-            "--resume; finished trials are not run again."
+            "records: nothing is registered. Bring it back first; finished trials are not run "
+            "again."
         )
     writer.use_real_ids(tolerant.real_run_id)
-    best = log.best()
+    return chosen(config, log)
+
+
+def chosen(config: ExperimentConfig, log: "TrialLog") -> Trials:
+    """The trials and their best. Raises WorkFailed where there is none to be had."""
+    lost, best = log.lost(), log.best()
+    if lost and not config.search.allow_lost_trials:
+        names = ", ".join(summary.name for summary in lost)
+        raise TrialsLost(
+            f"{len(lost)} of {len(log.summaries)} trials of '{config.name}' were lost with their "
+            f"workers ({names}: {lost[0].reason}), so the best of the others may not be the best: "
+            "nothing is registered. To take it all the same: --set search.allow_lost_trials=true."
+        )
     if best is None:
+        outcomes = {summary.outcome for summary in log.summaries}
         reasons = sorted({f"{summary.outcome}: {summary.reason}" for summary in log.summaries})
-        raise RuntimeError(
-            f"No trial of '{config.name}' gave an adapter. {'; '.join(reasons) or 'no trial ran'}"
+        raise WorkFailed(
+            f"No trial of '{config.name}' gave an adapter. {'; '.join(reasons) or 'no trial ran'}",
+            resumable=bool(outcomes & {"failed", "lost"}),
         )
     return Trials(log.summaries, best)
 
 
 def evaluate_best(running: Search, best: "TrialSummary", say: Say) -> "FinalEvaluation":
     """Let a slot evaluate the best trial's adapter on all validation and test documents and write
-    its artifact into the search's folder. Raises RuntimeError where it cannot.
+    its artifact into the search's folder. Raises WorkFailed where it cannot.
     """
     from components.jobs.job import Job
     from components.jobs.run_jobs import run_one
@@ -280,113 +266,5 @@ def evaluate_best(running: Search, best: "TrialSummary", say: Say) -> "FinalEval
     workers = running.context().workers()
     result = run_one(workers, job, max_failures=running.config.search.max_failures)
     if result.final is None:
-        raise RuntimeError(result.reason)
+        raise WorkFailed(f"The best adapter could not be evaluated. {result.reason}")
     return result.final
-
-
-def register(
-    running: Search, best: "TrialSummary", final: "FinalEvaluation", say: Say
-) -> RegisteredAdapter:
-    """Register the artifact as a new version, its metrics and figures beside it."""
-    from components.inference.package import adapter_package
-
-    config, tracker = running.config, running.tracker
-    metrics = {
-        name: value
-        for name, value in final.metrics.items()
-        if name.startswith(("test", "validation/"))
-    }
-    point = trial_config(config, best.point)
-    params = {
-        "method": point.adapter.method,
-        "prefix_length": point.adapter.prefix_length,
-        "learning_rate": point.optimizer.learning_rate,
-        "trainable_parameters": final.trainable_parameters,
-        "backbone": config.backbone.name_or_path,
-        "max_tokens": config.data.max_tokens,
-    }
-    for run_id in (best.run_id, running.run_id):
-        tracker.log_metrics(run_id, metrics, step=best.step)
-    tracker.set_tags(running.run_id, {"best_trial": best.name, "best_run_id": best.run_id})
-    log_figures(running, best, final)
-    registered = tracker.register_adapter(
-        best.run_id,
-        adapter_folder=final.folder,
-        package=adapter_package(final.folder),
-        model_name=config.model_name,
-        metrics=metrics,
-        params=params,
-        description=config.description,
-        tags=run_tags(config_sha256=best.config_sha256, search_id=running.folder.search_id),
-    )
-    say(f"registered {registered.name} version {registered.version} as {registered.alias}")
-    return registered
-
-
-def log_figures(running: Search, best: "TrialSummary", final: "FinalEvaluation") -> None:
-    """How honest the best adapter's answers are, overall and by length."""
-    from components.evaluation import plot_by_length, plot_reliability
-
-    tracker, title = running.tracker, f"{running.config.name}: test answers, calibrated"
-    if final.reliability is not None:
-        figure = plot_reliability(final.reliability, title=title)
-        tracker.log_figure(best.run_id, figure, "reliability.png")
-    if not final.by_length:
-        return
-    figure = plot_by_length(list(final.by_length), title=title)
-    tracker.log_figure(best.run_id, figure, "by_length.png")
-    buckets = [asdict(bucket) for bucket in final.by_length]
-    tracker.log_dict(best.run_id, {"by_length": buckets}, "by_length.json")
-
-
-def finish(running: Search, trials: Trials, registered: RegisteredAdapter) -> None:
-    """End the search's run and folder."""
-    running.tracker.finish(
-        running.run_id,
-        "completed",
-        (
-            f"{len(trials.summaries)} trials; best {trials.best.name}; registered "
-            f"{registered.name} version {registered.version}"
-        ),
-    )
-    running.folder.ended("done").save()
-
-
-def report(
-    running: Search,
-    trials: Trials,
-    final: "FinalEvaluation",
-    registered: RegisteredAdapter,
-    *,
-    seconds: float,
-) -> SearchReport:
-    """What the workflow returns."""
-    config, tracker, best = running.config, running.tracker, trials.best
-    metric, mode = config.training.metric, config.training.mode
-    return SearchReport(
-        experiment=config.name,
-        search_id=running.folder.search_id,
-        search_run_id=running.run_id,
-        metric=metric,
-        mode=mode,
-        trials=tuple(asdict(summary) for summary in trials.summaries),
-        best_trial=best.name,
-        metrics=final.metrics,
-        calibration=final.calibration,
-        by_length=tuple(asdict(bucket) for bucket in final.by_length),
-        trainable_parameters=final.trainable_parameters,
-        data_fingerprint=running.data.fingerprint,
-        model_name=registered.name,
-        model_version=registered.version,
-        model_alias=registered.alias,
-        model_uri=registered.model_uri,
-        adapter_folder=str(final.folder),
-        urls={
-            "search": tracker.run_url(running.run_id),
-            "trials, best first": tracker.trials_url(running.run_id, metric=metric, mode=mode),
-            "best trial": tracker.run_url(best.run_id),
-            "registered adapter": tracker.model_url(registered.name, registered.version),
-            "experiment": tracker.experiment_url(config.name),
-        },
-        seconds=seconds,
-    )

@@ -3,20 +3,23 @@
 torchrun --nproc_per_node 2 -m pipelines.cli train <experiment> --set zero.stage=3 --output adapter
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from components.backbones import inspect_backbone, tokenizer_id
 from components.config import ExperimentConfig, TrainConfig, config_sha256, resolved
-from components.errors import ArtifactError, UserError
+from components.errors import ArtifactError, ConfigError, UserError, WorkFailed
 from components.planning import check_feasible
 from components.registry import code_fingerprint, code_version
+from components.settings import writable_folder
 from pipelines.reports import TrainReport
 
 if TYPE_CHECKING:
     from components.data import PreparedData
+    from components.jobs.events import Trained
     from components.jobs.run_jobs import JobResult
     from components.training.session import Session
     from components.training.world import World
@@ -37,11 +40,20 @@ def train(
     """
     settings = config.train_config()
     check_feasible([("", settings)], inspect_backbone(config.backbone))
-    from components.training.session import open_session
     from components.training.world import join_world
 
     world = join_world()
-    check_output(output, world, resume=resume)
+    with alone(output, world):
+        check_output(output, world, resume=resume)
+        return train_alone(config, settings, world, output, say)
+
+
+def train_alone(
+    config: ExperimentConfig, settings: TrainConfig, world: "World", output: Path, say: Say
+) -> TrainReport:
+    """The training, by the one program that holds its folder."""
+    from components.training.session import open_session
+
     session = open_session(settings, world, cache_path=Path(config.cluster.cache_path))
     data = prepare(config, session)
     if world.is_main:
@@ -55,12 +67,31 @@ def train(
     return report(config, result, world)
 
 
+@contextmanager
+def alone(output: Path, world: "World") -> Iterator[None]:
+    """Hold the folder; raises ConfigError, on every rank, where another training has it."""
+    from components.jobs.driver_lock import held
+
+    with ExitStack() as stack:
+        answer: ConfigError | None = None
+        if world.is_main:
+            try:
+                stack.enter_context(held(output, what="a training", other="--output"))
+            except ConfigError as error:
+                answer = error
+        answer = world.broadcast(answer)
+        if answer is not None:
+            raise answer
+        yield
+
+
 def check_output(output: Path, world: "World", *, resume: bool) -> None:
     """Raise ArtifactError, on every rank, where the folder holds a training that is not asked to be
-    continued.
+    continued; ConfigError where nothing can be written into it.
     """
     from components.atomic_folder import recover
 
+    writable_folder(output, "output")
     found = world.broadcast(world.is_main and recover(output / "checkpoint").exists())
     if found and not resume:
         raise ArtifactError(
@@ -98,7 +129,7 @@ def carry_out(
     settings: TrainConfig, session: "Session", data: "PreparedData", output: Path, say: Say
 ) -> "JobResult":
     """Train, then evaluate the best adapter, of a training that diverged later too. Raises
-    RuntimeError where there is none.
+    WorkFailed where there is none.
     """
     from components.jobs.events import Evaluated, Event
     from components.jobs.job import Job
@@ -113,11 +144,49 @@ def carry_out(
 
     workers = ThisProcess(session, code_version=code_version())
     job = Job("train", settings, data.folder, output)
-    trained = run_one(workers, job, on_event=show)
+    with telling_memory(settings):
+        trained = run_one(workers, job, on_event=show)
     if trained.trained is None or not trained.trained.progress.best_evaluation:
-        raise RuntimeError(f"No adapter was trained: {trained.outcome}, {trained.reason}")
+        raise WorkFailed(
+            f"No adapter was trained: {trained.outcome}, {trained.reason}", resumable=False
+        )
+    if trained.outcome != "completed" and session.world.is_main:
+        say(f"{trained.outcome}: {trained.reason}; {kept(trained.trained)}")
     evaluated = run_one(workers, replace(job, train=False, evaluate=True))
     return replace(trained, final=evaluated.final)
+
+
+@contextmanager
+def telling_memory(settings: TrainConfig) -> Iterator[None]:
+    """Say which settings make the same steps with less memory, where there was too little."""
+    from components.jobs.smaller_batches import is_out_of_memory
+
+    try:
+        yield
+    except Exception as error:
+        if not is_out_of_memory(error):
+            raise
+        training = settings.training
+        micro, more = training.micro_batch_size, training.gradient_accumulation_steps
+        fix = (
+            f"Half of it makes the same steps, and --resume goes on: --set "
+            f"training.micro_batch_size={micro // 2} --set "
+            f"training.gradient_accumulation_steps={2 * more}"
+            if micro > 1
+            else "Lower data.max_tokens, or set training.gradient_checkpointing"
+        )
+        raise WorkFailed(
+            f"Out of memory at training.micro_batch_size {micro}. {fix}.", resumable=False
+        ) from error
+
+
+def kept(trained: "Trained") -> str:
+    """What is left of a training that did not come to its end."""
+    best = trained.progress.best_metrics
+    return (
+        f"the adapter is that of evaluation {trained.progress.best_evaluation} after step "
+        f"{best['step']:.0f}, before that"
+    )
 
 
 def keep_record(

@@ -19,10 +19,13 @@ from components.adapters.methods import MethodConfig
 from components.adapters.model import AdaptedModel, adapt
 from components.adapters.reading import (
     CONFIG_FILE,
+    CONTENT_SHA256,
     FORMAT,
     TENSOR_FILE,
+    check_content,
     check_finite,
     checked_settings,
+    content_sha256,
     finite_tensors,
     read_adapter_config,
 )
@@ -100,7 +103,7 @@ def write_artifact(
         save_file(
             {name: tensor.contiguous() for name, tensor in tensors.items()},
             temporary / TENSOR_FILE,
-            metadata={"format": "pt"},
+            metadata={"format": "pt", CONTENT_SHA256: content_sha256(tensors)},
         )
         (temporary / "README.md").write_text(card(config, tensors), encoding="utf-8")
     return folder
@@ -160,6 +163,7 @@ def load_adapter(backbone: nn.Module, folder: str | Path) -> AdaptedModel:
         if name.startswith("backbone."):
             _train(model, name.removeprefix("backbone."))
     expected = _checked_shapes(model, tensors)
+    check_content(folder)
     with torch.no_grad():
         for name, tensor in finite_tensors(folder):
             expected[name].copy_(tensor)

@@ -5,6 +5,7 @@ The fact a newcomer gets wrong: a file's size and a number of labels cost their 
 names, shapes and dtypes are compared before any module is built or any tensor is read.
 """
 
+import hashlib
 import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -30,6 +31,10 @@ from components.tasks import TaskHeadConfig, stored_task
 FORMAT = 1
 CONFIG_FILE = "adapter_config.json"
 TENSOR_FILE = "adapter_model.safetensors"
+CONTENT_SHA256 = "content_sha256"
+"""Key of the tensor file's metadata: the checksum of what was written. A file that another tool
+wrote has none, and is read as it is.
+"""
 CALIBRATION_FILE = "calibration.json"
 TOKENIZER_FOLDER = "tokenizer"
 
@@ -193,6 +198,39 @@ def finite_tensors(folder: str | Path) -> Iterator[tuple[str, Tensor]]:
                 yield name, tensor
     except (OSError, SafetensorError) as error:
         raise ArtifactError(f"{path} is not readable as safetensors: {error}") from error
+
+
+def content_sha256(tensors: Mapping[str, Tensor]) -> str:
+    """Checksum of names, types, shapes and values, whatever their order in a file."""
+    digest = hashlib.sha256()
+    for name in sorted(tensors):
+        _add_content(digest, name, tensors[name])
+    return digest.hexdigest()
+
+
+def check_content(folder: str | Path) -> None:
+    """Raise ArtifactError where the artifact's tensors are not those that were written."""
+    path, digest = Path(folder) / TENSOR_FILE, hashlib.sha256()
+    try:
+        with safe_open(path, "pt") as file:
+            expected = (file.metadata() or {}).get(CONTENT_SHA256)
+            if expected is None:
+                return
+            for name in sorted(file.keys()):
+                _add_content(digest, name, file.get_tensor(name))
+    except (OSError, SafetensorError) as error:
+        raise ArtifactError(f"{path} is not readable as safetensors: {error}") from error
+    if expected != digest.hexdigest():
+        raise ArtifactError(
+            f"{path} is damaged: its values are not those that were written (their checksum "
+            "differs). Take the adapter from where it came from again."
+        )
+
+
+def _add_content(digest: Any, name: str, tensor: Tensor) -> None:
+    plain = tensor.detach().cpu().contiguous()
+    digest.update(f"{name} {plain.dtype} {tuple(plain.shape)}\n".encode())
+    digest.update(plain.flatten().view(torch.uint8).numpy().tobytes())
 
 
 def check_finite(name: str, tensor: Tensor) -> None:

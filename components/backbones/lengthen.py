@@ -83,7 +83,7 @@ def lengthen(source: Path, target: Path, *, positions: int, attention_window: in
         strict=True,
     )
     new.config.architectures, new.config.dtype = ["LongformerModel"], "float32"
-    with atomic_folder(target) as folder:
+    with atomic_folder(target, checksums=True) as folder:
         # Not new.save_pretrained: inside a process group it writes on rank 0 alone, and any rank
         # may be the one that lengthens.
         new.config.save_pretrained(folder)
@@ -93,6 +93,17 @@ def lengthen(source: Path, target: Path, *, positions: int, attention_window: in
             metadata={"format": "pt"},
         )
     return target
+
+
+def is_whole(lengthened: Path) -> bool:
+    """Whether the folder holds what `lengthen` wrote (read for its checksums)."""
+    from components.checksums import Damaged, check
+
+    try:
+        check(lengthened)
+    except Damaged:
+        return False
+    return (lengthened / "config.json").is_file()
 
 
 def longformer_state(

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from components.backbones.families import family_named
-from components.backbones.lengthen import lengthen
+from components.backbones.lengthen import is_whole, lengthen
 from components.backbones.settings import BackboneConfig
 from components.backbones.sources import (
     INSTALLED_MODELS,
@@ -25,6 +25,7 @@ from components.backbones.told import told
 from components.backbones.weights import check_weights, weight_files
 from components.errors import BackboneError
 from components.foreign_file import open_foreign
+from components.settings import writing
 
 if TYPE_CHECKING:
     import torch
@@ -113,12 +114,11 @@ def backbone_folder(config: BackboneConfig, *, cache_path: Path) -> Path:
         / "backbones"
         / f"{Path(config.name_or_path).name}-{config.lengthen_to}-{key}"
     )
-    if not (target / "config.json").is_file():
+    if not is_whole(target):
         from filelock import FileLock
 
-        target.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(str(target) + ".lock"):
-            if not (target / "config.json").is_file():
+        with writing(target.parent, "cluster.cache_path"), FileLock(f"{target}.lock"):
+            if not is_whole(target):
                 lengthen(
                     source,
                     target,

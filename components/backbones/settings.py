@@ -2,10 +2,10 @@
 
 from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, TypeAdapter, ValidationInfo, field_validator, model_validator
 
 from components.backbones.families import BACKBONES
-from components.settings import Config, Fraction, one_of
+from components.settings import Config, FilePath, Fraction, one_of
 
 MOST_POSITIONS, WIDEST_WINDOW = 131_072, 8_192
 """Of a lengthened checkpoint: its tables are made for all of them, its shortest document padded to
@@ -44,6 +44,13 @@ class BackboneConfig(Config):
     """
     attention_dropout: Fraction | None = None
     """Dropout probability on attention weights while training; null keeps the checkpoint's own."""
+
+    @field_validator("name_or_path")
+    @classmethod
+    def _expanded(cls, given: str, info: ValidationInfo) -> str:
+        if info.data.get("source") != "local":
+            return given
+        return TypeAdapter[str](FilePath).validate_python(given)
 
     @model_validator(mode="after")
     def _has_this_dropout(self) -> "BackboneConfig":

@@ -16,7 +16,7 @@ from pydantic import Field, model_validator
 from components.adapters.methods import AdapterConfig
 from components.config.cluster import ClusterConfig
 from components.config.experiment import TrainConfig
-from components.config.loading import apply_override, read_yaml
+from components.config.loading import apply_override, check_no_secrets, read_yaml
 from components.config.registry import RegistryConfig
 from components.config.search import holds_repeats
 from components.config.space import FIXED_IN_A_SLOT
@@ -92,7 +92,9 @@ class ComparisonConfig(Config):
     concurrent_slots: Annotated[PositiveInt, Field(le=10_000)] = 1
     """Trainings that run at the same time."""
     max_failures: Count = 1
-    """How often a training whose worker died is started again from its last checkpoint."""
+    """How often a training whose own code raised is started again from its last checkpoint. Lost
+    workers have a budget of their own (components/jobs/repetition.py).
+    """
     cluster: ClusterConfig = ClusterConfig()
     registry: RegistryConfig = RegistryConfig()
 
@@ -155,6 +157,7 @@ def load_comparison(path: str | Path, overrides: Sequence[str] = ()) -> Comparis
         )
     for override in overrides:
         apply_override(values, override, check_comparison_path)
+    check_no_secrets(values)
     config = validate(ComparisonConfig, values)
     check_comparison(config)
     return config

@@ -18,6 +18,7 @@ from components.config.study import StudyConfig
 from components.config.training import TrainingConfig
 from components.config.zero import ZeroConfig
 from components.data.settings import DataConfig
+from components.evaluation.gate.settings import GateConfig
 from components.settings import Config, Name, Seed
 from components.tasks import HeadConfig, task_named
 
@@ -65,6 +66,7 @@ class ExperimentConfig(TrainConfig):
     search: SearchConfig = SearchConfig()
     cluster: ClusterConfig = ClusterConfig()
     registry: RegistryConfig = RegistryConfig()
+    gate: GateConfig = GateConfig()
     study: StudyConfig = StudyConfig()
 
     @property

@@ -12,11 +12,19 @@ from typing import Any
 from pydantic import BaseModel
 
 from components.data.settings import default_task
+from components.evaluation.gate.settings import GateConfig
 from components.settings import resolved
 
 
 def _null(section: Mapping[str, Any]) -> None:
     """The default of a setting that may be left out."""
+
+
+def _of_no_effect(name: str) -> Callable[[Mapping[str, Any]], Any]:
+    """For a setting that decides no number and may differ when a search is continued: whatever it
+    is, it is left out.
+    """
+    return lambda section: section[name]
 
 
 LATER: dict[str, Callable[[Mapping[str, Any]], Any]] = {
@@ -25,6 +33,10 @@ LATER: dict[str, Callable[[Mapping[str, Any]], Any]] = {
     "study.length.real.task": default_task,
     "study.length.real.letters": _null,
     "optimizer.head_learning_rate": _null,
+    "cluster.progress_timeout_seconds": _of_no_effect("progress_timeout_seconds"),
+    "search.allow_lost_trials": _of_no_effect("allow_lost_trials"),
+    "training.warm_start": _null,
+    "gate": lambda _: resolved(GateConfig()),
 }
 """Dotted path of a setting that came after the first release -> its default, given its section."""
 

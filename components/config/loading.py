@@ -13,6 +13,7 @@ import yaml
 from components.config.experiment import ExperimentConfig
 from components.config.space import check_space
 from components.errors import ConfigError
+from components.secrets import holds_secret
 from components.settings import check_path, section, set_path, validate
 
 
@@ -74,9 +75,27 @@ def load_experiment(path: str | Path, overrides: Sequence[str] = ()) -> Experime
         )
     for override in overrides:
         apply_override(values, override)
+    check_no_secrets(values)
     config = validate(ExperimentConfig, values)
     check_space(config)
     return config
+
+
+def check_no_secrets(values: Any, path: str = "") -> None:
+    """Raise ConfigError naming a setting that holds a password or a token: settings are kept with
+    every run and adapter, and `--set` values are read on the dashboard.
+    """
+    if isinstance(values, dict):
+        for name, value in values.items():
+            check_no_secrets(value, f"{path}.{name}" if path else str(name))
+    elif isinstance(values, list):
+        for value in values:
+            check_no_secrets(value, path)
+    elif isinstance(values, str) and holds_secret(values):
+        raise ConfigError(
+            f"{path}: '{values}' holds a password or a token, and settings are kept with every "
+            "run and shown. Take it out; secrets belong into the environment."
+        )
 
 
 def check_overrides(config: ExperimentConfig, overrides: Sequence[str]) -> None:

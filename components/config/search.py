@@ -141,4 +141,10 @@ class SearchConfig(Config):
     code are the same, instead of training it again.
     """
     max_failures: Count = 1
-    """How often a trial whose worker died is started again from its last checkpoint."""
+    """How often a trial whose own code raised is started again from its last checkpoint. Workers
+    that were lost are no fault of a trial and are not counted here (components/jobs/repetition.py).
+    """
+    allow_lost_trials: bool = False
+    """Register the best of the trials that are left where others were lost with their workers.
+    Without it such a search registers nothing, and --resume runs what was lost.
+    """

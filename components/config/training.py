@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from components.settings import Config, PositiveInt
+from components.settings import Config, FilePath, PositiveInt
 from components.tasks import metric_directions
 
 MOST_EVALUATIONS = 1_000_000
@@ -47,6 +47,10 @@ class TrainingConfig(Config):
     """Whether a higher or a lower metric is better; where it is not given, what the metric says."""
     precision: Literal["fp32", "bf16"] = "fp32"
     """Arithmetic of the frozen backbone; the adapter's master weights are always float32."""
+    warm_start: FilePath | None = None
+    """Folder of an adapter of the same method and label set whose values are started from; a longer
+    prefix keeps its further rows as drawn. Null: everything as drawn from the seed.
+    """
     gradient_checkpointing: bool = False
     """Recompute layers in the backward pass: less memory, about a third more time."""
 

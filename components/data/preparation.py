@@ -8,6 +8,7 @@ files: a file changed in place with both kept is not noticed.
 import hashlib
 import json
 import time
+import warnings
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -22,6 +23,7 @@ from components.data.documents import Example, Problem, Row, SplitName
 from components.data.prepared import (
     DESCRIPTION,
     FORMAT,
+    DamagedCache,
     DataReport,
     PreparedData,
     SplitReport,
@@ -41,6 +43,7 @@ from components.data.validation import (
     resolve,
     text_key,
 )
+from components.settings import writing
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -93,25 +96,38 @@ def prepare(
     tasks offers it with the task that the settings name.
 
     `tokenizer_id` identifies the tokenizer's content (a hash of its files). Two processes may call
-    at once: one makes, the other waits. Raises `DataError` for documents that cannot be used,
-    naming file, row and fix, and `ConfigError` for a tokenizer or max_tokens that cannot work.
+    at once: one makes, the other waits. A damaged cache is made anew, with a warning. Raises
+    `DataError` for documents that cannot be used, naming file, row and fix, and `ConfigError` for a
+    tokenizer or max_tokens that cannot work.
     """
     from filelock import FileLock
 
     started = time.perf_counter()
     folder = cache_path / cache_key(config, tokenizer_id)
-    cached = (folder / DESCRIPTION).is_file()
-    if not cached:
-        cache_path.mkdir(parents=True, exist_ok=True)
-        with FileLock(f"{folder}.lock"):
-            cached = (folder / DESCRIPTION).is_file()
-            if not cached:
+    prepared = _found(folder)
+    cached = prepared is not None
+    if prepared is None:
+        with writing(cache_path, "cluster.cache_path"), FileLock(f"{folder}.lock"):
+            prepared = _found(folder)
+            cached = prepared is not None
+            if prepared is None:
                 _make(config, tokenizer, task=task, tokenizer_id=tokenizer_id, folder=folder)
-    prepared = open_prepared(folder)
+                prepared = open_prepared(folder)
     return replace(
         prepared,
         report=replace(prepared.report, seconds=time.perf_counter() - started, cached=cached),
     )
+
+
+def _found(folder: Path) -> PreparedData | None:
+    """What is in the cache; None where nothing is, or what is there is damaged."""
+    if not (folder / DESCRIPTION).is_file():
+        return None
+    try:
+        return open_prepared(folder)
+    except DamagedCache as error:
+        warnings.warn(f"{error} It is made anew now.", RuntimeWarning, stacklevel=3)
+        return None
 
 
 def cache_key(config: DataConfig, tokenizer_id: str) -> str:
@@ -141,7 +157,7 @@ def _make(
     splits, dropped, problems = _examples(config, tokenizer, task)
     labels = task.labels(splits["train"])
     reports = {}
-    with atomic_folder(folder) as unfinished:
+    with atomic_folder(folder, checksums=True) as unfinished:
         for split, examples in splits.items():
             lengths: list[tuple[int, int]] = []
             rows = _counted(task.tokenized(examples, labels, tokenizer, config), lengths)

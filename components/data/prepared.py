@@ -10,13 +10,14 @@ further column chunk_lengths says where they end.
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from components.checksums import check
 from components.data.documents import SPLITS
 from components.errors import DataError
 
@@ -25,6 +26,10 @@ if TYPE_CHECKING:
 
 FORMAT = 1
 DESCRIPTION = "prepared.json"
+
+
+class DamagedCache(DataError):
+    """What is prepared is not what was written; `prepare` makes it anew."""
 
 
 @dataclass(frozen=True)
@@ -235,19 +240,50 @@ def write_description(
 
 
 def open_prepared(folder: Path) -> PreparedData:
-    """Memory-maps what `prepare` wrote: what every worker calls. Raises `DataError` where there is
-    nothing.
+    """Memory-maps what `prepare` wrote: what every worker calls. The first time that a process
+    opens a folder it reads all of it, for its checksums (about 3 seconds for each GB). Raises
+    `DataError` where there is nothing, or it is damaged (DamagedCache).
     """
     try:
+        _check_once(folder, _stamps(folder))
         content = json.loads((folder / DESCRIPTION).read_text(encoding="utf-8"))
+        return _opened(folder, content)
     except FileNotFoundError as error:
         raise DataError(
             f"no prepared data in '{folder}'; on more than one node cluster.cache_path must be "
             "shared storage"
         ) from error
+    except (OSError, ValueError, KeyError, TypeError) as error:  # Arrow's errors are ValueErrors
+        raise DamagedCache(
+            f"the prepared data in '{folder}' are damaged: {' '.join(str(error).split())}. Run the "
+            "same command again, which makes them anew."
+        ) from error
+
+
+@cache
+def _check_once(folder: Path, _: tuple[Any, ...]) -> None:
+    """Check a folder that has not changed since only once: a slot opens it for every job."""
+    check(folder)
+
+
+def _stamps(folder: Path) -> tuple[Any, ...]:
+    files = [(path.name, path.stat()) for path in sorted(folder.iterdir())]
+    return tuple((name, stat.st_size, stat.st_mtime_ns) for name, stat in files)
+
+
+def _opened(folder: Path, content: Mapping[str, Any]) -> PreparedData:
+    if content["format"] != FORMAT:
+        raise ValueError(f"format {content['format']}, this version reads {FORMAT}")
     report = content["report"]
+    splits = {str(split): _open_split(folder / f"{split}.arrow") for split in SPLITS}
+    for name, split in splits.items():
+        if len(split) != report["splits"][name]["documents"]:
+            raise ValueError(
+                f"{name}.arrow holds {len(split)} documents, not "
+                f"{report['splits'][name]['documents']}"
+            )
     return PreparedData(
-        splits={split: _open_split(folder / f"{split}.arrow") for split in SPLITS},
+        splits=splits,
         labels=tuple(content["labels"]),
         fingerprint=content["fingerprint"],
         report=DataReport(

@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
-from components.settings import Config, PositiveInt, Seed
+from components.settings import Config, FilePath, PositiveInt, Seed
 
 Generated = Annotated[PositiveInt, Field(le=1_000_000)]
 """Documents that are made before a search starts."""
@@ -23,15 +23,20 @@ class ColumnsConfig(Config):
     number.
     """
 
+    @property
+    def mapped(self) -> tuple[str, ...]:
+        """Names of all columns that are read."""
+        return (self.text, self.label) if self.id is None else (self.text, self.label, self.id)
+
 
 class FilesConfig(Config):
     """Local files, one per split: .jsonl, .jsonl.gz, .csv, .csv.gz or .parquet."""
 
-    train: str
+    train: FilePath
     """Path of the training documents."""
-    validation: str | None = None
+    validation: FilePath | None = None
     """Path of the validation documents; null carves them from train."""
-    test: str | None = None
+    test: FilePath | None = None
     """Path of the test documents; null carves them from train."""
 
 
@@ -62,19 +67,25 @@ class InstalledSourceConfig(Config):
     documents_per_library: PositiveInt = 60
     """At most this many documents per class, over all splits."""
 
+    @model_validator(mode="after")
+    def _distinct(self) -> "InstalledSourceConfig":
+        if len(set(self.libraries)) < len(self.libraries):
+            raise ValueError("libraries names one twice; name each once")
+        return self
+
 
 class QangarooConfig(Config):
     """Multiple-choice questions with supporting documents, in the form of WikiHop's release: JSON
     files (.json, .json.gz) that hold one list of records.
     """
 
-    train: str
+    train: FilePath
     """Path of the training questions: [{"id", "query", "answer", "candidates": [...], "supports":
     [...]}, ...].
     """
-    validation: str | None = None
+    validation: FilePath | None = None
     """Path of the validation questions; null carves them from train."""
-    test: str | None = None
+    test: FilePath | None = None
     """Path of the test questions; null carves them from train."""
     max_chunks: PositiveInt | None = None
     """Keep at most this many chunks of max_tokens per question, and leave the rest of its supports

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from components.adapters.reading import TOKENIZER_FOLDER, checked_settings, read_temperature
+from components.checksums import CHECKSUMS_FILE, Damaged, check
 from components.errors import ArtifactError
 from components.inference.named_backbone import named_backbone
 
@@ -145,6 +146,7 @@ def load_classifier(
     """
     import torch
 
+    _check_beside(folder)
     from components.adapters import load_adapter, read_adapter_config
     from components.backbones import (
         backbone_shape,
@@ -174,6 +176,17 @@ def load_classifier(
     loaded = load_backbone(source, cache_path=cache_path or default_cache_path(), dtype=dtype)
     model = load_adapter(loaded, folder).to("cuda" if torch.cuda.is_available() else "cpu")
     return Classifier(model=model, tokenizer=tokenizer, backbone=source, **rest)
+
+
+def _check_beside(folder: Path) -> None:
+    """Raise ArtifactError where tokenizer or calibration are not what was written."""
+    try:
+        check(folder)
+    except Damaged as error:
+        raise ArtifactError(
+            f"{error}. Take the adapter from where it came from again; of a file that was changed "
+            f"on purpose, remove '{folder / CHECKSUMS_FILE}'."
+        ) from error
 
 
 def _tokenizer(folder: Path, source: Any, *, embeddings: int) -> "PreTrainedTokenizerBase":

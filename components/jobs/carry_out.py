@@ -20,25 +20,28 @@ def carry_out(
     code_version: str,
 ) -> None:
     """Do what the job asks. Events are emitted on every rank, but those of evaluations on rank 0
-    alone. A training goes on from its checkpoint where there is one. Raises what ended it.
+    alone. A training goes on from its checkpoint where there is one; one that is to be evaluated
+    only, and whose checkpoint is damaged or gone, is trained again. Raises what ended it.
     """
     from components.data import open_prepared
-    from components.jobs.resume import has_checkpoint
+    from components.training.checkpoint import settle
     from components.training.finalize import finalize
     from components.training.peak_memory import peak_bytes, start_peak
     from components.training.trial import run_trial
 
     data, world = open_prepared(job.data_folder), session.world
-    if job.train:
+    found = world.broadcast(settle(job.checkpoint) if world.is_main else None)
+    # What was trained and got lost is trained again: it gives the same.
+    if job.train or found != "whole":
         start_peak(world.device)
         result = run_trial(
             session,
             data,
-            job.config,
+            job.cut,
             checkpoint_folder=job.checkpoint,
             report=lambda report: emit(Evaluated(job.id, report)),
             should_stop=should_stop,
-            resume=world.broadcast(world.is_main and has_checkpoint(job.folder)),
+            resume=found != "none",
         )
         (peak,) = world.max([float(peak_bytes(world.device) or 0)])
         emit(_trained(job.id, result, peak_memory_bytes=int(peak) or None))
@@ -51,6 +54,7 @@ def carry_out(
             job.config,
             checkpoint_folder=job.checkpoint,
             artifact_folder=job.artifact,
+            training=job.cut.training,
             code_version=code_version,
         )
         emit(Finalized(job.id, final))

@@ -4,7 +4,7 @@ import logging
 import os
 import signal
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -72,6 +72,48 @@ def _connect(address: str | None, options: dict[str, Any], *, runtime_env: dict[
             f"{where} did not start within 30 seconds: this machine is too busy. Run the same "
             "command again, or start a cluster first and keep it: prefixprop up"
         ) from error
+
+
+class NoRoom(ClusterError):
+    """Workers could not be placed. Not the user's settings alone are to blame: what else runs on
+    the cluster may end.
+    """
+
+
+def no_room(cluster: ClusterConfig) -> str:
+    """What to say of workers that could not be placed in time."""
+    return (
+        "The workers of a trial slot could not be started within "
+        f"cluster.placement_timeout_seconds ({cluster.placement_timeout_seconds} s): the "
+        "cluster has no room for "
+        f"{cluster.num_workers} worker(s) of {cluster.cpus_per_worker:g} CPU and "
+        f"{cluster.gpus_per_worker:g} GPU beside what runs there. "
+        "Wait for it to end, lower search.concurrent_slots or cluster.num_workers, or raise "
+        "the time."
+    )
+
+
+def lacks_room(cluster: ClusterConfig, *, slots: int) -> bool:
+    """Whether the connected cluster has no room now for those of the `slots` that this driver has
+    not placed yet. Processes that take long to start need no more room than they were given.
+    """
+    placed: int = sum(
+        group["state"] == "CREATED" and _is_a_slots(group)
+        for group in ray.util.placement_group_table().values()
+    )
+    workers = max(0, slots - placed) * cluster.num_workers
+    free = ray.available_resources()
+    wanted = {"CPU": cluster.cpus_per_worker, "GPU": cluster.gpus_per_worker}
+    return any(workers * each > float(free.get(name, 0.0)) for name, each in wanted.items())
+
+
+def _is_a_slots(group: Mapping[str, Any]) -> bool:
+    """Whether this driver's workers are in a placement group: its id ends in that of the job that
+    made it, and Tune's own groups hold no CPU.
+    """
+    job_id: str = ray.get_runtime_context().get_job_id()
+    holds = any({"CPU", "GPU"} & set(bundle) for bundle in group["bundles"].values())
+    return holds and str(group["placement_group_id"]).endswith(job_id)
 
 
 def check_cluster_fits(cluster: ClusterConfig, *, slots: int) -> None:

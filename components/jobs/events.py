@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from components.jobs.job import Job
     from components.training.outcomes import FinalEvaluation
 
-FailureCause = Literal["input", "training", "workers"]
+FailureCause = Literal["input", "training", "memory", "workers"]
 
 
 @dataclass(frozen=True)
@@ -55,8 +55,8 @@ class Finalized:
 @dataclass(frozen=True)
 class Failed:
     """The job ended with an error. `cause`: "input" where the user has to change something and a
-    repetition gives the same, "training" where the training's own code raised, "workers" where
-    the workers or their slot were lost.
+    repetition gives the same, "training" where the training's own code raised, "memory" where it
+    asked for more than there is, "workers" where the workers or their slot were lost.
     """
 
     job_id: str

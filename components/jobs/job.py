@@ -8,6 +8,7 @@ from uuid import uuid4
 
 from components.config.cluster import ClusterConfig
 from components.config.experiment import TrainConfig
+from components.config.training import TrainingConfig
 
 
 @dataclass(frozen=True)
@@ -16,8 +17,9 @@ class Job:
     after the other.
 
     `id`: the caller's name for it, which every event carries; `folder`: where checkpoint/ lies; a
-    training goes on from it. `artifact_folder`: where the evaluated adapter goes. All paths are
-    absolute; on more than one node they lie on shared storage.
+    training goes on from it. `artifact_folder`: where the evaluated adapter goes; `training`: the
+    settings of this section with steps cut smaller than `config` has them, for want of memory. All
+    paths are absolute; on more than one node they lie on shared storage.
     """
 
     id: str
@@ -27,6 +29,14 @@ class Job:
     train: bool = True
     evaluate: bool = False
     artifact_folder: Path | None = None
+    training: TrainingConfig | None = None
+
+    @property
+    def cut(self) -> TrainConfig:
+        """The settings as they are carried out."""
+        if self.training is None:
+            return self.config
+        return self.config.model_copy(update={"training": self.training})
 
     @property
     def checkpoint(self) -> Path:

@@ -5,13 +5,12 @@ test documents where there was one. Written by the driver when the job is over; 
 before there was this file is read too: trial.json of searches, cell.json of comparisons.
 """
 
-import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from components.atomic_file import atomic_file
+from components.atomic_file import read_state, write_state
 from components.errors import ArtifactError
 from components.jobs.run_jobs import JobResult
 from components.training.outcomes import FinalEvaluation, Progress
@@ -86,9 +85,7 @@ def record_of(
 
 def write_record(folder: Path, record: JobRecord, *, config: Mapping[str, Any]) -> None:
     """Write a job's record, whole or not at all, with the settings for whoever reads it."""
-    content = {"format": FORMAT} | asdict(record) | {"config": config}
-    with atomic_file(folder / RECORD_FILE) as file:
-        file.write_text(json.dumps(content, indent=1, default=str) + "\n", encoding="utf-8")
+    write_state(folder / RECORD_FILE, {"format": FORMAT} | asdict(record) | {"config": config})
 
 
 def read_record(folder: Path) -> JobRecord | None:
@@ -103,8 +100,8 @@ def read_record(folder: Path) -> JobRecord | None:
         file = folder / name
         if file.is_file():
             try:
-                return read(json.loads(file.read_text(encoding="utf-8")), folder)
-            except (ValueError, KeyError, TypeError) as error:
+                return read(read_state(file), folder)
+            except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
                 raise ArtifactError(
                     f"'{file}' cannot be read ({error}). Remove its folder to run this training "
                     "again."

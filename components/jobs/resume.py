@@ -10,17 +10,11 @@ documents and the same code.
 import shutil
 from pathlib import Path
 
-from components.atomic_folder import atomic_folder, recover
+from components.atomic_folder import atomic_folder
+from components.checksums import Damaged, check
 from components.errors import ArtifactError
 from components.jobs.record import Identity, JobRecord, read_record
 from components.jobs.trial import FOLDER_DIGITS
-
-
-def has_checkpoint(folder: Path) -> bool:
-    """Whether the job's folder holds a checkpoint, after what a killed writer left was put in
-    order. For the one process that writes there.
-    """
-    return (recover(folder / "checkpoint") / "state.json").is_file()
 
 
 def is_same_training(record: JobRecord, identity: Identity) -> bool:
@@ -41,7 +35,7 @@ def reuse(folder: Path, identity: Identity) -> JobRecord | None:
     record, None where there is none.
 
     `folder`: <experiment>/<search>/trials/<configuration>. A trial that has a checkpoint already
-    keeps it; a damaged record of another search is passed over.
+    keeps it; a damaged record or checkpoint of another search is passed over.
     """
     if (folder / "checkpoint").exists():
         return None
@@ -50,11 +44,22 @@ def reuse(folder: Path, identity: Identity) -> JobRecord | None:
         earlier = _readable(other)
         if earlier is None or not (other / "checkpoint").is_dir():
             continue
-        if is_same_training(earlier, identity) and earlier.outcome in ("completed", "stopped"):
-            with atomic_folder(folder / "checkpoint") as copy:
-                shutil.copytree(other / "checkpoint", copy, dirs_exist_ok=True)
+        reusable = earlier.outcome in ("completed", "stopped")
+        if reusable and is_same_training(earlier, identity) and _copied(other, folder):
             return earlier
     return None
+
+
+def _copied(source: Path, target: Path) -> bool:
+    """Whether a job's checkpoint was whole and was copied; a damaged one is left alone."""
+    checkpoint = source / "checkpoint"
+    try:
+        check(checkpoint)
+        with atomic_folder(target / "checkpoint") as copy:
+            shutil.copytree(checkpoint, copy, dirs_exist_ok=True)
+    except Damaged:
+        return False
+    return True
 
 
 def _readable(folder: Path) -> JobRecord | None:

@@ -11,14 +11,17 @@ from dataclasses import dataclass, replace
 
 from components.jobs.events import Event, Failed, Finalized, Trained, ends
 from components.jobs.job import Job
+from components.jobs.repetition import Attempts, given_up
+from components.jobs.smaller_batches import fitting, infeasible, smaller
 from components.jobs.workers import Workers
 from components.training.outcomes import FinalEvaluation
 
 
 @dataclass(frozen=True)
 class JobResult:
-    """What became of a job. `outcome`: completed, stopped, diverged or failed; `trained` and
-    `final`: what was told of each part, None where it was not done; `seconds`: wall time.
+    """What became of a job. `outcome`: completed, stopped, diverged, infeasible, failed or lost;
+    `trained` and `final`: what was told of each part, None where it was not done; `seconds`: wall
+    time.
     """
 
     job: Job
@@ -35,7 +38,7 @@ class _Running:
     """What is left of what was asked."""
     asked: Job
     started: float
-    failures: int = 0
+    attempts: Attempts
     trained: Trained | None = None
 
 
@@ -51,8 +54,9 @@ def run_jobs(
 
     `next_job` is asked whenever there is room and may know more after each `on_result`; None:
     nothing now. `on_event` gets what is told of a job as it comes. A job that fails is given up
-    after `max_failures` repetitions, at once where its input is wrong, and told as a result; it
-    stops no other. All callbacks run in the caller's thread.
+    after `max_failures` repetitions (lost workers: repetition.py; want of memory:
+    smaller_batches.py), at once where its input is wrong, and told as a result; it stops no other.
+    All callbacks run in the caller's thread.
     """
     running: dict[str, _Running] = {}
     repeated: deque[_Running] = deque()
@@ -63,7 +67,7 @@ def run_jobs(
             return
         on_event(event)
         result = _taken(current, event)
-        if result is not None and _worth_repeating(event, current, max_failures):
+        if isinstance(event, Failed) and _again(current, event):
             repeated.append(current)
         elif result is not None:
             del running[event.job_id]
@@ -75,8 +79,9 @@ def run_jobs(
             if repeated:
                 workers.start(repeated.popleft().job)
             elif (job := next_job()) is not None:
-                running[job.id] = _Running(job, job, time.monotonic())
-                workers.start(job)
+                fitted = fitting(job)
+                running[job.id] = _Running(fitted, job, time.monotonic(), Attempts(max_failures))
+                workers.start(fitted)
             else:
                 break
         if not running:
@@ -84,15 +89,18 @@ def run_jobs(
         workers.deliver(handle)
 
 
-def _worth_repeating(event: Event, current: _Running, max_failures: int) -> bool:
-    if not isinstance(event, Failed):
-        return False
-    current.failures += 1
-    return event.cause != "input" and current.failures <= max_failures
+def _again(current: _Running, failed: Failed) -> bool:
+    """Whether the job is repeated after this failure, cut smaller where memory did not suffice."""
+    if failed.cause != "memory":
+        return current.attempts.another(failed)
+    cut = smaller(current.job)
+    current.job = cut or current.job
+    return cut is not None
 
 
 def _taken(current: _Running, event: Event) -> JobResult | None:
     """Keep what an event tells; the result where nothing more comes."""
+    current.attempts.saw(event)
     over = ends(event, current.job)
     match event:
         case Trained():
@@ -103,8 +111,9 @@ def _taken(current: _Running, event: Event) -> JobResult | None:
         case Finalized(final=final):
             reason = "evaluated on test documents"
             return JobResult(current.asked, "completed", reason, current.trained, final)
-        case Failed(reason=reason):
-            return JobResult(current.asked, "failed", reason, current.trained)
+        case Failed(cause=cause):
+            told = infeasible(event) if cause == "memory" else event
+            return JobResult(current.asked, given_up(told), told.reason, current.trained)
     return None
 
 

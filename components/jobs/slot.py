@@ -21,8 +21,10 @@ import ray
 
 from components.errors import ClusterError
 from components.jobs.events import Event, Failed, ends
+from components.jobs.hanging import end_hanging
 from components.jobs.job import Assignment, SlotSettings
 from components.jobs.sequencer import Sequencer
+from components.jobs.watchdog import Watchdog
 from components.jobs.worker_group import failure_of
 
 if TYPE_CHECKING:
@@ -63,6 +65,9 @@ class Slot:
         self.closed = False
         self.changed = asyncio.Event()
         self.placed, self.why_not_placed = False, ""
+        self.watchdog = Watchdog(float(settings.cluster.progress_timeout_seconds))
+        self.why_ended = ""
+        self.asks_for_stacks, self.told_stacks = False, dict[int, str]()
         self.loop = asyncio.get_event_loop()
         self.keeper = threading.Thread(target=self._keep_workers, name="slot-workers", daemon=True)
         self.keeper.start()
@@ -105,7 +110,10 @@ class Slot:
                 await self._wait()
             place = self.places.get(assignment_id)
         if place is None:
-            reason = f"the slot was given to another job after {HOLD_SECONDS:.0f} s without a word"
+            reason = (
+                f"the slot was given to another job after {HOLD_SECONDS:.0f} s without a word, "
+                "or was started again"
+            )
             return [Failed("", reason, "workers")]
         found = list(place.events)
         place.events.clear()
@@ -155,6 +163,16 @@ class Slot:
                 place.add(due)
             self._notify()
 
+    # --- asked by every worker
+
+    async def word(self, rank: int, pid: int, node_id: str, beats: int) -> bool:
+        """Hear how far a rank is; whether its stacks are wanted."""
+        self.watchdog.word(rank, pid, node_id, beats=beats, now=time.monotonic())
+        return self.asks_for_stacks
+
+    async def stacks(self, rank: int, text: str) -> None:
+        self.told_stacks[rank] = text
+
     # ---
 
     def _untaken(self) -> _Place | None:
@@ -172,6 +190,8 @@ class Slot:
     def _fail(self, error: BaseException) -> None:
         """The workers ended: so did all that they had, and all that waits for them."""
         reason, cause = failure_of(error)
+        if self.why_ended:
+            reason, cause, self.why_ended = self.why_ended, "workers", ""
         for place in self.places.values():
             place.add(Failed(place.assignment.job.id, reason, cause))
         if isinstance(error, ClusterError):
@@ -180,10 +200,26 @@ class Slot:
 
     def _keep_workers(self) -> None:
         """Run the workers; start others when they die, until the slot is closed."""
+        threading.Thread(target=self._watch, name="slot-watchdog", daemon=True).start()
         while not self.closed:
+            self.watchdog = Watchdog(self.watchdog.limit_seconds)
             try:
                 self.run_workers(self.settings, ray.get_runtime_context().current_actor)
             # Whatever ended the workers is told to whoever had a job there.
             except BaseException as error:  # noqa: BLE001
                 self.loop.call_soon_threadsafe(self._fail, error)
                 time.sleep(1.0)
+
+    def _watch(self) -> None:
+        """End workers that hang: what they had is then repeated as after any other loss."""
+        while not self.closed:
+            time.sleep(POLL_SECONDS)
+            watched = self.watchdog
+            working = any(place.taken and not place.ended for place in list(self.places.values()))
+            why = watched.hanging(time.monotonic(), working=working)
+            if why is not None:
+                file = end_hanging(self, watched, why)
+                self.why_ended = f"the workers hang: {why}; where they were: '{file}'"
+                # Long enough to be noticed; the next workers have a watchdog of their own.
+                while self.watchdog is watched and not self.closed:
+                    time.sleep(POLL_SECONDS)

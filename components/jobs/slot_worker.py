@@ -18,8 +18,13 @@ def serve(config: dict[str, Any]) -> None:
     settings: SlotSettings = config["settings"]
     slot: ActorHandle = config["slot"]
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    import ray
+    import ray.train
 
+    from components.jobs.watchdog import Words
+    from components.training.pulse import PULSE
+
+    # Before anything heavy: from now on it is noticed where this rank is stopped.
+    Words(slot, ray.train.get_context().get_world_rank(), lambda: PULSE.beats)
     ray.get(slot.workers_placed.remote())
     import ray.train.torch
     import torch

@@ -9,9 +9,11 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import ray
-from ray.exceptions import RayActorError
+from ray.exceptions import ActorUnavailableError, GetTimeoutError, RayActorError
 
+from components.config.cluster import ClusterConfig
 from components.errors import ClusterError
+from components.jobs.cluster import NoRoom, lacks_room, no_room
 from components.jobs.events import Event, Failed, ends
 from components.jobs.job import Assignment, Job, SlotSettings
 from components.jobs.slot import RunWorkers, Slot
@@ -22,10 +24,15 @@ if TYPE_CHECKING:
     from ray.actor import ActorHandle
 
 SLOT_LOST = "the slot's actor died"
+POLL_SECONDS = 0.05
 
 
 class RaySlots:
-    """See Workers. A job goes to any slot that has room; several of these may share the slots."""
+    """See Workers. A job goes to any slot that has room; several of these may share the slots.
+
+    A slot whose process died is started again by Ray, which says ActorUnavailableError meanwhile;
+    any other RayActorError means that it is gone for good.
+    """
 
     def __init__(self, slots: "tuple[ActorHandle, ...]", *, timeout_seconds: float) -> None:
         self.slots, self.timeout_seconds = list(slots), timeout_seconds
@@ -39,19 +46,18 @@ class RaySlots:
             if slot not in self._places:
                 try:
                     self._places[slot] = ray.get(slot.capacity.remote())
+                except ActorUnavailableError:
+                    self._places[slot] = 1  # it has one place at least when it is back
                 except RayActorError:
                     self._lose(slot)
         return sum(self._places[slot] for slot in self.slots)
 
     def _lose(self, slot: "ActorHandle") -> None:
-        """Ask nothing more of a slot whose actor died. Raises ClusterError where none is left."""
+        """Ask nothing more of a slot that is gone. Raises ClusterError where none is left."""
         if slot in self.slots:
             self.slots.remove(slot)
         if not self.slots:
-            raise ClusterError(
-                "All trial slots are lost: their actors died. The same command goes on from the "
-                "checkpoints (search: with --resume)."
-            )
+            raise ClusterError("All trial slots are lost: their actors died and did not come back.")
 
     def start(self, job: Job) -> None:
         """Give the job to a slot, waiting for room up to `timeout_seconds`. Raises ClusterError
@@ -69,13 +75,15 @@ class RaySlots:
                     "No trial slot became free within cluster.placement_timeout_seconds "
                     f"({self.timeout_seconds:g} s)."
                 )
-            time.sleep(0.05)
+            time.sleep(POLL_SECONDS)
 
     def _taken_by(self, assignment: Assignment) -> "ActorHandle | None":
         for slot in tuple(self.slots):
             try:
                 if ray.get(slot.assign.remote(assignment)):
                     return slot
+            except ActorUnavailableError:
+                continue
             except RayActorError:
                 self._lose(slot)
         return None
@@ -93,11 +101,11 @@ class RaySlots:
                 handle(event)
 
     def _fetched(self, job_id: str, asked: "ObjectRef") -> list[Event]:
-        assignment, slot = self._given[job_id]
+        assignment, _ = self._given[job_id]
         try:
             events: list[Event] = ray.get(asked)
         except RayActorError:
-            self._lose(slot)
+            # Whether it comes back is found out by the next job.
             events = [Failed(job_id, SLOT_LOST, "workers")]
         # A slot that forgot the assignment does not know whose it was.
         events = [event if event.job_id else replace(event, job_id=job_id) for event in events]
@@ -117,23 +125,41 @@ class RaySlots:
 def start_slots(
     settings: SlotSettings, count: int, *, run_workers: RunWorkers = run_worker_group
 ) -> "tuple[ActorHandle, ...]":
-    """Start slots; their workers load the backbone while the caller goes on."""
-    actor = ray.remote(num_cpus=0, max_concurrency=64)(Slot)
+    """Start slots; their workers load the backbone while the caller goes on. A slot whose process
+    dies is started again.
+    """
+    actor = ray.remote(num_cpus=0, max_concurrency=64, max_restarts=-1)(Slot)
     return tuple(actor.remote(settings, run_workers) for _ in range(count))
 
 
-def wait_until_placed(slots: "tuple[ActorHandle, ...]") -> None:
+def wait_until_placed(
+    slots: "tuple[ActorHandle, ...]", cluster: ClusterConfig | None = None
+) -> None:
     """Return when the workers of all slots have started (they load the backbone then). Raises
-    ClusterError where the cluster has no room for them.
+    ClusterError where the cluster had no room for them for `cluster.placement_timeout_seconds`:
+    told by the slots, and here, where the room is counted of which Ray's processes know nothing
+    while they start.
     """
-    waiting = list(slots)
+    waiting, had_room = list(slots), time.monotonic()
     while waiting:
-        answers = ray.get([slot.placement.remote() for slot in waiting])
-        if reasons := [why for placed, why in answers if not placed and why]:
-            raise ClusterError(reasons[0])
-        waiting = [slot for slot, (placed, _) in zip(waiting, answers, strict=True) if not placed]
+        waiting = [slot for slot in waiting if not _placed(slot)]
+        now = time.monotonic()
+        if not waiting or cluster is None or not lacks_room(cluster, slots=len(slots)):
+            had_room = now
+        elif now - had_room > cluster.placement_timeout_seconds:
+            raise NoRoom(no_room(cluster))
         if waiting:
-            time.sleep(0.1)
+            time.sleep(0.25)
+
+
+def _placed(slot: "ActorHandle") -> bool:
+    try:
+        placed, why_not = ray.get(slot.placement.remote())
+    except ActorUnavailableError:
+        return False
+    if not placed and why_not:
+        raise ClusterError(why_not)
+    return bool(placed)
 
 
 def close_slots(slots: "tuple[ActorHandle, ...]", *, timeout_seconds: float = 30.0) -> None:
@@ -143,7 +169,7 @@ def close_slots(slots: "tuple[ActorHandle, ...]", *, timeout_seconds: float = 30
     for slot in slots:
         try:
             ray.get(slot.wait_closed.remote(timeout_seconds), timeout=timeout_seconds + 5.0)
-        except RayActorError:
+        except (RayActorError, GetTimeoutError):
             continue
         finally:
             ray.kill(slot)

@@ -4,26 +4,41 @@ import os
 import uuid
 from typing import TYPE_CHECKING, Any
 
-from components.errors import ClusterError, UserError
+from components.errors import UserError
+from components.jobs.cluster import NoRoom, no_room
 from components.jobs.events import FailureCause
 from components.jobs.job import SlotSettings
 from components.jobs.slot_worker import serve
+from components.jobs.smaller_batches import is_out_of_memory
 
 if TYPE_CHECKING:
     from ray.actor import ActorHandle
+
+NO_ROOM = ("WorkerGroupStartupTimeoutError", "InsufficientClusterResourcesError")
+LOST_CONNECTION = (
+    "Connection closed by peer",
+    "Connection reset by peer",
+    "Broken pipe",
+    "Socket closed",
+    "Connection refused",
+    "NCCL error",
+)
+"""What torch.distributed says on a rank whose neighbour is gone."""
 
 
 def run_worker_group(settings: SlotSettings, slot: "ActorHandle") -> None:
     """One Ray Train run whose workers serve the slot until it is closed. Raises what ended them."""
     from ray.train import ControllerError, FailureConfig, RunConfig, ScalingConfig
-    from ray.train.torch import TorchConfig, TorchTrainer
+    from ray.train.torch import TorchConfig
+
+    from components.jobs.ending_cleanup import EndingTrainer
 
     cluster = settings.cluster
     resources = {"CPU": cluster.cpus_per_worker} | (
         {"GPU": cluster.gpus_per_worker} if cluster.gpus_per_worker else {}
     )
     os.environ["RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S"] = str(cluster.placement_timeout_seconds)
-    trainer = TorchTrainer(
+    trainer = EndingTrainer(
         serve,
         train_loop_config={"settings": settings, "slot": slot},
         scaling_config=ScalingConfig(
@@ -42,37 +57,46 @@ def run_worker_group(settings: SlotSettings, slot: "ActorHandle") -> None:
     try:
         trainer.fit()
     except ControllerError as error:
-        raise ClusterError(
-            "The workers of a trial slot could not be started within "
-            f"cluster.placement_timeout_seconds ({cluster.placement_timeout_seconds} s): the "
-            "cluster has no room for "
-            f"{cluster.num_workers} worker(s) of {cluster.cpus_per_worker:g} CPU and "
-            f"{cluster.gpus_per_worker:g} GPU beside what runs there. "
-            "Wait for it to end, lower search.concurrent_slots or cluster.num_workers, or raise "
-            f"the time. ({type(error.controller_failure).__name__})"
-        ) from error
+        if type(error.controller_failure).__name__ in NO_ROOM:
+            raise NoRoom(no_room(cluster)) from error
+        raise
 
 
 def failure_of(error: BaseException) -> tuple[str, FailureCause]:
-    """Why workers ended, in one line, and what it is to be blamed on."""
-    from ray.exceptions import RayError
-
-    root = _root(error)
+    """Why workers ended, in one line, and what it is to be blamed on. Of several ranks' errors it
+    is the one that explains the others: a rank that lost a connection suffered from its neighbour.
+    """
+    _, cause, root = min(
+        ((*_blamed(root), root) for root in _roots(error)), key=lambda blamed: blamed[0]
+    )
     lines = str(root).strip().splitlines()
-    cause: FailureCause = "training"
-    if isinstance(root, UserError):
-        cause = "input"
-    elif isinstance(root, RayError) or type(root).__module__.startswith("ray."):
-        cause = "workers"
     return f"{type(root).__name__}: {lines[-1] if lines else ''}", cause
 
 
-def _root(error: BaseException) -> BaseException:
-    """The worker's own exception under Ray's wrappers."""
+def _blamed(root: BaseException) -> tuple[int, FailureCause]:
+    """(rank among causes, the cause): the lowest explains the others."""
+    from ray.exceptions import RayError
+
+    if isinstance(root, NoRoom):
+        return 2, "workers"
+    if isinstance(root, UserError):
+        return 0, "input"
+    if is_out_of_memory(root) and not isinstance(root, RayError):
+        return 1, "memory"
+    # An OSError is the storage's: full, gone or stale.
+    if isinstance(root, RayError | OSError) or type(root).__module__.startswith("ray."):
+        return 2, "workers"
+    if any(said in str(root) for said in LOST_CONNECTION):
+        return 4, "workers"
+    return 3, "training"
+
+
+def _roots(error: BaseException) -> list[BaseException]:
+    """The workers' own exceptions under Ray's wrappers."""
     if isinstance(error, UserError):
-        return error
+        return [error]
     inner: Any = getattr(error, "worker_failures", None)
     if inner:
-        return _root(next(iter(inner.values())))
+        return [root for each in inner.values() for root in _roots(each)]
     cause = getattr(error, "cause", None) or error.__cause__
-    return _root(cause) if isinstance(cause, BaseException) and cause is not error else error
+    return _roots(cause) if isinstance(cause, BaseException) and cause is not error else [error]

@@ -15,6 +15,7 @@ from typing import Any, Literal
 from components.errors import RegistryError
 from components.registry.champions import Champions, promoted, rolled_back
 from components.registry.describe import headline, version_tags
+from components.registry.history import HistoryEntry
 from components.registry.packaging import Package
 from components.registry.tracking import (
     CHALLENGER,
@@ -25,6 +26,7 @@ from components.registry.tracking import (
     check_model_name,
     param_text,
     parse_model_uri,
+    registration_of,
 )
 
 
@@ -39,6 +41,7 @@ class MemoryRun:
     parent: str | None
     tags: dict[str, str]
     status: str = "RUNNING"
+    continued: bool = False
     params: dict[str, str] = field(default_factory=dict)
     metrics: dict[str, list[tuple[int, float]]] = field(default_factory=dict)
     files: dict[str, bytes] = field(default_factory=dict)
@@ -49,6 +52,7 @@ class MemoryModel:
     versions: list[RegisteredVersion] = field(default_factory=list)
     aliases: dict[str, int] = field(default_factory=dict)
     before: tuple[int, ...] = ()
+    history: list[HistoryEntry] = field(default_factory=list)
 
 
 class MemoryTracker:
@@ -90,7 +94,7 @@ class MemoryTracker:
         return run_id
 
     def resume_run(self, run_id: str, tags: Mapping[str, str]) -> None:
-        self._run(run_id).status = "RUNNING"
+        self._continue(run_id)
         self.set_tags(run_id, tags)
 
     def start_child(
@@ -110,7 +114,7 @@ class MemoryTracker:
         ]
         if existing:
             run_id = existing[0]
-            self.runs[run_id].status = "RUNNING"
+            self._continue(run_id)
             self.set_tags(run_id, all_tags)
         else:
             run_id = self._new_run(MemoryRun(parent.experiment, name, parent_run_id, all_tags))
@@ -120,7 +124,9 @@ class MemoryTracker:
     def log_metrics(self, run_id: str, metrics: Mapping[str, float], *, step: int) -> None:
         run = self._run(run_id)
         for name, value in metrics.items():
-            run.metrics.setdefault(name, []).append((step, float(value)))
+            points = run.metrics.setdefault(name, [])
+            if not (run.continued and any(known == step for known, _ in points)):
+                points.append((step, float(value)))
 
     def log_params(self, run_id: str, params: Mapping[str, Any]) -> None:
         run = self._run(run_id)
@@ -200,6 +206,15 @@ class MemoryTracker:
         if not (adapter_folder / "adapter_config.json").is_file():
             raise FileNotFoundError(f"'{adapter_folder}' holds no adapter_config.json.")
         model = self.models.setdefault(model_name, MemoryModel())
+        registration = registration_of(tags)
+        for made in model.versions:
+            if registration and (run_id, registration) == (made.run_id, registration_of(made.tags)):
+                alias = next(
+                    alias for alias, version in model.aliases.items() if version == made.version
+                )
+                return RegisteredAdapter(
+                    model_name, made.version, alias, made.model_uri, made.model_id
+                )
         version, model_id = len(model.versions) + 1, f"m-{uuid.uuid4().hex}"
         self._adapters[model_id] = _read_files(adapter_folder)
         text = "\n\n".join(part for part in (headline(metrics, params), description) if part)
@@ -279,6 +294,22 @@ class MemoryTracker:
         self._write(self._model(model_name), after)
         return self.resolve(f"models:/{model_name}/{after.current}")
 
+    def annotate(self, version: RegisteredVersion, *, tags: Mapping[str, str], line: str) -> None:
+        versions = self._model(version.name).versions
+        index = next(i for i, each in enumerate(versions) if each.version == version.version)
+        each = versions[index]
+        versions[index] = replace(
+            each,
+            tags={**each.tags, **tags},
+            description=f"{each.description}\n\n{line}".strip(),
+        )
+
+    def record(self, model_name: str, entry: HistoryEntry) -> None:
+        self._model(model_name).history.append(entry)
+
+    def history(self, model_name: str) -> tuple[HistoryEntry, ...]:
+        return tuple(self._model(model_name).history)
+
     def _champions(self, model_name: str) -> Champions:
         model = self._model(model_name)
         return Champions(
@@ -298,6 +329,10 @@ class MemoryTracker:
                 f"model: the memory registry has no registered model '{model_name}'."
             )
         return self.models[model_name]
+
+    def _continue(self, run_id: str) -> None:
+        run = self._run(run_id)
+        run.status, run.continued = "RUNNING", True
 
     def _new_run(self, run: MemoryRun) -> str:
         run_id = uuid.uuid4().hex

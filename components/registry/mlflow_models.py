@@ -1,159 +1,33 @@
-"""The registry half of MLflow: LoggedModels, registered versions and their aliases.
-
-A version is a pyfunc by models-from-code with the plain artifact folder inside
-(`artifacts/adapter`), so it can be used with this project's code or without any. Every failure
-raises.
+"""The registry half of MLflow: registered versions and their aliases (mlflow_registration.py makes
+them). Every failure raises.
 """
 
 import json
-import re
 import shutil
 import tempfile
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from components.errors import ConfigError, RegistryError
 from components.registry.champions import Champions, promoted, rolled_back
-from components.registry.describe import headline, model_description, version_tags
-from components.registry.packaging import Package, save_pyfunc
+from components.registry.history import HistoryEntry, entries_of, tag_of
 from components.registry.tracking import (
     CHALLENGER,
     CHAMPION,
-    RegisteredAdapter,
     RegisteredVersion,
-    check_model_name,
-    param_text,
     parse_model_uri,
 )
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
-    from mlflow.entities.model_registry import ModelVersion
+    from mlflow.entities.model_registry import ModelVersion, RegisteredModel
 
 ADAPTER_PATH = "artifacts/adapter"
 HISTORY_TAG = "champion_history"
-
-
-def register(
-    client: "MlflowClient",
-    run_id: str,
-    *,
-    adapter_folder: Path,
-    package: Package,
-    model_name: str,
-    metrics: Mapping[str, float],
-    params: Mapping[str, Any],
-    description: str,
-    tags: Mapping[str, str],
-) -> RegisteredAdapter:
-    """Make a LoggedModel of the run, and of it a version of `model_name` with its alias."""
-    check_model_name(model_name)
-    config = json.loads((adapter_folder / "adapter_config.json").read_text(encoding="utf-8"))
-    all_tags = {**version_tags(metrics, params), **tags}
-    model_id, location = _log_model(
-        client,
-        run_id,
-        adapter_folder,
-        package,
-        name=model_name,
-        metrics=metrics,
-        params=params,
-        tags=all_tags,
-    )
-    _ensure_model(client, model_name, config, package)
-    made = client.create_model_version(
-        model_name,
-        # Not models:/<model id>: on a database without a server MLflow looks that up in its
-        # process-wide store.
-        source=location,
-        run_id=run_id,
-        model_id=model_id,
-        await_creation_for=0,
-        # MLflow on a database does not keep model_id with the version.
-        tags={**all_tags, "model_id": model_id},
-        description="\n\n".join(part for part in (headline(metrics, params), description) if part),
-    )
-    alias = (
-        CHAMPION if CHAMPION not in client.get_registered_model(model_name).aliases else CHALLENGER
-    )
-    client.set_registered_model_alias(model_name, alias, made.version)
-    return RegisteredAdapter(
-        model_name, int(made.version), alias, f"models:/{model_name}/{made.version}", model_id
-    )
-
-
-def _log_model(
-    client: "MlflowClient",
-    run_id: str,
-    adapter_folder: Path,
-    package: Package,
-    *,
-    name: str,
-    metrics: Mapping[str, float],
-    params: Mapping[str, Any],
-    tags: Mapping[str, str],
-) -> tuple[str, str]:
-    """`mlflow.pyfunc.log_model` without its process-wide state: made, filled, marked ready (or
-    failed). Returns model id and location of its files.
-    """
-    from mlflow.entities import LoggedModelOutput, Metric
-
-    logged = client.create_logged_model(
-        client.get_run(run_id).info.experiment_id,
-        # MLflow is stricter with these names than with registered ones.
-        name=re.sub(r"[/:.%\"']", "-", name),
-        source_run_id=run_id,
-        tags=dict(tags),
-        params={key: param_text(value) for key, value in params.items()},
-        model_type="adapter",
-    )
-    model_id = str(logged.model_id)
-    try:
-        with tempfile.TemporaryDirectory() as scratch:
-            folder = Path(scratch) / "model"
-            save_pyfunc(
-                folder,
-                adapter_folder,
-                package,
-                run_id=run_id,
-                model_id=model_id,
-                artifact_location=logged.artifact_location,
-            )
-            client.log_model_artifacts(model_id, str(folder))
-        now = int(time.time() * 1000)
-        values = [
-            Metric(key, float(value), now, 0, model_id=model_id, run_id=run_id)
-            for key, value in metrics.items()
-        ]
-        client.log_batch(run_id, metrics=values)
-        client.log_outputs(run_id, [LoggedModelOutput(model_id, step=0)])
-    except BaseException:
-        client.finalize_logged_model(model_id, "FAILED")
-        raise
-    client.finalize_logged_model(model_id, "READY")
-    return model_id, str(logged.artifact_location)
-
-
-def _ensure_model(
-    client: "MlflowClient", model_name: str, config: Mapping[str, Any], package: Package
-) -> None:
-    from mlflow.exceptions import MlflowException
-
-    labels, backbone = (
-        tuple(config["head"].get("labels") or ()),
-        (config.get("backbone") or {}).get("name_or_path"),
-    )
-    try:
-        client.create_registered_model(
-            model_name,
-            tags={"method": str(config.get("method")), "backbone": str(backbone)},
-            description=model_description(model_name, labels, backbone, package.usage),
-        )
-    except MlflowException as error:
-        if error.error_code != "RESOURCE_ALREADY_EXISTS":
-            raise
+LONGEST_HISTORY = 500
+"""Champions before the present one that are remembered: as many as a tag holds."""
 
 
 def download(client: "MlflowClient", model_uri: str, folder: Path) -> Path:
@@ -230,17 +104,7 @@ def resolve(client: "MlflowClient", model_uri: str) -> RegisteredVersion:
 
 
 def versions(client: "MlflowClient", model_name: str) -> tuple[RegisteredVersion, ...]:
-    from mlflow.exceptions import MlflowException
-
-    try:
-        aliases: Mapping[str, str] = client.get_registered_model(model_name).aliases
-    except MlflowException as error:
-        if error.error_code != "RESOURCE_DOES_NOT_EXIST":
-            raise
-        raise RegistryError(
-            f"model: MLflow at {client.tracking_uri} has no registered model '{model_name}'. "
-            f"{_known_models(client)}"
-        ) from error
+    aliases: Mapping[str, str] = _model(client, model_name).aliases
     found: list[ModelVersion] = []
     token: str | None = None
     while token != "":
@@ -253,13 +117,27 @@ def versions(client: "MlflowClient", model_name: str) -> tuple[RegisteredVersion
     )
 
 
+def _model(client: "MlflowClient", model_name: str) -> "RegisteredModel":
+    from mlflow.exceptions import MlflowException
+
+    try:
+        return client.get_registered_model(model_name)
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+            raise
+        raise RegistryError(
+            f"model: MLflow at {client.tracking_uri} has no registered model '{model_name}'. "
+            f"{_known_models(client)}"
+        ) from error
+
+
 def promote(client: "MlflowClient", model_name: str, version: int) -> RegisteredVersion:
     champions = _champions(client, model_name)
     after = promoted(champions, version)
     if after != champions:
         # History before alias: should the second step fail, a rollback skips the entry that equals
         # the champion. In a rollback it is the other way round.
-        client.set_registered_model_tag(model_name, HISTORY_TAG, json.dumps(after.before))
+        client.set_registered_model_tag(model_name, HISTORY_TAG, _history(after))
         client.set_registered_model_alias(model_name, CHAMPION, str(version))
         client.set_model_version_tag(model_name, str(version), "promoted_at", _now())
         if _alias(client, model_name, CHALLENGER) == version:
@@ -271,9 +149,33 @@ def rollback(client: "MlflowClient", model_name: str) -> RegisteredVersion:
     champions = _champions(client, model_name)
     after = rolled_back(champions)
     client.set_registered_model_alias(model_name, CHAMPION, str(after.current))
-    client.set_registered_model_tag(model_name, HISTORY_TAG, json.dumps(after.before))
+    client.set_registered_model_tag(model_name, HISTORY_TAG, _history(after))
     client.set_model_version_tag(model_name, str(champions.current), "rolled_back_at", _now())
     return resolve(client, f"models:/{model_name}/{after.current}")
+
+
+def annotate(
+    client: "MlflowClient", version: RegisteredVersion, *, tags: Mapping[str, str], line: str
+) -> None:
+    for name, value in tags.items():
+        client.set_model_version_tag(version.name, str(version.version), name, value)
+    from components.registry.mlflow_client import DESCRIPTION, fitted
+
+    before = fitted(
+        version.description, max(0, DESCRIPTION - len(line) - 2)
+    )  # the line comes whole
+    client.update_model_version(
+        version.name, str(version.version), description=f"{before}\n\n{line}".strip()
+    )
+
+
+def record(client: "MlflowClient", model_name: str, entry: HistoryEntry) -> None:
+    number = len(history(client, model_name)) + 1
+    client.set_registered_model_tag(model_name, tag_of(number), entry.text())
+
+
+def history(client: "MlflowClient", model_name: str) -> tuple[HistoryEntry, ...]:
+    return entries_of(_model(client, model_name).tags)
 
 
 def _champions(client: "MlflowClient", model_name: str) -> Champions:
@@ -282,6 +184,10 @@ def _champions(client: "MlflowClient", model_name: str) -> Champions:
     return Champions(
         model_name, known, _alias(client, model_name, CHAMPION), tuple(json.loads(history))
     )
+
+
+def _history(champions: Champions) -> str:
+    return json.dumps(champions.before[-LONGEST_HISTORY:])
 
 
 def _alias(client: "MlflowClient", model_name: str, alias: str) -> int | None:

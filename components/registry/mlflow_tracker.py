@@ -16,10 +16,13 @@ from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import quote, urlencode, urlsplit
 
 from components.errors import ConfigError, RegistryError
-from components.registry import mlflow_models
+from components.loopback import direct_loopback
+from components.registry import mlflow_models, mlflow_registration
 from components.registry.describe import experiment_description
+from components.registry.history import HistoryEntry
 from components.registry.mlflow_check import check_store
 from components.registry.packaging import Package
+from components.registry.store_address import split_credentials, sqlite_file
 from components.registry.tracking import Outcome, RegisteredAdapter, RegisteredVersion, param_text
 
 if TYPE_CHECKING:
@@ -32,6 +35,7 @@ STATUS: dict[Outcome, str] = {
     "diverged": "FAILED",
     "infeasible": "FAILED",
     "failed": "FAILED",
+    "lost": "FAILED",
     "interrupted": "KILLED",
 }
 # Without this part the UI opens an experiment in its GenAI view, where a training run is not to be
@@ -55,7 +59,8 @@ CLIENT_DEFAULTS = {
 
 class MlflowTracker:
     """A Tracker on an MLflow tracking URI. Cheap to build and to send to another process: it holds
-    the address only.
+    the address only. User and password inside the address go into this process's environment,
+    where MLflow looks for them.
     """
 
     def __init__(self, tracking_uri: str) -> None:
@@ -64,18 +69,21 @@ class MlflowTracker:
                 "The MLflow tracking URI is empty. Start a local server with `prefixprop up`, or "
                 "set MLFLOW_TRACKING_URI, for example to http://127.0.0.1:5000."
             )
-        self.tracking_uri = tracking_uri.rstrip("/")
+        address, credentials = split_credentials(tracking_uri)
+        self.tracking_uri = address.rstrip("/")
+        self._continued: dict[str, dict[str, frozenset[int]]] = {}
         for name, value in CLIENT_DEFAULTS.items():
             os.environ.setdefault(name, value)
+        os.environ.update(credentials | direct_loopback(os.environ))
 
     def __reduce__(self) -> tuple[type["MlflowTracker"], tuple[str]]:
         return MlflowTracker, (self.tracking_uri,)
 
     @cached_property
     def client(self) -> "MlflowClient":
-        from mlflow import MlflowClient
+        from components.registry.mlflow_client import FittedClient
 
-        return MlflowClient(tracking_uri=self.tracking_uri, registry_uri=self.tracking_uri)
+        return FittedClient(tracking_uri=self.tracking_uri, registry_uri=self.tracking_uri)
 
     def check(self) -> None:
         check_store(self.tracking_uri)
@@ -83,7 +91,9 @@ class MlflowTracker:
     def ensure_experiment(self, name: str, description: str) -> str:
         from mlflow.exceptions import MlflowException
 
-        note = experiment_description(description)
+        from components.registry.mlflow_client import TAG, fitted
+
+        note = fitted(experiment_description(description), TAG)
         experiment = self.client.get_experiment_by_name(name)
         if experiment is None:
             try:
@@ -112,13 +122,8 @@ class MlflowTracker:
         """A database has no artifact store of its own: without a location MLflow would write below
         the current folder.
         """
-        if not self.tracking_uri.startswith("sqlite:///"):
-            return None
-        return (
-            Path(self.tracking_uri.removeprefix("sqlite:///")).resolve().parent
-            / "artifacts"
-            / experiment_name
-        ).as_uri()
+        file = sqlite_file(self.tracking_uri)
+        return None if file is None else (file.parent / "artifacts" / experiment_name).as_uri()
 
     def start_run(
         self,
@@ -137,6 +142,8 @@ class MlflowTracker:
         return str(run.info.run_id)
 
     def resume_run(self, run_id: str, tags: Mapping[str, str]) -> None:
+        self._run(run_id)
+        self._continued[run_id] = {}
         self.client.update_run(run_id, status="RUNNING")
         self.set_tags(run_id, tags)
 
@@ -148,6 +155,9 @@ class MlflowTracker:
         params: Mapping[str, Any],
         tags: Mapping[str, str],
     ) -> str:
+        from components.registry.mlflow_client import RUN_NAME, check_name
+
+        check_name(name, RUN_NAME, "name")  # the run is found by it
         parent = self.client.get_run(parent_run_id)
         tags = {"kind": "trial", "trial": name, "mlflow.parentRunId": parent_run_id, **tags}
         existing = self._search_runs(
@@ -161,6 +171,7 @@ class MlflowTracker:
             )
         else:
             run_id = str(existing.info.run_id)
+            self._continued[run_id] = {}
             self.client.update_run(run_id, status="RUNNING")
             self.set_tags(run_id, tags)
         self.log_params(run_id, {**parent.data.params, **params})
@@ -170,10 +181,29 @@ class MlflowTracker:
         from mlflow.entities import Metric
 
         now = int(time.time() * 1000)
-        self.client.log_batch(
-            run_id,
-            metrics=[Metric(name, float(value), now, step) for name, value in metrics.items()],
-        )
+        points = [
+            Metric(name, float(value), now, step)
+            for name, value in metrics.items()
+            if step not in self._steps_of(run_id, name)
+        ]
+        if not points:
+            return
+        try:
+            self.client.log_batch(run_id, metrics=points)
+        except Exception:
+            # The store may have taken them and only the answer been lost.
+            self._continued[run_id] = {}
+            raise
+
+    def _steps_of(self, run_id: str, name: str) -> frozenset[int]:
+        """Steps at which a run that was there before has the metric; asked once for each."""
+        known = self._continued.get(run_id)
+        if known is None:
+            return frozenset()
+        if name not in known:
+            history = self.client.get_metric_history(run_id, name)
+            known[name] = frozenset(point.step for point in history)
+        return known[name]
 
     def log_params(self, run_id: str, params: Mapping[str, Any]) -> None:
         from mlflow.entities import Param
@@ -274,7 +304,7 @@ class MlflowTracker:
         description: str,
         tags: Mapping[str, str],
     ) -> RegisteredAdapter:
-        return mlflow_models.register(
+        return mlflow_registration.register(
             self.client,
             run_id,
             adapter_folder=adapter_folder,
@@ -301,6 +331,15 @@ class MlflowTracker:
     def rollback(self, model_name: str) -> RegisteredVersion:
         return mlflow_models.rollback(self.client, model_name)
 
+    def annotate(self, version: RegisteredVersion, *, tags: Mapping[str, str], line: str) -> None:
+        mlflow_models.annotate(self.client, version, tags=tags, line=line)
+
+    def record(self, model_name: str, entry: HistoryEntry) -> None:
+        mlflow_models.record(self.client, model_name, entry)
+
+    def history(self, model_name: str) -> tuple[HistoryEntry, ...]:
+        return mlflow_models.history(self.client, model_name)
+
     @property
     def _has_page(self) -> bool:
         return urlsplit(self.tracking_uri).scheme in ("http", "https")
@@ -325,10 +364,17 @@ class MlflowTracker:
         except MlflowException as error:
             if error.error_code != "RESOURCE_DOES_NOT_EXIST":
                 raise
-            raise RegistryError(f"MLflow at {self.tracking_uri} has no run '{run_id}'.") from error
+            raise RegistryError(
+                f"MLflow at {self.tracking_uri} has no run '{run_id}'. It was deleted, or is in "
+                "another store: give that one's address, or begin anew, without --resume."
+            ) from error
 
     def _search_runs(self, experiment_id: str, tags: Mapping[str, str]) -> "Run | None":
-        query = " and ".join(f"tags.`{name}` = '{quoted(value)}'" for name, value in tags.items())
+        from components.registry.mlflow_client import TAG, fitted
+
+        query = " and ".join(
+            f"tags.`{name}` = '{quoted(fitted(value, TAG))}'" for name, value in tags.items()
+        )
         found = self.client.search_runs(
             [experiment_id], query, order_by=["attributes.start_time DESC"], max_results=1
         )

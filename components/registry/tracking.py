@@ -10,18 +10,21 @@ from pathlib import Path
 from typing import Any, Literal, Protocol
 
 from components.errors import ConfigError
+from components.registry.history import HistoryEntry
 from components.registry.packaging import Package
 
-Outcome = Literal["completed", "stopped", "diverged", "infeasible", "failed", "interrupted"]
+Outcome = Literal["completed", "stopped", "diverged", "infeasible", "failed", "lost", "interrupted"]
 OUTCOMES: tuple[Outcome, ...] = (
     "completed",
     "stopped",
     "diverged",
     "infeasible",
     "failed",
+    "lost",
     "interrupted",
 )
 CHAMPION, CHALLENGER = "champion", "challenger"
+LONGEST_MODEL_NAME = 256
 
 
 @dataclass(frozen=True)
@@ -75,7 +78,8 @@ class RunLog(Protocol):
 
     def log_metrics(self, run_id: str, metrics: Mapping[str, float], *, step: int) -> None:
         """Metrics at an optimizer step; nan and inf are allowed. Log `tokens` among them: curves
-        can then be drawn over tokens.
+        can then be drawn over tokens. A run that was there before (`start_child`, `resume_run`)
+        keeps one value of a metric per step: what it has already is not written again.
         """
         ...
 
@@ -173,8 +177,9 @@ class Tracker(RunLog, Protocol):
         description: str,
         tags: Mapping[str, str],
     ) -> RegisteredAdapter:
-        """Register an adapter folder (artifact format 1) as a new version of `model_name`;
-        `package` says how it answers (components/inference/package.py). Any failure raises.
+        """Register an adapter folder (artifact format 1) as a version of `model_name`; `package`
+        says how it answers (components/inference/package.py). A new version, but where a search
+        registered this very run before (`registration_of`): then that one. Any failure raises.
         """
         ...
 
@@ -205,6 +210,28 @@ class Tracker(RunLog, Protocol):
         was none.
         """
         ...
+
+    def annotate(self, version: RegisteredVersion, *, tags: Mapping[str, str], line: str) -> None:
+        """Set tags of a version, and append a line to its description."""
+        ...
+
+    def record(self, model_name: str, entry: HistoryEntry) -> None:
+        """Add to the model's history. One writer at a time: hold the model's lease."""
+        ...
+
+    def history(self, model_name: str) -> tuple[HistoryEntry, ...]:
+        """Everything that was recorded, oldest first. Raises RegistryError where the model does not
+        exist.
+        """
+        ...
+
+
+def registration_of(tags: Mapping[str, str]) -> tuple[str, str] | None:
+    """What makes two registrations of a run the same one: search and settings of the trial. None
+    where the tags do not say both.
+    """
+    search, config = tags.get("search_id"), tags.get("config_sha256")
+    return (search, config) if search and config else None
 
 
 def param_text(value: Any) -> str:
@@ -238,6 +265,11 @@ def parse_model_uri(model_uri: str) -> tuple[str, str]:
 
 def check_model_name(name: str) -> None:
     """Raise ConfigError where MLflow would refuse the name of a registered model."""
+    if len(name) > LONGEST_MODEL_NAME:
+        raise ConfigError(
+            f"registry.model_name: '{name[:40]}...' has {len(name)} characters; give at most "
+            f"{LONGEST_MODEL_NAME}."
+        )
     if not name.strip() or any(character in name for character in "/:@") or name in (".", ".."):
         raise ConfigError(
             f"registry.model_name: '{name}' cannot be registered. Use letters, digits, dot, dash "

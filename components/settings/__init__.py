@@ -13,6 +13,15 @@ from components.settings.base import (
     Texts,
 )
 from components.settings.chosen import Chosen, choice_tag, one_of
+from components.settings.file_paths import (
+    FilePath,
+    FolderPath,
+    disk_problem,
+    expand_path,
+    writable_folder,
+    writing,
+)
+from components.settings.overrides import set_option
 from components.settings.paths import check_path, config_paths, did_you_mean, section, set_path
 from components.settings.validation import resolved, validate
 
@@ -20,6 +29,8 @@ __all__ = [
     "Chosen",
     "Config",
     "Count",
+    "FilePath",
+    "FolderPath",
     "Fraction",
     "Name",
     "PositiveInt",
@@ -30,9 +41,14 @@ __all__ = [
     "choice_tag",
     "config_paths",
     "did_you_mean",
+    "disk_problem",
+    "expand_path",
     "one_of",
     "resolved",
     "section",
+    "set_option",
     "set_path",
     "validate",
+    "writable_folder",
+    "writing",
 ]

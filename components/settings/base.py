@@ -24,7 +24,8 @@ Texts = Annotated[
     BeforeValidator(lambda value: tuple(value) if isinstance(value, list) else value),
 ]
 """A tuple of texts; a list from Python is taken too."""
-Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")]
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$", max_length=100)]
+"""Names folders, runs and models; two of them and a number still fit into a file's name."""
 
 
 class Config(BaseModel):

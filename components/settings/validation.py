@@ -18,6 +18,9 @@ from components.settings.paths import config_paths, did_you_mean
 MOST_VALUES, DEEPEST, MOST_TOLD = 200_000, 50, 8
 
 Model = TypeVar("Model", bound=BaseModel)
+FOLLOWS = ("default_factory_not_called",)
+"""Errors that only follow from another one."""
+MOST_SHOWN = 200
 
 
 def validate(model: type[Model], values: Mapping[str, Any]) -> Model:
@@ -28,7 +31,8 @@ def validate(model: type[Model], values: Mapping[str, Any]) -> Model:
     try:
         return model.model_validate_json(json.dumps(values))
     except ValidationError as error:
-        told = [_explain(model, item) for item in error.errors(include_url=False)]
+        found = [each for each in error.errors(include_url=False) if each["type"] not in FOLLOWS]
+        told = [_explain(model, item) for item in found]
         more = f" (and {len(told) - MOST_TOLD} more)" if len(told) > MOST_TOLD else ""
         raise ConfigError("; ".join(told[:MOST_TOLD]) + more) from error
 
@@ -91,6 +95,7 @@ def _explain(model: type[BaseModel], item: Any) -> str:
     if not path and re.split(r"[ .:]", message)[0] in model.model_fields:
         return str(message)  # a rule across sections names its path itself
     shown = json.dumps(given, default=str)
+    shown = shown if len(shown) <= MOST_SHOWN else f"{shown[:MOST_SHOWN]}..."
     return f"{path or model.__name__}: {message}" + (
         "" if isinstance(given, dict) else f" (given {shown})"
     )

@@ -10,6 +10,7 @@ from components.data.batching import evaluation_batches
 from components.data.prepared import TokenizedSplit
 from components.tasks import Task
 from components.tasks.outputs import gathered
+from components.training.pulse import PULSE
 from components.training.world import World
 
 Array = np.ndarray[Any, Any]
@@ -48,6 +49,7 @@ def split_outputs(
             batch = {name: tensor.to(world.device) for name, tensor in batch.items()}
             labels = batch.pop("labels")
             logits = model(**batch).logits
+            PULSE.beat()
             if len(chosen):
                 own.append((chosen, task.outputs(logits, labels)))
     model.train()

@@ -17,7 +17,9 @@ from components.adapters.artifact import describe_backbone
 from components.adapters.reading import CALIBRATION_FILE
 from components.atomic_file import atomic_file
 from components.backbones import checkpoint_folder, weights_sha256
+from components.checksums import seal
 from components.config import TrainConfig, config_sha256, resolved
+from components.config.training import TrainingConfig
 from components.data.prepared import PreparedData
 from components.errors import BackboneError
 from components.tasks import task_named
@@ -39,18 +41,22 @@ def finalize(
     checkpoint_folder: Path,
     artifact_folder: Path,
     code_version: str,
+    training: TrainingConfig | None = None,
 ) -> FinalEvaluation:
     """Evaluate the best adapter of a checkpoint on all validation and test documents and write it
     as artifact format 1. Called by every rank together.
 
-    What is fitted to outputs (a temperature) is fitted on validation data only.
+    What is fitted to outputs (a temperature) is fitted on validation data only. `training`: how
+    documents are cut into micro-batches, where `config` took too much memory.
     """
     key = resume_key(config, data.fingerprint, world_size=session.world.size)
-    best = load_checkpoint(checkpoint_folder, resume_key=key).best
-    task = task_named(config.data.task)
+    best, task = (
+        load_checkpoint(checkpoint_folder, resume_key=key).best,
+        task_named(config.data.task),
+    )
     as_stored = config.model_copy(update={"adapter": config.adapter.as_stored()})
     with session.engine(as_stored, data.labels, parameters=best) as (model, engine):
-        outputs = _outputs(session, engine, data, config)
+        outputs = _outputs(session, engine, data, config, training or config.training)
         head_config, trainable_parameters = model.head_config, model.num_trainable_parameters()
     conclusion = task.concluded(outputs, data.splits)
     if session.world.is_main:
@@ -87,15 +93,24 @@ def _head_parameters(tensors: Mapping[str, Tensor]) -> int:
 
 
 def _write_beside(folder: Path, tokenizer: Any, calibration: Mapping[str, Any]) -> None:
-    """What `predict` needs besides the artifact."""
+    """What `predict` needs besides the artifact, and the checksums of it: adapter_config.json may
+    be edited by hand, and the tensors have a checksum of their own.
+    """
     tokenizer.save_pretrained(folder / "tokenizer")
+    beside = [f"tokenizer/{path.name}" for path in (folder / "tokenizer").iterdir()]
     if calibration:
         text = json.dumps(calibration, indent=2) + "\n"
         (folder / CALIBRATION_FILE).write_text(text, encoding="utf-8")
+        beside.append(CALIBRATION_FILE)
+    seal(folder, beside)
 
 
 def _outputs(
-    session: Session, engine: Engine, data: PreparedData, config: TrainConfig
+    session: Session,
+    engine: Engine,
+    data: PreparedData,
+    config: TrainConfig,
+    training: TrainingConfig,
 ) -> dict[str, Any]:
     """What the task keeps of the answers to all validation and test documents."""
     return {
@@ -104,7 +119,7 @@ def _outputs(
             data.splits[name],
             np.arange(len(data.splits[name])),
             task=task_named(config.data.task),
-            config=config.training,
+            config=training,
             world=session.world,
             pad_token_id=session.pad_token_id,
         )

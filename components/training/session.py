@@ -20,6 +20,7 @@ from components.config.experiment import TrainConfig
 from components.errors import ConfigError
 from components.tasks import task_named
 from components.training.engine import Engine, build_engine, gathered, partitioned_loading
+from components.training.warm_start import start_from
 from components.training.world import World
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
@@ -49,8 +50,9 @@ class Session:
         """A fresh adapter on the shared backbone in a DeepSpeed engine, for the length of the
         block.
 
-        `parameters`: starting values by name (a checkpoint's); without them the adapter is
-        initialised from config.seed. Raises ConfigError where `config` needs another session.
+        `parameters`: starting values by name (a checkpoint's); without them the adapter starts from
+        training.warm_start, or is initialised from config.seed. Raises ConfigError where `config`
+        needs another session.
         """
         if _loaded_for(config) != _loaded_for(self.config):
             raise ConfigError(
@@ -62,6 +64,8 @@ class Session:
         self._keep_pretrained(model.trained_in_backbone)
         if parameters is not None:
             _set_parameters(model, parameters)
+        elif config.training.warm_start is not None:
+            start_from(model, Path(config.training.warm_start), labels=labels)
         engine = build_engine(model, config, self.world)
         model.train()
         yield model, engine

@@ -30,6 +30,7 @@ from components.training.engine import Engine, set_moments, whole_moments, whole
 from components.training.evaluation import split_outputs
 from components.training.lr_schedule import lr_factor
 from components.training.outcomes import Outcome, Progress, Report
+from components.training.pulse import PULSE
 from components.training.session import Session
 
 CHECK_EVERY_STEPS_ON_GPU = 20
@@ -241,6 +242,7 @@ class _Trial:
         labels = batch.pop("labels")
         loss = self.task.loss(self.engine.deepspeed(**batch).logits, labels, reduction="sum")
         self.engine.deepspeed.backward(loss * weight)
+        PULSE.beat()
         if weight:
             self.loss_sum += loss.detach()
             self.loss_terms += self.task.terms(self.train_split, rows)

@@ -4,15 +4,15 @@ A search that is continued meets them again first, in the same order, before its
 for more.
 """
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from components.atomic_file import atomic_file
+from components.atomic_file import read_state, write_state
 from components.errors import ArtifactError
 from components.tuning.searchers import Point
 
 POINTS_FILE = "points.json"
+FORMAT = 1
 
 
 def read_points(folder: Path) -> list[Point]:
@@ -21,9 +21,9 @@ def read_points(folder: Path) -> list[Point]:
     if not file.is_file():
         return []
     try:
-        points: list[Point] = json.loads(file.read_text(encoding="utf-8"))["points"]
+        points: list[Point] = read_state(file)["points"]
         return points
-    except (ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError) as error:
         raise ArtifactError(
             f"'{file}' cannot be read ({error}), so the search cannot meet its points again. Leave "
             "--resume out to start a new search; its trials are taken over where they are the same."
@@ -32,5 +32,4 @@ def read_points(folder: Path) -> list[Point]:
 
 def write_points(folder: Path, points: Sequence[Point]) -> None:
     """Replace the file, whole or not at all."""
-    with atomic_file(folder / POINTS_FILE) as file:
-        file.write_text(json.dumps({"points": list(points)}, indent=1) + "\n", encoding="utf-8")
+    write_state(folder / POINTS_FILE, {"format": FORMAT, "points": list(points)})

@@ -9,7 +9,8 @@ from typing import Any
 from ray.tune.search import Searcher as TuneSearcher
 
 from components.config import ExperimentConfig
-from components.jobs.events import Evaluated, Trained
+from components.jobs.events import Evaluated, Failed, Trained
+from components.jobs.repetition import given_up
 from components.jobs.trial import Trial, make_trial
 from components.tuning.asked_points import read_points, write_points
 from components.tuning.searchers import Result, Searcher
@@ -67,6 +68,8 @@ class Asking(TuneSearcher):
                     known = replace(known, value=report.metrics[self.config.training.metric])
                 case Trained(outcome=outcome):
                     known = replace(known, outcome=outcome)
+                case Failed():
+                    known = replace(known, outcome=given_up(event))
         self.results[trial_id] = known
 
     def save(self, checkpoint_path: str) -> None:

@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from components.config.steps import most_evaluations
+from components.jobs.repetition import LOSSES_WITHOUT_PROGRESS
 from components.planning import trainings_of
 from components.tuning.asking import Asking
 from components.tuning.searchers import SEARCHERS
@@ -60,7 +61,8 @@ def run_trials(
                 name="tune",
                 storage_path=str(context.folder),
                 callbacks=[log],
-                failure_config=tune.FailureConfig(max_failures=config.search.max_failures),
+                # Of Tune's own actors; what happens in a slot is counted in tune_trial.py.
+                failure_config=tune.FailureConfig(max_failures=LOSSES_WITHOUT_PROGRESS),
                 checkpoint_config=tune.CheckpointConfig(
                     checkpoint_frequency=0, checkpoint_at_end=False
                 ),

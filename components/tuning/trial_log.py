@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 from ray.tune import Callback
 
 from components.config import ExperimentConfig, TrainConfig, resolved
-from components.jobs.events import Event, Trained
+from components.jobs.events import Event, Failed, Trained
 from components.jobs.record import Identity, JobRecord, write_record
+from components.jobs.repetition import LOST, given_up
 from components.jobs.run_writer import RunWriter
 from components.jobs.summary import TrialSummary
 from components.jobs.trial import Trial
@@ -43,6 +44,7 @@ class TrialLog(Callback):
     ) -> None:
         self.config, self.writer, self.facts, self.identity = config, writer, facts, identity
         self.trained: dict[str, Trained] = {}
+        self.failed: dict[str, Failed] = {}
 
     def __getstate__(self) -> dict[str, Any]:
         """Nothing: Tune pickles its callbacks to disk, where no search is ever restored from, and a
@@ -86,6 +88,7 @@ class TrialLog(Callback):
         events: tuple[Event, ...] = result[EVENTS]
         self.writer.take(self._started(trial).key, events)
         self.trained |= {event.job_id: event for event in events if isinstance(event, Trained)}
+        self.failed |= {event.job_id: event for event in events if isinstance(event, Failed)}
 
     def on_trial_complete(
         self, iteration: int, trials: "list[TunesTrial]", trial: "TunesTrial", **info: Any
@@ -94,6 +97,8 @@ class TrialLog(Callback):
         summary = self.writer.summaries[ours.key]
         if summary.outcome != "running":
             return self._end(ours, summary.outcome, summary.reason)
+        if failed := self.failed.get(ours.key):
+            return self._end(ours, given_up(failed), failed.reason)
         self._end(
             ours,
             "stopped",
@@ -104,9 +109,8 @@ class TrialLog(Callback):
     def on_trial_error(
         self, iteration: int, trials: "list[TunesTrial]", trial: "TunesTrial", **info: Any
     ) -> None:
-        error = _last_line(trial)
-        out_of_memory = "OutOfMemory" in error or "out of memory" in error
-        self._end(self._started(trial), "infeasible" if out_of_memory else "failed", error)
+        """Tune's own actor was lost too often, or found no slot: nothing that a training did."""
+        self._end(self._started(trial), LOST, _last_line(trial))
 
     def _end(self, trial: Trial, outcome: str, reason: str) -> None:
         summary = self.writer.end(trial.key, outcome, reason)
@@ -124,6 +128,10 @@ class TrialLog(Callback):
             about={"trial": summary.name, "point": dict(trial.point)},
         )
         write_record(trial.folder, record, config=resolved(trial.config))
+
+    def lost(self) -> tuple[TrialSummary, ...]:
+        """The trials of which nothing is known, because their workers were lost."""
+        return tuple(summary for summary in self.summaries if summary.outcome == LOST)
 
     def best(self) -> TrialSummary | None:
         """The trial with the best evaluation of all, the earlier one of equals; trials that

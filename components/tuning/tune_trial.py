@@ -16,17 +16,15 @@ from components.config import ExperimentConfig
 from components.jobs.events import Evaluated, Event, Failed, Reused, Trained
 from components.jobs.job import Job
 from components.jobs.record import Identity
+from components.jobs.repetition import Attempts
 from components.jobs.resume import reuse
 from components.jobs.slots import RaySlots
+from components.jobs.smaller_batches import fitting, infeasible, smaller
 from components.jobs.trial import Trial
 from components.tuning.asking import EVENTS, TRIAL
 
 if TYPE_CHECKING:
     from ray.actor import ActorHandle
-
-
-class JobFailed(Exception):
-    """The trial's job ended with an error in its slot; Tune decides whether it is repeated."""
 
 
 @dataclass(frozen=True)
@@ -71,13 +69,14 @@ class TuneTrial(tune.Trainable):
         return True
 
     def _begin(self, trial: Trial) -> None:
-        self.job = Job(trial.key, trial.config, self.context.data_folder, trial.folder)
+        self.job = fitting(Job(trial.key, trial.config, self.context.data_folder, trial.folder))
         self.events: deque[Event] = deque()
         training = trial.config.training
         self.metric = training.metric
         # What a trial shows that ended before its first evaluation: it never looks good.
         self.value = float("-inf") if training.mode == "max" else float("inf")
         self.evaluations = 0
+        self.attempts = Attempts(self.context.config.search.max_failures)
         if self.context.config.search.reuse_trials:
             earlier = reuse(trial.folder, self.context.identity(trial))
             if earlier is not None:
@@ -85,20 +84,35 @@ class TuneTrial(tune.Trainable):
         self.workers.start(self.job)
 
     def step(self) -> dict[str, Any]:
-        """The next evaluation of the running trial; with its last one comes how it ended. Raises
-        JobFailed where it ended with an error.
+        """The next evaluation of the running trial; with its last one comes how it ended. A job
+        that failed is repeated here, because Tune knows one budget for all kinds of failures.
         """
         told: list[Event] = []
         while True:
-            event = self._next_event()
+            event: Event | None = self._next_event()
+            assert event is not None
+            self.attempts.saw(event)
+            if isinstance(event, Failed) and event.cause == "memory":
+                event = self._smaller(event)
+            elif isinstance(event, Failed) and self.attempts.another(event):
+                event = None
+            if event is None:
+                self.workers.start(self.job)
+                continue
             told.append(event)
             match event:
-                case Failed(reason=reason):
-                    raise JobFailed(reason)
                 case Evaluated(report=report) if not report.done:
                     return self._result(told, done=False)
-                case Trained():
+                case Trained() | Failed():
                     return self._result(told, done=True)
+
+    def _smaller(self, failed: Failed) -> Failed | None:
+        """Cut the job's steps smaller; the failure where they cannot be."""
+        cut = smaller(self.job)
+        if cut is None:
+            return infeasible(failed)
+        self.job = cut
+        return None
 
     def _result(self, told: list[Event], *, done: bool) -> dict[str, Any]:
         """What Tune decides by (the metric and the number of evaluations), and the events for the

@@ -1,8 +1,17 @@
 """Options and arguments that several commands share."""
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
+
+
+def path(text: str) -> Path:
+    """A typed path: a shell leaves the `~` of `--output=~/x` as it is."""
+    from components.settings import expand_path
+
+    return Path(expand_path(text))
+
 
 Experiment = Annotated[
     str,

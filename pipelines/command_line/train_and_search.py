@@ -11,12 +11,17 @@ from typing import TYPE_CHECKING, Annotated, Literal, cast
 
 import typer
 
+from components.errors import ConfigError
 from pipelines.command_line import invocation
-from pipelines.command_line.options import DryRun, Experiment, Json, Overrides
+from pipelines.command_line.options import DryRun, Experiment, Json, Overrides, path
 from pipelines.command_line.terminal import Terminal, command
 
 if TYPE_CHECKING:
     from components.config import ExperimentConfig
+    from pipelines.command_line.leaderboard import Leaderboard
+
+LIST = "list"
+"""In the place of a search's id: show those that can be continued."""
 
 
 def plan(experiment: Experiment, overrides: Overrides = None, as_json: Json = False) -> None:
@@ -30,39 +35,38 @@ def search(
     overrides: Overrides = None,
     resume: Annotated[
         bool,
-        typer.Option("--resume", help="Continue the latest unfinished search of this experiment."),
+        typer.Option("--resume", help="Continue the latest unfinished search with these settings."),
     ] = False,
+    search_id: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="ID", help="With --resume: the search to continue, or `list` to see them."
+        ),
+    ] = None,
     dry_run: DryRun = False,
     as_json: Json = False,
 ) -> None:
     """Search, evaluate the best adapter on test data and register it."""
-    again = invocation.resume_command("search", experiment, "--resume", overrides)
+    again = _continued_by(experiment, search_id, overrides)
     with command(as_json=as_json, resume=again) as terminal:
+        if search_id is not None and not resume:
+            raise ConfigError(f"'{search_id}' is no option; to continue a search: --resume ID")
         config = invocation.load(experiment, overrides)
+        if search_id == LIST and resume:
+            return _resumable(config, terminal)
         invocation.check(config)
         if dry_run:
             return _plan(config, terminal)
         addresses = invocation.connect(config)
-        from components.planning import search_wanted
-        from components.planning.plan import evaluations_at_most
-        from pipelines.command_line.leaderboard import Leaderboard
         from pipelines.command_line.show.training import show_search
         from pipelines.search import search as run
 
-        training, wanted = config.training, search_wanted(config)
-        board = Leaderboard(
-            terminal.console,
-            metric=training.metric,
-            mode=training.mode,
-            trials=wanted.trials,
-            evaluations_per_trial=evaluations_at_most(wanted),
-        )
-        with board:
+        with _leaderboard(config, terminal) as board:
             report = run(
                 config,
                 tracking_uri=addresses.tracking_uri or "",
                 ray_address=addresses.ray_address,
-                resume=resume,
+                resume=search_id or resume,
                 say=board.say,
                 on_trial=board.update,
             )
@@ -72,7 +76,7 @@ def search(
 def train(
     experiment: Experiment,
     output: Annotated[
-        Path, typer.Option("--output", "-o", help="Folder for checkpoint and adapter.")
+        Path, typer.Option("--output", "-o", help="Folder for checkpoint and adapter.", parser=path)
     ],
     overrides: Overrides = None,
     resume: Annotated[
@@ -103,7 +107,7 @@ def train(
 def submit(
     context: typer.Context,
     workflow: Annotated[
-        Literal["search", "train", "compare", "study", "evaluate", "predict", "bench"],
+        Literal["search", "train", "retrain", "compare", "study", "evaluate", "predict", "bench"],
         typer.Argument(help="The command to run on the cluster; its own arguments follow."),
     ],
     wait: Annotated[
@@ -126,9 +130,12 @@ def submit(
         if dry_run:
             line = f"Would submit: {shlex.join(arguments)}"
             return terminal.report({"arguments": arguments}, lambda console: console.print(line))
-        from pipelines.local_cluster.addresses import check_jobs
+        from pipelines.local_cluster.addresses import check_jobs, is_local
 
         addresses = invocation.addresses()
+        here = Path.cwd() if is_local(addresses) else None
+        if here is None:
+            invocation.check_taken_along(given, config, Path.cwd())
         jobs_address = check_jobs(addresses.jobs_address, os.environ)
         from pipelines.command_line.show.operate import show_submission
         from pipelines.submit import submit as run
@@ -139,6 +146,7 @@ def submit(
             jobs_address=jobs_address,
             environ=os.environ,
             working_dir=Path.cwd(),
+            home=here,
             wait=wait,
             write=terminal.write,
             say=terminal.say,
@@ -146,6 +154,42 @@ def submit(
         terminal.report(submission, lambda console: show_submission(console, submission))
         if wait and submission.status != "SUCCEEDED":
             raise SystemExit(submission.exit_code or 1)
+
+
+def _leaderboard(config: "ExperimentConfig", terminal: Terminal) -> "Leaderboard":
+    from components.planning import search_wanted
+    from components.planning.plan import evaluations_at_most
+    from pipelines.command_line.leaderboard import Leaderboard
+
+    training, wanted = config.training, search_wanted(config)
+    return Leaderboard(
+        terminal.console,
+        metric=training.metric,
+        mode=training.mode,
+        trials=wanted.trials,
+        evaluations_per_trial=evaluations_at_most(wanted),
+    )
+
+
+def _continued_by(experiment: str, search_id: str | None, overrides: list[str] | None) -> str:
+    chosen = f"--resume {shlex.quote(search_id)}" if search_id else "--resume"
+    return invocation.resume_command("search", experiment, chosen, overrides)
+
+
+def _resumable(config: "ExperimentConfig", terminal: Terminal) -> None:
+    from components.config import config_sha256
+    from components.tuning.search_folder import listed, unfinished
+
+    found = unfinished(Path(config.cluster.storage_path).resolve(), config.name)
+    line = (
+        f"Of '{config.name}' {listed(found, config_sha256(config))}."
+        if found
+        else f"No search of '{config.name}' can be continued."
+    )
+    terminal.report(
+        {"resumable": [each.search_id for each in reversed(found)]},
+        lambda console: console.print(line, markup=False, soft_wrap=True),
+    )
 
 
 def _plan(config: "ExperimentConfig", terminal: Terminal) -> None:

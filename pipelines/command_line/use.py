@@ -5,16 +5,14 @@ that was typed has been checked.
 """
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import Annotated, Literal
 
 import typer
 
+from components.errors import GateRefused
 from pipelines.command_line import invocation
-from pipelines.command_line.options import Backbone, DryRun, Json, Model, Overrides
+from pipelines.command_line.options import Backbone, DryRun, Json, Model, Overrides, path
 from pipelines.command_line.terminal import command
-
-if TYPE_CHECKING:
-    pass
 
 
 def predict(
@@ -32,9 +30,12 @@ def predict(
             "--input",
             "-i",
             help="Documents: .jsonl, .csv (also .gz) or .parquet; questions: .json (also .gz).",
+            parser=path,
         ),
     ],
-    output: Annotated[Path, typer.Option("--output", "-o", help="Answers: .jsonl or .jsonl.gz.")],
+    output: Annotated[
+        Path, typer.Option("--output", "-o", help="Answers: .jsonl or .jsonl.gz.", parser=path)
+    ],
     text_column: Annotated[str, typer.Option(help="Column of the document.")] = "text",
     id_column: Annotated[
         str, typer.Option(help="Column of the id; made from file and row where absent.")
@@ -79,7 +80,10 @@ def evaluate(
     output: Annotated[
         Path | None,
         typer.Option(
-            "--output", "-o", help="Folder for evaluation.json, reliability.png and by_length.png."
+            "--output",
+            "-o",
+            help="Folder for evaluation.json, reliability.png and by_length.png.",
+            parser=path,
         ),
     ] = None,
     backbone: Backbone = None,
@@ -109,36 +113,70 @@ def promote(
     version: Annotated[
         int | None, typer.Option(min=1, help="Version; without it the challenger.")
     ] = None,
+    force: Annotated[
+        bool, typer.Option("--force", help="Without the gate; needs --reason.")
+    ] = False,
+    reason: Annotated[str, typer.Option(help="Why, for the history.")] = "",
+    overrides: Overrides = None,
     dry_run: DryRun = False,
     as_json: Json = False,
 ) -> None:
-    """Give a registered version the alias champion."""
+    """Give a registered version the alias champion, where the gate lets it (exit 3: it does
+    not).
+    """
     with command(as_json=as_json) as terminal:
         tracking_uri = invocation.addresses().tracking_uri
+        invocation.work_where_the_user_does()
         from pipelines.command_line.show.use import show_promotion
         from pipelines.promote import promote as run
 
-        report = run(model_name, version=version, tracking_uri=tracking_uri, dry_run=dry_run)
+        report = run(
+            model_name,
+            version=version,
+            tracking_uri=tracking_uri,
+            force=force,
+            reason=reason,
+            overrides=overrides or (),
+            dry_run=dry_run,
+        )
         terminal.report(report, lambda console: show_promotion(console, report))
+        if report.decision is not None and report.decision.verdict != "promote":
+            raise GateRefused(f"{report.decision.verdict}: {'; '.join(report.decision.reasons)}")
 
 
 def rollback(
     model_name: Annotated[str, typer.Argument(help="Name of the registered adapter.")],
+    reason: Annotated[str, typer.Option(help="Why, for the history.")] = "",
     as_json: Json = False,
 ) -> None:
     """Give the alias champion back to the version that had it before."""
     with command(as_json=as_json) as terminal:
         tracking_uri = invocation.addresses().tracking_uri
+        invocation.work_where_the_user_does()
         from pipelines.command_line.show.use import show_promotion
         from pipelines.promote import rollback as run
 
-        report = run(model_name, tracking_uri=tracking_uri)
+        report = run(model_name, tracking_uri=tracking_uri, reason=reason)
         terminal.report(report, lambda console: show_promotion(console, report))
+
+
+def history(
+    model_name: Annotated[str, typer.Argument(help="Name of the registered adapter.")],
+    as_json: Json = False,
+) -> None:
+    """Every decision and every move of the alias champion: when, who, why."""
+    with command(as_json=as_json) as terminal:
+        tracking_uri = invocation.addresses().tracking_uri
+        from pipelines.command_line.show.use import show_history
+        from pipelines.promote import history as run
+
+        report = run(model_name, tracking_uri=tracking_uri)
+        terminal.report(report, lambda console: show_history(console, report))
 
 
 def export(
     model: Model,
-    output: Annotated[Path, typer.Option("--output", "-o", help="New folder.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="New folder.", parser=path)],
     form: Annotated[
         Literal["adapter", "pyfunc"],
         typer.Option(help="Plain safetensors and JSON, or a complete MLflow model."),

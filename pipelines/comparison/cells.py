@@ -10,10 +10,12 @@ different codes says so.
 """
 
 import hashlib
+import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 
@@ -108,3 +110,16 @@ def read_predictions(cell: Cell) -> dict[str, np.ndarray[Any, Any]]:
     """Arrays of the cell's predictions.npz (components/training/finalize.py)."""
     with np.load(cell.trial.folder / PREDICTIONS_FILE) as arrays:
         return {name: arrays[name] for name in arrays.files}
+
+
+def predictions_are_lost(cell: Cell) -> bool:
+    """Whether they are damaged (every array in the file carries a checksum of its own), or gone
+    though there is a checkpoint to make them anew.
+    """
+    try:
+        read_predictions(cell)
+    except FileNotFoundError:
+        return (cell.trial.folder / "checkpoint").is_dir()
+    except (OSError, ValueError, EOFError, BadZipFile, zlib.error):
+        return True
+    return False

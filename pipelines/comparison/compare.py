@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any
 from components.backbones import inspect_backbone, tokenizer_id
 from components.config import TrainConfig, config_sha256, resolved
 from components.config.comparison import ComparisonConfig
-from components.errors import DataError
+from components.errors import DataError, UserError
+from components.jobs.driver_lock import held
 from components.planning import check_feasible
 from components.registry import (
     TolerantTracker,
@@ -25,9 +26,11 @@ from components.registry import (
     open_tracker,
     run_tags,
 )
+from components.settings import writable_folder
 from pipelines.comparison.run_cells import run_cells
 from pipelines.comparison.schedule import Schedule
 from pipelines.describe import describe_data
+from pipelines.failures import ERROR_LOG, one_line, telling
 from pipelines.reports import CompareReport
 
 if TYPE_CHECKING:
@@ -62,12 +65,21 @@ def compare(
 
     Cells that diverged or failed are shown as such and stop no other; a failed one is tried again
     by the next call. Raises UserError before anything is started where the input is wrong;
-    KeyboardInterrupt leaves a state that the same call continues.
+    KeyboardInterrupt and WorkFailed leave a state that the same call continues.
     """
-    started = time.monotonic()
     check_comparison_feasible(config)
     tracker = open_tracker(config.registry.kind, tracking_uri)
     tracker.check()
+    root = Path(config.cluster.storage_path).resolve() / config.name
+    with held(root, what=f"comparison '{config.name}'"):
+        return compare_alone(config, tracker, output, ray_address, say=say)
+
+
+def compare_alone(
+    config: ComparisonConfig, tracker: Tracker, output: Path, ray_address: str | None, *, say: Say
+) -> CompareReport:
+    """The comparison, by the one driver that holds its folder."""
+    started = time.monotonic()
     running = open_comparison(config, tracker, say)
     with ending_with(running):
         cells_run = run_what_is_left(running, ray_address, say)
@@ -125,7 +137,8 @@ def first_config(config: ComparisonConfig, task: str) -> TrainConfig:
 def open_comparison(config: ComparisonConfig, tracker: Tracker, say: Say) -> Comparing:
     """Data, what is known of the cells, and the run."""
     data = prepare_tasks(config, say)
-    root = Path(config.cluster.storage_path).resolve() / config.name
+    storage = Path(config.cluster.storage_path).resolve()
+    root = writable_folder(storage, "cluster.storage_path") / config.name
     schedule = Schedule(config, data, root)
     run_id = start_run(config, tracker, data)
     done, size = schedule.counts()
@@ -169,7 +182,9 @@ def start_run(
 
 @contextmanager
 def ending_with(running: Comparing) -> Iterator[None]:
-    """Whatever ends the comparison early stands in its run."""
+    """Whatever ends the comparison early stands in its run; a known cause is raised as
+    WorkFailed.
+    """
     log = TolerantTracker(running.tracker)
     try:
         yield
@@ -177,8 +192,11 @@ def ending_with(running: Comparing) -> Iterator[None]:
         log.finish(running.run_id, "interrupted", "interrupted; the same command continues")
         raise
     except BaseException as error:
-        log.finish(running.run_id, "failed", f"{type(error).__name__}: {error}")
-        raise
+        log.finish(running.run_id, "failed", one_line(error))
+        if isinstance(error, UserError):
+            raise
+        with telling(running.root / ERROR_LOG):
+            raise
 
 
 def run_what_is_left(running: Comparing, ray_address: str | None, say: Say) -> int:
@@ -201,7 +219,7 @@ def run_what_is_left(running: Comparing, ray_address: str | None, say: Say) -> i
         )
         training = first_config(config, next(iter(config.tasks)))
         slots = start_trial_slots(training, cluster, count=count, storage=running.root)
-        wait_until_placed(slots)
+        wait_until_placed(slots, cluster)
         workers = RaySlots(slots, timeout_seconds=float(cluster.placement_timeout_seconds))
         cells_run = run_cells(
             running.schedule, workers, TolerantTracker(running.tracker), running.run_id, say=say

@@ -4,16 +4,20 @@ point that was best on validation documents.
 
 import json
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from components.config.comparison import ComparisonConfig
 from components.config.space import named
 from components.jobs.record import JobRecord, read_record
-from pipelines.comparison.cells import Cell, cell_trial, keep_record
+from components.jobs.repetition import INFEASIBLE, LOST
+from pipelines.comparison.cells import Cell, cell_trial, keep_record, predictions_are_lost
 
 if TYPE_CHECKING:
     from components.data import PreparedData
+
+NO_ADAPTER = "no point gave an adapter: "
 
 
 class Schedule:
@@ -59,13 +63,14 @@ class Schedule:
 
     def chosen(self, task: str, method: str) -> Mapping[str, Any] | None:
         """The point with the best validation metric, the first of equals; None before its search
-        has ended, or where all its points diverged or failed.
+        has ended, where all its points diverged or failed, and where one was lost with its workers:
+        it might have been the best.
 
         A point whose evaluation on test documents failed was trained all the same: the choice must
         not depend on it.
         """
         found = [(cell, self.records.get(cell.key)) for cell in self.search_cells(task, method)]
-        if any(record is None for _, record in found):
+        if any(record is None or record.outcome == LOST for _, record in found):
             return None
         usable = [
             (cell, record)
@@ -92,11 +97,15 @@ class Schedule:
                 for cell in searched
                 if (record := self.records.get(cell.key))
             )
-            return ["no point gave an adapter: " + "; ".join(reasons) if reasons else "not run"]
+            lost = any(reason.startswith(LOST) for reason in reasons)
+            said = "points were lost, run the same command again: " if lost else NO_ADAPTER
+            return [said + "; ".join(reasons) if reasons else "not run"]
         for cell in searched:
             record = self.records[cell.key]
-            if record.outcome == "failed" and not record.progress.best_metrics:
-                found.append(f"search point {named(cell.trial.point)}: failed, {record.reason}")
+            unknown = record.outcome in ("failed", INFEASIBLE)
+            if unknown and not record.progress.best_metrics:
+                point = named(cell.trial.point)
+                found.append(f"search point {point}: {record.outcome}, {record.reason}")
         for cell in self.final_cells(task, method):
             final = self.records.get(cell.key)
             if final is None or final.final is None:
@@ -120,11 +129,13 @@ class Schedule:
     def is_done(self, cell: Cell) -> bool:
         """Whether nothing is left to do, or this run has given the cell up."""
         record = self.records.get(cell.key)
-        return record is not None and (cell.is_covered_by(record) or record.outcome == "failed")
+        return record is not None and (
+            cell.is_covered_by(record) or record.outcome in ("failed", INFEASIBLE, LOST)
+        )
 
     def ended(self, cell: Cell, record: JobRecord) -> None:
-        """Keep what became of a cell. A failed one is told in this run and tried again by the
-        next.
+        """Keep what became of a cell. A failed or lost one is told in this run and tried again by
+        the next.
         """
         self.records[cell.key] = record
         self.taken.discard(cell.key)
@@ -168,7 +179,9 @@ class Schedule:
         return Cell(task, method, seed, final, trial, batch, data.fingerprint, data.folder)
 
     def _read(self, cells: tuple[Cell, ...]) -> None:
+        """What is known of the cells; one whose answers are damaged counts as not evaluated."""
         for cell in cells:
             record = read_record(cell.trial.folder)
             if record is not None:
-                self.records[cell.key] = record
+                lost = record.final is not None and predictions_are_lost(cell)
+                self.records[cell.key] = replace(record, final=None) if lost else record

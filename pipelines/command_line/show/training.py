@@ -23,6 +23,11 @@ def show_search(console: Console, report: "SearchReport") -> None:
     )
     console.print()
     rows = {
+        **(
+            {"lost": f"{', '.join(report.lost_trials)}: the best is that of the others"}
+            if report.lost_trials
+            else {}
+        ),
         "best": report.best_trial,
         "registered": f"{report.model_name} version {report.model_version} ({report.model_alias})",
         **{
@@ -60,4 +65,7 @@ def show_train(console: Console, report: "TrainReport") -> None:
         "adapter": report.adapter_folder,
         "time": duration(report.seconds),
     }
+    if report.outcome != "completed":
+        # The last line too: the measures above are of an adapter from before that.
+        rows["but"] = f"the training {report.outcome}: {report.reason}"
     pairs(console, rows)

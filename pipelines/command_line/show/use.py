@@ -11,9 +11,11 @@ from pipelines.command_line.show.figures import pairs
 
 if TYPE_CHECKING:
     from components.evaluation import LengthBucket
+    from components.evaluation.gate.decision import Decision
     from pipelines.reports import (
         EvaluationReport,
         ExportReport,
+        HistoryReport,
         PredictionReport,
         PromotionReport,
     )
@@ -77,17 +79,58 @@ def show_prediction(console: Console, report: "PredictionReport") -> None:
 
 def show_promotion(console: Console, report: "PromotionReport") -> None:
     before = "none" if report.previous is None else f"version {report.previous}"
+    candidate = f"{report.model_name} version {report.version}"
+    if report.decision is not None:
+        show_decision(console, report.decision)
+    if not report.moved:
+        pairs(console, {"not promoted": candidate, "champion": before, "page": report.url})
+        return
     pairs(
         console,
         {
-            "would become champion"
-            if report.dry_run
-            else "champion": f"{report.model_name} version {report.version}",
+            "would become champion" if report.dry_run else "champion": candidate,
             "now" if report.dry_run else "before": before,
             "description": report.description,
             "page": report.url,
         },
     )
+
+
+def show_decision(console: Console, decision: "Decision") -> None:
+    """Every rule of the gate with its numbers, then the verdict."""
+    table = Table("rule", "holds", "numbers", box=None, pad_edge=False)
+    for check in decision.checks:
+        table.add_row(check.rule, "yes" if check.passed else "no", check.line)
+    if decision.checks:
+        console.print(table)
+    console.print(
+        f"verdict: {decision.verdict} (decision {decision.number} on {decision.documents:,} test "
+        f"documents)"
+    )
+
+
+def show_history(console: Console, report: "HistoryReport") -> None:
+    table = Table(
+        "time (UTC)", "what", "version", "champion", "by", "why", box=None, pad_edge=False
+    )
+    for entry in report.entries:
+        moved = entry.champion_before != entry.champion_after
+        table.add_row(
+            entry.time.removesuffix("Z").replace("T", " "),
+            entry.action.replace("_", " "),
+            str(entry.version),
+            f"{_version(entry.champion_before)} -> {_version(entry.champion_after)}"
+            if moved
+            else _version(entry.champion_after),
+            entry.by,
+            entry.reason,
+        )
+    console.print(table)
+    pairs(console, {"champion": f"{report.model_name} version {_version(report.champion)}"})
+
+
+def _version(version: int | None) -> str:
+    return "none" if version is None else str(version)
 
 
 def show_export(console: Console, report: "ExportReport") -> None:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from components.atomic_file import atomic_file
+from components.atomic_file import read_state, write_state
 
 Measured = dict[str, Any]
 
@@ -40,8 +40,8 @@ class Measurements:
             started = time.monotonic()
             values = dict(measure())
             stored = {"key": key, "seconds": round(time.monotonic() - started, 1), "values": values}
-            with atomic_file(path) as file:
-                file.write_text(json.dumps(stored, allow_nan=False) + "\n", encoding="utf-8")
+            json.dumps(stored, allow_nan=False)
+            write_state(path, stored)
         self.used[name] = stored["seconds"]
         values = stored["values"]
         assert isinstance(values, dict)
@@ -56,7 +56,9 @@ class Measurements:
 
 
 def _read(path: Path) -> Measured | None:
-    if not path.is_file():
+    """What was measured; None where nothing was, or the file is damaged."""
+    try:
+        content: Measured = read_state(path)
+    except (OSError, ValueError):
         return None
-    content: Measured = json.loads(path.read_text(encoding="utf-8"))
-    return content
+    return content if {"key", "seconds", "values"} <= set(content) else None

@@ -23,6 +23,7 @@ from components.config import (
     config_sha256,
     resolved,
 )
+from components.errors import WorkFailed
 from components.evaluation.repeated import RepeatedAnswers
 from components.registry import code_fingerprint, code_version
 from components.settings import set_path, validate
@@ -82,9 +83,10 @@ class StudySession:
         trained = self._run(name, config, data)
         if trained.outcome != "completed":
             # Compared with others, it would be compared at another budget.
-            raise RuntimeError(
+            raise WorkFailed(
                 f"{name}: {trained.outcome}, {trained.reason}. Take another "
-                "optimizer.learning_rate or other seeds."
+                "optimizer.learning_rate or other seeds.",
+                resumable=False,
             )
         progress, best = trained.progress, self._best(name, config, data)
         test = data.splits["test"]

@@ -366,3 +366,22 @@ def test_folder_with_the_reparametrisation_itself_loads_reparametrised(
         "reparametrization" in name
         for name in load_file(tmp_path / "stored" / "adapter_model.safetensors")
     )
+
+
+def test_one_flipped_bit_of_the_values_is_refused(
+    tmp_path: Path, tiny_decoder: Callable[..., Any]
+) -> None:
+    backbone = tiny_decoder()
+    head = ClassificationHeadConfig(num_labels=2, pooling="last")
+    model = adapt(backbone, PrefixPropagationConfig(prefix_length=3), head)
+    folder = save_adapter(model, tmp_path / "adapter")
+    path = folder / "adapter_model.safetensors"
+    load_adapter(backbone, folder)
+    content = bytearray(path.read_bytes())
+    content[-6] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(ArtifactError, match="checksum"):
+        load_adapter(backbone, folder)
+    # Written by another tool, there is nothing to compare with.
+    save_file(load_file(path), path)
+    load_adapter(backbone, folder)

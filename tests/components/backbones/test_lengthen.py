@@ -12,7 +12,7 @@ import pytest
 import torch
 from transformers import BertConfig, BertModel, LongformerModel, RobertaConfig, RobertaModel
 
-from components.backbones.lengthen import lengthen, longformer_config
+from components.backbones.lengthen import is_whole, lengthen, longformer_config
 from components.errors import BackboneError
 
 SIZES: dict[str, Any] = {
@@ -147,3 +147,14 @@ def test_any_rank_can_lengthen(tmp_path: Path) -> None:
         dist.destroy_process_group()
     assert json.loads((long / "config.json").read_text())["model_type"] == "longformer"
     LongformerModel.from_pretrained(long, add_pooling_layer=False)
+
+
+def test_a_damaged_copy_is_found_out(tmp_path: Path) -> None:
+    source = tmp_path / "source"
+    original("bert", source)
+    folder = lengthen(source, tmp_path / "long", positions=48, attention_window=8)
+    assert is_whole(folder)
+    weights = bytearray((folder / "model.safetensors").read_bytes())
+    weights[-100] ^= 1
+    (folder / "model.safetensors").write_bytes(weights)
+    assert not is_whole(folder) and not is_whole(tmp_path / "none")

@@ -51,3 +51,14 @@ def test_a_later_setting_counts_where_it_is_not_at_its_default() -> None:
     plain, same, different = (validate(ExperimentConfig, each) for each in (base, told, other))
     assert config_sha256(plain) == config_sha256(same) != config_sha256(different)
     assert "task" not in hashed_settings(plain)["data"]
+
+
+def test_what_may_differ_when_a_search_is_continued_is_in_no_hash() -> None:
+    base = {
+        "name": "toy",
+        "backbone": {"name_or_path": "a/b", "family": "longformer"},
+        "data": {"files": {"train": "x.jsonl"}},
+    }
+    plain = validate(ExperimentConfig, base)
+    allowing = validate(ExperimentConfig, base | {"search": {"allow_lost_trials": True}})
+    assert config_sha256(plain) == config_sha256(allowing)

@@ -159,6 +159,77 @@ def test_hash_does_not_depend_on_the_order_of_keys(tmp_path: Path) -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("override", "path"),
+    [
+        ("description=see https://ann:s3cr3t@host/x", "description"),
+        ("backbone.name_or_path=https://s3cr3t@host/model", "backbone.name_or_path"),
+        ("data.files.train=s3://bucket/x?X-Amz-Signature=s3cr3t", "data.files.train"),
+        ("search.space.data.columns.id={choice: ['HF_TOKEN=s3cr3t']}", "search.space.data.colu"),
+    ],
+)
+def test_a_setting_that_holds_a_secret_is_refused_without_showing_it(
+    tmp_path: Path, override: str, path: str
+) -> None:
+    message = refused(tmp_path, MINIMAL, override)
+    assert message.startswith(path) and "holds a password or a token" in message
+    assert "s3cr3t" not in message
+
+
+def test_home_and_variables_in_paths_are_replaced(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", "/home/ann")
+    monkeypatch.setenv("SCRATCH", "/scratch/ann")
+    config = load_experiment(
+        write(tmp_path, MINIMAL),
+        [
+            "data.files={train: ~/train.csv, validation: $SCRATCH/v.csv, test: a$b.csv}",
+            "cluster={storage_path: ~/storage, cache_path: '${SCRATCH}/cache'}",
+            "backbone.name_or_path=~/model",
+        ],
+    )
+    files = config.data.files
+    assert files is not None
+    assert (files.train, files.validation, files.test) == (
+        "/home/ann/train.csv",
+        "/scratch/ann/v.csv",
+        "a$b.csv",
+    )
+    assert config.backbone.name_or_path == "/home/ann/model"
+    assert (config.cluster.storage_path, config.cluster.cache_path) == (
+        "/home/ann/storage",
+        "/scratch/ann/cache",
+    )
+    hub = load_experiment(
+        write(tmp_path, MINIMAL), ["backbone={source: hub, name_or_path: ~/m, family: longformer}"]
+    )
+    assert hub.backbone.name_or_path == "~/m"
+
+
+@pytest.mark.parametrize(
+    ("override", "reason"),
+    [
+        ("cluster.cache_path=$NOT_SET_HERE/cache", r"\$NOT_SET_HERE is not known here"),
+        ("cluster.storage_path=~nobody-of-that-name/x", "~nobody-of-that-name is not known"),
+        ("cluster.storage_path=''", "is empty"),
+        ('cluster.cache_path="a\\0b"', "holds a character that no path can hold"),
+        (f"cluster.cache_path=a/{'b' * 256}", "a part of 256 bytes"),
+        (f"data.files.train={'ö' * 128}", "a part of 256 bytes"),
+        (f"backbone.name_or_path={'b' * 300}/x", "a part of 300 bytes"),
+        (f"name={'n' * 101}", "at most 100 characters"),
+        (f"registry.model_name={'n' * 300}", "at most 100 characters"),
+    ],
+)
+def test_a_path_or_name_that_no_file_system_takes_is_refused(
+    tmp_path: Path, override: str, reason: str
+) -> None:
+    message = refused(tmp_path, MINIMAL, override)
+    assert message.startswith(override.partition("=")[0] + ":")
+    assert re.search(reason, message)
+    assert len(message) < 800
+
+
 # --- numbers that a trial could not use ---
 
 NO_NUMBER = {

@@ -177,3 +177,53 @@ def test_of_two_processes_that_prepare_at_once_one_makes_and_one_waits(tmp_path,
         process.join(timeout=60)
     assert first == second
     assert sorted((cached, also_cached)) == [False, True]
+
+
+def damage(file, at=0.5):
+    """Flip one bit."""
+    content = bytearray(file.read_bytes())
+    content[int(len(content) * at)] ^= 4
+    file.write_bytes(content)
+
+
+def swap_labels(folder):
+    file = folder / "prepared.json"
+    content = json.loads(file.read_text())
+    file.write_text(json.dumps(content | {"labels": content["labels"][::-1]}, indent=2))
+
+
+SPOILT = {
+    "a bit of the training documents": lambda folder: damage(folder / "train.arrow"),
+    "a bit near the end": lambda folder: damage(folder / "test.arrow", at=0.9),
+    "an empty split": lambda folder: (folder / "validation.arrow").write_bytes(b""),
+    "a missing split": lambda folder: (folder / "train.arrow").unlink(),
+    "half a description": lambda folder: (folder / "prepared.json").write_text("{"),
+    "an empty description": lambda folder: (folder / "prepared.json").write_text(""),
+    "broken checksums": lambda folder: (folder / "checksums.json").write_text("x"),
+    "swapped labels": swap_labels,
+}
+
+
+@pytest.mark.parametrize("spoil", SPOILT)
+def test_a_damaged_cache_is_found_out_and_made_anew(tmp_path, bert_like, spoil):
+    write_documents(tmp_path / "train.jsonl")
+    before = prepare_in(tmp_path, bert_like)
+    rows = [split.table.to_pylist() for split in before.splits.values()]
+    SPOILT[spoil](before.folder)
+    with pytest.raises(DataError, match="are damaged"):
+        open_prepared(before.folder)
+    with pytest.warns(RuntimeWarning, match="made anew"):
+        after = prepare_in(tmp_path, bert_like)
+    assert not after.report.cached
+    assert (after.fingerprint, after.labels) == (before.fingerprint, before.labels)
+    assert [split.table.to_pylist() for split in after.splits.values()] == rows
+
+
+def test_a_cache_from_before_there_were_checksums_is_read(tmp_path, bert_like):
+    write_documents(tmp_path / "train.jsonl")
+    made = prepare_in(tmp_path, bert_like)
+    (made.folder / "checksums.json").unlink()
+    assert prepare_in(tmp_path, bert_like).report.cached
+    (made.folder / "train.arrow").write_bytes(b"")
+    with pytest.warns(RuntimeWarning, match="made anew"):
+        assert not prepare_in(tmp_path, bert_like).report.cached

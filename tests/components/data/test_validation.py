@@ -32,8 +32,8 @@ def one_row(**values):
 def documents(split, *given):
     """Each given as "id text label"."""
     return [
-        LabelledText(*each.split(), f"{split}.jsonl", row)
-        for row, each in enumerate(given, start=1)
+        LabelledText(id, text, label, f"{split}.jsonl", row)
+        for row, (id, text, label) in enumerate(map(str.split, given), start=1)
     ]
 
 

@@ -295,9 +295,8 @@ HARMLESS: dict[str, Edit] = {
     "code for its tokenizer": tokenizer_config(auto_map={"AutoTokenizer": ["code.Its", None]}),
     "an unknown tokenizer": tokenizer_config(tokenizer_class="Unheard"),
     "half precision": tensors(head__dense__bias=torch.zeros(32, dtype=torch.float16)),
-    "a link to its tensors": lambda folder: (
-        (folder / TENSORS).rename(folder / "blob"),
-        (folder / TENSORS).symlink_to("blob"),
+    "a link to its tensors": lambda folder: (folder / TENSORS).symlink_to(
+        (folder / TENSORS).rename(folder / "blob").name
     ),
     "files beside": text("exploit.py", "raise SystemExit"),
 }

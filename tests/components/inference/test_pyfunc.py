@@ -10,6 +10,7 @@ import sys
 import numpy as np
 import pytest
 
+from components.checksums import seal
 from components.errors import ArtifactError
 from components.inference import classify
 from components.inference.classifier import load_classifier, read_temperature
@@ -156,3 +157,22 @@ def test_requirements_are_pinned_and_name_the_backbone_package_where_one_is_used
         requirement.startswith("peft==")
         for requirement in pip_requirements(adapter_package(plain_adapter))
     )
+
+
+def test_a_damaged_tokenizer_or_calibration_is_refused(tmp_path):
+    """An edited adapter_config.json is not: that one may be changed by hand."""
+    (tmp_path / "tokenizer").mkdir()
+    for name in ("tokenizer/tokenizer.json", "calibration.json", "adapter_config.json"):
+        (tmp_path / name).write_text('{"temperature": 1.5}')
+    seal(tmp_path, ["tokenizer/tokenizer.json", "calibration.json"])
+    (tmp_path / "adapter_config.json").write_text('{"format": 1, "method": "lora"}')
+    with pytest.raises(
+        ArtifactError, match=r"does not say how to load its backbone|adapter_config\.json"
+    ):
+        load_classifier(tmp_path)
+    for name in ("tokenizer/tokenizer.json", "calibration.json"):
+        before = (tmp_path / name).read_text()
+        (tmp_path / name).write_text(before.replace("1.5", "9.5"))
+        with pytest.raises(ArtifactError, match=rf"{name}' is not what was written"):
+            load_classifier(tmp_path)
+        (tmp_path / name).write_text(before)

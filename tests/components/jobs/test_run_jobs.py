@@ -9,6 +9,7 @@ from pathlib import Path
 from components.config import TrainConfig, validate
 from components.jobs.events import Evaluated, Event, Failed, Finalized, Trained
 from components.jobs.job import Job
+from components.jobs.repetition import LOSSES_WITHOUT_PROGRESS
 from components.jobs.run_jobs import JobResult, run_jobs, run_one
 from components.training.outcomes import Progress, Report
 from tests.components.jobs.test_record import FINAL
@@ -77,14 +78,49 @@ def test_what_comes_next_may_depend_on_results() -> None:
     assert [result.job.id for result in results] == ["0", "1", "2"]
 
 
-def test_a_lost_job_is_repeated_and_given_up_after_its_failures() -> None:
-    workers = Scripted(lambda job, time: [lost(job.id)] if time < 3 else [trained(job.id)])
+def raised(name: str) -> Failed:
+    return Failed(name, "ZeroDivisionError: x", "training")
+
+
+def test_a_failed_job_is_repeated_and_given_up_after_its_failures() -> None:
+    workers = Scripted(lambda job, time: [raised(job.id)] if time < 3 else [trained(job.id)])
     assert run_one(workers, job("a"), max_failures=2).outcome == "completed"
     assert len(workers.started) == 3
-    workers = Scripted(lambda job, time: [lost(job.id)])
+    workers = Scripted(lambda job, time: [raised(job.id)])
     result = run_one(workers, job("a"), max_failures=2)
-    assert (result.outcome, result.reason) == ("failed", "the worker died")
+    assert (result.outcome, result.reason) == ("failed", "ZeroDivisionError: x")
     assert len(workers.started) == 3
+
+
+def test_lost_workers_are_counted_apart_and_are_no_failure() -> None:
+    workers = Scripted(
+        lambda job, time: [lost(job.id)] if time <= LOSSES_WITHOUT_PROGRESS else [trained(job.id)]
+    )
+    assert run_one(workers, job("a"), max_failures=0).outcome == "completed"
+    workers = Scripted(lambda job, time: [lost(job.id)])
+    result = run_one(workers, job("a"), max_failures=0)
+    assert (result.outcome, result.reason) == ("lost", "the worker died")
+    assert len(workers.started) == LOSSES_WITHOUT_PROGRESS + 1
+
+
+def test_a_training_that_comes_along_is_never_given_up_for_lost_workers() -> None:
+    """Each start tells what was told before, then one evaluation more."""
+
+    def evaluated(number: int) -> Event:
+        return Evaluated("a", Report(number, number, {}, True, False, trainable_parameters=1))
+
+    def becomes(job: Job, time: int) -> list[Event]:
+        told = [evaluated(number + 1) for number in range(time)]
+        return [*told, lost("a")] if time < 3 * LOSSES_WITHOUT_PROGRESS else [trained("a")]
+
+    assert run_one(Scripted(becomes), job("a")).outcome == "completed"
+
+
+def test_what_was_told_before_is_no_progress() -> None:
+    report = Report(1, 1, {}, is_best=True, done=False, trainable_parameters=1)
+    workers = Scripted(lambda job, time: [Evaluated("a", report), lost("a")])
+    assert run_one(workers, job("a")).outcome == "lost"
+    assert len(workers.started) == LOSSES_WITHOUT_PROGRESS + 1
 
 
 def test_a_lost_job_waits_for_a_place_where_its_own_is_gone() -> None:

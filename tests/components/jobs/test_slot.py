@@ -15,6 +15,7 @@ import pytest
 from components.config.cluster import ClusterConfig
 from components.errors import ClusterError, DataError
 from components.jobs import slot as slot_module
+from components.jobs.cluster import NoRoom
 from components.jobs.events import Evaluated, Failed, Trained
 from components.jobs.job import Assignment, SlotSettings
 from components.jobs.slot import Slot
@@ -146,6 +147,24 @@ def test_what_is_to_be_blamed_is_told() -> None:
     assert failure_of(ClusterError("no room"))[1] == "input"
     assert failure_of(ZeroDivisionError("x")) == ("ZeroDivisionError: x", "training")
     assert failure_of(ActorDiedError())[1] == "workers"
+    assert failure_of(NoRoom("none for 3 s"))[1] == "workers"
+    assert failure_of(OSError(28, "No space left on device"))[1] == "workers"
+
+
+def test_of_several_ranks_errors_the_one_that_explains_the_others_is_told() -> None:
+    from ray.exceptions import ActorDiedError
+    from ray.train import WorkerGroupError
+
+    suffered = RuntimeError("[pair.cc:547] Connection closed by peer [127.0.0.1]:1234")
+    for explains, cause in (
+        (DataError("row 3"), "input"),
+        (ActorDiedError(), "workers"),
+        (ZeroDivisionError("x"), "training"),
+    ):
+        for failures in ({0: suffered, 1: explains}, {0: explains, 1: suffered}):
+            told, blamed = failure_of(WorkerGroupError("two ranks ended", failures))
+            assert blamed == cause and told.startswith(type(explains).__name__)
+    assert failure_of(WorkerGroupError("one rank ended", {0: suffered}))[1] == "workers"
 
 
 def test_a_slot_needs_no_torch() -> None:

@@ -321,3 +321,59 @@ def test_store_without_a_web_page_has_no_urls(tracker, name, search):
     assert (
         tracker.run_url(search) == tracker.experiment_url(name) == tracker.model_url(name, 1) == ""
     )
+
+
+def test_a_run_that_was_there_keeps_one_value_of_a_metric_per_step(tracker, search):
+    def child() -> str:
+        return tracker.start_child(search, name="t1", params={}, tags={})
+
+    for value in (0.5, 0.6):
+        tracker.log_metrics(child(), {"validation/accuracy": value, "step": 1.0}, step=1)
+    tracker.log_metrics(child(), {"validation/accuracy": 0.7}, step=2)
+    found = look(tracker, child())["metrics"]
+    assert found == {"validation/accuracy": [(1, 0.5), (2, 0.7)], "step": [(1, 1.0)]}
+    tracker.log_metrics(search, {"test/accuracy": 0.5}, step=2)
+    tracker.resume_run(search, {"resumed": "true"})
+    tracker.log_metrics(search, {"test/accuracy": 0.5, "test/nll": 0.1}, step=2)
+    expected = {"test/accuracy": [(2, 0.5)], "test/nll": [(2, 0.1)]}
+    assert look(tracker, search)["metrics"] == expected
+
+
+def test_a_search_registers_a_run_once(tracker, search, name, plain_adapter):
+    tags = {"search_id": "s1", "config_sha256": "abc"}
+    first = register(tracker, search, name, plain_adapter, tags=tags)
+    metrics = look(tracker, search)["metrics"]
+    again = register(tracker, search, name, plain_adapter, tags=tags)
+    assert again == first and len(tracker.versions(name)) == 1
+    assert look(tracker, search)["metrics"] == metrics
+    for other in (tags | {"search_id": "s2"}, tags | {"config_sha256": "def"}):
+        made = register(tracker, search, name, plain_adapter, tags=other)
+        assert made.version == len(tracker.versions(name)) > 1
+
+
+@pytest.mark.parametrize(
+    "killed_in", ["log_batch", "log_outputs", "create_model_version", "set_registered_model_alias"]
+)
+def test_a_registration_that_was_killed_is_taken_up_again(
+    mlflow_uri, plain_adapter, monkeypatch, killed_in
+):
+    """Between any two calls: the driver dies, and the next one makes one model and one version."""
+    tracker, name = open_tracker("mlflow", mlflow_uri), next(NAMES)
+    tracker.ensure_experiment(name, "")
+    run_id = tracker.start_run(name, run_name="search", config={}, params={}, tags={})
+    tags = {"search_id": "s1", "config_sha256": "abc"}
+
+    def killed(*_: Any, **__: Any) -> None:
+        raise ConnectionError("killed")
+
+    monkeypatch.setattr(tracker.client, killed_in, killed)
+    # A process that is killed marks nothing as failed.
+    monkeypatch.setattr(tracker.client, "finalize_logged_model", lambda *_: None)
+    with pytest.raises(ConnectionError, match="killed"):
+        register(tracker, run_id, name, plain_adapter, tags=tags)
+    again = open_tracker("mlflow", mlflow_uri)
+    made = register(again, run_id, name, plain_adapter, tags=tags)
+    assert (made.version, made.alias) == (1, "champion")
+    assert len(again.versions(name)) == 1
+    assert len(again.client.get_run(run_id).outputs.model_outputs) == 1
+    assert all(len(points) == 1 for points in look(again, run_id)["metrics"].values())

@@ -1,12 +1,19 @@
 """What an interrupted search is continued from."""
 
 import json
+import os
 from pathlib import Path
 
 import pytest
 
 from components.errors import ConfigError
-from components.tuning.search_folder import exclusive, new_search, unfinished_search
+from components.tuning.search_folder import (
+    exclusive,
+    exclusive_experiment,
+    new_search,
+    searches,
+    unfinished_search,
+)
 
 
 def test_every_search_gets_a_new_id(tmp_path: Path) -> None:
@@ -74,3 +81,60 @@ def test_a_search_has_one_driver_at_a_time(tmp_path: Path) -> None:
         pass
     with exclusive(folder):
         pass
+
+
+def test_a_clock_that_jumped_does_not_hide_the_later_search(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = iter(("20300101-000000", "20260101-000000"))
+    monkeypatch.setattr("components.tuning.search_folder.time.strftime", lambda _: next(clock))
+    first, second = (new_search(tmp_path, "toy", "a") for _ in range(2))
+    assert first.search_id > second.search_id
+    assert unfinished_search(tmp_path, "toy", "a") == second
+
+
+def test_a_later_search_with_other_settings_hides_none(tmp_path: Path) -> None:
+    first, second = (new_search(tmp_path, "toy", settings) for settings in "ab")
+    assert unfinished_search(tmp_path, "toy", "a") == first
+    assert unfinished_search(tmp_path, "toy", "a", search_id=first.search_id) == first
+    with pytest.raises(ConfigError, match=f"{second.search_id} was started with other settings"):
+        unfinished_search(tmp_path, "toy", "a", search_id=second.search_id)
+    with pytest.raises(ConfigError, match=rf"{second.search_id} .*, {first.search_id} .*other"):
+        unfinished_search(tmp_path, "toy", "c")
+
+
+def test_an_unknown_id_is_answered_with_those_that_there_are(tmp_path: Path) -> None:
+    known = new_search(tmp_path, "toy", "a")
+    with pytest.raises(ConfigError, match=rf"is called x\. .*--resume ID: {known.search_id}"):
+        unfinished_search(tmp_path, "toy", "a", search_id="x")
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "{}", '{"path": "x"}', "\0" * 50])
+def test_a_damaged_search_stands_in_no_others_way(tmp_path: Path, text: str) -> None:
+    good = new_search(tmp_path, "toy", "a")
+    bad = new_search(tmp_path, "toy", "a")
+    (Path(bad.path) / "search.json").write_text(text)
+    with pytest.warns(RuntimeWarning, match=f"{bad.search_id}.*cannot be continued"):
+        assert unfinished_search(tmp_path, "toy", "a") == good
+
+
+def test_moved_storage_is_continued_where_it_lies(tmp_path: Path) -> None:
+    search = new_search(tmp_path / "old", "toy", "a")
+    (tmp_path / "old").rename(tmp_path / "new")
+    found = unfinished_search(tmp_path / "new", "toy", "a")
+    assert found.search_id == search.search_id
+    assert found.path == str(tmp_path / "new" / "toy" / search.search_id)
+
+
+def test_the_second_driver_of_an_experiment_is_told_who_holds_it(tmp_path: Path) -> None:
+    with exclusive_experiment(tmp_path, "toy"):
+        search = new_search(tmp_path, "toy", "a")
+        with (
+            exclusive(search),
+            pytest.raises(ConfigError, match=rf"process {os.getpid()} .*{search.search_id}"),
+            exclusive_experiment(tmp_path, "toy"),
+        ):
+            pass
+        with exclusive_experiment(tmp_path, "another"):
+            pass
+    assert [each.search_id for each in searches(tmp_path, "toy")] == [search.search_id]

@@ -15,6 +15,7 @@ from typing import Any
 import psutil
 import pytest
 
+from components.atomic_file import read_state
 from tests.components.training.ranks import run_ranks
 from tests.components.tuning.drive import start_driver
 from tests.toy import make_experiment
@@ -135,7 +136,7 @@ def disturbed(
     }
     (search,) = (Path(values["cluster"]["storage_path"]) / "disturbed").glob("*/search.json")
     found |= {
-        "state": json.loads(search.read_text()),
+        "state": read_state(search),
         "checkpoints before": checkpoints(found["before"]),
     }
     second = start_driver(folder, "disturbed", resume=True, **where)
@@ -148,7 +149,7 @@ def disturbed(
         "events": second.events(),
         "checkpoints after": checkpoints(found["before"]),
     }
-    return found | {"state after": json.loads(search.read_text())}
+    return found | {"state after": read_state(search)}
 
 
 def by_name(events: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:

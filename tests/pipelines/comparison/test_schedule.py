@@ -171,6 +171,26 @@ def test_a_method_whose_points_all_diverged_has_no_seeds_and_stops_no_other(tmp_
     assert found.counts() == (8, 8)
 
 
+def test_nothing_is_chosen_while_a_point_is_lost(tmp_path: Path) -> None:
+    """It might have been the best one; the next run tries it again and chooses then."""
+    found = schedule(tmp_path)
+    order = work_off(found, outcomes={0.01: "lost"})
+    assert not any(cell.final for cell in order)
+    assert found.chosen("a", "head") is None
+    assert "points were lost" in found.problems("a", "head")[0]
+    again = schedule(tmp_path)
+    points = [cell.trial.point for cell in work_off(again) if not cell.final]
+    assert points == [POINTS[0]] * 4 and again.chosen("a", "head") is not None
+
+
+def test_damaged_answers_are_made_anew(tmp_path: Path) -> None:
+    work_off(schedule(tmp_path))
+    cell = schedule(tmp_path).final_cells("a", "head")[0]
+    (cell.trial.folder / "predictions.npz").write_bytes(b"PK no archive")
+    (again,) = work_off(schedule(tmp_path))
+    assert again.key == cell.key and not again.job(schedule(tmp_path).records[cell.key]).train
+
+
 def test_a_failed_cell_is_left_alone_in_this_run_and_tried_again_by_the_next(
     tmp_path: Path,
 ) -> None:

@@ -1,0 +1,18 @@
+"""How far this process is: a number that grows with every micro-batch, trained on or evaluated.
+
+It means nothing by itself; whoever watches the process sees whether it still moves
+(components/jobs/watchdog.py).
+"""
+
+
+class Pulse:
+    """Beats so far. One for the process: it trains one adapter at a time."""
+
+    def __init__(self) -> None:
+        self.beats = 0
+
+    def beat(self) -> None:
+        self.beats += 1
+
+
+PULSE = Pulse()

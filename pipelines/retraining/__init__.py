@@ -1,0 +1,1 @@
+"""Adapters that keep themselves current: `retrain.retrain` is the workflow."""

@@ -1,0 +1,1 @@
+"""When a retraining is due, and who may run it."""

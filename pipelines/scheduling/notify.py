@@ -1,0 +1,85 @@
+"""Tell somebody how a scheduled job ended: a command, a webhook, or both."""
+
+import hashlib
+import hmac
+import json
+import os
+import subprocess
+import time
+import urllib.request
+from collections.abc import Callable, Mapping
+from typing import Literal
+
+from components.settings import Config, Texts
+
+Status = Literal["succeeded", "refused", "failed", "unknown"]
+SIGNATURE = "X-Prefixprop-Signature"
+SECONDS = 30
+
+
+class NotifyConfig(Config):
+    """Who is told, and of what."""
+
+    statuses: tuple[Status, ...] = ("failed", "unknown")
+    """Ends that are told: succeeded; refused (the gate did not promote); failed; unknown (the
+    cluster no longer knows the job).
+    """
+    command: Texts | None = None
+    """A program and its arguments; it finds SCHEDULE, JOB and STATUS in its environment."""
+    webhook: str | None = None
+    """An http(s) address that gets a POST with a JSON body."""
+    secret_variable: str | None = None
+    """Name of the environment variable that holds the key by which the body is signed: header
+    X-Prefixprop-Signature, "sha256=" and the HMAC-SHA256 of the body in hex. Null: not signed.
+    """
+
+
+def notify(
+    config: NotifyConfig,
+    *,
+    schedule: str,
+    job: str,
+    status: Status,
+    environ: Mapping[str, str] = os.environ,
+    say: Callable[[str], None] = print,
+) -> None:
+    """Run the command and post to the webhook. What goes wrong there is said and harms nothing."""
+    if status not in config.statuses:
+        return
+    if config.command is not None:
+        told = {"SCHEDULE": schedule, "JOB": job, "STATUS": status}
+        try:
+            done = subprocess.run(
+                list(config.command),
+                env={**environ, **told},
+                timeout=SECONDS,
+                check=False,
+                stdin=subprocess.DEVNULL,
+            )
+            if done.returncode:
+                say(f"{schedule}: the notification command ended with {done.returncode}")
+        except (OSError, subprocess.TimeoutExpired) as error:
+            say(f"{schedule}: the notification command failed: {error}")
+    if config.webhook is not None:
+        body = json.dumps(
+            {"schedule": schedule, "job": job, "status": status, "time": int(time.time())}
+        ).encode()
+        try:
+            _post(config, body, environ)
+        except (OSError, ValueError, KeyError) as error:
+            say(f"{schedule}: the webhook was not reached: {error}")
+
+
+def _post(config: NotifyConfig, body: bytes, environ: Mapping[str, str]) -> None:
+    headers = {"Content-Type": "application/json"}
+    if config.secret_variable is not None:
+        key = environ.get(config.secret_variable)
+        if not key:
+            raise ValueError(f"the variable {config.secret_variable} holds no key to sign with")
+        headers[SIGNATURE] = f"sha256={hmac.new(key.encode(), body, hashlib.sha256).hexdigest()}"
+    address = config.webhook or ""
+    if not address.startswith(("http://", "https://")):
+        raise ValueError("notify.webhook is no http(s) address")
+    request = urllib.request.Request(address, data=body, headers=headers, method="POST")
+    with urllib.request.urlopen(request, timeout=SECONDS):
+        pass

@@ -1,0 +1,104 @@
+"""What schedules have started, in the database of the leases: one row per schedule."""
+
+import contextlib
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import (
+    Boolean,
+    Column,
+    Engine,
+    Float,
+    Integer,
+    MetaData,
+    String,
+    Table,
+    insert,
+    select,
+    update,
+)
+from sqlalchemy.exc import IntegrityError, SQLAlchemyError
+
+from components.errors import ClusterError
+
+SCHEDULES = Table(
+    "prefixprop_schedules",
+    MetaData(),
+    Column("name", String(250), primary_key=True),
+    Column("paused", Boolean, nullable=False),
+    Column("since", Float(53), nullable=False),
+    Column("occasion", String(250), nullable=False),
+    Column("attempt", Integer, nullable=False),
+    Column("submission_id", String(250), nullable=False),
+    Column("retry_at", Float(53)),
+)
+
+
+@dataclass(frozen=True)
+class State:
+    """One schedule. Times up to `since` (seconds since 1970) are dealt with; `occasion`, `attempt`
+    and `submission_id` are those of the latest job ("" and 0: none yet); `retry_at`: when it is
+    started again.
+    """
+
+    name: str
+    paused: bool
+    since: float
+    occasion: str = ""
+    attempt: int = 0
+    submission_id: str = ""
+    retry_at: float | None = None
+
+
+class States:
+    """The table. Raises ClusterError where the database cannot be used."""
+
+    def __init__(self, engine: Engine) -> None:
+        self.engine = engine
+        try:
+            SCHEDULES.create(engine, checkfirst=True)
+        except SQLAlchemyError:
+            self._rows(select(SCHEDULES.c.name).limit(1))  # made by another one meanwhile, or not
+
+    def of(self, name: str, *, now: float) -> State:
+        """The schedule's state; a new schedule starts `now`: nothing before it was missed."""
+        found = self._rows(select(SCHEDULES).where(SCHEDULES.c.name == name))
+        if found:
+            return State(**found[0])
+        with contextlib.suppress(IntegrityError):  # another scheduler was faster
+            self._rows(insert(SCHEDULES).values(**vars(State(name, False, now))))
+        return self.of(name, now=now)
+
+    def change(self, before: State, after: State) -> bool:
+        """Compare and set: False where somebody else has changed the row meanwhile."""
+        statement = (
+            update(SCHEDULES)
+            .where(
+                SCHEDULES.c.name == before.name,
+                SCHEDULES.c.since == before.since,
+                SCHEDULES.c.occasion == before.occasion,
+                SCHEDULES.c.attempt == before.attempt,
+                SCHEDULES.c.paused == before.paused,
+            )
+            .values(**vars(after))
+        )
+        try:
+            with self.engine.begin() as connection:
+                return bool(connection.execute(statement).rowcount)
+        except SQLAlchemyError as error:
+            raise self._unusable(error) from error
+
+    def _rows(self, statement: Any) -> list[Any]:
+        try:
+            with self.engine.begin() as connection:
+                result = connection.execute(statement)
+                return list(result.mappings()) if result.returns_rows else []
+        except IntegrityError:
+            raise
+        except SQLAlchemyError as error:
+            raise self._unusable(error) from error
+
+    def _unusable(self, error: SQLAlchemyError) -> ClusterError:
+        where = self.engine.url.render_as_string(hide_password=True)
+        first = (str(error).splitlines() or [type(error).__name__])[0]
+        return ClusterError(f"The database of schedules at {where} cannot be used ({first}).")

@@ -1,0 +1,143 @@
+"""What comes of a search: its best adapter as a registered version, figures, and the report."""
+
+from collections.abc import Callable
+from dataclasses import asdict
+from typing import TYPE_CHECKING
+
+from components.config import trial_config
+from components.registry import RegisteredAdapter, run_tags
+from pipelines.reports import SearchReport
+from pipelines.running_search import Search, Trials
+
+if TYPE_CHECKING:
+    from components.jobs.summary import TrialSummary
+    from components.training.outcomes import FinalEvaluation
+
+Say = Callable[[str], None]
+
+
+def register(
+    running: Search, trials: Trials, final: "FinalEvaluation", say: Say
+) -> RegisteredAdapter:
+    """Register the artifact as a version, its metrics and figures beside it: the same one where
+    this search registered it already.
+    """
+    from components.inference.package import adapter_package
+
+    config, tracker, best = running.config, running.tracker, trials.best
+    metrics = {
+        name: value
+        for name, value in final.metrics.items()
+        if name.startswith(("test", "validation/"))
+    }
+    point = trial_config(config, best.point)
+    params = {
+        "method": point.adapter.method,
+        "prefix_length": point.adapter.prefix_length,
+        "learning_rate": point.optimizer.learning_rate,
+        "trainable_parameters": final.trainable_parameters,
+        "backbone": config.backbone.name_or_path,
+        "max_tokens": config.data.max_tokens,
+    }
+    for run_id in (best.run_id, running.run_id):
+        tracker.log_metrics(run_id, metrics, step=best.step)
+    tags = {"best_trial": best.name, "best_run_id": best.run_id} | lost_tags(trials)
+    tracker.set_tags(running.run_id, tags)
+    log_figures(running, best, final)
+    registered = tracker.register_adapter(
+        best.run_id,
+        adapter_folder=final.folder,
+        package=adapter_package(final.folder),
+        model_name=config.model_name,
+        metrics=metrics,
+        params=params,
+        description=config.description,
+        tags=run_tags(config_sha256=best.config_sha256, search_id=running.folder.search_id)
+        | lost_tags(trials),
+    )
+    say(
+        f"registered {registered.name} version {registered.version} as {registered.alias}"
+        f"{told_lost(trials)}"
+    )
+    return registered
+
+
+def told_lost(trials: Trials) -> str:
+    """The same for a line of text."""
+    return f", {len(trials.lost)} of them lost with their workers" if trials.lost else ""
+
+
+def lost_tags(trials: Trials) -> dict[str, str]:
+    """What tells of trials that were lost, wherever the search or its adapter is shown."""
+    lost = trials.lost
+    return {"lost_trials": f"{len(lost)} of {len(trials.summaries)}"} if lost else {}
+
+
+def log_figures(running: Search, best: "TrialSummary", final: "FinalEvaluation") -> None:
+    """How honest the best adapter's answers are, overall and by length."""
+    from components.evaluation import plot_by_length, plot_reliability
+
+    tracker, title = running.tracker, f"{running.config.name}: test answers, calibrated"
+    if final.reliability is not None:
+        figure = plot_reliability(final.reliability, title=title)
+        tracker.log_figure(best.run_id, figure, "reliability.png")
+    if not final.by_length:
+        return
+    figure = plot_by_length(list(final.by_length), title=title)
+    tracker.log_figure(best.run_id, figure, "by_length.png")
+    buckets = [asdict(bucket) for bucket in final.by_length]
+    tracker.log_dict(best.run_id, {"by_length": buckets}, "by_length.json")
+
+
+def finish(running: Search, trials: Trials, registered: RegisteredAdapter) -> None:
+    """End the search's run and folder."""
+    running.tracker.finish(
+        running.run_id,
+        "completed",
+        (
+            f"{len(trials.summaries)} trials{told_lost(trials)}; best {trials.best.name}; "
+            f"registered {registered.name} version {registered.version}"
+        ),
+    )
+    running.folder.ended("done").save()
+
+
+def report(
+    running: Search,
+    trials: Trials,
+    final: "FinalEvaluation",
+    registered: RegisteredAdapter,
+    *,
+    seconds: float,
+) -> SearchReport:
+    """What the workflow returns."""
+    config, tracker, best = running.config, running.tracker, trials.best
+    metric, mode = config.training.metric, config.training.mode
+    return SearchReport(
+        experiment=config.name,
+        search_id=running.folder.search_id,
+        search_run_id=running.run_id,
+        metric=metric,
+        mode=mode,
+        trials=tuple(asdict(summary) for summary in trials.summaries),
+        best_trial=best.name,
+        metrics=final.metrics,
+        calibration=final.calibration,
+        by_length=tuple(asdict(bucket) for bucket in final.by_length),
+        trainable_parameters=final.trainable_parameters,
+        data_fingerprint=running.data.fingerprint,
+        model_name=registered.name,
+        model_version=registered.version,
+        model_alias=registered.alias,
+        model_uri=registered.model_uri,
+        adapter_folder=str(final.folder),
+        urls={
+            "search": tracker.run_url(running.run_id),
+            "trials, best first": tracker.trials_url(running.run_id, metric=metric, mode=mode),
+            "best trial": tracker.run_url(best.run_id),
+            "registered adapter": tracker.model_url(registered.name, registered.version),
+            "experiment": tracker.experiment_url(config.name),
+        },
+        seconds=seconds,
+        lost_trials=tuple(summary.name for summary in trials.lost),
+    )

@@ -1,0 +1,101 @@
+"""Three retrainings of one adapter, each a process of its own with its own Ray: the first one
+trains and promotes, the second has nothing to do, the third trains on changed documents, starts
+from the champion, and the gate decides.
+"""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from tests.conftest import build_tiny_longformer
+from tests.toy import make_documents, make_experiment
+
+ROOT = Path(__file__).resolve().parents[3]
+
+
+def run(folder: Path, *arguments: str) -> tuple[int, dict[str, Any], str]:
+    kept = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith(("RAY_", "MLFLOW_"))
+    }
+    environment = kept | {
+        "MLFLOW_TRACKING_URI": f"sqlite:///{folder}/mlflow.db",
+        "RAY_ADDRESS": "local",
+        "RAY_AUTH_MODE": "disabled",
+        "HF_HUB_OFFLINE": "1",
+        "PYTHONPATH": str(ROOT),
+    }
+    done = subprocess.run(
+        [sys.executable, "-m", "pipelines.cli", *arguments, "--json"],
+        cwd=folder,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=400,
+        check=False,
+        stdin=subprocess.DEVNULL,
+    )
+    report = json.loads(done.stdout) if done.stdout.strip() else {}
+    return done.returncode, report, done.stderr[-4000:]
+
+
+@pytest.mark.slow
+def test_three_retrainings_in_a_row(tmp_path: Path) -> None:
+    make_documents(tmp_path / "all.jsonl", 96, seed=1)
+    values = make_experiment(
+        tmp_path,
+        build_tiny_longformer(),
+        name="toy",
+        search={
+            "searcher": "grid",
+            "trial_scheduler": "none",
+            "space": {"optimizer.learning_rate": {"choice": [0.01]}},
+        },
+    )
+    values["data"]["files"] = {"train": str(tmp_path / "all.jsonl")}
+    (tmp_path / "toy.yaml").write_text(yaml.safe_dump(values))
+    spec = {
+        "name": "weekly",
+        "experiment": "toy.yaml",
+        "round_champion": {"learning_rate_factors": [1.0]},
+        "drift": {"text": "fine"},
+    }
+    (tmp_path / "weekly.yaml").write_text(yaml.safe_dump(spec))
+
+    code, report, error = run(tmp_path, "retrain", "weekly.yaml")
+    assert code == 0, error
+    assert (report["status"], report["version"]) == ("promoted", 1)
+
+    os.utime(tmp_path / "all.jsonl")  # content counts, not times
+    started = time.monotonic()
+    code, report, error = run(tmp_path, "retrain", "weekly.yaml")
+    assert (code, report["status"]) == (0, "nothing to do"), error
+    assert time.monotonic() - started < 30
+
+    lines = (tmp_path / "all.jsonl").read_text().splitlines()
+    make_documents(tmp_path / "more.jsonl", 24, seed=2)
+    corrected = json.loads(lines[5])
+    corrected["text"] += " w1"
+    changed = [*lines[:5], json.dumps(corrected), *lines[6:90]]
+    (tmp_path / "all.jsonl").write_text(
+        "\n".join(changed) + "\n" + (tmp_path / "more.jsonl").read_text()
+    )
+    code, report, error = run(tmp_path, "retrain", "weekly.yaml")
+    assert code in (0, 3), error
+    assert report["status"] in ("promoted", "held", "rejected") and report["version"] == 2
+    decision = report["promotion"]["decision"]
+    assert decision["number"] == 1 and decision["documents"] > 0
+    (started_from,) = tmp_path.glob("storage/toy/retraining/weekly/champion-1/adapter")
+    assert started_from.is_dir()
+    found = run(tmp_path, "history", "toy")[1]
+    assert [entry["action"] for entry in found["entries"]][:1] == ["found"]
+    assert found["entries"][-1]["action"] == report["status"]
+    assert found["champion"] == (2 if report["status"] == "promoted" else 1)

@@ -1,0 +1,123 @@
+"""One holder at a time, by the database's clock; a holder that lost its lease knows."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+from sqlalchemy import Engine, create_engine, update
+
+from components.errors import ClusterError
+from pipelines.scheduling.lease import LEASES, LeaseHeld, LeaseLost, held, lease_engine, take
+
+
+@pytest.fixture
+def engine(tmp_path: Path) -> Engine:
+    return lease_engine("http://127.0.0.1:1", tmp_path)
+
+
+def expire(engine: Engine) -> None:
+    """As if the holder had given no sign for long."""
+    with engine.begin() as connection:
+        connection.execute(update(LEASES).values(expires_at=1.0))
+
+
+def test_one_holds_it_and_the_others_are_told_who(engine: Engine) -> None:
+    lease = take(engine, "promote demo", holder="first")
+    with pytest.raises(LeaseHeld, match=r"held by first, for another (59|60) s"):
+        take(engine, "promote demo", holder="second")
+    take(engine, "promote other", holder="second")
+    lease.check()
+    lease.release()
+    assert take(engine, "promote demo", holder="second").fencing == lease.fencing + 1
+
+
+def test_a_dead_holders_lease_is_taken_over_and_it_changes_nothing_when_it_comes_back(
+    engine: Engine,
+) -> None:
+    first = take(engine, "demo", holder="first")
+    expire(engine)
+    with pytest.raises(LeaseLost, match="Nothing more is changed"):
+        first.check()  # though nobody took it: it could have been
+    second = take(engine, "demo", holder="second")
+    assert second.fencing == first.fencing + 1
+    with pytest.raises(LeaseLost):
+        first.check()
+    first.release()
+    second.check()  # the release of one that lost it is nobody's business
+
+
+def test_it_is_renewed_while_it_is_held_and_free_afterwards(engine: Engine) -> None:
+    with held(engine, "demo", seconds=0.6) as lease:
+        time.sleep(1.5)
+        lease.check()
+        with pytest.raises(LeaseHeld):
+            take(engine, "demo")
+    take(engine, "demo")
+
+
+def test_of_many_at_once_one_has_it(tmp_path: Path) -> None:
+    def attempt(number: int) -> bool:
+        try:
+            take(lease_engine(None, tmp_path), "demo", holder=f"h{number}")
+        except LeaseHeld:
+            return False
+        return True
+
+    with ThreadPoolExecutor(20) as pool:
+        assert sum(pool.map(attempt, range(20))) == 1
+
+
+def test_an_unusable_database_is_named_without_its_password(tmp_path: Path) -> None:
+    (tmp_path / "leases.db").write_bytes(b"no database at all, but long enough to be read as one")
+    with pytest.raises(ClusterError, match="database of leases at"):
+        take(lease_engine(None, tmp_path), "demo")
+    pytest.importorskip("psycopg2")
+    with pytest.raises(ClusterError) as refused:
+        take(create_engine("postgresql://user:s3cr3t@127.0.0.1:1/x"), "demo")
+    assert "s3cr3t" not in str(refused.value)
+
+
+HOLDER = """
+import sys, time
+from pathlib import Path
+from pipelines.scheduling.lease import LeaseLost, held, lease_engine
+with held(lease_engine(None, Path(sys.argv[1])), "demo", holder="paused", seconds=1.0) as lease:
+    print("held", flush=True)
+    sys.stdin.readline()
+    try:
+        lease.check()
+        print("changed", flush=True)
+    except LeaseLost:
+        print("lost", flush=True)
+"""
+
+
+def test_a_holder_that_was_paused_past_its_lease_changes_nothing(
+    tmp_path: Path, engine: Engine
+) -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-c", HOLDER, str(tmp_path)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        env=os.environ | {"PYTHONPATH": str(Path(__file__).resolve().parents[3])},
+    )
+    assert process.stdout is not None and process.stdin is not None
+    assert process.stdout.readline() == "held\n"
+    process.send_signal(signal.SIGSTOP)
+    started, taken = time.monotonic(), None
+    while taken is None and time.monotonic() - started < 30:
+        try:
+            taken = take(engine, "demo", holder="next")
+        except LeaseHeld:
+            time.sleep(0.1)
+    process.send_signal(signal.SIGCONT)
+    out, _ = process.communicate("\n", timeout=30)
+    assert out == "lost\n"
+    assert taken is not None
+    taken.check()

@@ -1,0 +1,76 @@
+"""A real listener and a real command."""
+
+import hashlib
+import hmac
+import json
+import sys
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+
+import pytest
+
+from pipelines.scheduling.notify import SIGNATURE, NotifyConfig, notify
+
+KEY = "a key"
+
+
+@pytest.fixture
+def listener() -> Iterator[tuple[str, list[tuple[bytes, str | None]]]]:
+    """Address of a web server, and what was posted there: body and signature."""
+    posted: list[tuple[bytes, str | None]] = []
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            body = self.rfile.read(int(self.headers["Content-Length"]))
+            posted.append((body, self.headers.get(SIGNATURE)))
+            self.send_response(500 if self.path == "/broken" else 204)
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    server = HTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    yield f"http://127.0.0.1:{server.server_port}", posted
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+def test_a_webhook_gets_a_signed_body(listener: tuple[str, list[tuple[bytes, str | None]]]) -> None:
+    address, posted = listener
+    config = NotifyConfig(webhook=address, secret_variable="HOOK_KEY")
+    notify(config, schedule="weekly", job="weekly-1-1", status="failed", environ={"HOOK_KEY": KEY})
+    ((body, signature),) = posted
+    assert json.loads(body).items() >= {"schedule": "weekly", "status": "failed"}.items()
+    assert signature == "sha256=" + hmac.new(KEY.encode(), body, hashlib.sha256).hexdigest()
+
+
+def test_a_command_is_told_in_its_environment(tmp_path: Path) -> None:
+    code = f"import os; open({str(tmp_path / 'told')!r}, 'w').write(os.environ['STATUS'])"
+    config = NotifyConfig(command=(sys.executable, "-c", code), statuses=("refused",))
+    notify(config, schedule="weekly", job="j", status="failed")
+    assert not (tmp_path / "told").exists(), "only what is asked for"
+    notify(config, schedule="weekly", job="j", status="refused")
+    assert (tmp_path / "told").read_text() == "refused"
+
+
+def test_what_goes_wrong_is_said_and_harms_nothing(
+    listener: tuple[str, list[tuple[bytes, str | None]]],
+) -> None:
+    address, posted = listener
+    said: list[str] = []
+    for config in (
+        NotifyConfig(webhook=f"{address}/broken"),
+        NotifyConfig(webhook="http://127.0.0.1:9"),
+        NotifyConfig(webhook="file:///etc/passwd"),
+        NotifyConfig(webhook=address, secret_variable="NOT_SET"),
+        NotifyConfig(command=("/nowhere/program",)),
+        NotifyConfig(command=(sys.executable, "-c", "raise SystemExit(3)")),
+    ):
+        notify(config, schedule="weekly", job="j", status="failed", environ={}, say=said.append)
+    assert len(said) == 6 and all(line.startswith("weekly: ") for line in said)
+    assert len(posted) == 1, "nothing unsigned is sent where a signature is asked for"
