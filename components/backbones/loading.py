@@ -21,6 +21,7 @@ from components.backbones.sources import (
     stored_config,
 )
 from components.backbones.stock import stock_model
+from components.backbones.told import told
 from components.backbones.weights import check_weights, weight_files
 from components.errors import BackboneError
 from components.foreign_file import open_foreign
@@ -41,7 +42,8 @@ def load_backbone(
     `stock`.
 
     `cache_path`: folder for lengthened checkpoints. `dtype`: float32 unless given. `partition`:
-    context in which the weights are read (DeepSpeed ZeRO-3 shards them there).
+    context in which the weights are read (DeepSpeed ZeRO-3 shards them there). Raises BackboneError
+    for a checkpoint that is not whole or does not compute.
     """
     import torch
 
@@ -57,7 +59,31 @@ def load_backbone(
     backbone.requires_grad_(False).eval()
     if config.attention == "auto":
         family_named(config.family).accelerate(backbone)
+    _check_that_it_computes(backbone, config)
     return backbone
+
+
+def _check_that_it_computes(backbone: Any, config: BackboneConfig) -> None:
+    """Raise BackboneError where two tokens give no finite states: a field of config.json that is
+    read in the forward pass alone, or weights that are no numbers. Not told of ZeRO-3's shards.
+    """
+    import torch
+
+    if any(hasattr(parameter, "ds_id") for parameter in backbone.parameters()):
+        return
+
+    def refuse(reason: str) -> BackboneError:
+        return BackboneError(
+            f"the backbone '{config.name_or_path}' cannot compute with its config.json{reason} "
+            "Get the checkpoint again, or mend its config.json."
+        )
+
+    pad = getattr(backbone.config, "pad_token_id", None) or 0
+    ids = torch.tensor([[token for token in range(3) if token != pad][:2]])
+    with told(refuse, ""), torch.inference_mode():
+        states = backbone(input_ids=ids, attention_mask=torch.ones_like(ids)).last_hidden_state
+        if not torch.isfinite(states).all():
+            raise ArithmeticError("its hidden states are not finite")
 
 
 def _load_options(config: BackboneConfig) -> dict[str, Any]:

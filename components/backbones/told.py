@@ -22,12 +22,16 @@ def told(refuse: Refuse, what: str) -> Iterator[None]:
     """
     try:
         yield
-    except (MemoryError, UserError):
-        raise
-    except Exception as error:
-        if type(error).__name__ == "OutOfMemoryError":
+    except BaseException as error:
+        # Panics of Rust (tokenizers) are no Exceptions.
+        foreign = isinstance(error, Exception) or type(error).__name__ == "PanicException"
+        if not foreign or isinstance(error, MemoryError | UserError) or _wants_memory(error):
             raise
         raise refuse(f"{what}: {reason_of(error)}") from error
+
+
+def _wants_memory(error: BaseException) -> bool:
+    return type(error).__name__ == "OutOfMemoryError" or "allocate memory" in str(error)
 
 
 def reason_of(error: Any) -> str:
