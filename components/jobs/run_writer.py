@@ -84,8 +84,8 @@ class RunWriter:
         final_metrics: Mapping[str, float] | None = None,
         step: int | None = None,
     ) -> TrialSummary:
-        """End the trial's run. `final_metrics`: of the evaluation on all documents, at `step`; those
-        on validation documents are left out where an evaluation told of them at this step.
+        """End the trial's run. `final_metrics`: of the evaluation on all documents, at `step`;
+        those on validation documents are left out where an evaluation told of them at this step.
         """
         summary = replace(self.summaries[job_id], outcome=outcome, reason=reason)
         step = summary.step if step is None else step
