@@ -5,9 +5,19 @@ The command line turns `UserError` into exit code 2 and a single line, `WorkFail
 and a single line; every other exception is a failure that nobody expected (exit code 1).
 """
 
+from components.secrets import without_secrets
+
 
 class UserError(Exception):
-    """What the user gave cannot be worked with; nothing was started or written."""
+    """What the user gave cannot be worked with; nothing was started or written.
+
+    Its message holds no password or token, whatever it was made from.
+    """
+
+    def __init__(self, *arguments: object) -> None:
+        super().__init__(
+            *(without_secrets(each) if isinstance(each, str) else each for each in arguments)
+        )
 
 
 class ConfigError(UserError):

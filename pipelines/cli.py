@@ -5,8 +5,12 @@ Addresses and secrets are read from the environment in command_line/ and local_c
 else.
 """
 
+import sys
+import traceback
+
 import typer
 
+from components.secrets import without_secrets
 from pipelines.command_line import keep_current, measure, operate, train_and_search, use
 
 app = typer.Typer(
@@ -23,9 +27,9 @@ COMMANDS = {
         train_and_search.plan,
         train_and_search.search,
         train_and_search.train,
-        keep_current.retrain,
         train_and_search.submit,
     ),
+    "Keep current": (keep_current.retrain, keep_current.schedule),
     "Use": (use.predict, use.evaluate, use.promote, use.rollback, use.history, use.export),
     "Operate": (operate.up, operate.status, operate.down, operate.doctor),
     "Measure": (measure.compare, measure.study, measure.bench),
@@ -43,7 +47,11 @@ for _group, _commands in COMMANDS.items():
 
 def main() -> None:
     """Entry point of the console script."""
-    app()
+    try:
+        app()
+    except Exception:  # noqa: BLE001  (what Python would print, without secrets)
+        sys.stderr.write(without_secrets(traceback.format_exc()))
+        sys.exit(1)
 
 
 if __name__ == "__main__":

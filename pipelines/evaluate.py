@@ -12,7 +12,7 @@ from components.config.loading import apply_override
 from components.data.settings import DataConfig
 from components.errors import ConfigError, DataError
 from components.registry.adapter_source import AdapterSource, adapter_source, checked_tracker
-from components.settings import validate
+from components.settings import validate, writable_folder
 from components.tasks import prepare, stored_task, task_named
 from pipelines.experiments import load_experiment
 from pipelines.reports import EvaluationReport
@@ -34,24 +34,30 @@ def evaluate(
     overrides: Sequence[str] = (),
     output: Path | None = None,
     cache_path: Path = Path(".prefixprop/cache"),
+    backbone: str | None = None,
 ) -> EvaluationReport:
     """Metrics of the adapter named by `model` (folder or registry address) on one split.
 
     The data are those of `experiment`; without it, those that a registered adapter was trained with
     (the configuration kept with its run); for a folder, what `overrides` say. `overrides` are
     `data.<path>=value` on top. `output`: a folder that gets evaluation.json, reliability.png and
-    by_length.png. Raises DataError where the data hold a label that the adapter does not know.
+    by_length.png. `backbone`: as of `predict`. Raises DataError where the data hold a label that
+    the adapter does not know.
     """
     from components.adapters import read_adapter_config
     from components.backbones import tokenizer_id
     from components.inference.classifier import load_classifier
 
     started = time.perf_counter()
+    if output is not None:
+        writable_folder(output, "output")
     with adapter_source(model, tracking_uri=tracking_uri) as source:
         adapter = read_adapter_config(source.folder)
         training = adapter.get("training") or {}
         config = _data_config(source, adapter, experiment, overrides, tracking_uri)
-        classifier = load_classifier(source.folder, cache_path=cache_path)
+        classifier = load_classifier(
+            source.folder, cache_path=cache_path, backbone=backbone, trusted=source.registered
+        )
     tokenizer = tokenizer_id(classifier.backbone)
     data = prepare(config, classifier.tokenizer, tokenizer_id=tokenizer, cache_path=cache_path)
     trained_with = training.get("data_fingerprint")
@@ -132,7 +138,6 @@ def _evaluated(
 def _write(output: Path, found: "Evaluated", *, title: str) -> None:
     from components.evaluation import plot_by_length, plot_reliability
 
-    output.mkdir(parents=True, exist_ok=True)
     content = {
         "model_and_split": title,
         "metrics": found.metrics,

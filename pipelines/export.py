@@ -9,6 +9,7 @@ from typing import Literal
 from components.atomic_folder import atomic_folder
 from components.errors import ConfigError
 from components.registry.adapter_source import adapter_source
+from components.settings import writing
 from pipelines.reports import ExportReport
 
 Form = Literal["adapter", "pyfunc"]
@@ -35,6 +36,7 @@ def export(
         )
     with (
         adapter_source(model, tracking_uri=tracking_uri) as source,
+        writing(output.parent, "output"),
         atomic_folder(output) as unfinished,
     ):
         read_adapter_config(source.folder)

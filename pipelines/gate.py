@@ -3,7 +3,6 @@
 import dataclasses
 import hashlib
 import json
-import math
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -70,7 +69,7 @@ def compare(
     for folders in (challenger, (champion,)):
         found = []
         for folder in folders:
-            classifier = load_classifier(folder, cache_path=cache_path)
+            classifier = load_classifier(folder, cache_path=cache_path, trusted=True)
             documents = documents_for(classifier, data, cache_path)
             found.append(answered(classifier, documents, about(folder)))
         answers.append(_joined(found))
@@ -83,6 +82,7 @@ def compare(
 def about(folder: Path) -> Answers:
     """What an adapter folder is, without any answers. Nothing is loaded."""
     from components.adapters import read_adapter_config
+    from components.adapters.reading import read_header
     from components.tasks import stored_task
 
     config = read_adapter_config(folder)
@@ -92,7 +92,7 @@ def about(folder: Path) -> Answers:
         task=stored_task(config).name,
         labels=tuple(config["head"].get("labels") or ()),
         backbone=f"{backbone.get('name_or_path')} at {backbone.get('revision') or 'no revision'}",
-        parameters=_stored_parameters(folder),
+        parameters=sum(tensor.numbers for tensor in read_header(folder).values()),
     )
 
 
@@ -185,12 +185,3 @@ def _decided(
         rules=rules,
         number=number,
     )
-
-
-def _stored_parameters(folder: Path) -> int:
-    """Scalars in the adapter's file, from its header."""
-    from safetensors import safe_open
-
-    with safe_open(folder / "adapter_model.safetensors", framework="numpy") as file:
-        names = list(file.keys())
-        return sum(math.prod(file.get_slice(name).get_shape()) for name in names)

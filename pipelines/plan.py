@@ -8,7 +8,7 @@ from pathlib import Path
 
 import psutil
 
-from components.backbones import read_backbone_config
+from components.backbones import inspect_backbone
 from components.config import ExperimentConfig
 from components.planning import Plan, Resources, make_plan, search_wanted
 from components.tuning.searchers import check_searcher
@@ -21,7 +21,7 @@ def plan(config: ExperimentConfig, addresses: Addresses, environ: Mapping[str, s
     """
     check_searcher(config)
     resources = find_resources(addresses, environ)
-    return make_plan(search_wanted(config), read_backbone_config(config.backbone), resources)
+    return make_plan(search_wanted(config), inspect_backbone(config.backbone), resources)
 
 
 def find_resources(addresses: Addresses, environ: Mapping[str, str]) -> Resources:

@@ -9,15 +9,16 @@ import json
 import os
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
-from typing import TextIO
+from typing import Any, TextIO
 
 from components.errors import ConfigError, DataError
 from components.inference.classifier import BATCH_SIZE, CHUNK_DOCUMENTS, load_classifier
 from components.registry.adapter_source import adapter_source
+from components.settings import writing
 from components.tasks import Task, stored_task
 from pipelines.reports import PredictionReport
 
@@ -32,6 +33,7 @@ def predict(
     id_column: str = "id",
     batch_size: int = BATCH_SIZE,
     cache_path: Path | None = None,
+    backbone: str | None = None,
     on_progress: Callable[[int], None] | None = None,
 ) -> PredictionReport:
     """Answer every document of `input` (.jsonl, .csv, both also .gz, or .parquet) in `output`
@@ -39,24 +41,31 @@ def predict(
 
     An adapter of another task takes what its task says (questions of multiple choice in their own
     form, .json or .json.gz) and answers by the columns of its signature. The output appears whole
-    or not at all. A document without an id is named <file>:<row>. `on_progress` is given the
-    number of documents answered so far. Raises DataError (file, row and fix), ConfigError,
-    RegistryError, ClusterError, ArtifactError or BackboneError; an unreadable input is found before
-    the model is loaded.
+    or not at all. `backbone`: a folder, hub id or installed model in place of the one that the
+    adapter names. A document without an id is named <file>:<row>. `on_progress` is given the number
+    of documents answered so far. Raises DataError (file, row and fix), ConfigError, RegistryError,
+    ClusterError, ArtifactError or BackboneError; an unreadable input is found before the model is
+    loaded.
     """
     started = time.perf_counter()
     _check_output(output)
     _check_input(input)
-    with adapter_source(model, tracking_uri=tracking_uri) as source, _atomic_text(output) as file:
+    with (
+        adapter_source(model, tracking_uri=tracking_uri) as source,
+        writing(output.parent, "output"),
+        _atomic_text(output) as file,
+    ):
         task = _task(source.folder, input)
         next(task.inputs(input, text_column=text_column, id_column=id_column), None)
-        classifier = load_classifier(source.folder, cache_path=cache_path)
+        classifier = load_classifier(
+            source.folder, cache_path=cache_path, backbone=backbone, trusted=source.registered
+        )
         rows = task.inputs(input, text_column=text_column, id_column=id_column)
         labels, done = Counter(dict.fromkeys(classifier.labels, 0)), 0
         while chunk := list(islice(rows, CHUNK_DOCUMENTS)):
             answers = classifier.answers([asked for _, asked in chunk], batch_size=batch_size)
             for (identity, _), answer in zip(chunk, answers, strict=True):
-                file.write(json.dumps({"id": identity, **answer}, ensure_ascii=False) + "\n")
+                file.write(_line({"id": identity, **answer}) + "\n")
                 if "label" in answer:
                     labels[answer["label"]] += 1
             done += len(chunk)
@@ -64,6 +73,10 @@ def predict(
                 on_progress(done)
         address = source.address(model)
     return PredictionReport(address, output, done, dict(labels), time.perf_counter() - started)
+
+
+def _line(answer: Mapping[str, Any]) -> str:
+    return json.dumps(answer, ensure_ascii=False, allow_nan=False)
 
 
 def _check_output(output: Path) -> None:
@@ -85,7 +98,7 @@ def _task(folder: Path, input: Path) -> Task:
     from components.adapters import read_adapter_config
 
     task = stored_task(read_adapter_config(folder))
-    if not input.name.endswith(task.input_suffixes):
+    if not input.name.lower().endswith(task.input_suffixes):
         raise DataError(
             f"input: the adapter takes {task.input_words}, not '{input.name}'. Give such a file."
         )

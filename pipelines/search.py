@@ -10,7 +10,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from components.backbones import read_backbone_config, tokenizer_id
+from components.backbones import inspect_backbone, tokenizer_id
 from components.config import ExperimentConfig, config_sha256, resolved, trial_config
 from components.errors import WorkFailed
 from components.planning import check_feasible, trainings_of
@@ -22,6 +22,7 @@ from components.registry import (
     open_tracker,
     run_tags,
 )
+from components.settings import writable_folder
 from components.tuning.searchers import check_searcher
 from pipelines.describe import describe_data, describe_point
 from pipelines.interruption import one_interruption
@@ -65,7 +66,7 @@ def search(
 
     started = time.monotonic()
     check_searcher(config)
-    check_feasible(trainings_of(config), read_backbone_config(config.backbone))
+    check_feasible(trainings_of(config), inspect_backbone(config.backbone))
     tracker = open_tracker(config.registry.kind, tracking_uri)
     tracker.check()
     storage = Path(config.cluster.storage_path).resolve()
@@ -95,6 +96,7 @@ def open_folder(
     from components.tuning.search_folder import new_search, unfinished_search
 
     sha256, code = config_sha256(config), code_fingerprint()
+    storage = writable_folder(storage, "cluster.storage_path")
     if not resume:
         return new_search(storage, config.name, sha256, code_fingerprint=code)
     search_id = resume if isinstance(resume, str) else None

@@ -16,6 +16,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from components.errors import ClusterError, ConfigError
+from components.registry import check_passed_on, split_credentials
+from components.secrets import holds_secret
+from pipelines.local_cluster.lifecycle import HOME
 
 if TYPE_CHECKING:
     from ray.job_submission import JobDetails, JobSubmissionClient
@@ -23,6 +26,10 @@ if TYPE_CHECKING:
 # Only what is no secret: a job's runtime environment is readable on the dashboard. Tokens belong
 # into the environment of the cluster's own processes.
 PASSED_ON = ("MLFLOW_TRACKING_URI", "HF_HUB_OFFLINE")
+# Files of secrets in the folder that is uploaded; and the state of the local cluster, whose logs
+# grow: Ray names the package after its content, twice.
+LEFT_OUT = (".env", ".env.*", ".netrc", ".prefixprop")
+NOT_PASSED_ON = ("MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD", "MLFLOW_TRACKING_TOKEN")
 
 
 @dataclass(frozen=True)
@@ -48,6 +55,7 @@ def submit(
     jobs_address: str,
     environ: Mapping[str, str],
     working_dir: Path,
+    home: Path | None = None,
     wait: bool = True,
     write: Callable[[str], Any] = print,
     say: Callable[[str], None] = lambda line: None,
@@ -55,29 +63,40 @@ def submit(
     """Run `python -m pipelines.cli <arguments>` on the cluster and follow its log until it ends.
 
     `name` and the arguments decide the submission id: a job of the same id that still runs is
-    followed, an ended one gets a further attempt. `write` takes pieces of the log, `say` lines
-    about the submission. Raises ConfigError where `working_dir` is not this project, ClusterError
-    where the job server refuses the job.
+    followed, an ended one gets a further attempt. `home`: the folder against which the job reads
+    relative paths, where the cluster sees the same one. `write` takes pieces of the log, `say`
+    lines about the submission. Raises ConfigError where `working_dir` is not this project or a
+    password would be read on the dashboard, ClusterError where the job server refuses the job.
     """
     from ray.job_submission import JobSubmissionClient
 
-    _check_project(working_dir)
-    # Or it lists what it leaves out of the upload, several times.
-    logging.getLogger("ray").setLevel(logging.ERROR)
     client = JobSubmissionClient(jobs_address)
-    entrypoint = shlex.join(["python", "-m", "pipelines.cli", *arguments])
+    entrypoint = entrypoint_of(arguments)
     base = submission_base(name, arguments)
     running, attempt = _earlier(client, base)
     submission_id = running or f"{base}-{attempt}"
     if running:
         say(f"The job {running} runs already; following it")
     else:
-        job = {"entrypoint": entrypoint, "submission_id": submission_id}
-        _send(client, jobs_address, job, name=name, working_dir=working_dir, environ=environ)
+        send(
+            client,
+            arguments,
+            submission_id=submission_id,
+            name=name,
+            environ=environ,
+            working_dir=working_dir,
+            home=home,
+        )
         say(
             f"Submitted, as this does: ray job submit --address {jobs_address} --submission-id "
             f"{submission_id} --working-dir . -- {entrypoint}"
         )
+        kept_back = _kept_back(environ)
+        if kept_back:
+            say(
+                "Not passed on, because a job's environment is read on the dashboard: "
+                f"{', '.join(kept_back)}. The cluster's own processes need them."
+            )
     if wait:
         asyncio.run(_follow(client, submission_id, write))
     info = client.get_job_info(submission_id)
@@ -92,25 +111,72 @@ def submit(
     )
 
 
-def _send(
+def send(
     client: "JobSubmissionClient",
-    jobs_address: str,
-    job: Mapping[str, str],
+    arguments: Sequence[str],
     *,
+    submission_id: str,
     name: str,
-    working_dir: Path,
     environ: Mapping[str, str],
+    working_dir: Path,
+    home: Path | None,
 ) -> None:
-    variables = {key: environ[key] for key in PASSED_ON if environ.get(key)}
+    """Start the job of this id. Raises as `submit`."""
+    _check_project(working_dir)
+    _check_arguments(arguments)
+    variables = passed_on(environ) | ({HOME: str(home)} if home is not None else {})
+    # Or it lists what it leaves out of the upload, several times.
+    logging.getLogger("ray").setLevel(logging.ERROR)
     try:
         client.submit_job(
-            **job,
-            runtime_env={"working_dir": str(working_dir), "env_vars": variables},
+            entrypoint=entrypoint_of(arguments),
+            submission_id=submission_id,
+            runtime_env={
+                "working_dir": str(working_dir),
+                "excludes": list(LEFT_OUT),
+                "env_vars": variables,
+            },
             metadata={"experiment": name},
         )
     except (RuntimeError, ValueError) as error:
         reason = str(error).strip().splitlines()[-1:] or ["no reason given"]
-        raise ClusterError(f"The job server {jobs_address} refused the job: {reason[0]}") from error
+        raise ClusterError(f"The job server refused the job: {reason[0]}") from error
+
+
+def entrypoint_of(arguments: Sequence[str]) -> str:
+    """The command line of the job."""
+    return shlex.join(["python", "-m", "pipelines.cli", *arguments])
+
+
+def passed_on(environ: Mapping[str, str]) -> dict[str, str]:
+    """The part of the environment that a job is given: what everybody may read. Raises ConfigError
+    where the tracking store's address holds a password that cannot be taken out of it.
+    """
+    variables = {key: environ[key] for key in PASSED_ON if environ.get(key)}
+    if "MLFLOW_TRACKING_URI" in variables:
+        address, _ = split_credentials(variables["MLFLOW_TRACKING_URI"])
+        check_passed_on(address)
+        variables["MLFLOW_TRACKING_URI"] = address
+    return variables
+
+
+def _kept_back(environ: Mapping[str, str]) -> list[str]:
+    """The variables that the tracking store would want and a job does not get."""
+    address = environ.get("MLFLOW_TRACKING_URI") or ""
+    _, credentials = split_credentials(address)
+    return [
+        name for name in NOT_PASSED_ON if address and (name in credentials or environ.get(name))
+    ]
+
+
+def _check_arguments(arguments: Sequence[str]) -> None:
+    for argument in arguments:
+        if holds_secret(argument):
+            raise ConfigError(
+                f"The argument '{argument}' holds a password or a token, and a job's command is "
+                "read on the dashboard. Take it out; secrets belong into the environment of the "
+                "cluster's own processes."
+            )
 
 
 def _check_project(working_dir: Path) -> None:

@@ -9,11 +9,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from components.backbones import read_backbone_config, tokenizer_id
+from components.backbones import inspect_backbone, tokenizer_id
 from components.config import ExperimentConfig, TrainConfig, config_sha256, resolved
 from components.errors import ArtifactError, ConfigError, UserError, WorkFailed
 from components.planning import check_feasible
 from components.registry import code_fingerprint, code_version
+from components.settings import writable_folder
 from pipelines.reports import TrainReport
 
 if TYPE_CHECKING:
@@ -38,7 +39,7 @@ def train(
     wrong, and where the folder holds a training already and `resume` is not given.
     """
     settings = config.train_config()
-    check_feasible([("", settings)], read_backbone_config(config.backbone))
+    check_feasible([("", settings)], inspect_backbone(config.backbone))
     from components.training.world import join_world
 
     world = join_world()
@@ -86,10 +87,11 @@ def alone(output: Path, world: "World") -> Iterator[None]:
 
 def check_output(output: Path, world: "World", *, resume: bool) -> None:
     """Raise ArtifactError, on every rank, where the folder holds a training that is not asked to be
-    continued.
+    continued; ConfigError where nothing can be written into it.
     """
     from components.atomic_folder import recover
 
+    writable_folder(output, "output")
     found = world.broadcast(world.is_main and recover(output / "checkpoint").exists())
     if found and not resume:
         raise ArtifactError(

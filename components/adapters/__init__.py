@@ -34,11 +34,11 @@ from components.tasks.multiple_choice import MultipleChoiceHeadConfig
 if TYPE_CHECKING:
     from components.adapters.artifact import (
         load_adapter,
-        read_adapter_config,
         save_adapter,
         write_artifact,
     )
     from components.adapters.model import AdaptedModel, AdaptedOutput, adapt
+    from components.adapters.reading import read_adapter_config
 
 ADAPTERS = METHODS
 """adapter.method -> its settings, which build it."""
@@ -50,7 +50,7 @@ _WITH_TORCH = {
     "AdaptedOutput": "model",
     "adapt": "model",
     "load_adapter": "artifact",
-    "read_adapter_config": "artifact",
+    "read_adapter_config": "reading",
     "save_adapter": "artifact",
     "write_artifact": "artifact",
 }

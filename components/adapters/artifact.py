@@ -6,40 +6,34 @@ one; a folder that holds the reparametrisation's own tensors loads reparametrise
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from components.adapters.card import card
-from components.adapters.methods import METHODS, MethodConfig
+from components.adapters.methods import MethodConfig
 from components.adapters.model import AdaptedModel, adapt
-from components.atomic_folder import atomic_folder
-from components.backbones import family_of
-from components.errors import ArtifactError, BackboneError, ConfigError
-from components.settings import validate
-from components.tasks import TaskHeadConfig, stored_task
-
-FORMAT = 1
-CONFIG_FILE = "adapter_config.json"
-TENSOR_FILE = "adapter_model.safetensors"
-CALIBRATION_FILE = "calibration.json"
-CONTENT_SHA256 = "content_sha256"
-"""Key of the tensor file's metadata: the checksum of what was written. A file that another tool
-wrote has none, and is read as it is.
-"""
-
-_SHAPE: tuple[tuple[str, Any, str], ...] = (
-    ("backbone", dict | None, "an object or null"),
-    ("head", dict | None, "an object or null"),
-    ("training", dict | None, "an object or null"),
-    ("method", str | None, "the name of a method"),
+from components.adapters.reading import (
+    CONFIG_FILE,
+    CONTENT_SHA256,
+    FORMAT,
+    TENSOR_FILE,
+    check_content,
+    check_finite,
+    checked_settings,
+    content_sha256,
+    finite_tensors,
+    read_adapter_config,
 )
-"""Key of adapter_config.json, what it may hold, and that in words."""
+from components.atomic_folder import atomic_folder
+from components.backbones import backbone_shape, family_of
+from components.errors import ArtifactError, BackboneError, ConfigError
+from components.foreign_file import StoredTensor
+from components.tasks import TaskHeadConfig
 
 # What decides a backbone's function besides its weights and what its family adds; other keys of
 # config.json change between transformers versions.
@@ -95,7 +89,7 @@ def write_artifact(
             f"'{folder}' is not empty and holds no adapter. Give a new folder: nothing was written."
         )
     for name, tensor in tensors.items():
-        _check_finite(name, tensor)
+        check_finite(name, tensor)
     config = {
         "format": FORMAT,
         "method": adapter_config.method,
@@ -113,26 +107,6 @@ def write_artifact(
         )
         (temporary / "README.md").write_text(card(config, tensors), encoding="utf-8")
     return folder
-
-
-def content_sha256(tensors: Mapping[str, Tensor]) -> str:
-    """Checksum of names, types, shapes and values, whatever their order in a file."""
-    digest = hashlib.sha256()
-    for name, tensor in sorted(tensors.items()):
-        plain = tensor.detach().cpu().contiguous()
-        digest.update(f"{name} {plain.dtype} {tuple(plain.shape)}\n".encode())
-        digest.update(plain.flatten().view(torch.uint8).numpy().tobytes())
-    return digest.hexdigest()
-
-
-def _check_content(path: Path, tensors: Mapping[str, Tensor]) -> None:
-    with safe_open(path, framework="pt") as file:
-        expected = (file.metadata() or {}).get(CONTENT_SHA256)
-    if expected not in (None, content_sha256(tensors)):
-        raise ArtifactError(
-            f"{path} is damaged: its values are not those that were written (their checksum "
-            "differs). Take the adapter from where it came from again."
-        )
 
 
 def describe_backbone(
@@ -169,98 +143,31 @@ def structure_sha256(structure: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(structure, sort_keys=True).encode()).hexdigest()
 
 
-def read_adapter_config(folder: str | Path) -> dict[str, Any]:
-    """The artifact's adapter_config.json. Raises ArtifactError where it is missing, broken or of a
-    later format.
-    """
-    path = Path(folder) / CONFIG_FILE
-    try:
-        config: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise ArtifactError(
-            f"'{folder}' holds no {CONFIG_FILE}. Give a folder written by save_adapter."
-        ) from error
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise ArtifactError(f"{path} is not readable as JSON: {error}") from error
-    except OSError as error:
-        raise ArtifactError(
-            f"{path} cannot be read: {error.strerror}. Give a folder written by save_adapter."
-        ) from error
-    if not isinstance(config, dict):
-        raise ArtifactError(
-            f"{path} holds {type(config).__name__}, expected a JSON object. Give a folder written "
-            "by save_adapter."
-        )
-    for name, kinds, expected in _SHAPE:
-        if not isinstance(config.get(name), kinds):
-            raise ArtifactError(
-                f"{path}: {name} is {json.dumps(config[name])}, expected {expected}."
-            )
-    if config.get("format") != FORMAT:
-        raise ArtifactError(
-            f"{path} has format {config.get('format')!r}; this version reads format {FORMAT}. Use "
-            "a newer prefixprop."
-        )
-    return config
-
-
 def load_adapter(backbone: nn.Module, folder: str | Path) -> AdaptedModel:
     """The adapted model of an artifact folder around a loaded backbone, in evaluation mode.
 
-    Raises ArtifactError: a broken folder, another backbone than the one trained on (the differing
-    settings are named), wrong shapes, values that are not finite.
+    Nothing in the folder is believed: names, shapes and dtypes are compared by the header, before
+    anything is built or read. Raises ArtifactError: a broken folder, another backbone than the one
+    trained on (the differing settings are named), wrong shapes, backbone weights that its method
+    does not train, values that are not finite.
     """
     config = read_adapter_config(folder)
     _check_backbone(config.get("backbone") or {}, backbone)
-    tensors = _read_tensors(Path(folder) / TENSOR_FILE)
-    adapter_config, head_config = _configs(config, tensors, folder)
-    for name, tensor in tensors.items():
-        _check_finite(name, tensor)
+    values: dict[str, Any] = backbone.config.to_dict()  # type: ignore[union-attr, operator]
+    adapter, head, tensors = checked_settings(config, folder, backbone_shape(values))
     try:
-        model = adapt(backbone, adapter_config, head_config)
-    except BackboneError as error:
+        model = adapt(backbone, adapter, head)
+    except (BackboneError, ConfigError) as error:
         raise ArtifactError(f"'{folder}' does not fit this backbone: {error}") from error
     for name in tensors:
         if name.startswith("backbone."):
             _train(model, name.removeprefix("backbone."))
-    _copy_into(model, tensors)
-    _check_content(Path(folder) / TENSOR_FILE, tensors)
+    expected = _checked_shapes(model, tensors)
+    check_content(folder)
+    with torch.no_grad():
+        for name, tensor in finite_tensors(folder):
+            expected[name].copy_(tensor)
     return model.eval()
-
-
-def _configs(
-    config: Mapping[str, Any], tensors: Mapping[str, Tensor], folder: str | Path
-) -> tuple[MethodConfig, TaskHeadConfig]:
-    method, head = config.get("method", "prefix_propagation"), config.get("head") or {}
-    if method not in METHODS:
-        raise ArtifactError(
-            f"'{folder}' has method {method!r}, which this version does not know. Known: "
-            f"{', '.join(METHODS)}. Use a newer prefixprop."
-        )
-    model, head_model = METHODS[method], stored_task(config).head
-    shapes = {
-        name.removeprefix("adapter."): tuple(tensor.shape)
-        for name, tensor in tensors.items()
-        if name.startswith("adapter.")
-    }
-    stored = {name: config[name] for name in model.model_fields if name in config}
-    own = model.completed(stored | {"method": method}, shapes)
-    fields = {name: head[name] for name in head_model.model_fields if name in head}
-    try:
-        return validate(model, own), validate(head_model, fields)
-    except ConfigError as error:
-        raise ArtifactError(f"{Path(folder) / CONFIG_FILE}: {error}") from error
-
-
-def _read_tensors(path: Path) -> dict[str, Tensor]:
-    try:
-        return load_file(path)
-    except FileNotFoundError as error:
-        raise ArtifactError(
-            f"'{path.parent}' holds no {path.name}: the adapter is incomplete."
-        ) from error
-    except SafetensorError as error:
-        raise ArtifactError(f"{path} is not readable as safetensors: {error}") from error
 
 
 def _check_backbone(stored: Mapping[str, Any], backbone: nn.Module) -> None:
@@ -294,7 +201,10 @@ def _check_backbone(stored: Mapping[str, Any], backbone: nn.Module) -> None:
     )
 
 
-def _copy_into(model: AdaptedModel, tensors: Mapping[str, Tensor]) -> None:
+def _checked_shapes(
+    model: AdaptedModel, tensors: Mapping[str, StoredTensor]
+) -> dict[str, nn.Parameter]:
+    """The parameters that the file's tensors go into, by name."""
     expected = model.trainable_parameters()
     missing = sorted(
         name for name in expected if name not in tensors and not name.startswith("backbone.")
@@ -302,31 +212,34 @@ def _copy_into(model: AdaptedModel, tensors: Mapping[str, Tensor]) -> None:
     unknown = sorted(set(tensors) - set(expected))
     if missing or unknown:
         raise ArtifactError(
-            f"{TENSOR_FILE} does not fit: missing {', '.join(missing) or 'nothing'}; unknown "
-            f"{', '.join(unknown) or 'nothing'}."
+            f"{TENSOR_FILE} does not fit: missing {_some(missing)}; unknown {_some(unknown)}."
         )
     for name, tensor in tensors.items():
-        if tensor.shape != expected[name].shape:
+        if tensor.shape != tuple(expected[name].shape):
             raise ArtifactError(
-                f"{name} has shape {tuple(tensor.shape)}; this backbone and adapter_config.json "
-                f"need {tuple(expected[name].shape)}."
+                f"{name} has shape {tensor.shape}; this backbone and adapter_config.json need "
+                f"{tuple(expected[name].shape)}."
             )
-    with torch.no_grad():
-        for name, tensor in tensors.items():
-            expected[name].copy_(tensor)
+    return expected
+
+
+def _some(names: Sequence[str], most: int = 5) -> str:
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more if names else "nothing"
 
 
 def _train(model: AdaptedModel, name: str) -> None:
-    try:
-        model.train_in_backbone(name)
-    except AttributeError as error:
+    """A weight of the backbone that the folder brings: only one that its method trains."""
+    names = {each for each, _ in model.backbone.named_parameters()}
+    if name not in names:
         raise ArtifactError(
             f"{TENSOR_FILE} holds backbone.{name}, which this backbone does not have."
-        ) from error
-
-
-def _check_finite(name: str, tensor: Tensor) -> None:
-    if tensor.numel() == 0:
-        raise ArtifactError(f"{name} is empty: it was not gathered from its ZeRO shards.")
-    if not torch.isfinite(tensor).all():
-        raise ArtifactError(f"{name} holds values that are not finite: the adapter diverged.")
+        )
+    method = model.adapter_config
+    with_prefix = model.family.trained_with_prefix if method.trains_with_prefix else ()
+    if name not in (*model.trained_in_backbone, *with_prefix):
+        raise ArtifactError(
+            f"{TENSOR_FILE} holds backbone.{name}, which {method.method} does not train: the "
+            "backbone's own weights stay as they are. Get the adapter again."
+        )
+    model.train_in_backbone(name)

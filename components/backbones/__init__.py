@@ -11,15 +11,14 @@ from components.backbones.families import (
     family_of,
 )
 from components.backbones.family import BackboneFamily
+from components.backbones.inspection import inspect_backbone
+from components.backbones.loading import backbone_folder, load_backbone, weights_sha256
 from components.backbones.settings import BackboneConfig
 from components.backbones.shape import BackboneShape
-from components.backbones.sources import (
-    backbone_folder,
-    checkpoint_folder,
-    load_backbone,
+from components.backbones.sources import checkpoint_folder, packages, read_backbone_config
+from components.backbones.tokenizer import (
     load_tokenizer,
-    packages,
-    read_backbone_config,
+    read_tokenizer,
     tokenizer_files,
     tokenizer_id,
 )
@@ -35,10 +34,13 @@ __all__ = [
     "checkpoint_folder",
     "family_named",
     "family_of",
+    "inspect_backbone",
     "load_backbone",
     "load_tokenizer",
     "packages",
     "read_backbone_config",
+    "read_tokenizer",
     "tokenizer_files",
     "tokenizer_id",
+    "weights_sha256",
 ]

@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, cast
 
 from components.backbones.family import AttentionSizes, Rows
+from components.backbones.fields import check_fields, wrong
 from components.backbones.shape import BackboneShape
 from components.errors import BackboneError
 
@@ -192,6 +193,13 @@ class Decoder:
         return int(config["max_position_embeddings"])
 
     def check_supported(self, config: Mapping[str, Any]) -> None:
+        check_fields(config)
+        rotary = config.get("rope_parameters") or {}
+        theta = (rotary if isinstance(rotary, dict) else {}).get(
+            "rope_theta", config.get("rope_theta")
+        )
+        if theta is not None and not (type(theta) in (int, float) and theta > 0):
+            raise wrong("rope_theta", theta, "a positive number")
         layer_types = config.get("layer_types") or []
         slides = config.get("sliding_window") if config.get("use_sliding_window", True) else None
         if "sliding_attention" in layer_types or (not layer_types and slides):

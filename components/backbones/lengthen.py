@@ -11,9 +11,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from components.backbones.fields import SIZES, check_fields, check_padding
 from components.errors import BackboneError
 
 LENGTHENED_TYPES = ("bert", "roberta", "xlm-roberta", "camembert")
+LENGTHENED_FIELDS = (
+    "hidden_act hidden_dropout_prob attention_probs_dropout_prob initializer_range layer_norm_eps"
+).split()
 
 
 def longformer_config(
@@ -35,6 +39,8 @@ def longformer_config(
             "backbone.lengthen_to needs absolute learnt positions; this checkpoint has "
             f"{config['position_embedding_type']}."
         )
+    check_fields(config, required=(*SIZES, *LENGTHENED_FIELDS))
+    check_padding(config, required=True)
     pad = config["pad_token_id"]
     kept = """
         vocab_size hidden_size num_hidden_layers num_attention_heads intermediate_size
@@ -60,11 +66,12 @@ def lengthen(source: Path, target: Path, *, positions: int, attention_window: in
 
     from components.atomic_folder import atomic_folder
     from components.backbones.quiet import quiet_loading
+    from components.backbones.stock import stock_model
 
+    old = stock_model(source, name=str(source), add_pooling_layer=False)
     with quiet_loading():
-        from transformers import AutoConfig, AutoModel, LongformerConfig, LongformerModel
+        from transformers import AutoConfig, LongformerConfig, LongformerModel
 
-        old = AutoModel.from_pretrained(source, add_pooling_layer=False)
     new_config = longformer_config(
         AutoConfig.from_pretrained(source).to_dict(),
         positions=positions,

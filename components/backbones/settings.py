@@ -2,10 +2,15 @@
 
 from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, TypeAdapter, ValidationInfo, field_validator, model_validator
 
 from components.backbones.families import BACKBONES
-from components.settings import Config, Fraction, one_of
+from components.settings import Config, FilePath, Fraction, one_of
+
+MOST_POSITIONS, WIDEST_WINDOW = 131_072, 8_192
+"""Of a lengthened checkpoint: its tables are made for all of them, its shortest document padded to
+a window.
+"""
 
 
 class BackboneConfig(Config):
@@ -21,11 +26,11 @@ class BackboneConfig(Config):
     """Hub commit, tag or branch; null takes the default branch. Only for `hub`."""
     family: Annotated[str, one_of("backbone.family", lambda: BACKBONES)]
     """Which backbone family reads it (components/backbones)."""
-    lengthen_to: Annotated[int, Field(gt=0)] | None = None
+    lengthen_to: Annotated[int, Field(gt=0, le=MOST_POSITIONS)] | None = None
     """Turn a BERT or RoBERTa checkpoint into a Longformer with this many positions (tokens). Null:
     load as it is.
     """
-    attention_window: Annotated[int, Field(gt=0, multiple_of=2)] = 256
+    attention_window: Annotated[int, Field(gt=0, le=WIDEST_WINDOW, multiple_of=2)] = 256
     """Width of the local attention window in tokens (both sides together). Only read with
     `lengthen_to`.
     """
@@ -39,6 +44,13 @@ class BackboneConfig(Config):
     """
     attention_dropout: Fraction | None = None
     """Dropout probability on attention weights while training; null keeps the checkpoint's own."""
+
+    @field_validator("name_or_path")
+    @classmethod
+    def _expanded(cls, given: str, info: ValidationInfo) -> str:
+        if info.data.get("source") != "local":
+            return given
+        return TypeAdapter[str](FilePath).validate_python(given)
 
     @model_validator(mode="after")
     def _has_this_dropout(self) -> "BackboneConfig":

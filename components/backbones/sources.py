@@ -5,24 +5,22 @@ weights.
 imported. `trust_remote_code` is off everywhere.
 """
 
-import hashlib
 import importlib.util
-import json
-from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from components.backbones.families import family_named
-from components.backbones.lengthen import LENGTHENED_TYPES, is_whole, lengthen, longformer_config
+from components.backbones.family import BackboneFamily
+from components.backbones.fields import check_not_quantised
+from components.backbones.lengthen import LENGTHENED_TYPES, longformer_config
 from components.backbones.settings import BackboneConfig
 from components.errors import BackboneError
-
-if TYPE_CHECKING:
-    import torch
-    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from components.foreign_file import ForeignFileError, read_json
 
 
 @dataclass(frozen=True)
@@ -45,18 +43,6 @@ INSTALLED_MODELS = {
 }
 
 
-TOKENIZER_FILES = (
-    "tokenizer.json",
-    "tokenizer_config.json",
-    "special_tokens_map.json",
-    "vocab.txt",
-    "vocab.json",
-    "merges.txt",
-    "tokenizer.model",
-    "spiece.model",
-)
-
-
 def checkpoint_folder(config: BackboneConfig) -> Path:
     """Local folder of the configuration's checkpoint files; a hub model is downloaded (or found in
     the hub's cache) first.
@@ -67,7 +53,7 @@ def checkpoint_folder(config: BackboneConfig) -> Path:
         return _installed_folder(config.name_or_path)
     if config.source == "local":
         folder = Path(config.name_or_path)
-        if not (folder / "config.json").is_file():
+        if not os.path.exists(folder / "config.json"):  # False for names that no file can have
             raise BackboneError(
                 f"backbone.name_or_path: '{folder}' holds no config.json. Give a folder written by "
                 "save_pretrained."
@@ -100,7 +86,7 @@ def _hub_file(config: BackboneConfig, name: str) -> Path:
         return Path(hf_hub_download(config.name_or_path, name, revision=config.revision))
 
 
-def _hub_files(config: BackboneConfig, *patterns: str) -> Path:
+def hub_files(config: BackboneConfig, *patterns: str) -> Path:
     """Folder of the repository's snapshot with the files of these names."""
     from huggingface_hub import snapshot_download
 
@@ -118,7 +104,8 @@ def _told_by_the_hub(config: BackboneConfig, what: str) -> Iterator[None]:
     from huggingface_hub.errors import HfHubHTTPError
 
     try:
-        yield
+        with _quiet_hub():
+            yield
     except (HfHubHTTPError, OSError, ValueError) as error:  # LocalEntryNotFoundError among them
         status = getattr(getattr(error, "response", None), "status_code", None)
         fix = "Check the id and the network, or use backbone.source local or installed."
@@ -134,37 +121,75 @@ def _told_by_the_hub(config: BackboneConfig, what: str) -> Iterator[None]:
         ) from error
 
 
+@contextmanager
+def _quiet_hub() -> Iterator[None]:
+    """No line of its own for every try again: the one error says it all."""
+    from huggingface_hub.utils import logging
+
+    level = logging.get_verbosity()
+    logging.set_verbosity_error()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(level)
+
+
 def read_backbone_config(config: BackboneConfig) -> dict[str, Any]:
     """config.json of the backbone as it will be loaded (after lengthening), checked against
-    `backbone.family`.
+    `backbone.family`. Raises BackboneError, which names the field, for what cannot be computed
+    with.
     """
-    path = checkpoint_folder(config) / "config.json"
-    try:
-        values: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise BackboneError(
-            f"backbone.name_or_path: {path} is not readable as JSON: {error}. Save the model again."
-        ) from error
-    if config.lengthen_to is not None:
-        values = longformer_config(
-            values, positions=config.lengthen_to, attention_window=config.attention_window
-        )
-    family = family_named(config.family)
-    if values.get("model_type") not in family.model_types:
-        raise BackboneError(
-            (
-                f"backbone.family is '{config.family}', but '{config.name_or_path}' is a "
-                f"{values.get('model_type')} model; that family reads "
-                f"{', '.join(family.model_types)}."
+    values = stored_config(checkpoint_folder(config))
+    with _of(config):
+        if config.lengthen_to is not None:
+            values = longformer_config(
+                values, positions=config.lengthen_to, attention_window=config.attention_window
             )
-            + (
-                " Set backbone.lengthen_to to turn it into a Longformer."
-                if values.get("model_type") in LENGTHENED_TYPES
-                else ""
-            )
-        )
-    family.check_supported(values)
+        family = family_named(config.family)
+        if values.get("model_type") not in family.model_types:
+            raise BackboneError(_other_family(config, values, family))
+        check_not_quantised(values)
+        family.check_supported(values)
     return values
+
+
+def _other_family(config: BackboneConfig, values: Mapping[str, Any], family: BackboneFamily) -> str:
+    lengthened = values.get("model_type") in LENGTHENED_TYPES
+    fix = " Set backbone.lengthen_to to turn it into a Longformer." if lengthened else ""
+    return (
+        f"backbone.family is '{config.family}', but '{config.name_or_path}' is a "
+        f"{values.get('model_type')} model; that family reads {', '.join(family.model_types)}.{fix}"
+    )
+
+
+def stored_config(folder: Path) -> dict[str, Any]:
+    """config.json of a checkpoint as it stands there. Raises BackboneError."""
+    path = folder / "config.json"
+    try:
+        values = read_json(path)
+    except FileNotFoundError as error:
+        raise BackboneError(f"backbone.name_or_path: {path} is not there.") from error
+    except ForeignFileError as error:
+        raise BackboneError(
+            f"backbone.name_or_path: {path} {error}. Save the model again."
+        ) from error
+    if not isinstance(values, dict):
+        raise BackboneError(
+            f"backbone.name_or_path: {path} holds {type(values).__name__}, expected a JSON object. "
+            "Save the model again."
+        )
+    return values
+
+
+@contextmanager
+def _of(config: BackboneConfig) -> Iterator[None]:
+    """Which backbone a field of config.json belongs to."""
+    try:
+        yield
+    except BackboneError as error:
+        if not str(error).startswith("config.json: "):
+            raise
+        raise BackboneError(f"backbone.name_or_path: '{config.name_or_path}': {error}") from error
 
 
 def packages(source: str | None, name_or_path: str | None) -> tuple[str, ...]:
@@ -172,165 +197,3 @@ def packages(source: str | None, name_or_path: str | None) -> tuple[str, ...]:
     if source != "installed" or name_or_path not in INSTALLED_MODELS:
         return ()
     return (INSTALLED_MODELS[name_or_path].distribution,)
-
-
-def tokenizer_files(config: BackboneConfig) -> Path:
-    """Folder that holds the tokenizer's files."""
-    if config.source == "hub":
-        return _hub_files(config, "config.json", *TOKENIZER_FILES)
-    return checkpoint_folder(config)
-
-
-def tokenizer_id(config: BackboneConfig) -> str:
-    """Hash of the tokenizer's files: equal ids tokenise equally."""
-    digest = hashlib.sha256()
-    for path in sorted(tokenizer_files(config).iterdir()):
-        if path.name in TOKENIZER_FILES:
-            digest.update(path.name.encode() + b"\0" + path.read_bytes())
-    return digest.hexdigest()
-
-
-def load_tokenizer(config: BackboneConfig) -> "PreTrainedTokenizerBase":
-    """The checkpoint's fast tokenizer, with a padding token (the end-of-text token where it has
-    none).
-    """
-    from transformers import AutoTokenizer
-
-    tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
-        tokenizer_files(config), trust_remote_code=False
-    )
-    if tokenizer.pad_token is None:
-        tokenizer.pad_token = tokenizer.eos_token
-    if tokenizer.pad_token is None:
-        raise BackboneError(
-            f"The tokenizer of '{config.name_or_path}' has neither a padding nor an end-of-text "
-            "token. Add pad_token to its tokenizer_config.json."
-        )
-    return tokenizer
-
-
-def load_backbone(
-    config: BackboneConfig,
-    *,
-    cache_path: Path,
-    dtype: "torch.dtype | None" = None,
-    partition: AbstractContextManager[Any] | None = None,
-) -> "PreTrainedModel":
-    """The frozen base model in evaluation mode, with fast attention unless `backbone.attention` is
-    `stock`.
-
-    `cache_path`: folder for lengthened checkpoints. `dtype`: float32 unless given. `partition`:
-    context in which the weights are read (DeepSpeed ZeRO-3 shards them there).
-    """
-    import torch
-    from safetensors import SafetensorError
-
-    from components.backbones.quiet import quiet_loading
-
-    values = read_backbone_config(config)
-    folder = backbone_folder(config, cache_path=cache_path)
-    try:
-        with quiet_loading(), partition or nullcontext():
-            from transformers import AutoModel
-
-            backbone: PreTrainedModel
-            backbone, report = AutoModel.from_pretrained(
-                folder,
-                dtype=dtype or torch.float32,
-                trust_remote_code=False,
-                output_loading_info=True,
-                **_load_options(config),
-            )
-    except (OSError, SafetensorError) as error:
-        raise BackboneError(
-            f"cannot load the weights of '{config.name_or_path}': {str(error).splitlines()[0]} Get "
-            "the checkpoint again."
-        ) from error
-    if report["missing_keys"]:
-        raise BackboneError(
-            f"the weights of '{config.name_or_path}' lack {len(report['missing_keys'])} tensors of "
-            f"a {values['model_type']} model, for example {min(report['missing_keys'])}: "
-            "they would be random. Get the checkpoint again."
-        )
-    backbone.requires_grad_(False).eval()
-    if config.attention == "auto":
-        family_named(config.family).accelerate(backbone)
-    return backbone
-
-
-def _load_options(config: BackboneConfig) -> dict[str, Any]:
-    family = family_named(config.family)
-    options: dict[str, Any] = dict(family.load_options)
-    if config.hidden_dropout is not None:
-        assert family.hidden_dropout is not None  # the settings refuse it
-        options[family.hidden_dropout] = config.hidden_dropout
-    if config.attention_dropout is not None:
-        options[family.attention_dropout] = config.attention_dropout
-    return options
-
-
-def backbone_folder(config: BackboneConfig, *, cache_path: Path) -> Path:
-    """Folder to load the weights from: the checkpoint itself, or its lengthened copy in the cache,
-    made once.
-    """
-    source = _checked_weights(config)
-    if config.lengthen_to is None:
-        return source
-    key = hashlib.sha256(
-        json.dumps(
-            [str(source), _stamp(source), config.lengthen_to, config.attention_window]
-        ).encode()
-    ).hexdigest()[:16]
-    target = (
-        Path(cache_path)
-        / "backbones"
-        / f"{Path(config.name_or_path).name}-{config.lengthen_to}-{key}"
-    )
-    if not is_whole(target):
-        from filelock import FileLock
-
-        target.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(str(target) + ".lock"):
-            if not is_whole(target):
-                lengthen(
-                    source,
-                    target,
-                    positions=config.lengthen_to,
-                    attention_window=config.attention_window,
-                )
-    return target
-
-
-def _checked_weights(config: BackboneConfig) -> Path:
-    if config.source == "hub":
-        folder = _hub_files(config, "*.json", "*.txt", "*.model", "model*.safetensors")
-        # Some checkpoints, longformer-base-4096 among them, have never been saved as safetensors.
-        return (
-            folder
-            if any(folder.glob("model*.safetensors"))
-            else _hub_files(config, "pytorch_model*.bin")
-        )
-    folder = checkpoint_folder(config)
-    if config.source == "installed":
-        _check_sha256(
-            folder / "model.safetensors", INSTALLED_MODELS[config.name_or_path].weights_sha256
-        )
-    return folder
-
-
-@cache
-def _check_sha256(path: Path, expected: str) -> None:
-    with path.open("rb") as file:
-        found = hashlib.file_digest(file, "sha256").hexdigest()
-    if found != expected:
-        raise BackboneError(
-            f"{path.name} of the installed backbone has sha256 {found}, expected {expected}: the "
-            "package was changed. Reinstall it."
-        )
-
-
-def _stamp(folder: Path) -> list[tuple[str, int, int]]:
-    files = sorted(
-        path for path in folder.iterdir() if path.suffix in {".safetensors", ".bin", ".json"}
-    )
-    return [(path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in files]

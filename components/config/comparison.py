@@ -16,13 +16,14 @@ from pydantic import Field, model_validator
 from components.adapters.methods import AdapterConfig
 from components.config.cluster import ClusterConfig
 from components.config.experiment import TrainConfig
-from components.config.loading import apply_override, read_yaml
+from components.config.loading import apply_override, check_no_secrets, read_yaml
 from components.config.registry import RegistryConfig
 from components.config.search import holds_repeats
 from components.config.space import FIXED_IN_A_SLOT
 from components.errors import ConfigError
 from components.settings import (
     Config,
+    Count,
     Name,
     PositiveInt,
     Seed,
@@ -86,11 +87,11 @@ class ComparisonConfig(Config):
     """Level of the confidence intervals; a difference is called significant where its corrected
     p-value is below 1 - level.
     """
-    resamples: Annotated[int, Field(ge=100)] = 10_000
+    resamples: Annotated[int, Field(ge=100, le=1_000_000)] = 10_000
     """Resamples of the test documents in each paired bootstrap."""
-    concurrent_slots: PositiveInt = 1
+    concurrent_slots: Annotated[PositiveInt, Field(le=10_000)] = 1
     """Trainings that run at the same time."""
-    max_failures: Annotated[int, Field(ge=0)] = 1
+    max_failures: Count = 1
     """How often a training whose own code raised is started again from its last checkpoint. Lost
     workers have a budget of their own (components/jobs/repetition.py).
     """
@@ -156,6 +157,7 @@ def load_comparison(path: str | Path, overrides: Sequence[str] = ()) -> Comparis
         )
     for override in overrides:
         apply_override(values, override, check_comparison_path)
+    check_no_secrets(values)
     config = validate(ComparisonConfig, values)
     check_comparison(config)
     return config

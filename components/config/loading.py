@@ -13,6 +13,7 @@ import yaml
 from components.config.experiment import ExperimentConfig
 from components.config.space import check_space
 from components.errors import ConfigError
+from components.secrets import holds_secret
 from components.settings import check_path, section, set_path, validate
 
 
@@ -45,6 +46,22 @@ def _mapping_without_repeats(loader: _Loader, node: yaml.MappingNode) -> dict[An
 _Loader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _mapping_without_repeats)
 
 
+UNREADABLE = (yaml.YAMLError, ValueError, TypeError, AttributeError, RecursionError)
+"""What PyYAML raises over a text: dates and numbers that are none, and keys that are lists, come
+out of it as they are.
+"""
+
+
+def _read(text: str) -> Any:
+    return yaml.load(text, Loader=_Loader)  # noqa: S506  (a SafeLoader)
+
+
+def _told(error: BaseException) -> str:
+    if isinstance(error, RecursionError):
+        return "it is nested too deep"
+    return " ".join(str(error).split())[:300]
+
+
 def load_experiment(path: str | Path, overrides: Sequence[str] = ()) -> ExperimentConfig:
     """Read an experiment file and apply `a.b=value` overrides.
 
@@ -58,9 +75,59 @@ def load_experiment(path: str | Path, overrides: Sequence[str] = ()) -> Experime
         )
     for override in overrides:
         apply_override(values, override)
+    check_no_secrets(values)
     config = validate(ExperimentConfig, values)
     check_space(config)
     return config
+
+
+def check_no_secrets(values: Any, path: str = "") -> None:
+    """Raise ConfigError naming a setting that holds a password or a token: settings are kept with
+    every run and adapter, and `--set` values are read on the dashboard.
+    """
+    if isinstance(values, dict):
+        for name, value in values.items():
+            check_no_secrets(value, f"{path}.{name}" if path else str(name))
+    elif isinstance(values, list):
+        for value in values:
+            check_no_secrets(value, path)
+    elif isinstance(values, str) and holds_secret(values):
+        raise ConfigError(
+            f"{path}: '{values}' holds a password or a token, and settings are kept with every "
+            "run and shown. Take it out; secrets belong into the environment."
+        )
+
+
+def check_overrides(config: ExperimentConfig, overrides: Sequence[str]) -> None:
+    """Raise ConfigError for an override of a setting whose values the experiment's search tries: no
+    trial would ever have it. A training without a search takes it.
+    """
+    for override in overrides:
+        path, _, text = override.partition("=")
+        for searched in config.search.space:
+            if _sets(path.strip(), text, searched):
+                where = f"search.space.{searched}"
+                raise ConfigError(
+                    f"{where}: its values are searched, so that --set {override} would change "
+                    f"nothing about {searched}. Give the values there, --set "
+                    f"'{where}={{choice: [...]}}', or train without a search: prefixprop train."
+                )
+
+
+def _sets(path: str, text: str, searched: str) -> bool:
+    """Whether an override of `path` sets what is searched: the setting, one below it, or a section
+    whose value names it.
+    """
+    if path == searched or path.startswith(searched + "."):
+        return True
+    if not searched.startswith(path + "."):
+        return False
+    value = _read(text)
+    for name in searched.removeprefix(path + ".").split("."):
+        if not isinstance(value, dict) or name not in value:
+            return False
+        value = value[name]
+    return True
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
@@ -68,12 +135,9 @@ def read_yaml(path: Path) -> dict[str, Any]:
     if not path.is_file():
         raise ConfigError(f"Experiment file '{path}' does not exist. Give the path of a YAML file.")
     try:
-        text = path.read_text(encoding="utf-8")
-        values = yaml.load(text, Loader=_Loader)  # noqa: S506  (a SafeLoader)
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError(
-            f"{path} is not readable as YAML: {' '.join(str(error).split())}"
-        ) from error
+        values = _read(path.read_text(encoding="utf-8"))
+    except (*UNREADABLE, OSError) as error:
+        raise ConfigError(f"{path} is not readable as YAML: {_told(error)}") from error
     if not isinstance(values, dict):
         raise ConfigError(
             f"{path} holds {type(values).__name__}, expected a mapping of sections such as "
@@ -98,10 +162,10 @@ def apply_override(
             "adapter.prefix_length=16."
         )
     try:
-        value = yaml.load(text, Loader=_Loader)  # noqa: S506  (a SafeLoader)
-    except yaml.YAMLError as error:
+        value = _read(text)
+    except UNREADABLE as error:
         raise ConfigError(
-            f"{path}: '{text}' is not readable as a YAML value: {' '.join(str(error).split())}"
+            f"{path}: '{text}' is not readable as a YAML value: {_told(error)}"
         ) from error
     if path.startswith("search.space."):  # a key of its own, dots included
         section(section(values, "search"), "space")[path.removeprefix("search.space.")] = value

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Discriminator, Field, Tag, model_validator
 
-from components.settings import Config, PositiveInt, choice_tag
+from components.settings import Config, Count, PositiveInt, choice_tag
 
 
 def holds_repeats(values: Sequence[Any]) -> bool:
@@ -105,12 +105,16 @@ DEFAULT_SPACE: dict[str, Domain] = {
 }
 
 
+MOST_TRIALS = 100_000
+"""Of one search: all its points are listed before the first trial starts."""
+
+
 class AshaConfig(Config):
     """Asynchronous successive halving, in units of evaluations."""
 
     grace_evaluations: PositiveInt = 1
     """Every trial gets at least this many evaluations."""
-    reduction_factor: Annotated[int, Field(ge=2)] = 3
+    reduction_factor: Annotated[PositiveInt, Field(ge=2)] = 3
     """At each rung one in this many trials goes on."""
 
 
@@ -124,19 +128,19 @@ class SearchConfig(Config):
     choices; `random`: num_trials draws, none of them twice; `optuna`: num_trials points, each
     chosen by the results so far (TPE; needs the extra `optuna`).
     """
-    num_trials: PositiveInt = 16
+    num_trials: Annotated[PositiveInt, Field(le=MOST_TRIALS)] = 16
     """Number of points of the random (times the size of any grid) and the optuna searcher."""
     trial_scheduler: Literal["asha", "none"] = "asha"
     """`asha` stops trials that fall behind; `none` runs every trial to its end."""
     asha: AshaConfig = AshaConfig()
-    concurrent_slots: PositiveInt = 1
+    concurrent_slots: Annotated[PositiveInt, Field(le=10_000)] = 1
     """Trial slots that run at the same time; each holds one worker group with the backbone loaded.
     """
     reuse_trials: bool = True
     """Go on from a trial of an earlier search of this experiment where configuration, documents and
     code are the same, instead of training it again.
     """
-    max_failures: Annotated[int, Field(ge=0)] = 1
+    max_failures: Count = 1
     """How often a trial whose own code raised is started again from its last checkpoint. Workers
     that were lost are no fault of a trial and are not counted here (components/jobs/repetition.py).
     """

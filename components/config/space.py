@@ -2,12 +2,13 @@
 configurations.
 """
 
+import math
 from collections.abc import Iterator, Mapping
 from itertools import islice, product
 from typing import Any
 
 from components.config.experiment import ExperimentConfig, TrainConfig
-from components.config.search import Choice, Domain, Grid, Integer, LogUniform, Uniform
+from components.config.search import MOST_TRIALS, Choice, Domain, Grid, Integer, LogUniform, Uniform
 from components.errors import ConfigError
 from components.settings import check_path, resolved, set_path, validate
 
@@ -53,6 +54,7 @@ def check_space(config: ExperimentConfig) -> None:
                 "search.searcher=random."
             )
         _check_values(config, path)
+    _check_number_of_trials(config)
     for point in combinations(config):
         try:
             trial_config(config, point)
@@ -61,6 +63,29 @@ def check_space(config: ExperimentConfig) -> None:
                 f"search.space: {named(point)} together are refused: {error} Take one of the "
                 "values out."
             ) from error
+
+
+def _check_number_of_trials(config: ExperimentConfig) -> None:
+    """Grids multiply, and all their points are listed before the first trial starts."""
+    grids = {
+        path: domain_size(domain)
+        for path, domain in config.search.space.items()
+        if config.search.searcher == "grid" or isinstance(domain, Grid)
+    }
+    if config.search.searcher != "grid":
+        grids = {"search.num_trials": config.search.num_trials, **grids}
+    if (trials := math.prod(grids.values())) > MOST_TRIALS:
+        shown = " x ".join(f"{path} {size:,}" for path, size in grids.items())
+        raise ConfigError(
+            f"search.space: {shown} are {trials:,} trials, more than {MOST_TRIALS:,}. Give fewer "
+            "values."
+        )
+
+
+def domain_size(domain: Domain) -> int:
+    """How many values a domain has; of a continuous one its two bounds."""
+    values = corner_values(domain)
+    return values[1] - values[0] + 1 if isinstance(domain, Integer) else len(values)
 
 
 def _check_values(config: ExperimentConfig, path: str) -> None:

@@ -28,7 +28,7 @@ def evaluation_steps(config: TrainConfig, *, num_documents: int, world_size: int
     parts = min(config.training.evaluations_per_epoch, per_epoch)
     marks = {
         epoch * per_epoch + math.ceil(part * per_epoch / parts)
-        for epoch in range(config.training.epochs)
+        for epoch in range(math.ceil(total / per_epoch))
         for part in range(1, parts + 1)
     }
     return sorted({mark for mark in marks if mark < total} | {total})

@@ -6,7 +6,7 @@ from pydantic import Field
 
 from components.adapters.methods import METHODS
 from components.data.settings import DataConfig
-from components.settings import Config, PositiveInt, Seed, one_of
+from components.settings import Config, PositiveInt, Rate, Seed, one_of
 
 
 class KernelStudyConfig(Config):
@@ -56,7 +56,7 @@ class LengthStudyConfig(Config):
     """
     real_epochs: PositiveInt = 2
     """Passes over the real training documents; everything else is as for the needle task."""
-    real_learning_rate: Annotated[float, Field(gt=0.0)] | None = None
+    real_learning_rate: Rate | None = None
     """Peak learning rate on the real documents; null: the experiment's own."""
 
 

@@ -1,17 +1,20 @@
 """Settings of the loop of one trial: the section `training`."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from components.settings import Config, PositiveInt
+from components.settings import Config, FilePath, PositiveInt
 from components.tasks import metric_directions
+
+MOST_EVALUATIONS = 1_000_000
+"""Of one trial: each is a report, a checkpoint and a line of its record."""
 
 
 class TrainingConfig(Config):
     """The loop of one trial."""
 
-    epochs: PositiveInt = 10
+    epochs: Annotated[PositiveInt, Field(le=1_000_000)] = 10
     """Passes over the training documents."""
     max_steps: PositiveInt | None = None
     """Stop after this many optimizer steps, also the schedule's length; null: epochs decide."""
@@ -25,7 +28,7 @@ class TrainingConfig(Config):
     """Token budget of one micro-batch, padding included, prefix excluded: micro-batches over it are
     cut into smaller ones. The optimizer step stays the same. Null: no limit.
     """
-    evaluations_per_epoch: PositiveInt = 1
+    evaluations_per_epoch: Annotated[PositiveInt, Field(le=MOST_EVALUATIONS)] = 1
     """Evaluations on validation data per epoch, evenly spaced by optimizer steps; each is a report
     to the search and a checkpoint.
     """
@@ -44,7 +47,7 @@ class TrainingConfig(Config):
     """Whether a higher or a lower metric is better; where it is not given, what the metric says."""
     precision: Literal["fp32", "bf16"] = "fp32"
     """Arithmetic of the frozen backbone; the adapter's master weights are always float32."""
-    warm_start: str | None = None
+    warm_start: FilePath | None = None
     """Folder of an adapter of the same method and label set whose values are started from; a longer
     prefix keeps its further rows as drawn. Null: everything as drawn from the seed.
     """
@@ -54,6 +57,17 @@ class TrainingConfig(Config):
     def batch_size(self, num_workers: int) -> int:
         """Sequences per optimizer step."""
         return self.micro_batch_size * self.gradient_accumulation_steps * num_workers
+
+    @model_validator(mode="after")
+    def _few_evaluations(self) -> "TrainingConfig":
+        asked = self.epochs * self.evaluations_per_epoch
+        if min(asked, self.max_steps or asked) > MOST_EVALUATIONS:
+            raise ValueError(
+                f"epochs {self.epochs} x evaluations_per_epoch {self.evaluations_per_epoch} are "
+                f"more than {MOST_EVALUATIONS:,} evaluations of one trial; lower one of them, or "
+                "set max_steps"
+            )
+        return self
 
     @model_validator(mode="after")
     def _known_metric(self) -> "TrainingConfig":

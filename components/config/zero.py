@@ -4,7 +4,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from components.settings import Config, PositiveInt
+from components.settings import Config, Count, PositiveInt
 
 
 class ZeroConfig(Config):
@@ -14,7 +14,7 @@ class ZeroConfig(Config):
     """0: none; 1: optimizer states sharded; 2: and gradients; 3: and parameters (for a backbone
     that does not fit on one device).
     """
-    param_persistence_threshold: Annotated[int, Field(ge=0)] = 10_000
+    param_persistence_threshold: Count = 10_000
     """Stage 3: parameters with fewer elements stay whole on every worker."""
     reduce_bucket_size: PositiveInt = 50_000_000
     """Elements reduced in one collective."""

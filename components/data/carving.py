@@ -55,7 +55,9 @@ def complete_splits(loaded: Loaded, config: DataConfig) -> dict[SplitName, list[
 def _carve(
     documents: Sequence[Example], fractions: dict[SplitName, float], seed: int
 ) -> tuple[list[Example], dict[SplitName, list[Example]]]:
-    """A label with fewer distinct texts than splits stays in train as a whole."""
+    """A label with fewer distinct texts than splits stays in train as a whole, and of every other
+    at least one text does, also where a text carries several labels.
+    """
     place: dict[bytes, SplitName] = {}
     by_label: defaultdict[str, dict[bytes, None]] = defaultdict(dict)
     keys = [
@@ -74,6 +76,9 @@ def _carve(
             count = min(max(1, round(fraction * len(texts))), len(order) - others)
             place |= dict.fromkeys(order[:count], split)
             order = order[count:]
+    for texts in by_label.values():
+        if all(key in place for key in texts):  # other labels of its texts took them all
+            del place[max(texts)]
     carved: dict[SplitName, list[Example]] = {split: [] for split in fractions}
     train: list[Example] = []
     for document, key in zip(documents, keys, strict=True):

@@ -15,9 +15,15 @@ from components.moved_names import moved_names
 SplitName = Literal["train", "validation", "test"]
 SPLITS: tuple[SplitName, ...] = get_args(SplitName)
 
+READING = 2
+"""Raise it when the same files give other rows, or are refused: documents that were prepared before
+are then read anew.
+"""
+
 FIXES: dict[str, str] = {
     "broken_row": "fix or delete the row",
-    "bad_encoding": "save the text as UTF-8",
+    "bad_encoding": "save the text as UTF-8; of an escape write both halves, or none",
+    "repeated_column": "keep one of them, or rename the other",
     "missing_column": "add the value, or map the right column with data.columns",
     "empty_text": "delete the row",
     "duplicate_id": "make the id unique, or set data.columns.id=null to number the rows",
@@ -33,6 +39,13 @@ class Row:
     file: str
     number: int
     values: Mapping[str, object]
+    unread: tuple[str, ...] = ()
+    """Names of columns that nobody asked for and that were not read."""
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Names of all columns that the record has."""
+        return (*self.values, *self.unread)
 
 
 class Example(Protocol):

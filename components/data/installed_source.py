@@ -138,7 +138,7 @@ def _distribution_name(library: str) -> str:
     """Of the distribution that provides the import name (sklearn: scikit-learn)."""
     try:
         return importlib.metadata.distribution(library).name
-    except importlib.metadata.PackageNotFoundError:
+    except (importlib.metadata.PackageNotFoundError, ValueError):
         providers = importlib.metadata.packages_distributions().get(library)
     if not providers:
         raise DataError(
@@ -153,7 +153,10 @@ def _version(library: str) -> str:
 
 
 def _root(library: str) -> Path:
-    spec = None if "." in library else importlib.util.find_spec(library)
+    try:
+        spec = None if "." in library else importlib.util.find_spec(library)
+    except (ImportError, ValueError):  # no name of a module, or the program itself
+        spec = None
     if spec is None or not spec.submodule_search_locations:
         raise DataError(
             f"data.installed_source.libraries: '{library}' is not an installed package; give the "
@@ -197,7 +200,7 @@ class _Shelf:
         for path in paths:
             try:
                 source = (self._root / path).read_text(encoding="utf-8")
-            except UnicodeDecodeError:
+            except (UnicodeDecodeError, OSError):
                 continue
             if any(mark in source[:1500].lower() for mark in GENERATED_MARKS):
                 continue
@@ -212,7 +215,7 @@ def _own_files(root: Path, min_tokens: int) -> Iterator[str]:
     for path in root.rglob("*.py"):
         relative = path.relative_to(root)
         own = NOT_OWN_CODE.isdisjoint(relative.parts) and not path.name.endswith(GENERATED_SUFFIXES)
-        if own and smallest <= path.stat().st_size <= largest:
+        if own and path.is_file() and smallest <= path.stat().st_size <= largest:
             yield relative.as_posix()
 
 

@@ -88,13 +88,17 @@ def _letter(
             f"data.letters.tokens: {tokens} tokens are too few for what is said about two "
             "articles; raise it to 128 or more"
         )
-    while True:
+    for _ in range(tokens):  # a sentence is a token at least
         sentence = _filled(draw, draw.choice(letter_words.SMALL_TALK), "")
         longer = list(parts)
         longer.insert(draw.randint(0, len(parts)), sentence)
         if has_tokens(" ".join(longer), tokens - RESERVED_TOKENS + 1):
             return " ".join(parts)
         parts = longer
+    raise ConfigError(
+        "backbone.name_or_path: its tokenizer makes no tokens of the words of data.letters; choose "
+        "another backbone"
+    )
 
 
 def _filled(draw: random.Random, form: str, article: str) -> str:

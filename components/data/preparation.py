@@ -43,6 +43,7 @@ from components.data.validation import (
     resolve,
     text_key,
 )
+from components.settings import writing
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -106,8 +107,7 @@ def prepare(
     prepared = _found(folder)
     cached = prepared is not None
     if prepared is None:
-        cache_path.mkdir(parents=True, exist_ok=True)
-        with FileLock(f"{folder}.lock"):
+        with writing(cache_path, "cluster.cache_path"), FileLock(f"{folder}.lock"):
             prepared = _found(folder)
             cached = prepared is not None
             if prepared is None:

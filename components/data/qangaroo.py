@@ -8,14 +8,14 @@ one list of records.
 Other keys (annotations) are left alone. Rows count from 1: row 3 is the third record of the list.
 """
 
-import gzip
-import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from components.data.columns import listed
+from components.data.content import check_exists, naming_damage, opened_text
 from components.data.documents import SPLITS, Problem, Row, SplitName
-from components.data.files import check_exists
+from components.data.json_rows import RepeatingObject, parsed_json
 from components.data.settings import DataConfig
 from components.errors import DataError
 from components.moved_names import moved_names
@@ -50,16 +50,17 @@ def rows(path: str, config_path: str) -> Iterator[Row | Problem]:
     """The records of one file in order. Raises `DataError` where it is missing, no JSON, or no
     list.
     """
-    if not path.endswith(SUFFIXES):
+    if not path.lower().endswith(SUFFIXES):
         raise DataError(
             f"{config_path}: cannot read '{path}': expected a name ending in "
             f"{' or '.join(SUFFIXES)}"
         )
     check_exists(path, config_path)
+    with naming_damage(path), opened_text(path) as file:
+        text = file.read()
     try:
-        with gzip.open(path, "rb") if path.endswith(".gz") else Path(path).open("rb") as file:
-            records = json.loads(file.read())
-    except (ValueError, EOFError, gzip.BadGzipFile) as error:
+        records = parsed_json(text)
+    except ValueError as error:
         raise DataError(
             f"{path}: not readable as JSON ({error}); give the data set's own file"
         ) from error
@@ -69,7 +70,10 @@ def rows(path: str, config_path: str) -> Iterator[Row | Problem]:
             "data set's own file"
         )
     for number, record in enumerate(records, start=1):
-        if isinstance(record, dict):
+        if isinstance(record, RepeatingObject):
+            found = f"has two keys of one name ({listed(record.repeated)})"
+            yield Problem("repeated_column", path, number, found, "keep one of them")
+        elif isinstance(record, dict):
             yield Row(path, number, record)
         else:
             yield Problem(

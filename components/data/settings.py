@@ -5,7 +5,10 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
-from components.settings import Config, PositiveInt, Seed
+from components.settings import Config, FilePath, PositiveInt, Seed
+
+Generated = Annotated[PositiveInt, Field(le=1_000_000)]
+"""Documents that are made before a search starts."""
 
 
 class ColumnsConfig(Config):
@@ -20,15 +23,20 @@ class ColumnsConfig(Config):
     number.
     """
 
+    @property
+    def mapped(self) -> tuple[str, ...]:
+        """Names of all columns that are read."""
+        return (self.text, self.label) if self.id is None else (self.text, self.label, self.id)
+
 
 class FilesConfig(Config):
     """Local files, one per split: .jsonl, .jsonl.gz, .csv, .csv.gz or .parquet."""
 
-    train: str
+    train: FilePath
     """Path of the training documents."""
-    validation: str | None = None
+    validation: FilePath | None = None
     """Path of the validation documents; null carves them from train."""
-    test: str | None = None
+    test: FilePath | None = None
     """Path of the test documents; null carves them from train."""
 
 
@@ -59,19 +67,25 @@ class InstalledSourceConfig(Config):
     documents_per_library: PositiveInt = 60
     """At most this many documents per class, over all splits."""
 
+    @model_validator(mode="after")
+    def _distinct(self) -> "InstalledSourceConfig":
+        if len(set(self.libraries)) < len(self.libraries):
+            raise ValueError("libraries names one twice; name each once")
+        return self
+
 
 class QangarooConfig(Config):
     """Multiple-choice questions with supporting documents, in the form of WikiHop's release: JSON
     files (.json, .json.gz) that hold one list of records.
     """
 
-    train: str
+    train: FilePath
     """Path of the training questions: [{"id", "query", "answer", "candidates": [...], "supports":
     [...]}, ...].
     """
-    validation: str | None = None
+    validation: FilePath | None = None
     """Path of the validation questions; null carves them from train."""
-    test: str | None = None
+    test: FilePath | None = None
     """Path of the test questions; null carves them from train."""
     max_chunks: PositiveInt | None = None
     """Keep at most this many chunks of max_tokens per question, and leave the rest of its supports
@@ -102,15 +116,15 @@ class NeedleConfig(Config):
     """Sentences of a needle, and of a distractor."""
     labels: Annotated[int, Field(ge=2, le=6)] = 4
     """Number of classes."""
-    distractors: Annotated[int, Field(ge=0)] = 3
+    distractors: Annotated[int, Field(ge=0, le=10_000)] = 3
     """Passages of the needle's form about other subjects, at random places of every document."""
-    train_documents: PositiveInt = 400
+    train_documents: Generated = 400
     """Documents of the training split. Splits whose size is a multiple of lengths x depths x labels
     are balanced exactly.
     """
-    validation_documents: PositiveInt = 40
+    validation_documents: Generated = 40
     """Documents of the validation split."""
-    test_documents: PositiveInt = 160
+    test_documents: Generated = 160
     """Documents of the test split."""
 
 
@@ -123,11 +137,11 @@ class LettersConfig(Config):
     """Length of a letter in tokens, special ones included; it is at most one sentence shorter."""
     labels: Annotated[int, Field(ge=3, le=4)] = 4
     """Number of departments. With two of them no letter would leave one out."""
-    train_documents: PositiveInt = 960
+    train_documents: Generated = 960
     """Letters of the training split. Multiples of labels x (labels - 1) are balanced exactly."""
-    validation_documents: PositiveInt = 96
+    validation_documents: Generated = 96
     """Letters of the validation split."""
-    test_documents: PositiveInt = 240
+    test_documents: Generated = 240
     """Letters of the test split."""
 
 

@@ -2,15 +2,14 @@
 hold is the task's affair (components/tasks).
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from components.data import files, installed_source, letters, needle, qangaroo
-from components.data.documents import SPLITS, Problem, Row, SplitName
+from components.data import files, hub, installed_source, letters, needle, qangaroo
+from components.data.content import check_exists
+from components.data.documents import READING, SPLITS, Problem, Row, SplitName
 from components.data.settings import ColumnsConfig, DataConfig
-from components.errors import DataError
 
 HasTokens = Callable[[str, int], bool]
 """(text, count) -> whether the text has at least this many tokens."""
@@ -37,9 +36,9 @@ class Source:
 
 
 def _file_state(config: DataConfig) -> object:
-    state = {}
+    state: dict[str, object] = {"reading": READING}
     for split, path in _file_paths(config).items():
-        files.check_exists(path, f"data.files.{split}")
+        check_exists(path, f"data.files.{split}")
         status = Path(path).stat()
         state[split] = [str(Path(path).resolve()), status.st_size, status.st_mtime_ns]
     return state
@@ -47,7 +46,7 @@ def _file_state(config: DataConfig) -> object:
 
 def _read_files(config: DataConfig, _: HasTokens) -> Mapping[SplitName, Rows]:
     return {
-        split: files.read_rows(path, f"data.files.{split}")
+        split: files.read_rows(path, f"data.files.{split}", config.columns.mapped)
         for split, path in _file_paths(config).items()
     }
 
@@ -57,60 +56,9 @@ def _file_paths(config: DataConfig) -> dict[SplitName, str]:
     return {split: path for split in SPLITS if (path := getattr(config.files, split)) is not None}
 
 
-def _hub_state(config: DataConfig) -> object:
-    """The revision as it was given: a branch that has moved is not noticed, and nothing is asked of
-    the hub. Pin a commit.
-    """
-    assert config.hub is not None
-    return config.hub.model_dump()
-
-
-def _read_hub(config: DataConfig, _: HasTokens) -> Mapping[SplitName, Rows]:
-    assert config.hub is not None
-    names = {split: name for split in SPLITS if (name := getattr(config.hub, split)) is not None}
-    return {split: _hub_rows(config, name) for split, name in names.items()}
-
-
-def _hub_rows(config: DataConfig, split: str) -> Iterator[Row | Problem]:
-    import datasets
-
-    hub = config.hub
-    assert hub is not None
-    try:
-        loaded = datasets.load_dataset(
-            hub.name, hub.config_name, split=split, revision=hub.revision
-        )
-    except (OSError, ValueError, RuntimeError) as error:
-        lines = str(error).strip().splitlines() or [type(error).__name__]
-        is_script = "scripts are no longer supported" in str(error)
-        fix = (
-            (
-                "set data.hub.revision=refs/convert/parquet, where the hub keeps such data sets as "
-                "Parquet"
-            )
-            if is_script
-            else "check name, split and connection"
-        )
-        raise DataError(
-            f"data.hub: cannot load split '{split}' of '{hub.name}' ({lines[0]}); {fix}"
-        ) from error
-    feature = loaded.features.get(config.columns.label)
-    names: list[str] | None = feature.names if isinstance(feature, datasets.ClassLabel) else None
-    for number, values in enumerate(loaded, start=1):
-        yield Row(f"{hub.name}/{split}", number, _named_label(values, config.columns.label, names))
-
-
-def _named_label(values: dict[str, Any], column: str, names: list[str] | None) -> dict[str, Any]:
-    """A hub class label by its name; its -1 means that the row has none."""
-    if names is None:
-        return values
-    label = values[column]
-    return {**values, column: names[label] if label is not None and label >= 0 else None}
-
-
 SOURCES: dict[str, Source] = {
     "files": Source(_file_state, _read_files),
-    "hub": Source(_hub_state, _read_hub),
+    "hub": Source(hub.state, hub.read),
     "installed_source": Source(installed_source.state, installed_source.read, names_columns=True),
     "letters": Source(letters.state, letters.read, names_columns=True),
     "needle": Source(needle.state, needle.read, names_columns=True),

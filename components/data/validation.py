@@ -9,10 +9,10 @@ import hashlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from difflib import get_close_matches
 from itertools import pairwise
 from typing import Literal
 
+from components.data.columns import no_such_column
 from components.data.documents import (
     Example,
     Problem,
@@ -22,9 +22,13 @@ from components.data.documents import (
     numbered_id,
     place_of,
 )
+from components.data.lookalikes import is_blank, shown
 from components.errors import DataError
 
 NAMED_PROBLEMS = 3
+LONGEST_NUMBER = 1000
+"""Digits of a label or an id that is compared as a number; Python refuses more than 4,300."""
+DROP_ADVICE = ", or drop such rows with --set data.on_invalid=drop"
 KEEPING_ORDER: tuple[SplitName, ...] = ("test", "validation", "train")
 
 
@@ -56,7 +60,7 @@ def examples_of(
     for row in rows:
         if isinstance(row, Row):
             file = row.file
-            present |= dict.fromkeys(row.values)
+            present |= dict.fromkeys(row.columns)
         made = row if isinstance(row, Problem) else make(row)
         if isinstance(made, Problem):
             problems.append(made)
@@ -64,59 +68,59 @@ def examples_of(
             examples.append(made)
     for setting, column in needed.items():
         if present and column not in present:
-            raise DataError(_no_such_column(file, setting, column, list(present)))
+            raise DataError(no_such_column(file, setting, column, list(present)))
     return examples, problems
-
-
-def _no_such_column(file: str, setting: str, column: str, present: Sequence[str]) -> str:
-    near = get_close_matches(column, present, n=1)
-    hint = f" Did you mean '{near[0]}'?" if near else ""
-    separator = next(
-        (mark for mark in (";", "\t", "|") if len(present) == 1 and mark in present[0]), None
-    )
-    if separator is not None:
-        return f"{file}: the columns are separated by {separator!r}; write the file with commas"
-    return (
-        f"{file} row 1: no column '{column}'; the columns are {', '.join(present)}.{hint} Map it "
-        f"with --set data.columns.{setting}=..."
-    )
 
 
 def text_of(row: Row, column: str) -> str | Problem:
     """The text in a column, or what is wrong about it."""
     if column not in row.values:
-        return Problem("missing_column", row.file, row.number, f"no column '{column}'")
+        return Problem("missing_column", row.file, row.number, f"no column '{shown(column)}'")
     text = row.values[column]
-    if text is None or (isinstance(text, str) and not text.strip()):
-        return Problem("empty_text", row.file, row.number, f"column '{column}' is empty")
+    if text is None or (isinstance(text, str) and is_blank(text)):
+        return Problem("empty_text", row.file, row.number, f"column '{shown(column)}' is empty")
     if not isinstance(text, str):
-        found = f"column '{column}' holds {type(text).__name__}, not text"
-        return Problem("broken_row", row.file, row.number, found)
+        found = f"column '{shown(column)}' holds {kind_of(text)}, not text"
+        fix = "give a text, or map the right column with data.columns.text"
+        return Problem("broken_row", row.file, row.number, found, fix)
     return text
 
 
+def kind_of(value: object) -> str:
+    """What kind of value it is, for a message."""
+    return "an object" if isinstance(value, dict) else type(value).__name__
+
+
 def id_of(row: Row, column: str | None) -> str:
-    """The id in a column, or one made from file name and row number."""
+    """The id in a column, or one made from file name and row number where there is none."""
     given = row.values.get(column) if column is not None else None
-    return numbered_id(row.file, row.number) if given is None else str(given)
+    is_missing = given is None or given != given
+    return numbered_id(row.file, row.number) if is_missing else str(given)
 
 
 def encoding_fault(row: Row, values: Mapping[str, str]) -> Problem | None:
     """The first column whose value cannot be written as UTF-8."""
     for column, value in values.items():
-        if not is_utf8(value):
-            found = f"column '{column}' has bytes that are not UTF-8"
+        fault = not_utf8(value)
+        if fault is not None:
+            found = f"column '{shown(column)}' has {fault}"
             return Problem("bad_encoding", row.file, row.number, found)
     return None
 
 
-def is_utf8(text: str) -> bool:
-    """Whether the text can be written as UTF-8: lone surrogates stand for bytes that were not."""
+def not_utf8(text: str) -> str | None:
+    """What of the text cannot be written as UTF-8: half characters, of which some stand for bytes
+    that could not be decoded.
+    """
     try:
         text.encode("utf-8")
-    except UnicodeEncodeError:
-        return False
-    return True
+    except UnicodeEncodeError as error:
+        half = text[error.start]
+        escape = ascii(half)[1:-1]
+        if "\udc80" <= half <= "\udcff":
+            return f"bytes that are not UTF-8 (0x{ord(half) - 0xDC00:02x}, or the escape {escape})"
+        return f"half a character, the escape {escape} without its other half"
+    return None
 
 
 def text_key(text: str) -> bytes:
@@ -127,13 +131,18 @@ def text_key(text: str) -> bytes:
 def label_order(labels: Iterable[str]) -> tuple[str, ...]:
     """Sorted; numerically where every label is an integer."""
     distinct = set(labels)
-    numbers = all(label.removeprefix("-").isdecimal() for label in distinct)
+    numbers = all(_is_number(label) for label in distinct)
     return tuple(
         sorted(
             distinct,
             key=(lambda label: (int(label), label)) if numbers else (lambda label: (0, label)),
         )
     )
+
+
+def _is_number(label: str) -> bool:
+    """Whether it is an integer that Python takes as one."""
+    return len(label) <= LONGEST_NUMBER and label.removeprefix("-").isdecimal()
 
 
 def check_between_rows(loaded: Loaded, checks: Sequence[Check] = ()) -> Loaded:
@@ -164,7 +173,7 @@ def _without_duplicate_ids(splits: Splits) -> tuple[Splits, list[Problem]]:
                         "duplicate_id",
                         document.file,
                         document.row,
-                        f"id '{document.id}' is also in row {twin.row}",
+                        f"id '{shown(document.id)}' is also in row {twin.row}",
                     )
                 )
     return kept, problems
@@ -202,7 +211,7 @@ def _is_row_counter(documents: Sequence[Example]) -> bool:
     grow from row to row, with gaps where rows were left out.
     """
     ids = [document.id for document in documents]
-    return all(each.isdecimal() for each in ids) and all(
+    return all(_is_number(each) and each.isdecimal() for each in ids) and all(
         int(before) < int(after) for before, after in pairwise(ids)
     )
 
@@ -213,7 +222,8 @@ def resolve(loaded: Loaded, on_invalid: Literal["fail", "drop"]) -> Counter[str]
     """
     counts = Counter(str(problem.reason) for problem in loaded.problems)
     if loaded.problems and on_invalid == "fail":
-        raise DataError(_summary(loaded.problems, counts))
+        some_left = all(loaded.splits.values())
+        raise DataError(_summary(loaded.problems, counts) + (DROP_ADVICE if some_left else ""))
     for split, documents in loaded.splits.items():
         if not documents:
             raise DataError(
@@ -237,11 +247,8 @@ def one_of_each_reason(problems: Sequence[Problem]) -> list[Problem]:
 
 
 def _summary(problems: Sequence[Problem], counts: Counter[str]) -> str:
-    shown = max(NAMED_PROBLEMS, len(counts))
-    named = " | ".join(str(problem) for problem in one_of_each_reason(problems)[:shown])
+    most = max(NAMED_PROBLEMS, len(counts))
+    named = " | ".join(str(problem) for problem in one_of_each_reason(problems)[:most])
     rows = "1 invalid row" if len(problems) == 1 else f"{len(problems)} invalid rows"
     reasons = ", ".join(f"{count} {reason}" for reason, count in sorted(counts.items()))
-    return (
-        f"{rows} ({reasons}): {named}{' | ...' if len(problems) > shown else ''}. Mend the data, "
-        "or drop such rows with --set data.on_invalid=drop"
-    )
+    return f"{rows} ({reasons}): {named}{' | ...' if len(problems) > most else ''}. Mend the data"

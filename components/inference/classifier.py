@@ -13,8 +13,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from components.adapters.reading import TOKENIZER_FOLDER, checked_settings, read_temperature
 from components.checksums import CHECKSUMS_FILE, Damaged, check
 from components.errors import ArtifactError
+from components.inference.named_backbone import named_backbone
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -69,7 +71,11 @@ class Classifier:
             )
             for start in range(0, len(texts), CHUNK_DOCUMENTS)
         ]
-        return np.concatenate(parts) if parts else np.zeros((0, len(self.labels)), dtype=np.float32)
+        return (
+            _checked(np.concatenate(parts))
+            if parts
+            else np.zeros((0, len(self.labels)), dtype=np.float32)
+        )
 
     def answers(
         self, asked: Sequence[Any], *, batch_size: int = BATCH_SIZE
@@ -88,7 +94,7 @@ class Classifier:
             for members, logits in batches_of_logits(
                 self.model, self.tokenizer, encoded, batch_size=batch_size
             ):
-                found = self.task.answered(logits, self.temperature)
+                found = _checked(self.task.answered(logits, self.temperature))
                 rows |= dict(zip(members, found, strict=True))
             for index, each in enumerate(chunk):
                 yield self.task.answer(each, rows[index], self.labels)
@@ -113,7 +119,8 @@ class Classifier:
             batch = {name: tensor.to(device) for name, tensor in batch.items()}
             labels = batch.pop("labels")
             with torch.inference_mode():
-                found.append((rows, self.task.outputs(self.model(**batch).logits, labels)))
+                outputs = self.task.outputs(self.model(**batch).logits, labels)
+            found.append((rows, _checked(outputs)))
         return gathered(found, len(split))
 
 
@@ -122,45 +129,53 @@ def default_cache_path() -> Path:
     return Path.home() / ".cache" / "prefixprop"
 
 
-def load_classifier(folder: Path, *, cache_path: Path | None = None) -> Classifier:
-    """Rebuild the adapted model of an artifact folder, from the backbone that its
-    adapter_config.json names; on a GPU where torch sees one, in the precision it was trained in.
+def load_classifier(
+    folder: Path,
+    *,
+    cache_path: Path | None = None,
+    backbone: str | None = None,
+    trusted: bool = False,
+) -> Classifier:
+    """Rebuild the adapted model of an artifact folder; on a GPU where torch sees one, in the
+    precision it was trained in.
 
-    Raises ArtifactError where the folder says too little to do so (a folder written by hand: use
-    load_adapter with a backbone of your own), BackboneError where the backbone is not there.
+    `backbone`: a folder, hub id or installed model to load in place of the one that the adapter
+    names; `trusted`: load whatever it names (components/inference/named_backbone.py). Raises
+    ArtifactError where the folder is broken or says too little, BackboneError where the backbone is
+    not there.
     """
     import torch
 
     _check_beside(folder)
     from components.adapters import load_adapter, read_adapter_config
-    from components.backbones import load_backbone
-    from components.backbones.settings import BackboneConfig
+    from components.backbones import (
+        backbone_shape,
+        family_named,
+        load_backbone,
+        read_backbone_config,
+    )
 
     config = read_adapter_config(folder)
-    backbone_section, training = config.get("backbone") or {}, config.get("training") or {}
-    if "load" not in backbone_section:
-        raise ArtifactError(
-            f"'{folder}' does not say how to load its backbone (backbone.load in "
-            "adapter_config.json). Load the backbone yourself and call "
-            "components.adapters.load_adapter."
-        )
-    source = BackboneConfig.model_validate_json(json.dumps(backbone_section["load"]))
-    # In training's precision: the temperature and the registered metrics are those of its answers.
-    dtype = torch.bfloat16 if training.get("precision") == "bf16" else torch.float32
-    backbone = load_backbone(source, cache_path=cache_path or default_cache_path(), dtype=dtype)
-    model = load_adapter(backbone, folder).to("cuda" if torch.cuda.is_available() else "cpu")
-    head = config["head"]
-    return Classifier(
-        model=model,
-        tokenizer=_tokenizer(folder, source),
-        labels=tuple(
-            head.get("labels") or (str(index) for index in range(head.get("num_labels", 0)))
+    source = named_backbone(config, folder, given=backbone, trusted=trusted)
+    sizes, training = read_backbone_config(source), config.get("training") or {}
+    adapter, head, _ = checked_settings(config, folder, backbone_shape(sizes))
+    room = family_named(source.family).usable_positions(sizes) - adapter.prefix_length
+    tokenizer = _tokenizer(folder, source, embeddings=int(sizes["vocab_size"]))
+    rest: dict[str, Any] = {
+        "labels": tuple(
+            getattr(head, "labels", None)
+            or (str(index) for index in range(getattr(head, "num_labels", 0)))
         ),
-        max_tokens=_max_tokens(training, backbone, model),
-        temperature=read_temperature(folder),
-        backbone=source,
-        cutting=training,
-    )
+        "max_tokens": _max_tokens(training, room, tokenizer, folder),
+        "temperature": read_temperature(folder),
+        "cutting": _cutting(training, folder),
+    }
+    # In training's precision: the temperature and the registered metrics are those of its answers.
+    dtype = torch.bfloat16 if _precision(training, folder) == "bf16" else torch.float32
+    # All that is cheap to know is known: the weights come last.
+    loaded = load_backbone(source, cache_path=cache_path or default_cache_path(), dtype=dtype)
+    model = load_adapter(loaded, folder).to("cuda" if torch.cuda.is_available() else "cpu")
+    return Classifier(model=model, tokenizer=tokenizer, backbone=source, **rest)
 
 
 def _check_beside(folder: Path) -> None:
@@ -174,50 +189,59 @@ def _check_beside(folder: Path) -> None:
         ) from error
 
 
-def _tokenizer(folder: Path, source: Any) -> "PreTrainedTokenizerBase":
-    from transformers import AutoTokenizer
+def _tokenizer(folder: Path, source: Any, *, embeddings: int) -> "PreTrainedTokenizerBase":
+    from components.backbones import load_tokenizer, read_tokenizer
 
-    from components.backbones import load_tokenizer
-
-    if not (folder / "tokenizer").is_dir():
+    place = folder / TOKENIZER_FOLDER
+    if not place.is_dir():
         return load_tokenizer(source)
-    tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
-        folder / "tokenizer", trust_remote_code=False
-    )
-    if tokenizer.pad_token is None:
-        tokenizer.pad_token = tokenizer.eos_token
-    return tokenizer
-
-
-def _max_tokens(training: Mapping[str, Any], backbone: Any, model: "AdaptedModel") -> int:
-    """Tokens per document as in training; where the artifact does not say, all that the positions
-    leave beside the prefix.
-    """
-    if training.get("max_tokens") is not None:
-        return int(training["max_tokens"])
-    return (
-        model.family.usable_positions(backbone.config.to_dict())
-        - model.adapter_config.prefix_length
+    return read_tokenizer(
+        place, embeddings=embeddings, refuse=lambda reason: ArtifactError(f"'{place}' {reason}")
     )
 
 
-def read_temperature(folder: Path) -> float:
-    """The temperature in calibration.json; 1 where there is none. Raises ArtifactError where it is
-    no positive number.
-    """
-    path = folder / "calibration.json"
-    if not path.is_file():
-        return 1.0
-    try:
-        temperature = float(json.loads(path.read_text(encoding="utf-8"))["temperature"])
-    except (ValueError, KeyError, TypeError) as error:
+def _precision(training: Mapping[str, Any], folder: Path) -> str:
+    found = training.get("precision") or "fp32"
+    if found not in ("fp32", "bf16"):
         raise ArtifactError(
-            f"{path} holds no readable temperature: {error}. Delete the file to answer "
-            "uncalibrated."
-        ) from error
-    if not 0.0 < temperature < float("inf"):
-        raise ArtifactError(
-            f"{path} holds temperature {temperature}; it must be a positive number. Delete the "
-            "file to answer uncalibrated."
+            f"'{folder}': training.precision is {json.dumps(found)[:100]}, expected fp32 or bf16."
         )
-    return temperature
+    return str(found)
+
+
+def _max_tokens(training: Mapping[str, Any], room: int, tokenizer: Any, folder: Path) -> int:
+    """Tokens per document as in training; where the artifact does not say, all that the positions
+    leave beside the prefix (`room`).
+    """
+    found = _count(training, "max_tokens", folder) or room
+    special = tokenizer.num_special_tokens_to_add(pair=False)
+    if special < found <= room:
+        return found
+    raise ArtifactError(
+        f"'{folder}': training.max_tokens is {found}, expected more than the tokenizer's {special} "
+        f"special tokens and at most the {room} positions that the backbone has beside the prefix."
+    )
+
+
+def _cutting(training: Mapping[str, Any], folder: Path) -> Mapping[str, Any]:
+    _count(training, "max_chunks", folder)
+    return training
+
+
+def _count(training: Mapping[str, Any], name: str, folder: Path) -> int | None:
+    found = training.get(name)
+    if found is None or (type(found) is int and found > 0):
+        return found
+    raise ArtifactError(
+        f"'{folder}': training.{name} is {json.dumps(found)[:100]}, expected a positive integer."
+    )
+
+
+def _checked(answers: "np.ndarray[Any, Any]") -> "np.ndarray[Any, Any]":
+    """Raise ArtifactError for answers that are no numbers."""
+    if not np.isfinite(answers).all():
+        raise ArtifactError(
+            "The adapter's answers are no numbers (NaN or infinite): its values are too large for "
+            "this backbone. Get the adapter again, or train it again."
+        )
+    return answers

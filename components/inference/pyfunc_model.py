@@ -23,7 +23,9 @@ class AdapterModel(mlflow.pyfunc.PythonModel):  # type: ignore[misc]
     def load_context(self, context: Any) -> None:
         cache_path = (context.model_config or {}).get("cache_path")
         self.classifier = load_classifier(
-            Path(context.artifacts["adapter"]), cache_path=Path(cache_path) if cache_path else None
+            Path(context.artifacts["adapter"]),
+            cache_path=Path(cache_path) if cache_path else None,
+            trusted=True,  # whoever may register a model decides what it runs
         )
 
     # DataFrame is the one type hint that MLflow neither turns into a signature of its own nor warns

@@ -11,7 +11,7 @@ from components.backbones import BackboneShape, backbone_shape
 from components.config.cluster import ClusterConfig
 from components.config.experiment import ExperimentConfig, TrainConfig
 from components.config.search import Choice, Grid, Integer
-from components.config.space import corner_values
+from components.config.space import domain_size
 from components.config.steps import most_evaluations, most_steps
 from components.data.settings import DataConfig
 from components.planning.feasibility import (
@@ -162,7 +162,7 @@ def number_of_trials(config: ExperimentConfig) -> int:
     of any grid among them; no point twice.
     """
     sizes = [
-        _size(domain)
+        domain_size(domain)
         for domain in config.search.space.values()
         if config.search.searcher == "grid" or isinstance(domain, Grid)
     ]
@@ -171,14 +171,9 @@ def number_of_trials(config: ExperimentConfig) -> int:
     finite = all(
         isinstance(domain, Choice | Grid | Integer) for domain in config.search.space.values()
     )
-    points = math.prod(_size(domain) for domain in config.search.space.values())
+    points = math.prod(domain_size(domain) for domain in config.search.space.values())
     trials = math.prod(sizes) * config.search.num_trials
     return min(trials, points) if finite else trials
-
-
-def _size(domain: Any) -> int:
-    values = corner_values(domain)
-    return values[1] - values[0] + 1 if hasattr(domain, "integer") else len(values)
 
 
 def _distinct_points(

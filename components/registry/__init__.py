@@ -7,6 +7,8 @@ when the first call needs it, never by importing this package.
 from importlib import import_module
 
 from components.registry.environment import code_fingerprint, code_version, environment, run_tags
+from components.registry.mlflow_check import check_sqlite
+from components.registry.store_address import check_passed_on, split_credentials
 from components.registry.tolerant_tracker import TolerantTracker
 from components.registry.tracking import (
     CHALLENGER,
@@ -48,10 +50,13 @@ __all__ = [
     "TolerantTracker",
     "Tracker",
     "check_model_name",
+    "check_passed_on",
+    "check_sqlite",
     "code_fingerprint",
     "code_version",
     "environment",
     "open_tracker",
     "parse_model_uri",
     "run_tags",
+    "split_credentials",
 ]

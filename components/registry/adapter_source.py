@@ -8,6 +8,7 @@ from tempfile import TemporaryDirectory
 
 from components.errors import ConfigError
 from components.registry.tracking import RegisteredVersion, Tracker
+from components.settings import expand_path
 
 SCHEMES = ("models:/", "runs:/")
 
@@ -20,6 +21,8 @@ class AdapterSource:
 
     folder: Path
     version: RegisteredVersion | None
+    registered: bool = False
+    """Whether it comes out of the registry, whose word is taken; a folder may be anybody's."""
 
     def address(self, model: str) -> str:
         """The address with its alias resolved, so that a report stays true when the alias moves
@@ -38,12 +41,13 @@ def adapter_source(
     address), ClusterError (registry unreachable), RegistryError (no such version).
     """
     if not model.startswith(SCHEMES):
-        if not Path(model).is_dir():
+        folder = Path(expand_path(model))
+        if not folder.is_dir():
             raise ConfigError(
                 f"model: '{model}' is neither a folder nor a registry address. Give an adapter "
                 "folder, models:/<name>@champion or models:/<name>/<version>."
             )
-        yield AdapterSource(Path(model), None)
+        yield AdapterSource(folder, None)
         return
     tracker = checked_tracker(tracking_uri, kind=kind)
     version = tracker.resolve(model) if model.startswith("models:/") else None
@@ -53,6 +57,7 @@ def adapter_source(
                 version.model_uri if version is not None else model, Path(scratch)
             ),
             version,
+            registered=True,
         )
 
 

@@ -30,4 +30,4 @@ def load_classifier(folder: Path, *, cache_path: Path | None = None) -> Classifi
     """As components.inference.classifier.load_classifier."""
     # By name: a registry is handed what it packages and knows no package beside it.
     inference = import_module("components.inference.classifier")
-    return Classifier(inference.load_classifier(folder, cache_path=cache_path))
+    return Classifier(inference.load_classifier(folder, cache_path=cache_path, trusted=True))

@@ -16,6 +16,7 @@ TAGGED_PARAMS = (
     "trainable_parameters",
     "max_tokens",
 )
+MOST_LABELS, LONGEST_LABEL, LONGEST_BACKBONE = 20, 60, 400
 
 
 def accuracy_text(metrics: Mapping[str, float]) -> str | None:
@@ -65,10 +66,10 @@ def model_description(
     model_name: str, labels: tuple[str, ...], backbone: str | None, usage: PackageUsage
 ) -> str:
     """Description of the registered model: what its versions are and how to use one."""
-    purpose = usage.purpose + (f" into {', '.join(labels)}" if labels else "")
+    purpose = usage.purpose + (f" into {_listed(labels)}" if labels else "")
     return (
         f"Adapters that {purpose}; every version is a small set of trained tensors on the frozen "
-        f"backbone {backbone or 'named in adapter_config.json'}.\n\n"
+        f"backbone {_short(backbone or 'named in adapter_config.json', LONGEST_BACKBONE)}.\n\n"
         "Alias `champion` is the version in use, `challenger` the latest candidate.\n\n"
         "    "
         f'mlflow.pyfunc.load_model("models:/{model_name}@champion")'
@@ -79,6 +80,17 @@ def model_description(
         "The plain tensors (safetensors and JSON, no code) lie under `artifacts/adapter` of each "
         "version."
     )
+
+
+def _listed(labels: tuple[str, ...]) -> str:
+    """The labels in a line that leaves room for the rest of the description."""
+    shown = [_short(label, LONGEST_LABEL) for label in labels]
+    left = len(shown) - MOST_LABELS
+    return ", ".join(shown[:MOST_LABELS]) + (f" and {left} more" if left > 0 else "")
+
+
+def _short(text: str, limit: int) -> str:
+    return text if len(text) <= limit else f"{text[: limit - 3]}..."
 
 
 def experiment_description(description: str) -> str:

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 ADAPTER_PATH = "artifacts/adapter"
 HISTORY_TAG = "champion_history"
+LONGEST_HISTORY = 500
+"""Champions before the present one that are remembered: as many as a tag holds."""
 
 
 def download(client: "MlflowClient", model_uri: str, folder: Path) -> Path:
@@ -135,7 +137,7 @@ def promote(client: "MlflowClient", model_name: str, version: int) -> Registered
     if after != champions:
         # History before alias: should the second step fail, a rollback skips the entry that equals
         # the champion. In a rollback it is the other way round.
-        client.set_registered_model_tag(model_name, HISTORY_TAG, json.dumps(after.before))
+        client.set_registered_model_tag(model_name, HISTORY_TAG, _history(after))
         client.set_registered_model_alias(model_name, CHAMPION, str(version))
         client.set_model_version_tag(model_name, str(version), "promoted_at", _now())
         if _alias(client, model_name, CHALLENGER) == version:
@@ -147,7 +149,7 @@ def rollback(client: "MlflowClient", model_name: str) -> RegisteredVersion:
     champions = _champions(client, model_name)
     after = rolled_back(champions)
     client.set_registered_model_alias(model_name, CHAMPION, str(after.current))
-    client.set_registered_model_tag(model_name, HISTORY_TAG, json.dumps(after.before))
+    client.set_registered_model_tag(model_name, HISTORY_TAG, _history(after))
     client.set_model_version_tag(model_name, str(champions.current), "rolled_back_at", _now())
     return resolve(client, f"models:/{model_name}/{after.current}")
 
@@ -157,8 +159,13 @@ def annotate(
 ) -> None:
     for name, value in tags.items():
         client.set_model_version_tag(version.name, str(version.version), name, value)
+    from components.registry.mlflow_client import DESCRIPTION, fitted
+
+    before = fitted(
+        version.description, max(0, DESCRIPTION - len(line) - 2)
+    )  # the line comes whole
     client.update_model_version(
-        version.name, str(version.version), description=f"{version.description}\n\n{line}".strip()
+        version.name, str(version.version), description=f"{before}\n\n{line}".strip()
     )
 
 
@@ -177,6 +184,10 @@ def _champions(client: "MlflowClient", model_name: str) -> Champions:
     return Champions(
         model_name, known, _alias(client, model_name, CHAMPION), tuple(json.loads(history))
     )
+
+
+def _history(champions: Champions) -> str:
+    return json.dumps(champions.before[-LONGEST_HISTORY:])
 
 
 def _alias(client: "MlflowClient", model_name: str, alias: str) -> int | None:

@@ -16,11 +16,13 @@ from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import quote, urlencode, urlsplit
 
 from components.errors import ConfigError, RegistryError
+from components.loopback import direct_loopback
 from components.registry import mlflow_models, mlflow_registration
 from components.registry.describe import experiment_description
 from components.registry.history import HistoryEntry
 from components.registry.mlflow_check import check_store
 from components.registry.packaging import Package
+from components.registry.store_address import split_credentials, sqlite_file
 from components.registry.tracking import Outcome, RegisteredAdapter, RegisteredVersion, param_text
 
 if TYPE_CHECKING:
@@ -57,7 +59,8 @@ CLIENT_DEFAULTS = {
 
 class MlflowTracker:
     """A Tracker on an MLflow tracking URI. Cheap to build and to send to another process: it holds
-    the address only.
+    the address only. User and password inside the address go into this process's environment,
+    where MLflow looks for them.
     """
 
     def __init__(self, tracking_uri: str) -> None:
@@ -66,19 +69,21 @@ class MlflowTracker:
                 "The MLflow tracking URI is empty. Start a local server with `prefixprop up`, or "
                 "set MLFLOW_TRACKING_URI, for example to http://127.0.0.1:5000."
             )
-        self.tracking_uri = tracking_uri.rstrip("/")
+        address, credentials = split_credentials(tracking_uri)
+        self.tracking_uri = address.rstrip("/")
         self._continued: dict[str, dict[str, frozenset[int]]] = {}
         for name, value in CLIENT_DEFAULTS.items():
             os.environ.setdefault(name, value)
+        os.environ.update(credentials | direct_loopback(os.environ))
 
     def __reduce__(self) -> tuple[type["MlflowTracker"], tuple[str]]:
         return MlflowTracker, (self.tracking_uri,)
 
     @cached_property
     def client(self) -> "MlflowClient":
-        from mlflow import MlflowClient
+        from components.registry.mlflow_client import FittedClient
 
-        return MlflowClient(tracking_uri=self.tracking_uri, registry_uri=self.tracking_uri)
+        return FittedClient(tracking_uri=self.tracking_uri, registry_uri=self.tracking_uri)
 
     def check(self) -> None:
         check_store(self.tracking_uri)
@@ -86,7 +91,9 @@ class MlflowTracker:
     def ensure_experiment(self, name: str, description: str) -> str:
         from mlflow.exceptions import MlflowException
 
-        note = experiment_description(description)
+        from components.registry.mlflow_client import TAG, fitted
+
+        note = fitted(experiment_description(description), TAG)
         experiment = self.client.get_experiment_by_name(name)
         if experiment is None:
             try:
@@ -115,13 +122,8 @@ class MlflowTracker:
         """A database has no artifact store of its own: without a location MLflow would write below
         the current folder.
         """
-        if not self.tracking_uri.startswith("sqlite:///"):
-            return None
-        return (
-            Path(self.tracking_uri.removeprefix("sqlite:///")).resolve().parent
-            / "artifacts"
-            / experiment_name
-        ).as_uri()
+        file = sqlite_file(self.tracking_uri)
+        return None if file is None else (file.parent / "artifacts" / experiment_name).as_uri()
 
     def start_run(
         self,
@@ -153,6 +155,9 @@ class MlflowTracker:
         params: Mapping[str, Any],
         tags: Mapping[str, str],
     ) -> str:
+        from components.registry.mlflow_client import RUN_NAME, check_name
+
+        check_name(name, RUN_NAME, "name")  # the run is found by it
         parent = self.client.get_run(parent_run_id)
         tags = {"kind": "trial", "trial": name, "mlflow.parentRunId": parent_run_id, **tags}
         existing = self._search_runs(
@@ -365,7 +370,11 @@ class MlflowTracker:
             ) from error
 
     def _search_runs(self, experiment_id: str, tags: Mapping[str, str]) -> "Run | None":
-        query = " and ".join(f"tags.`{name}` = '{quoted(value)}'" for name, value in tags.items())
+        from components.registry.mlflow_client import TAG, fitted
+
+        query = " and ".join(
+            f"tags.`{name}` = '{quoted(fitted(value, TAG))}'" for name, value in tags.items()
+        )
         found = self.client.search_runs(
             [experiment_id], query, order_by=["attributes.start_time DESC"], max_results=1
         )

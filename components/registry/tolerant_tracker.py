@@ -14,6 +14,7 @@ from typing import Any
 
 from components.errors import ConfigError
 from components.registry.tracking import Outcome, RunLog
+from components.secrets import without_secrets
 
 PENDING = "pending-"
 # What the store will refuse however often it is asked; MLflow's codes, by name so that mlflow need
@@ -129,7 +130,8 @@ class TolerantTracker:
                     warnings.warn(
                         (
                             "A tracking call failed; training goes on and the record is completed "
-                            f"later where possible. {type(error).__name__}: {error}"
+                            f"later where possible. {type(error).__name__}: "
+                            f"{without_secrets(str(error))}"
                         ),
                         RuntimeWarning,
                         stacklevel=4,

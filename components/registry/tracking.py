@@ -24,6 +24,7 @@ OUTCOMES: tuple[Outcome, ...] = (
     "interrupted",
 )
 CHAMPION, CHALLENGER = "champion", "challenger"
+LONGEST_MODEL_NAME = 256
 
 
 @dataclass(frozen=True)
@@ -264,6 +265,11 @@ def parse_model_uri(model_uri: str) -> tuple[str, str]:
 
 def check_model_name(name: str) -> None:
     """Raise ConfigError where MLflow would refuse the name of a registered model."""
+    if len(name) > LONGEST_MODEL_NAME:
+        raise ConfigError(
+            f"registry.model_name: '{name[:40]}...' has {len(name)} characters; give at most "
+            f"{LONGEST_MODEL_NAME}."
+        )
     if not name.strip() or any(character in name for character in "/:@") or name in (".", ".."):
         raise ConfigError(
             f"registry.model_name: '{name}' cannot be registered. Use letters, digits, dot, dash "

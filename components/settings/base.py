@@ -1,22 +1,31 @@
 """The base of every section of settings and the types that several sections use.
 
 Frozen and strict: an unknown key, a number given as text or a value out of range is an error that
-names its dotted path.
+names its dotted path. Every number has bounds within which a trial can use it; none is infinite.
 """
 
 from typing import Annotated
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
-PositiveInt = Annotated[int, Field(gt=0)]
+LARGEST_COUNT = 2**31 - 1
+PositiveInt = Annotated[int, Field(gt=0, le=LARGEST_COUNT)]
+Count = Annotated[int, Field(ge=0, le=LARGEST_COUNT)]
+"""Nothing, or a PositiveInt."""
 Fraction = Annotated[float, Field(ge=0.0, lt=1.0)]
-Seed = Annotated[int, Field(ge=0)]
+Seed = Annotated[int, Field(ge=0, le=2**64 - 1)]
+"""What torch's generators take."""
+Rate = Annotated[float, Field(gt=0.0, ge=1e-30, le=1e3)]
+"""A positive number that float32 holds and that leaves a training its numbers: a learning rate, a
+standard deviation.
+"""
 Texts = Annotated[
     tuple[str, ...],
     BeforeValidator(lambda value: tuple(value) if isinstance(value, list) else value),
 ]
 """A tuple of texts; a list from Python is taken too."""
-Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")]
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$", max_length=100)]
+"""Names folders, runs and models; two of them and a number still fit into a file's name."""
 
 
 class Config(BaseModel):
@@ -25,5 +34,9 @@ class Config(BaseModel):
     """
 
     model_config = ConfigDict(
-        frozen=True, strict=True, extra="forbid", use_attribute_docstrings=True
+        frozen=True,
+        strict=True,
+        extra="forbid",
+        use_attribute_docstrings=True,
+        allow_inf_nan=False,
     )

@@ -1,5 +1,6 @@
 """Classification: each document is one text with one label; the softmax runs over the classes."""
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, cast
@@ -8,7 +9,9 @@ from pydantic import Field, model_validator
 
 from components.backbones.family import BackboneFamily
 from components.data.batching import collate, stratified_subset
+from components.data.columns import listed
 from components.data.documents import Example, Problem, Row
+from components.data.lookalikes import plain, shown, shown_exactly
 from components.data.prepared import TokenizedDocument, TokenizedSplit
 from components.data.settings import ColumnsConfig, DataConfig
 from components.data.tokenization import encode
@@ -21,6 +24,7 @@ from components.tasks.labelled_text import (
     class_names,
     labelled_texts,
     without_labels_unknown_to_train,
+    without_lookalike_labels,
 )
 from components.tasks.task import (
     Conclusion,
@@ -44,11 +48,15 @@ if TYPE_CHECKING:
     Outputs = np.ndarray[Any, Any]
 
 
+MOST_LABELS = 100_000
+"""More classes than any document is sorted into: a head of so many is still built at once."""
+
+
 class ClassificationHeadConfig(TaskHeadConfig, HeadConfig):
     """A head with its classes: what the public surface takes and the artifact stores."""
 
     task: ClassVar[str] = "classification"
-    num_labels: Annotated[int, Field(ge=2)]
+    num_labels: Annotated[int, Field(ge=2, le=MOST_LABELS)]
     """Number of classes C."""
     labels: Texts | None = None
     """Names of the classes in the order of the logits."""
@@ -60,6 +68,8 @@ class ClassificationHeadConfig(TaskHeadConfig, HeadConfig):
                 f"num_labels is {self.num_labels} but {len(self.labels)} labels are named; make "
                 "them agree"
             )
+        if repeated := [label for label, count in Counter(self.labels or ()).items() if count > 1]:
+            raise ValueError(f"labels holds {repeated[0]!r} twice; every class has its own name")
         return self
 
 
@@ -70,7 +80,7 @@ class Classification:
     words = "classification"
     columns: Mapping[str, str] = {"label_id": "int64"}
     chunked = False
-    checks: tuple[Check, ...] = (without_labels_unknown_to_train,)
+    checks: tuple[Check, ...] = (without_lookalike_labels, without_labels_unknown_to_train)
     has_classes = True
     head: type[TaskHeadConfig] = ClassificationHeadConfig
     global_text = False
@@ -207,10 +217,7 @@ class Classification:
 
         unknown = sorted(set(data_labels) - set(labels))
         if unknown:
-            raise DataError(
-                f"The data hold the label '{unknown[0]}', which the adapter does not know. Its "
-                f"labels: {', '.join(labels)}. Evaluate it on data with these labels."
-            )
+            raise DataError(_unknown_label(unknown[0], data_labels, labels, split))
         label_ids = np.array([labels.index(label) for label in data_labels])[split.label_ids]
         confusion = np.zeros((len(labels), len(labels)), dtype=np.int64)
         np.add.at(confusion, (label_ids, outputs.argmax(axis=1)), 1)
@@ -247,6 +254,24 @@ class Classification:
             "label": labels[int(row.argmax())],
             "probabilities": dict(zip(labels, (float(value) for value in row), strict=True)),
         }
+
+
+def _unknown_label(
+    label: str, data_labels: Sequence[str], labels: Sequence[str], split: TokenizedSplit
+) -> str:
+    carriers = (split.label_ids == data_labels.index(label)).nonzero()[0]
+    place = f" (document '{shown(split.ids[carriers[0]])}')" if len(carriers) else ""
+    twin = next((known for known in labels if plain(known) == plain(label)), None)
+    fix = (
+        "Evaluate it on data with these labels."
+        if twin is None
+        else f"It looks like '{shown_exactly(twin)}', but is written '{shown_exactly(label)}': "
+        "write it as the adapter does."
+    )
+    return (
+        f"The data hold the label '{shown(label)}'{place}, which the adapter does not know. Its "
+        f"labels: {listed(labels)}. {fix}"
+    )
 
 
 def _measured(logits_NC: "Outputs", label_ids_N: "Outputs") -> dict[str, float]:

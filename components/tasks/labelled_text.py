@@ -2,22 +2,27 @@
 their own and between each other.
 """
 
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from components.data.documents import Example, Problem, Row, SplitName
+from components.data.documents import Example, Problem, Row, SplitName, place_of
+from components.data.json_rows import LongInteger
+from components.data.lookalikes import is_blank, plain, shown, shown_exactly
 from components.data.settings import ColumnsConfig
 from components.data.validation import (
     Splits,
     encoding_fault,
     examples_of,
     id_of,
+    kind_of,
     label_order,
     text_of,
 )
 from components.errors import DataError
 
 LABEL_FIX = "give a text or an integer as label, or map the right column with data.columns.label"
+LOOKALIKE_FIX = "write it the same in every row"
 STRANGER_FIX = "add documents of this label to train, or delete the row"
 
 
@@ -55,12 +60,14 @@ def labelled_texts(
 def _labelled_text(row: Row, columns: ColumnsConfig) -> LabelledText | Problem:
     text = text_of(row, columns.text)
     if columns.text in row.values and columns.label not in row.values:
-        return Problem("missing_column", row.file, row.number, f"no column '{columns.label}'")
+        return Problem(
+            "missing_column", row.file, row.number, f"no column '{shown(columns.label)}'"
+        )
     if isinstance(text, Problem):
         return text
     label = _label(row.values[columns.label])
     if label is None:
-        found = f"column '{columns.label}' holds {row.values[columns.label]!r}"
+        found = f"column '{shown(columns.label)}' holds {_described(row.values[columns.label])}"
         return Problem("unknown_label", row.file, row.number, found, LABEL_FIX)
     identity = id_of(row, columns.id)
     values = {columns.text: text, columns.label: label, columns.id or "id": identity}
@@ -74,9 +81,14 @@ def _label(value: object) -> str | None:
     """
     if isinstance(value, bool):
         return str(value).lower()
-    if isinstance(value, int):
+    if isinstance(value, int | LongInteger):
         return str(value)
-    return value.strip() or None if isinstance(value, str) else None
+    return value.strip() if isinstance(value, str) and not is_blank(value) else None
+
+
+def _described(value: object) -> str:
+    """For a message; what holds others may hold any number of them."""
+    return kind_of(value) if isinstance(value, dict | list) else shown(repr(value))
 
 
 def class_names(examples: Iterable[Example]) -> tuple[str, ...]:
@@ -86,10 +98,51 @@ def class_names(examples: Iterable[Example]) -> tuple[str, ...]:
     labels = label_order(example.stratum for example in examples)
     if len(labels) < 2:
         raise DataError(
-            f"data: train has only the label '{labels[0]}'; a classification task needs at least "
-            "two labels (check data.columns.label)"
+            f"data: train has only the label '{shown(labels[0])}'; a classification task needs "
+            "at least two labels (check data.columns.label)"
         )
     return labels
+
+
+def without_lookalike_labels(splits: Splits) -> tuple[Splits, list[Problem]]:
+    """Documents without those whose label looks like that of more documents but is written in
+    another way: one class to whoever wrote it, two to a program.
+    """
+    counts = Counter(example.stratum for examples in splits.values() for example in examples)
+    forms: dict[str, list[str]] = {}
+    for label in counts:
+        forms.setdefault(plain(label), []).append(label)
+    usual = {
+        label: max(alike, key=lambda each: counts[each])
+        for alike in forms.values()
+        for label in alike
+    }
+    if all(label == usual[label] for label in usual):
+        return splits, []
+    first = {
+        example.stratum: place_of(example)
+        for examples in splits.values()
+        for example in reversed(examples)
+    }
+    kept = {
+        split: [example for example in examples if usual[example.stratum] == example.stratum]
+        for split, examples in splits.items()
+    }
+    problems = [
+        _lookalike(example, usual[example.stratum], first)
+        for examples in splits.values()
+        for example in examples
+        if usual[example.stratum] != example.stratum
+    ]
+    return kept, problems
+
+
+def _lookalike(example: Example, usual: str, first: Mapping[str, str]) -> Problem:
+    found = (
+        f"label '{shown_exactly(example.stratum)}' looks like label '{shown_exactly(usual)}' of "
+        f"{first[usual]}, but is written in other characters"
+    )
+    return Problem("lookalike_label", example.file, example.row, found, LOOKALIKE_FIX)
 
 
 def without_labels_unknown_to_train(splits: Splits) -> tuple[Splits, list[Problem]]:
@@ -107,7 +160,7 @@ def without_labels_unknown_to_train(splits: Splits) -> tuple[Splits, list[Proble
                 f"label_only_in_{split}",
                 example.file,
                 example.row,
-                f"label '{example.stratum}' is not in train",
+                f"label '{shown(example.stratum)}' is not in train",
                 STRANGER_FIX,
             )
             for example in splits[split]

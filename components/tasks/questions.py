@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from typing import Any, cast
 
 from components.data.documents import Problem, Row, numbered_id
-from components.data.validation import is_utf8
+from components.data.lookalikes import is_blank
+from components.data.validation import not_utf8
 
 KEYS = ("query", "answer", "candidates", "supports")
 FIXES = {
@@ -113,18 +114,19 @@ def _first_fault(values: Mapping[str, object], answered: bool) -> tuple[str, str
     query, candidates, supports = (
         cast("Any", values[key]) for key in ("query", "candidates", "supports")
     )
-    if query is None or not query.strip():
+    if query is None or is_blank(query):
         return "empty_text", "'query' is empty"
     texts = [query, *candidates, *supports, values.get("id") or ""]
-    if not all(is_utf8(text) for text in texts):
-        return "bad_encoding", "a text holds half a character (a lone surrogate)"
+    fault = next((found for text in texts if (found := not_utf8(text))), None)
+    if fault is not None:
+        return "bad_encoding", f"a text holds {fault}"
     if (
         len(candidates) < 2
-        or not all(text.strip() for text in candidates)
+        or any(is_blank(text) for text in candidates)
         or len(set(candidates)) < len(candidates)
     ):
         empty, twice = (
-            sum(not text.strip() for text in candidates),
+            sum(is_blank(text) for text in candidates),
             len(candidates) - len(set(candidates)),
         )
         return (
@@ -136,9 +138,9 @@ def _first_fault(values: Mapping[str, object], answered: bool) -> tuple[str, str
             "unknown_answer",
             f"the answer {values['answer']!r} is not among the {len(candidates)} candidates",
         )
-    if not supports or not all(text.strip() for text in supports):
+    if not supports or any(is_blank(text) for text in supports):
         return (
             "no_supports",
-            f"{len(supports)} supports, {sum(not text.strip() for text in supports)} of them empty",
+            f"{len(supports)} supports, {sum(is_blank(text) for text in supports)} of them empty",
         )
     return None

@@ -3,6 +3,8 @@ per search, by the ranks that still hold the backbone.
 """
 
 import json
+import re
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -11,12 +13,15 @@ import numpy as np
 from torch import Tensor
 
 from components.adapters import write_artifact
-from components.adapters.artifact import CALIBRATION_FILE, describe_backbone
+from components.adapters.artifact import describe_backbone
+from components.adapters.reading import CALIBRATION_FILE
 from components.atomic_file import atomic_file
+from components.backbones import checkpoint_folder, weights_sha256
 from components.checksums import seal
 from components.config import TrainConfig, config_sha256, resolved
 from components.config.training import TrainingConfig
 from components.data.prepared import PreparedData
+from components.errors import BackboneError
 from components.tasks import task_named
 from components.training.checkpoint import load_checkpoint, resume_key
 from components.training.engine import Engine
@@ -25,6 +30,7 @@ from components.training.outcomes import FinalEvaluation
 from components.training.session import Session
 
 PREDICTIONS_FILE = "predictions.npz"
+COMMIT = re.compile("[0-9a-f]{40}")
 
 
 def finalize(
@@ -122,10 +128,23 @@ def _outputs(
 
 
 def _backbone_identity(config: TrainConfig) -> dict[str, Any]:
+    """Where the backbone came from, to the commit, and the hash of its weights; without a hash
+    where its files are gone meanwhile: the trained adapter is not lost for that.
+    """
+    load = resolved(config.backbone)
+    try:
+        folder, digest = checkpoint_folder(config.backbone), weights_sha256(config.backbone)
+    except BackboneError as error:
+        warnings.warn(f"no hash of the backbone's weights is recorded: {error}", stacklevel=2)
+        digest = None
+    else:
+        if config.backbone.source == "hub" and COMMIT.fullmatch(folder.name):
+            load["revision"] = folder.name
     return {
         "name_or_path": config.backbone.name_or_path,
-        "revision": config.backbone.revision,
-        "load": resolved(config.backbone),
+        "revision": load["revision"],
+        "load": load,
+        "weights_sha256": digest,
     }
 
 

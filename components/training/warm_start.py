@@ -12,8 +12,8 @@ import torch
 from safetensors.torch import load_file
 
 from components.adapters import read_adapter_config
-from components.adapters.artifact import TENSOR_FILE
 from components.adapters.model import AdaptedModel
+from components.adapters.reading import TENSOR_FILE, read_header
 from components.errors import ConfigError
 from components.training.engine import gathered
 
@@ -26,6 +26,7 @@ def start_from(model: AdaptedModel, folder: Path, *, labels: tuple[str, ...]) ->
     with the model.
     """
     _check(model, folder, labels)
+    read_header(folder)
     stored, named = load_file(folder / TENSOR_FILE), model.trainable_parameters()
     taken = []
     with torch.no_grad(), gathered(list(named.values()), write=True):

@@ -17,16 +17,21 @@ if TYPE_CHECKING:
     from pipelines.local_cluster.addresses import Addresses
 
 
-def load(experiment: str, overrides: Sequence[str] | None) -> "ExperimentConfig":
+def load(
+    experiment: str, overrides: Sequence[str] | None, *, searches: bool = True
+) -> "ExperimentConfig":
     """The validated experiment, relative paths in it read against the folder that the user works
-    in.
+    in. `searches`: its search space will be read; an override of what it searches is refused.
 
     A job runs in an uploaded copy of that folder; the local cluster tells it where the folder
     itself is.
     """
+    from components.config.loading import check_overrides
     from pipelines.experiments import load_experiment
 
-    config = load_experiment(experiment, overrides or ())
+    config = load_experiment(_in_the_users_folder(experiment), overrides or ())
+    if searches:
+        check_overrides(config, overrides or ())
     config = config.model_copy(update={"cluster": _persistent(config.cluster, os.environ)})
     work_where_the_user_does()
     if config.backbone.source == "local":
@@ -41,16 +46,32 @@ def load_comparison(file: str, overrides: Sequence[str] | None) -> "ComparisonCo
     """The validated comparison, relative paths in it read against the folder that the user works
     in.
     """
+    from components.settings import expand_path
     from pipelines.experiments import load_comparison as read
 
-    config = read(file, overrides or ())
+    config = read(_in_the_users_folder(file), overrides or ())
     config = config.model_copy(update={"cluster": _persistent(config.cluster, os.environ)})
     work_where_the_user_does()
     backbone = config.base.get("backbone", {})
     if backbone.get("source") == "local":
-        backbone = backbone | {"name_or_path": str(Path(backbone["name_or_path"]).resolve())}
+        folder = str(Path(expand_path(backbone["name_or_path"])).resolve())
+        backbone = backbone | {"name_or_path": folder}
         config = config.model_copy(update={"base": config.base | {"backbone": backbone}})
     return config
+
+
+def _in_the_users_folder(file: str) -> str:
+    """An experiment's file as it is named, or, in a job that does not find it in its uploaded copy
+    (it lies outside, or .gitignore leaves it out), that of the folder which the user works in.
+    """
+    from components.settings import expand_path
+    from pipelines.local_cluster.lifecycle import HOME
+
+    home = os.environ.get(HOME)
+    if home and not Path(file).is_file():
+        there = Path(home) / expand_path(file)
+        return str(there) if there.is_file() else file
+    return file
 
 
 def _persistent(cluster: "ClusterConfig", environ: Mapping[str, str]) -> "ClusterConfig":
@@ -102,9 +123,52 @@ def load_for_submission(
     if workflow not in ("search", "train", "study"):
         return None
     chosen = given["experiment"] or f"study_{given['name']}"
-    config = load(chosen, given["overrides"])
+    config = load(chosen, given["overrides"], searches=workflow == "search")
     check(config, data=False)
     return config
+
+
+def check_taken_along(
+    given: Mapping[str, Any], config: "ExperimentConfig | ComparisonConfig | None", folder: Path
+) -> None:
+    """Refuse relative paths that lead out of the folder which a job gets a copy of. Raises
+    ConfigError naming the argument or the setting.
+    """
+    from components.errors import ConfigError
+
+    paths = {
+        name: value
+        for name, value in given.items()
+        if isinstance(value, Path) or (isinstance(value, str) and value.endswith((".yaml", ".yml")))
+    }
+    for name, path in (paths | _data_files(config)).items():
+        if (
+            not (folder / path).resolve().is_relative_to(folder.resolve())
+            and not Path(path).is_absolute()
+        ):
+            raise ConfigError(
+                f"{name}: '{path}' lies outside '{folder}', and a job gets a copy of that folder "
+                "alone. Copy it into the folder, or give an absolute path that the cluster sees."
+            )
+
+
+def _data_files(config: "ExperimentConfig | ComparisonConfig | None") -> dict[str, str]:
+    """The paths of documents by the settings that name them."""
+    sections = {} if config is None else config.model_dump()
+    data = {
+        "data": sections.get("data", {}),
+        "base.data": sections.get("base", {}).get("data", {}),
+    } | {
+        f"tasks.{name}.data": task.get("data", {})
+        for name, task in sections.get("tasks", {}).items()
+    }
+    return {
+        f"{section}.{source}.{split}": path
+        for section, settings in data.items()
+        for source in ("files", "qangaroo")
+        for split, path in (settings.get(source) or {}).items()
+        if isinstance(path, str)
+    }
 
 
 def check(config: "ExperimentConfig", *, data: bool = True) -> None:
@@ -113,13 +177,13 @@ def check(config: "ExperimentConfig", *, data: bool = True) -> None:
     `data`: also look for the files or libraries that the documents come from; left out where
     another machine will read them.
     """
-    from components.backbones import read_backbone_config
+    from components.backbones import inspect_backbone
     from components.data.sources import source_of
     from components.planning import check_feasible, trainings_of
     from components.tuning.searchers import check_searcher
 
     check_searcher(config)
-    check_feasible(trainings_of(config), read_backbone_config(config.backbone))
+    check_feasible(trainings_of(config), inspect_backbone(config.backbone))
     if data:
         source_of(config.data).state(config.data)
 

@@ -1,18 +1,21 @@
 """Commands that keep a registered adapter current."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from components.errors import GateRefused
+from components.errors import ConfigError, GateRefused
 from pipelines.command_line import invocation
-from pipelines.command_line.options import DryRun, Json
+from pipelines.command_line.options import DryRun, Json, path
 from pipelines.command_line.terminal import command
+
+if TYPE_CHECKING:
+    from pipelines.scheduling.schedules import ScheduleConfig
 
 
 def retrain(
-    spec: Annotated[Path, typer.Argument(help="The YAML file of a retraining.")],
+    spec: Annotated[Path, typer.Argument(help="The YAML file of a retraining.", parser=path)],
     dry_run: DryRun = False,
     as_json: Json = False,
 ) -> None:
@@ -43,3 +46,49 @@ def retrain(
         terminal.report(report, lambda console: show_retraining(console, report))
         if report.status in ("held", "rejected"):
             raise GateRefused(f"{report.status}: {report.reason}")
+
+
+def schedule(
+    action: Annotated[
+        Literal["run", "list", "pause", "resume", "trigger"],
+        typer.Argument(help="run: start what is due, until interrupted; the others end at once."),
+    ],
+    file: Annotated[Path, typer.Argument(help="The YAML file of schedules.")],
+    name: Annotated[
+        str | None, typer.Argument(help="Which one to pause, resume or trigger.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Start commands when they are due, as jobs on the Ray cluster."""
+    with command(as_json=as_json, resume=f"prefixprop schedule run {file}") as terminal:
+        from pipelines.scheduling.schedules import load_schedules
+
+        invocation.work_where_the_user_does()
+        schedules = load_schedules(file)
+        chosen = None if name is None else _named(schedules, name, file)
+        if chosen is None and action in ("pause", "resume", "trigger"):
+            raise ConfigError(f"schedule {action} needs the name of a schedule in {file}.")
+        from pipelines.command_line.show.keep_current import show_schedules
+        from pipelines.scheduling import commands
+
+        found = invocation.addresses()
+        states = commands.states_of(found.tracking_uri)
+        if action == "pause" and chosen is not None:
+            commands.pause(states, chosen)
+        elif action == "resume" and chosen is not None:
+            commands.resume(states, chosen)
+        elif action == "trigger" and chosen is not None:
+            started = commands.trigger(states, chosen, found)
+            terminal.say(f"{chosen.name}: job {started}")
+        elif action == "run":
+            commands.run(states, schedules, found, say=terminal.say)
+        report = commands.overview(states, schedules)
+        terminal.report(report, lambda console: show_schedules(console, report))
+
+
+def _named(schedules: "tuple[ScheduleConfig, ...]", name: str, file: Path) -> "ScheduleConfig":
+    for each in schedules:
+        if each.name == name:
+            return each
+    known = ", ".join(each.name for each in schedules)
+    raise ConfigError(f"{file} has no schedule '{name}'. It has: {known}.")

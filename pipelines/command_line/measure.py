@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from pipelines.command_line import invocation
-from pipelines.command_line.options import DryRun, Json, Overrides
+from pipelines.command_line.options import DryRun, Json, Overrides, path
 from pipelines.command_line.terminal import Terminal, command
 
 if TYPE_CHECKING:
@@ -34,6 +34,7 @@ def compare(
             "--output",
             "-o",
             help="Folder for tables and figures; without it <storage>/<name>/results.",
+            parser=path,
         ),
     ] = None,
     dry_run: DryRun = False,
@@ -86,6 +87,7 @@ def study(
             "--output",
             "-o",
             help="Folder for the report and what it is made from; the same folder goes on.",
+            parser=path,
         ),
     ],
     experiment: Annotated[
@@ -105,7 +107,7 @@ def study(
         f"study {name}", chosen, f"--output {shlex.quote(str(output))}", overrides
     )
     with command(as_json=as_json, resume=again) as terminal:
-        config = invocation.load(chosen, overrides)
+        config = invocation.load(chosen, overrides, searches=False)
         invocation.check(config)
         tracking_uri = invocation.addresses().tracking_uri or ""
         from pipelines.command_line.show.measure import show_study
@@ -124,7 +126,8 @@ def bench(
         typer.Argument(help="Which question (pipelines/research/benchmark)."),
     ],
     data: Annotated[
-        Path | None, typer.Option(help="Folder of real documents; without it they are generated.")
+        Path | None,
+        typer.Option(help="Folder of real documents; without it they are generated.", parser=path),
     ] = None,
     only: Annotated[
         list[str] | None, typer.Option(help="Name of a case; repeatable. Without it all run.")

@@ -9,13 +9,15 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from pipelines.command_line.options import Json
+from pipelines.command_line.options import Json, path
 from pipelines.command_line.terminal import command
 
 if TYPE_CHECKING:
     pass
 
-StateFolder = Annotated[Path, typer.Option("--state", help="Folder of the local cluster's state.")]
+StateFolder = Annotated[
+    Path, typer.Option("--state", help="Folder of the local cluster's state.", parser=path)
+]
 STATE = Path(".prefixprop")
 
 

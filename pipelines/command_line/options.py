@@ -1,8 +1,17 @@
 """Options and arguments that several commands share."""
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
+
+
+def path(text: str) -> Path:
+    """A typed path: a shell leaves the `~` of `--output=~/x` as it is."""
+    from components.settings import expand_path
+
+    return Path(expand_path(text))
+
 
 Experiment = Annotated[
     str,
@@ -25,6 +34,12 @@ Json = Annotated[
 DryRun = Annotated[
     bool,
     typer.Option("--dry-run", help="Check everything and say what would happen; start nothing."),
+]
+Backbone = Annotated[
+    str | None,
+    typer.Option(
+        help="Folder, hub id or installed model to take in place of the adapter's own backbone."
+    ),
 ]
 Model = Annotated[
     str,

@@ -2,6 +2,7 @@
 else there.
 
 Exit codes: 0 done, 1 failed, 2 the user's input is wrong, 3 the gate refused, 130 interrupted.
+What is written here holds no password or token (components/secrets.py).
 """
 
 import dataclasses
@@ -12,9 +13,11 @@ import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn, TextIO
+from typing import TYPE_CHECKING, Any, NoReturn, TextIO, cast
 
 from components.errors import WorkFailed
+from components.secrets import without_secrets
+from pipelines.command_line.printable import printable
 from pipelines.interruption import one_interruption
 
 if TYPE_CHECKING:
@@ -38,17 +41,18 @@ class Terminal:
         from rich.console import Console
 
         stream = sys.stderr if self.as_json else self._stdout
-        return Console(file=stream, width=None if stream.isatty() else PLAIN_WIDTH, highlight=False)
+        width = None if stream.isatty() else PLAIN_WIDTH
+        return Console(file=cast("TextIO", _Discreet(stream)), width=width, highlight=False)
 
     def say(self, line: str) -> None:
         """One line for people."""
-        self.write(line + "\n")
+        self.write(printable(line) + "\n")
 
     def write(self, text: str) -> None:
         """Text for people, as it comes."""
         if not self.quiet:
             stream = sys.stderr if self.as_json else self._stdout
-            stream.write(text)
+            stream.write(without_secrets(text))
             stream.flush()
 
     def report(self, report: Any, show: "Callable[[Console], None]") -> None:
@@ -65,6 +69,19 @@ class Terminal:
             show(self.console)
 
 
+class _Discreet:
+    """A stream that hides secrets in what is written to it."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        return self._stream.write(without_secrets(text))
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+
 @contextmanager
 def command(*, as_json: bool, resume: str | None = None, quiet: bool = False) -> Iterator[Terminal]:
     """Run a command's body: errors become exit codes and one clear line; with `as_json` libraries
@@ -77,6 +94,9 @@ def command(*, as_json: bool, resume: str | None = None, quiet: bool = False) ->
         terminal = Terminal(as_json=as_json, quiet=quiet, stdout=stdout)
         try:
             with one_interruption():
+                from pipelines.command_line import surroundings
+
+                surroundings.settle(os.environ)
                 yield terminal
         except KeyboardInterrupt:
             _leave(
@@ -88,9 +108,13 @@ def command(*, as_json: bool, resume: str | None = None, quiet: bool = False) ->
         except Exception as error:
             code = exit_code(error)
             if code == 1:
-                if resume and not quiet:
-                    error.add_note(f"Once the cause is mended, continue with: {resume}")
-                raise
+                from components.settings import disk_problem
+
+                if (line := disk_problem(error)) is None:
+                    if resume and not quiet:
+                        error.add_note(f"Once the cause is mended, continue with: {resume}")
+                    raise
+                _leave(2, f"Error: {line}")
             _leave(code, f"{'Refused' if code == 3 else 'Error'}: {error}")
 
 
@@ -110,7 +134,7 @@ def exit_code(error: Exception) -> int:
 
 def _leave(code: int, line: str) -> NoReturn:
     if line:
-        sys.stderr.write(" ".join(line.split()) + "\n")
+        sys.stderr.write(printable(" ".join(without_secrets(line).split())) + "\n")
     raise SystemExit(code)
 
 
@@ -156,13 +180,13 @@ def jsonable(value: Any) -> Any:
             field.name: jsonable(getattr(value, field.name)) for field in dataclasses.fields(value)
         }
     if hasattr(value, "model_dump_json"):
-        return json.loads(value.model_dump_json())
+        return jsonable(json.loads(value.model_dump_json()))
     if isinstance(value, Mapping):
         return {str(key): jsonable(item) for key, item in value.items()}
     if isinstance(value, list | tuple | set | frozenset):
         return [jsonable(item) for item in value]
-    if isinstance(value, Path):
-        return str(value)
+    if isinstance(value, Path | str):
+        return without_secrets(str(value))
     if hasattr(value, "item"):
         return jsonable(value.item())
     if isinstance(value, float):

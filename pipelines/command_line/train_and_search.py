@@ -13,7 +13,7 @@ import typer
 
 from components.errors import ConfigError
 from pipelines.command_line import invocation
-from pipelines.command_line.options import DryRun, Experiment, Json, Overrides
+from pipelines.command_line.options import DryRun, Experiment, Json, Overrides, path
 from pipelines.command_line.terminal import Terminal, command
 
 if TYPE_CHECKING:
@@ -76,7 +76,7 @@ def search(
 def train(
     experiment: Experiment,
     output: Annotated[
-        Path, typer.Option("--output", "-o", help="Folder for checkpoint and adapter.")
+        Path, typer.Option("--output", "-o", help="Folder for checkpoint and adapter.", parser=path)
     ],
     overrides: Overrides = None,
     resume: Annotated[
@@ -93,7 +93,7 @@ def train(
     with command(
         as_json=as_json, resume=again, quiet=os.environ.get("RANK", "0") != "0"
     ) as terminal:
-        config = invocation.load(experiment, overrides)
+        config = invocation.load(experiment, overrides, searches=False)
         invocation.check(config)
         if dry_run:
             return _plan(config, terminal)
@@ -130,9 +130,12 @@ def submit(
         if dry_run:
             line = f"Would submit: {shlex.join(arguments)}"
             return terminal.report({"arguments": arguments}, lambda console: console.print(line))
-        from pipelines.local_cluster.addresses import check_jobs
+        from pipelines.local_cluster.addresses import check_jobs, is_local
 
         addresses = invocation.addresses()
+        here = Path.cwd() if is_local(addresses) else None
+        if here is None:
+            invocation.check_taken_along(given, config, Path.cwd())
         jobs_address = check_jobs(addresses.jobs_address, os.environ)
         from pipelines.command_line.show.operate import show_submission
         from pipelines.submit import submit as run
@@ -143,6 +146,7 @@ def submit(
             jobs_address=jobs_address,
             environ=os.environ,
             working_dir=Path.cwd(),
+            home=here,
             wait=wait,
             write=terminal.write,
             say=terminal.say,

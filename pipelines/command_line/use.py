@@ -11,7 +11,7 @@ import typer
 
 from components.errors import GateRefused
 from pipelines.command_line import invocation
-from pipelines.command_line.options import DryRun, Json, Model, Overrides
+from pipelines.command_line.options import Backbone, DryRun, Json, Model, Overrides, path
 from pipelines.command_line.terminal import command
 
 
@@ -30,14 +30,18 @@ def predict(
             "--input",
             "-i",
             help="Documents: .jsonl, .csv (also .gz) or .parquet; questions: .json (also .gz).",
+            parser=path,
         ),
     ],
-    output: Annotated[Path, typer.Option("--output", "-o", help="Answers: .jsonl or .jsonl.gz.")],
+    output: Annotated[
+        Path, typer.Option("--output", "-o", help="Answers: .jsonl or .jsonl.gz.", parser=path)
+    ],
     text_column: Annotated[str, typer.Option(help="Column of the document.")] = "text",
     id_column: Annotated[
         str, typer.Option(help="Column of the id; made from file and row where absent.")
     ] = "id",
     batch_size: Annotated[int, typer.Option(min=1, help="Documents at a time.")] = 8,
+    backbone: Backbone = None,
     as_json: Json = False,
 ) -> None:
     """Label documents with a registered adapter or an adapter folder."""
@@ -55,6 +59,7 @@ def predict(
             text_column=text_column,
             id_column=id_column,
             batch_size=batch_size,
+            backbone=backbone,
             on_progress=lambda count: terminal.say(f"{count} documents answered"),
         )
         terminal.report(report, lambda console: show_prediction(console, report))
@@ -75,9 +80,13 @@ def evaluate(
     output: Annotated[
         Path | None,
         typer.Option(
-            "--output", "-o", help="Folder for evaluation.json, reliability.png and by_length.png."
+            "--output",
+            "-o",
+            help="Folder for evaluation.json, reliability.png and by_length.png.",
+            parser=path,
         ),
     ] = None,
+    backbone: Backbone = None,
     as_json: Json = False,
 ) -> None:
     """Measure an adapter on one split, calibration included."""
@@ -94,6 +103,7 @@ def evaluate(
             experiment=experiment,
             overrides=overrides or (),
             output=output,
+            backbone=backbone,
         )
         terminal.report(report, lambda console: show_evaluation(console, report))
 
@@ -166,7 +176,7 @@ def history(
 
 def export(
     model: Model,
-    output: Annotated[Path, typer.Option("--output", "-o", help="New folder.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="New folder.", parser=path)],
     form: Annotated[
         Literal["adapter", "pyfunc"],
         typer.Option(help="Plain safetensors and JSON, or a complete MLflow model."),

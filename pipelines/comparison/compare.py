@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from components.backbones import read_backbone_config, tokenizer_id
+from components.backbones import inspect_backbone, tokenizer_id
 from components.config import TrainConfig, config_sha256, resolved
 from components.config.comparison import ComparisonConfig
 from components.errors import DataError, UserError
@@ -26,6 +26,7 @@ from components.registry import (
     open_tracker,
     run_tags,
 )
+from components.settings import writable_folder
 from pipelines.comparison.run_cells import run_cells
 from pipelines.comparison.schedule import Schedule
 from pipelines.describe import describe_data
@@ -95,7 +96,7 @@ def check_comparison_feasible(config: ComparisonConfig) -> None:
         training = config.train_config(
             task, method, point=point, seed=config.seeds[0], searching=False
         )
-        check_feasible([("", training)], read_backbone_config(training.backbone))
+        check_feasible([("", training)], inspect_backbone(training.backbone))
 
 
 def prepare_tasks(config: ComparisonConfig, say: Say) -> "dict[str, PreparedData]":
@@ -136,7 +137,8 @@ def first_config(config: ComparisonConfig, task: str) -> TrainConfig:
 def open_comparison(config: ComparisonConfig, tracker: Tracker, say: Say) -> Comparing:
     """Data, what is known of the cells, and the run."""
     data = prepare_tasks(config, say)
-    root = Path(config.cluster.storage_path).resolve() / config.name
+    storage = Path(config.cluster.storage_path).resolve()
+    root = writable_folder(storage, "cluster.storage_path") / config.name
     schedule = Schedule(config, data, root)
     run_id = start_run(config, tracker, data)
     done, size = schedule.counts()

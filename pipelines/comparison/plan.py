@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from math import ceil
 from typing import TYPE_CHECKING
 
-from components.backbones import backbone_shape, read_backbone_config
+from components.backbones import backbone_shape, inspect_backbone
 from components.config.comparison import ComparisonConfig
 from components.config.experiment import TrainConfig
 from components.planning.trained_parameters import trainable_parameters
@@ -91,7 +91,7 @@ def _method_plan(
     search = config.train_config(
         task, method, point=points[0], seed=config.search.seed, searching=True
     )
-    shape = backbone_shape(read_backbone_config(cells[0].backbone))
+    shape = backbone_shape(inspect_backbone(cells[0].backbone))
     num_labels = len(data.labels) if data else UNKNOWN_LABELS
     sizes = [trainable_parameters(shape, cell.adapter, num_labels=num_labels) for cell in cells]
     workers = config.cluster.num_workers

@@ -10,7 +10,7 @@ from components.config.comparison import ComparisonConfig
 from components.config.comparison import load_comparison as load_comparison_file
 from components.config.experiment import ExperimentConfig
 from components.errors import ConfigError
-from components.settings import did_you_mean
+from components.settings import did_you_mean, expand_path
 
 EXPERIMENTS_FOLDER = Path(__file__).parent
 
@@ -29,7 +29,7 @@ def load_comparison(path_or_name: str, overrides: Sequence[str] = ()) -> Compari
 
 def find_file(path_or_name: str) -> Path:
     """The YAML file of a path, or of a checked-in name. Raises ConfigError where there is none."""
-    path = Path(path_or_name)
+    path = Path(expand_path(path_or_name))
     if path.suffix in {".yaml", ".yml"}:
         if path.is_file():
             return path

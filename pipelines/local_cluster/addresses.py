@@ -16,6 +16,10 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from components.errors import ClusterError
+from components.loopback import opener
+from components.registry import split_credentials
+from components.settings import expand_path
+from pipelines.local_cluster.state_file import LocalAddresses, read_addresses
 
 STATE_FOLDER = Path(".prefixprop")
 TIMEOUT_SECONDS = 4.0
@@ -30,24 +34,26 @@ class Addresses:
     jobs_address: str | None
     """HTTP address of the dashboard, where jobs are submitted."""
     tracking_uri: str | None
+    """Without user and password, where it is a server's."""
 
 
 def find_addresses(environ: Mapping[str, str], *, state_folder: Path = STATE_FOLDER) -> Addresses:
     """Addresses from the environment, else from the local cluster that `prefixprop up` started;
     never one from each for the same cluster.
     """
-    local = _local_state(state_folder)
+    local = _local(environ, state_folder)
     ray, jobs = environ.get("RAY_ADDRESS") or None, environ.get("RAY_API_SERVER_ADDRESS") or None
     if ray is not None and ray.startswith(
         ("http://", "https://")
     ):  # the form that `ray job submit` reads
         jobs = jobs or ray
-    if ray in {None, local.get("ray_address"), local.get("jobs_address")}:
-        ray, jobs = local.get("ray_address"), jobs or local.get("jobs_address")
+    if local is not None and ray in {None, local.ray_address, local.jobs_address}:
+        ray, jobs = local.ray_address, jobs or local.jobs_address
     return Addresses(
         ray_address=ray,
         jobs_address=jobs,
-        tracking_uri=environ.get("MLFLOW_TRACKING_URI") or local.get("tracking_uri"),
+        tracking_uri=split_credentials(environ.get("MLFLOW_TRACKING_URI") or "")[0]
+        or (local.tracking_uri if local is not None else None),
     )
 
 
@@ -57,28 +63,37 @@ def connection_environment(
     """What to add to the environment before ray is imported: how the local cluster is reached, and
     RAY_AUTH_MODE always (Ray's default differs between versions).
 
-    The user's own settings are never overridden.
+    The user's own settings are never overridden, but that user and password of a server's
+    MLFLOW_TRACKING_URI are moved to where MLflow looks for them and nobody prints them.
     """
-    local = _local_state(state_folder)
+    local = _local(environ, state_folder)
     needed: dict[str, str] = {"RAY_AUTH_MODE": "disabled"}
-    if local and local["ray_address"] == addresses.ray_address:
-        needed |= local["environment"]
-    return {name: value for name, value in needed.items() if name not in environ}
+    if local is not None and local.ray_address == addresses.ray_address:
+        needed |= local.environment
+    added = {name: value for name, value in needed.items() if name not in environ}
+    given = environ.get("MLFLOW_TRACKING_URI") or ""
+    address, credentials = split_credentials(given)
+    return added | credentials | ({"MLFLOW_TRACKING_URI": address} if address != given else {})
 
 
-def _local_state(state_folder: Path) -> dict[str, Any]:
+def _local(environ: Mapping[str, str], state_folder: Path) -> LocalAddresses | None:
+    """What the local cluster's file says; one that cannot be read is passed over where the
+    environment names everything.
+    """
     try:
-        state: dict[str, Any] = json.loads(
-            (state_folder / "cluster.json").read_text(encoding="utf-8")
-        )
-    except FileNotFoundError:
-        return {}
-    except (OSError, ValueError) as error:
-        raise ClusterError(
-            f"{state_folder / 'cluster.json'} cannot be read ({error}). Remove it and run: "
-            "prefixprop up"
-        ) from error
-    return state
+        return read_addresses(state_folder)
+    except ClusterError:
+        if environ.get("RAY_ADDRESS") and environ.get("MLFLOW_TRACKING_URI"):
+            return None
+        raise
+
+
+def is_local(addresses: Addresses, *, state_folder: Path = STATE_FOLDER) -> bool:
+    """Whether jobs run on the cluster that `prefixprop up` started here, and see this machine's
+    folders.
+    """
+    local = read_addresses(state_folder)
+    return local is not None and local.jobs_address == addresses.jobs_address
 
 
 def check_ray(ray_address: str | None, environ: Mapping[str, str]) -> str:
@@ -125,7 +140,8 @@ def _accepts(ray_address: str, token: str | None) -> bool:
     """
     import grpc
 
-    with grpc.insecure_channel(ray_address) as channel:
+    # Ray itself asks no proxy either.
+    with grpc.insecure_channel(ray_address, [("grpc.enable_http_proxy", 0)]) as channel:
         try:
             call = channel.unary_unary("/ray.rpc.NodeInfoGcsService/CheckAlive")
             call(
@@ -191,9 +207,7 @@ def cluster_nodes(jobs_address: str, environ: Mapping[str, str]) -> tuple[dict[s
         headers=auth_headers(environ),
     )
     try:
-        with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(
-            request, timeout=TIMEOUT_SECONDS
-        ) as answer:
+        with opener(jobs_address).open(request, timeout=TIMEOUT_SECONDS) as answer:
             nodes = json.load(answer)["data"]["result"]["result"]
     except (OSError, ValueError, KeyError, TypeError):
         return ()
@@ -201,13 +215,18 @@ def cluster_nodes(jobs_address: str, environ: Mapping[str, str]) -> tuple[dict[s
 
 
 def auth_headers(environ: Mapping[str, str]) -> dict[str, str]:
-    """Headers that a Ray cluster wants: the token, where RAY_AUTH_MODE is `token`."""
-    token = environ.get("RAY_AUTH_TOKEN") or _token_file(environ)
-    return (
-        {"Authorization": f"Bearer {token}"}
-        if token and environ.get("RAY_AUTH_MODE") == "token"
-        else {}
-    )
+    """Headers that a Ray cluster wants: the token, where RAY_AUTH_MODE is `token`. Raises
+    ClusterError where the token is none that a header can hold.
+    """
+    if environ.get("RAY_AUTH_MODE") != "token":
+        return {}
+    token = (environ.get("RAY_AUTH_TOKEN") or "").strip() or _token_file(environ)
+    if not (token.isascii() and token.isprintable()):
+        raise ClusterError(
+            "The Ray token holds characters that no token has. Set RAY_AUTH_TOKEN (or the file of "
+            "RAY_AUTH_TOKEN_PATH) to the cluster's own."
+        )
+    return {"Authorization": f"Bearer {token}"} if token else {}
 
 
 def _host_and_port(address: str) -> tuple[str, int]:
@@ -226,9 +245,8 @@ def _host_and_port(address: str) -> tuple[str, int]:
 def _get(url: str, *, what: str, fix: str, headers: Mapping[str, str]) -> int:
     """HTTP status of a GET; raises ClusterError where no HTTP answer comes."""
     try:
-        with urllib.request.urlopen(
-            urllib.request.Request(url, headers=dict(headers)), timeout=TIMEOUT_SECONDS
-        ) as answer:
+        request = urllib.request.Request(url, headers=dict(headers))
+        with opener(url).open(request, timeout=TIMEOUT_SECONDS) as answer:
             return int(answer.status)
     except urllib.error.HTTPError as error:
         return error.code
@@ -243,6 +261,14 @@ def _reason(error: Exception) -> str:
     return getattr(cause, "strerror", None) or str(cause)
 
 
-def _token_file(environ: Mapping[str, str]) -> str | None:
-    path = Path(environ.get("RAY_AUTH_TOKEN_PATH") or Path.home() / ".ray" / "auth_token")
-    return path.read_text(encoding="utf-8").strip() if path.is_file() else None
+def _token_file(environ: Mapping[str, str]) -> str:
+    """What stands in the token file; nothing where it is not there."""
+    given = environ.get("RAY_AUTH_TOKEN_PATH")
+    path = Path(expand_path(given)) if given else Path.home() / ".ray" / "auth_token"
+    try:
+        return path.read_text(encoding="utf-8").strip() if path.is_file() else ""
+    except (OSError, UnicodeDecodeError) as error:
+        raise ClusterError(
+            f"The token file '{path}' cannot be read ({type(error).__name__}). Write the cluster's "
+            "token into it, or set RAY_AUTH_TOKEN."
+        ) from error

@@ -5,6 +5,8 @@ import shutil
 import socket
 import subprocess
 import sys
+import urllib.error
+import urllib.request
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
@@ -14,6 +16,8 @@ from typing import Literal
 
 import psutil
 
+from components.errors import ClusterError
+from components.loopback import opener
 from pipelines.local_cluster.addresses import STATE_FOLDER
 from pipelines.local_cluster.lifecycle import OBJECT_STORE_BYTES, free_port, status
 from pipelines.plan import available_memory, gpu_memory
@@ -22,7 +26,7 @@ GIB = 1024**3
 NEEDED_MEMORY_BYTES = 6 * GIB
 NEEDED_DISK_BYTES = 5 * GIB
 USUAL_PORTS = {8265: "Ray's dashboard", 5000: "MLflow"}
-HUB = ("huggingface.co", 443)
+HUB = "https://huggingface.co"
 
 
 @dataclass(frozen=True)
@@ -184,7 +188,10 @@ def _is_bindable(port: int) -> bool:
 
 
 def _cluster() -> Finding:
-    state = status(STATE_FOLDER)
+    try:
+        state = status(STATE_FOLDER)
+    except ClusterError as error:
+        return Finding("problem", "local cluster", str(error), "Run: prefixprop up")
     if state.cluster is None:
         return Finding("note", "local cluster", "not started", "Start it with: prefixprop up")
     if not state.running:
@@ -269,13 +276,17 @@ def _offline_backbone() -> Finding:
 
 
 def _hub() -> Finding:
+    """Whether the hub answers, through the environment's proxy where one is set."""
     try:
-        socket.create_connection(HUB, timeout=3.0).close()
-    except OSError as error:
+        with opener(HUB).open(urllib.request.Request(HUB, method="HEAD"), timeout=3.0):
+            return Finding("ok", "hub", f"{HUB} can be reached")
+    except urllib.error.HTTPError:
+        return Finding("ok", "hub", f"{HUB} can be reached")
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "reason", error)
         return Finding(
             "note",
             "hub",
-            f"{HUB[0]} cannot be reached ({error.strerror or error})",
+            f"{HUB} cannot be reached ({getattr(reason, 'strerror', None) or reason})",
             "Hub backbones and data sets need it; use backbone.source local or installed.",
         )
-    return Finding("ok", "hub", f"{HUB[0]} can be reached")

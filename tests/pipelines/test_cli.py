@@ -309,6 +309,40 @@ def test_a_plan_for_people_names_every_point(experiment: str) -> None:
     assert all(f"\n{length:>13}  " in stdout for length in (4, 8))
 
 
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["plan", f"{'n' * 300}.yaml"],
+        ["plan", "n" * 300],
+        ["plan", "toy.yaml", "--set", f"cluster.cache_path={'n' * 300}"],
+        ["predict", "--model", "m", "--input", f"{'n' * 300}.jsonl", "--output", "out.jsonl"],
+        ["train", "toy.yaml", "--set", f"data.files.train={'n' * 300}.jsonl", "--output", "out"],
+        ["up", "--state", "toy.yaml/state"],
+        ["up", "--state", "n" * 300],
+        ["evaluate", "/proc", "--output", "/proc/nothing", "--set", "data.max_tokens=8"],
+    ],
+)
+def test_a_path_that_the_disk_refuses_is_one_line(experiment: str, arguments: list[str]) -> None:
+    code, stdout, stderr = call(*arguments)
+    assert (code, stdout) == (2, "")
+    assert stderr.startswith("Error: ") and stderr.count("\n") == 1
+    assert len(stderr) < 1000
+
+
+def test_a_tilde_that_the_shell_left_is_the_home_folder(
+    experiment: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home = tmp_path / "home"
+    home.mkdir()
+    (home / "toy.yaml").write_text(Path(experiment).read_text())
+    monkeypatch.setenv("HOME", str(home))
+    code, stdout, _ = call("plan", "~/toy.yaml", "--json")
+    assert code == 0 and json.loads(stdout)["points"]
+    code, _, stderr = call("export", "~/adapter", "--output", "~/toy.yaml")
+    assert code == 2 and f"'{home}/toy.yaml' exists" in stderr
+    assert not (tmp_path / "~").exists()
+
+
 def test_status_and_down_without_a_cluster_say_so(experiment: str) -> None:
     code, stdout, _ = call("status")
     assert code == 1

@@ -20,7 +20,7 @@ class KernelPrefixSettings(Prefix):
     """K'(q, k): exp(q.k/sqrt(E)), exp(-|q-k|^2 / (2 lengthscale^2)), or (q.k/sqrt(E) + 1)^2, E the
     head size.
     """
-    lengthscale: Annotated[float, Field(gt=0.0)] = 64.0
+    lengthscale: Annotated[float, Field(ge=1e-6, le=1e6)] = 64.0
     """Width of the RBF kernel. Only read with `rbf`."""
-    alpha_init: float = 0.005
+    alpha_init: Annotated[float, Field(ge=-1e3, le=1e3)] = 0.005
     """Starting value of alpha in every layer."""

@@ -21,9 +21,9 @@ class LoraConfig(NoPrefix):
     packages = ("peft",)
 
     method: Literal["lora"] = "lora"
-    rank: PositiveInt = 8
+    rank: Annotated[PositiveInt, Field(le=4_096)] = 8
     """Rank r: r * (in + out) trained parameters per matrix."""
-    alpha: Annotated[float, Field(gt=0.0)] = 16.0
+    alpha: Annotated[float, Field(ge=1e-6, le=1e6)] = 16.0
     """Scale: the update is multiplied by alpha / rank."""
     dropout: Fraction = 0.0
     """Dropout probability on the update's input."""

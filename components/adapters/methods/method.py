@@ -13,7 +13,7 @@ from pydantic import Field
 
 from components.backbones.family import BackboneFamily
 from components.backbones.shape import BackboneShape
-from components.settings import Config, Fraction, PositiveInt
+from components.settings import Config, Fraction, PositiveInt, Rate
 from components.tasks.task import Task
 
 if TYPE_CHECKING:
@@ -103,7 +103,7 @@ class Prefix(MethodConfig):
     """Dropout probability on the prefix, drawn per example; null takes the backbone's hidden
     dropout.
     """
-    init_std: Annotated[float, Field(gt=0.0)] = 0.02
+    init_std: Rate = 0.02
     """Standard deviation of the normal initialisation."""
 
     @classmethod
@@ -127,7 +127,7 @@ class ReparametrizedPrefix(Prefix):
     """`mlp`: Embedding(P, D) -> Linear(D, hidden) -> Tanh -> Linear(hidden, ...), stored
     materialised.
     """
-    reparametrization_hidden: PositiveInt = 512
+    reparametrization_hidden: Annotated[PositiveInt, Field(le=65_536)] = 512
     """Hidden width of the reparametrisation. Only read with `mlp`."""
 
     def as_stored(self) -> Self:

@@ -6,9 +6,9 @@ after the text (a suffix), where they see it.
 """
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
-from pydantic import model_validator
+from pydantic import Field, model_validator
 
 from components.adapters.methods.method import ReparametrizedPrefix, Setting, Shapes
 from components.backbones.shape import BackboneShape
@@ -29,7 +29,7 @@ class PrefixPropagationConfig(ReparametrizedPrefix):
     length_tensors: ClassVar = ("prefix", "prefix_coefficients", "reparametrization.embedding")
 
     method: Literal["prefix_propagation"] = "prefix_propagation"
-    rank: PositiveInt | None = None
+    rank: Annotated[PositiveInt, Field(le=65_536)] | None = None
     """Rank r of a low-rank prefix, P_l = U_l V with U_l (P, r) for each layer and one V (r, D): L P
     r + r D parameters in place of L P D. Null: a full one.
     """

@@ -12,6 +12,7 @@ from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any, cast
 
 from components.backbones.family import AttentionSizes, Rows, Smoother
+from components.backbones.fields import check_fields, check_padding, missing, wrong
 from components.backbones.shape import BackboneShape
 
 if TYPE_CHECKING:
@@ -157,7 +158,22 @@ class Longformer:
         return int(config["max_position_embeddings"] - (config["pad_token_id"] or 0) - 1)
 
     def check_supported(self, config: Mapping[str, Any]) -> None:
-        return
+        check_fields(config)
+        check_padding(config, required=True)
+        if config["max_position_embeddings"] <= config["pad_token_id"] + 1:
+            raise wrong(
+                "max_position_embeddings",
+                config["max_position_embeddings"],
+                f"more than pad_token_id + 1 = {config['pad_token_id'] + 1}",
+            )
+        window, layers = config.get("attention_window"), config["num_hidden_layers"]
+        if window is None:
+            raise missing("attention_window")
+        windows = window if isinstance(window, list | tuple) else [window] * layers
+        if len(windows) != layers:
+            raise wrong("attention_window", window, f"one number, or one per layer ({layers})")
+        if not all(type(width) is int and width > 0 and width % 2 == 0 for width in windows):
+            raise wrong("attention_window", window, "positive even numbers")
 
     def accelerate(self, backbone: "nn.Module") -> None:
         from components.backbones.longformer.fast_attention import install_fast_attention

@@ -1,5 +1,6 @@
 """What a retraining did, as people read it on a terminal."""
 
+import time
 from typing import TYPE_CHECKING
 
 from rich.console import Console
@@ -11,6 +12,7 @@ from pipelines.command_line.show.use import show_decision
 
 if TYPE_CHECKING:
     from pipelines.reports import RetrainReport
+    from pipelines.scheduling.commands import ScheduleReport
 
 
 def show_retraining(console: Console, report: "RetrainReport") -> None:
@@ -25,3 +27,19 @@ def show_retraining(console: Console, report: "RetrainReport") -> None:
     if report.version is not None:
         rows["version"] = str(report.version)
     pairs(console, rows | {"time": duration(report.seconds)})
+
+
+def show_schedules(console: Console, report: "tuple[ScheduleReport, ...]") -> None:
+    table = Table(
+        "schedule", "command", "cron", "next start (UTC)", "job", box=None, pad_edge=False
+    )
+    for each in report:
+        starts = "paused" if each.next_start is None else _time(each.next_start)
+        job = each.job or ("" if each.retry_at is None else f"again at {_time(each.retry_at)}")
+        cron = f"{each.cron} ({each.timezone})"
+        table.add_row(each.name, " ".join(each.command), cron, starts, job)
+    console.print(table)
+
+
+def _time(seconds: float) -> str:
+    return time.strftime("%Y-%m-%d %H:%M", time.gmtime(seconds))

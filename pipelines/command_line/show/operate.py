@@ -8,7 +8,8 @@ from pipelines.command_line.show.figures import gib, pairs
 
 if TYPE_CHECKING:
     from pipelines.local_cluster.doctor import Finding
-    from pipelines.local_cluster.lifecycle import ClusterStatus, LocalCluster
+    from pipelines.local_cluster.lifecycle import ClusterStatus
+    from pipelines.local_cluster.state_file import LocalCluster
     from pipelines.submit import Submission
 
 

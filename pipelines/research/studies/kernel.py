@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from components.backbones import check_positions, family_named, read_backbone_config
+from components.backbones import check_positions, family_named, inspect_backbone
 from components.config import ExperimentConfig, TrainConfig
 from components.config.study import KernelStudyConfig
 from components.errors import ConfigError, DataError
@@ -35,7 +35,7 @@ def check(config: ExperimentConfig) -> None:
             "backbone.family: the kernel study looks into longformer backbones, got "
             f"{config.backbone.family}"
         )
-    longest, values = max(_settings(config).mass_lengths), read_backbone_config(config.backbone)
+    longest, values = max(_settings(config).mass_lengths), inspect_backbone(config.backbone)
     check_positions(
         family_named(config.backbone.family),
         values,

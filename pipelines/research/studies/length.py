@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from components.backbones import check_positions, family_named, read_backbone_config
+from components.backbones import check_positions, family_named, inspect_backbone
 from components.config import DataConfig, ExperimentConfig
 from components.config.study import LengthStudyConfig
 from components.data.needle import needle_place
@@ -44,7 +44,7 @@ def check(config: ExperimentConfig) -> None:
             "data.needle is missing: the length study's own documents are generated. Give "
             "data.needle, and real documents under study.length.real."
         )
-    values = read_backbone_config(config.backbone)
+    values = inspect_backbone(config.backbone)
     for method in _settings(config).methods:
         with_method(
             config, method, seed=0

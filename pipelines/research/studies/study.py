@@ -17,6 +17,7 @@ from components.atomic_folder import atomic_folder
 from components.config import ExperimentConfig, config_sha256, resolved
 from components.errors import ConfigError
 from components.registry import TolerantTracker, Tracker, code_version, open_tracker, run_tags
+from components.settings import writable_folder
 from pipelines.reports import StudyReport
 from pipelines.research.studies import STUDIES
 
@@ -62,6 +63,7 @@ def study(
 
     module = import_module(STUDIES[name])
     module.check(config)
+    writable_folder(output, "output")
     tracker = open_tracker(config.registry.kind, tracking_uri)
     tracker.check()
     run_id = _tracking_run(tracker, name, config)

@@ -1,4 +1,5 @@
 from collections import Counter
+from itertools import product
 
 import pytest
 
@@ -82,6 +83,43 @@ def test_equal_texts_land_in_one_split():
 def test_every_label_stays_in_train_at_the_largest_fractions():
     splits = carve(some(16), test_fraction=0.49, validation_fraction=0.49)
     assert {document.label for document in splits["train"]} == {"x", "y"}
+
+
+def with_other_labels(count, **given):
+    """`some(count)`, and for each given label documents of it with the texts of these numbers."""
+    return some(count) + [
+        LabelledText(f"{label} {text}", f"text {text}", label, "train.jsonl", count + place)
+        for label, texts in given.items()
+        for place, text in enumerate(texts, start=1)
+    ]
+
+
+@pytest.mark.parametrize(
+    "rare",
+    [
+        {"rare": [7]},
+        {"rare": [7], "rarer": [8]},
+        {"rare": [7], "rarer": [7]},
+        {"rare": [1, 2, 3, 5]},
+        {"rare": range(1, 30), "rarer": range(1, 40)},
+    ],
+)
+def test_a_label_whose_texts_carry_others_too_stays_in_train(rare):
+    documents = with_other_labels(60, **rare)
+    for seed, cap, step in product(range(40), (None, 5), (1, -1)):
+        splits = carve(documents[::step], split_seed=seed, max_documents=cap)
+        known = {each.label for each in splits["train"]}
+        assert all(each.label in known for split in splits.values() for each in split)
+        places = [texts(split) for split in splits.values()]
+        assert sum(len(each) for each in places) == len(set.union(*places))
+
+
+def test_a_label_of_validation_carved_from_test_is_in_train_too():
+    test = with_other_labels(60, z=[7])
+    train = with_other_labels(40, z=[41, 42])
+    splits = carve(train, {"test": test}, validation_from="test", validation_fraction=0.5)
+    known = {each.label for each in splits["train"]}
+    assert all(each.label in known for split in splits.values() for each in split)
 
 
 def test_max_documents_caps_every_split_in_proportion():

@@ -1,6 +1,7 @@
 import csv
 import gzip
 import json
+import re
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -90,6 +91,9 @@ def test_a_missing_file_is_named_with_the_nearest_one(tmp_path):
         match=r"data\.files\.train: no file .*trian\.jsonl'\. Did you mean '.*/train\.jsonl'",
     ):
         read(tmp_path / "trian.jsonl")
+    (tmp_path / "parts.parquet").mkdir()
+    with pytest.raises(DataError, match=r"data\.files\.train: '.*' is a folder; give one of the"):
+        read(tmp_path / "parts.parquet")
     with pytest.raises(DataError, match=r"folder .* does not exist either"):
         read(tmp_path / "no" / "train.jsonl")
 
@@ -107,3 +111,99 @@ def test_a_file_that_is_broken_as_a_whole_is_named(tmp_path):
         read(tmp_path / "a.csv")
     with pytest.raises(DataError, match=r"expected a name ending in \.jsonl"):
         read(tmp_path / "a.txt")
+
+
+TABLE = "text,label\ncalls at d\u00e9part,in\n"
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("a.csv", gzip.compress(TABLE.encode()), r"compressed by gzip; name it a\.csv\.gz"),
+        ("a.csv.gz", TABLE.encode(), r"not compressed by gzip; name it a\.csv,"),
+        ("a.csv.gz", b"", "empty, not even a gzip header; copy the file again"),
+        ("a.csv.gz", gzip.compress(gzip.compress(b"a")), "packed here is compressed .*; unpack"),
+        ("a.csv.gz", gzip.compress(TABLE.encode("utf-16")), "UTF-16; save it as UTF-8"),
+        ("a.csv", b"PK\x03\x04" + bytes(40), "an Excel workbook; .*save the table as CSV"),
+        ("a.jsonl", b"PAR1\x15\x04", r"a Parquet file; name it a\.parquet"),
+        ("a.csv", b"version https://git-lfs.github.com/spec/v1\n", "a Git LFS pointer.*lfs pull"),
+        ("a.csv", b"<!DOCTYPE html><html>", "a web page.*download the file itself again"),
+        ("a.csv", b"\x28\xb5\x2f\xfd....", "compressed by zstd; decompress it"),
+        ("a.csv", bytes(100), "starts with NUL bytes; copy it again"),
+        ("a.parquet", gzip.compress(b"PAR1"), "not a Parquet file, but compressed by gzip"),
+        ("a.parquet", b"", "not a Parquet file; write it again"),
+    ],
+)
+def test_content_that_is_not_what_the_name_says_is_refused_with_what_mends_it(
+    tmp_path, name, content, message
+):
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(DataError, match=f"{name}: .*{message}"):
+        read(tmp_path / name)
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-32"])
+@pytest.mark.parametrize("order", ["", "-le", "-be"])
+@pytest.mark.parametrize("name", ["a.csv", "a.jsonl"])
+def test_other_encodings_are_named_with_and_without_a_mark(tmp_path, encoding, order, name):
+    content = TABLE if name == "a.csv" else json.dumps({"text": "calls"})
+    (tmp_path / name).write_bytes(content.encode(encoding + order))
+    with pytest.raises(DataError, match=f"encoded as {encoding.upper()}; save it as UTF-8"):
+        read(tmp_path / name)
+
+
+def test_the_case_of_a_names_ending_does_not_matter(tmp_path):
+    write(tmp_path / "a.csv", ROWS)
+    (tmp_path / "a.csv").rename(tmp_path / "A.CSV")
+    assert [dict(row.values) for row in read(tmp_path / "A.CSV")] == ROWS
+
+
+def read_line(tmp_path, line, columns=("text", "label")):
+    path = tmp_path / "a.jsonl"
+    path.write_text(f'{{"text": "before", "label": "x"}}\n{line}\n', encoding="utf-8")
+    first, second = read_rows(str(path), "data.files.train", columns)
+    assert isinstance(first, Row)
+    return second
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ('{"text": "a", "label": "x", "label": "y"}', "columns 2 and 3 are both named 'label'"),
+        ('{"text": "a", "label": "x", "label\u200b": "y"}', "look the same; keep one of them"),
+        ('{"text": "a", "note": ' + "[" * 3000 + "]" * 3000 + "}", "nested too deeply"),
+        ('["text", "label"]', "got list; write one JSON object per line"),
+        ("calls at dawn,in", r"write one JSON object per line .*\.csv"),
+    ],
+)
+def test_a_broken_line_of_json_is_named(tmp_path, line, message):
+    problem = read_line(tmp_path, line)
+    assert isinstance(problem, Problem) and problem.row == 2
+    assert re.search(message, str(problem))
+
+
+@pytest.mark.parametrize(
+    ("line", "label"),
+    [
+        ('{"text": "a", "label": ' + "9" * 5000 + "}", "9" * 5000),
+        ('{"text": "a", "label": "x", "note": -' + "9" * 5000 + "}", "x"),
+        ('{"text": "a", "label": "x", "note": [NaN, Infinity, -Infinity, 1e999]}', "x"),
+        ('{"text": "a", "label": "x", "note": 1, "note": 2}', "x"),
+        ('{"text": "a", "label": "x", "note": {"a": 1, "a": 2}}', "x"),
+        ('\ufeff{"text": "a", "label": "x"}', "x"),
+    ],
+)
+def test_what_json_allows_beside_the_mapped_values_does_not_matter(tmp_path, line, label):
+    row = read_line(tmp_path, line)
+    assert isinstance(row, Row) and str(row.values["label"]) == label
+
+
+def test_json_over_several_lines_is_named_as_what_it_is(tmp_path):
+    (tmp_path / "a.jsonl").write_text(json.dumps(ROWS, indent=2))
+    with pytest.raises(DataError, match="one JSON value over several lines; write one object per"):
+        read(tmp_path / "a.jsonl")
+
+
+def test_lines_of_json_may_end_with_carriage_returns_alone(tmp_path):
+    (tmp_path / "a.jsonl").write_bytes("\r".join(json.dumps(row) for row in ROWS).encode())
+    assert [dict(row.values) for row in read(tmp_path / "a.jsonl")] == ROWS

@@ -137,3 +137,22 @@ def test_a_library_that_is_missing_or_too_small_is_named(libraries):
         ),
     ):
         read(settings)
+
+
+@pytest.mark.parametrize("name", ["", "__main__", "alphalib.part0", "\x00", "../alphalib"])
+def test_a_name_of_no_library_is_refused(libraries, name):
+    settings = DataConfig(installed_source=InstalledSourceConfig(libraries=("alphalib", name)))
+    with pytest.raises(DataError, match=r"data\.installed_source\.libraries: .*install"):
+        source_of(settings).state(settings)
+    with pytest.raises(DataError, match=r"data\.installed_source\.libraries: .*install"):
+        read(settings)
+
+
+def test_a_library_is_named_once():
+    with pytest.raises(ValueError, match="libraries names one twice"):
+        InstalledSourceConfig(libraries=("alphalib", "betalib", "alphalib"))
+
+
+def test_files_that_cannot_be_read_are_no_documents(libraries):
+    (libraries / "alphalib" / "part0" / "gone.py").symlink_to(libraries / "nowhere.py")
+    assert sorted(read(config())) == ["test", "train", "validation"]

@@ -93,3 +93,9 @@ def test_a_length_without_room_is_named_and_max_tokens_must_hold_it():
         read(config(tokens=20))
     with pytest.raises(ValueError, match=r"documents of 2000 tokens, which max_tokens 1024"):
         config(tokens=2000)
+
+
+def test_a_tokenizer_without_tokens_for_the_words_is_refused_instead_of_asked_for_ever():
+    settings = config(tokens=64)
+    with pytest.raises(ConfigError, match=r"backbone\.name_or_path: .* makes no tokens"):
+        source_of(settings).read(settings, lambda text, count: False)

@@ -80,3 +80,53 @@ def test_reports_become_strict_json() -> None:
     report = Report(Path("a/b"), (1.5, float("nan"), float("inf")))
     assert jsonable(report) == {"path": "a/b", "values": [1.5, None, None]}
     assert jsonable({"n": np.float32(0.5), "k": np.int64(3)}) == {"n": 0.5, "k": 3}
+
+
+ADDRESS, SHOWN = "http://ann:s3cr3t@host", "http://***@host"
+
+
+def _speak(as_json: bool) -> None:
+    with command(as_json=as_json, resume=f"x {ADDRESS}") as terminal:
+        terminal.say(ADDRESS)
+        terminal.console.print(f"the key is k3y-of-some-service at {ADDRESS}", markup=False)
+        terminal.report(
+            {"deep": [Report(Path(ADDRESS), (1.0,))], "key": "k3y-of-some-service"},
+            lambda console: console.print(ADDRESS, markup=False),
+        )
+        raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("as_json", [False, True])
+def test_nothing_that_is_written_holds_a_secret(
+    as_json: bool, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SOME_API_KEY", "k3y-of-some-service")
+    with pytest.raises(SystemExit):
+        _speak(as_json)
+    written = "".join(capsys.readouterr())
+    assert "s3cr3t" not in written and "k3y" not in written
+    assert written.count(SHOWN) >= 3
+
+
+def test_a_disk_that_is_full_or_read_only_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as leaving, command(as_json=False):
+        raise OSError(30, "Read-only file system", "/mnt/x/file")
+    assert leaving.value.code == 2
+    assert capsys.readouterr().err == (
+        "Error: '/mnt/x/file' cannot be read or written (Read-only file system). Give another "
+        "path, or free space and allow it there.\n"
+    )
+
+
+def test_the_traceback_of_another_error_holds_no_secret() -> None:
+    program = f"""
+import sys
+from pipelines import cli
+def app(): raise ValueError("at {ADDRESS}")
+cli.app = app
+cli.main()
+"""
+    ran = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert ran.returncode == 1
+    assert f"ValueError: at {SHOWN}" in ran.stderr and "Traceback" in ran.stderr
+    assert "s3cr3t" not in ran.stderr.replace(f'ValueError("at {ADDRESS}")', "")

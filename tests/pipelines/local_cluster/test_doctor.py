@@ -112,3 +112,22 @@ def test_the_doctor_looks_at_everything_and_each_trouble_has_a_mend(
         isinstance(finding, Finding) and (finding.level == "ok" or finding.fix)
         for finding in findings
     )
+
+
+def test_a_damaged_state_file_is_a_finding_among_the_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "cluster.json").write_bytes(b"\x80")
+    monkeypatch.setattr(doctor, "STATE_FOLDER", tmp_path)
+    finding = doctor._cluster()
+    assert (finding.level, finding.fix) == ("problem", "Run: prefixprop up")
+    assert "cannot be read" in finding.found
+
+
+def test_the_hub_is_asked_through_the_proxy_that_is_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("https_proxy", "HTTPS_PROXY"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")
+    monkeypatch.setenv("no_proxy", "")
+    finding = doctor._hub()
+    assert finding.level == "note"
+    assert "Connection refused" in finding.found

@@ -13,7 +13,7 @@ import psutil
 import pytest
 
 from components.errors import ClusterError
-from pipelines.local_cluster import lifecycle, marked_processes
+from pipelines.local_cluster import lifecycle, marked_processes, state_file
 
 
 @pytest.mark.slow
@@ -46,7 +46,7 @@ def test_a_recorded_process_id_that_is_someone_elses_now_is_not_taken_for_the_cl
     tmp_path: Path,
 ) -> None:
     own = os.getpid()
-    cluster = lifecycle.LocalCluster(
+    cluster = state_file.LocalCluster(
         "127.0.0.1:1",
         "http://127.0.0.1:1",
         "http://127.0.0.1:1",
@@ -56,7 +56,7 @@ def test_a_recorded_process_id_that_is_someone_elses_now_is_not_taken_for_the_cl
         "gone",
         {"ray": own, "mlflow": own},
     )
-    lifecycle._write(tmp_path, cluster)
+    state_file.write_cluster(tmp_path, cluster)
     assert lifecycle.status(tmp_path) == lifecycle.ClusterStatus(cluster)
     assert lifecycle.down(tmp_path) == 0
     assert lifecycle.status(tmp_path).cluster is None
@@ -77,10 +77,14 @@ def test_the_folder_of_ray_is_short_enough_for_its_sockets(tmp_path: Path) -> No
     folder.rmdir()
 
 
+PROXIED = {"http_proxy": "http://127.0.0.1:9", "no_proxy": "localhost"}
+"""An office: nothing listens on port 9."""
+
+
 @pytest.fixture(scope="module")
 def cluster(
     tmp_path_factory: pytest.TempPathFactory,
-) -> Iterator[tuple[Path, lifecycle.LocalCluster]]:
+) -> Iterator[tuple[Path, state_file.LocalCluster]]:
     state = tmp_path_factory.mktemp("state")
     before = Path.cwd()
     os.chdir(tmp_path_factory.mktemp("home"))
@@ -89,7 +93,7 @@ def cluster(
             name: value
             for name, value in os.environ.items()
             if name not in {"RAY_ADDRESS", "RAY_AUTH_MODE", "MLFLOW_TRACKING_URI"}
-        }
+        } | PROXIED
         yield state, lifecycle.up(state, environ=environ)
     finally:
         lifecycle.down(state)
@@ -97,7 +101,7 @@ def cluster(
 
 
 @pytest.mark.slow
-def test_up_twice_is_up_once(cluster: tuple[Path, lifecycle.LocalCluster]) -> None:
+def test_up_twice_is_up_once(cluster: tuple[Path, state_file.LocalCluster]) -> None:
     state, started = cluster
     assert lifecycle.up(state) == started
     status = lifecycle.status(state)
@@ -108,7 +112,50 @@ def test_up_twice_is_up_once(cluster: tuple[Path, lifecycle.LocalCluster]) -> No
 
 
 @pytest.mark.slow
-def test_nothing_listens_beyond_this_machine(cluster: tuple[Path, lifecycle.LocalCluster]) -> None:
+def test_behind_a_proxy_everything_that_was_started_is_reached(
+    cluster: tuple[Path, state_file.LocalCluster], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from ray.job_submission import JobSubmissionClient
+
+    from components.loopback import direct_loopback
+    from components.registry import open_tracker
+    from pipelines.local_cluster.addresses import check_jobs, check_ray
+
+    _, started = cluster
+    for name in ("http_proxy", "https_proxy", "HTTP_PROXY", "grpc_proxy"):
+        monkeypatch.setenv(name, PROXIED["http_proxy"])
+    monkeypatch.setenv("no_proxy", "localhost")
+    monkeypatch.delenv("NO_PROXY", raising=False)
+    environ = os.environ | started.environment
+    check_ray(started.ray_address, environ)
+    check_jobs(started.jobs_address, environ)
+    for name, value in direct_loopback(os.environ).items():  # as every command begins
+        monkeypatch.setenv(name, value)
+    open_tracker("mlflow", started.tracking_uri).check()
+    JobSubmissionClient(started.jobs_address).list_jobs()
+
+
+@pytest.mark.slow
+def test_a_server_that_died_is_started_again_beside_the_other(
+    cluster: tuple[Path, state_file.LocalCluster],
+) -> None:
+    state, started = cluster
+    now = state_file.read_cluster(state)
+    assert now is not None
+    for process in marked_processes.members(now.mark, "mlflow"):
+        process.kill()
+    ray = {process.pid for process in marked_processes.members(now.mark, "ray")}
+    assert not lifecycle.status(state).mlflow
+    said: list[str] = []
+    again = lifecycle.up(state, say=said.append)
+    assert "The MLflow server is not running any more; starting it again" in said
+    assert (again.tracking_uri, again.pids["ray"]) == (started.tracking_uri, now.pids["ray"])
+    assert ray <= {process.pid for process in marked_processes.members(now.mark, "ray")}
+    assert lifecycle.status(state).running
+
+
+@pytest.mark.slow
+def test_nothing_listens_beyond_this_machine(cluster: tuple[Path, state_file.LocalCluster]) -> None:
     _, started = cluster
     listening = {
         connection.laddr.ip
@@ -121,13 +168,16 @@ def test_nothing_listens_beyond_this_machine(cluster: tuple[Path, lifecycle.Loca
 
 @pytest.mark.slow
 def test_a_plain_job_gets_the_tracking_uri_the_home_and_this_interpreter(
-    cluster: tuple[Path, lifecycle.LocalCluster], tmp_path: Path
+    cluster: tuple[Path, state_file.LocalCluster], tmp_path: Path
 ) -> None:
     """Submitted by Ray's own command, with nothing passed along."""
     _, started = cluster
     (tmp_path / "job.py").write_text(
-        "import os, sys; print(os.environ['MLFLOW_TRACKING_URI'], os.environ['PREFIXPROP_HOME'], "
-        "sys.executable)"
+        "import os, sys, urllib.request\n"
+        "server = os.environ['MLFLOW_TRACKING_URI']\n"
+        "assert os.environ['http_proxy'] == 'http://127.0.0.1:9'\n"
+        "assert urllib.request.urlopen(f'{server}/health', timeout=10).status == 200\n"
+        "print(server, os.environ['PREFIXPROP_HOME'], sys.executable)\n"
     )
     ray = Path(sys.executable).parent / "ray"
     command = [
@@ -156,7 +206,7 @@ def test_a_plain_job_gets_the_tracking_uri_the_home_and_this_interpreter(
 
 @pytest.mark.slow
 def test_submit_runs_the_command_line_and_hands_on_its_exit_code(
-    cluster: tuple[Path, lifecycle.LocalCluster], monkeypatch: pytest.MonkeyPatch
+    cluster: tuple[Path, state_file.LocalCluster], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from pipelines.submit import submit
 
@@ -184,7 +234,7 @@ def test_submit_runs_the_command_line_and_hands_on_its_exit_code(
 
 @pytest.mark.slow
 def test_down_ends_everything_and_up_comes_back_on_the_same_mlflow_port(
-    cluster: tuple[Path, lifecycle.LocalCluster],
+    cluster: tuple[Path, state_file.LocalCluster],
 ) -> None:
     """Last in this file: it stops the module's cluster."""
     state, started = cluster

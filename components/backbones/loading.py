@@ -1,0 +1,155 @@
+"""Weights into a stock transformers model that is frozen and whole.
+
+`trust_remote_code` is off everywhere, torch files are read with weights_only.
+"""
+
+import hashlib
+import json
+from contextlib import AbstractContextManager, nullcontext
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from components.backbones.families import family_named
+from components.backbones.lengthen import is_whole, lengthen
+from components.backbones.settings import BackboneConfig
+from components.backbones.sources import (
+    INSTALLED_MODELS,
+    checkpoint_folder,
+    hub_files,
+    read_backbone_config,
+    stored_config,
+)
+from components.backbones.stock import stock_model
+from components.backbones.weights import check_weights, weight_files
+from components.errors import BackboneError
+from components.foreign_file import open_foreign
+from components.settings import writing
+
+if TYPE_CHECKING:
+    import torch
+
+
+def load_backbone(
+    config: BackboneConfig,
+    *,
+    cache_path: Path,
+    dtype: "torch.dtype | None" = None,
+    partition: AbstractContextManager[Any] | None = None,
+) -> Any:
+    """The frozen base model in evaluation mode, with fast attention unless `backbone.attention` is
+    `stock`.
+
+    `cache_path`: folder for lengthened checkpoints. `dtype`: float32 unless given. `partition`:
+    context in which the weights are read (DeepSpeed ZeRO-3 shards them there).
+    """
+    import torch
+
+    read_backbone_config(config)
+    folder = backbone_folder(config, cache_path=cache_path)
+    with partition or nullcontext():
+        backbone = stock_model(
+            folder,
+            name=config.name_or_path,
+            dtype=dtype or torch.float32,
+            **_load_options(config),
+        )
+    backbone.requires_grad_(False).eval()
+    if config.attention == "auto":
+        family_named(config.family).accelerate(backbone)
+    return backbone
+
+
+def _load_options(config: BackboneConfig) -> dict[str, Any]:
+    family = family_named(config.family)
+    options: dict[str, Any] = dict(family.load_options)
+    if config.hidden_dropout is not None:
+        assert family.hidden_dropout is not None  # the settings refuse it
+        options[family.hidden_dropout] = config.hidden_dropout
+    if config.attention_dropout is not None:
+        options[family.attention_dropout] = config.attention_dropout
+    return options
+
+
+def backbone_folder(config: BackboneConfig, *, cache_path: Path) -> Path:
+    """Folder to load the weights from: the checkpoint itself, or its lengthened copy in the cache,
+    made once.
+    """
+    source = _checked_weights(config)
+    if config.lengthen_to is None:
+        return source
+    key = hashlib.sha256(
+        json.dumps(
+            [str(source), _stamp(source), config.lengthen_to, config.attention_window]
+        ).encode()
+    ).hexdigest()[:16]
+    target = (
+        Path(cache_path)
+        / "backbones"
+        / f"{Path(config.name_or_path).name}-{config.lengthen_to}-{key}"
+    )
+    if not is_whole(target):
+        from filelock import FileLock
+
+        with writing(target.parent, "cluster.cache_path"), FileLock(f"{target}.lock"):
+            if not is_whole(target):
+                lengthen(
+                    source,
+                    target,
+                    positions=config.lengthen_to,
+                    attention_window=config.attention_window,
+                )
+    return target
+
+
+def _checked_weights(config: BackboneConfig) -> Path:
+    folder = _weights_folder(config)
+    if config.source == "installed":
+        path = folder / "model.safetensors"
+        found, expected = _sha256(path), INSTALLED_MODELS[config.name_or_path].weights_sha256
+        if found != expected:
+            raise BackboneError(
+                f"{path.name} of the installed backbone has sha256 {found}, expected {expected}: "
+                "the package was changed. Reinstall it."
+            )
+    check_weights(folder, stored_config(folder))
+    return folder
+
+
+def _weights_folder(config: BackboneConfig) -> Path:
+    if config.source != "hub":
+        return checkpoint_folder(config)
+    folder = hub_files(config, "*.json", "*.txt", "*.model", "model*.safetensors")
+    # Some checkpoints, longformer-base-4096 among them, have never been saved as safetensors.
+    if any(folder.glob("model*.safetensors")):
+        return folder
+    return hub_files(config, "pytorch_model*.bin")
+
+
+def weights_sha256(config: BackboneConfig) -> str:
+    """Hash of the checkpoint's weights, before any lengthening: of the one file as sha256sum tells
+    it, of shards that of their names and hashes. Raises BackboneError where there are none.
+    """
+    files = weight_files(_weights_folder(config))
+    if len(files) == 1:
+        return _sha256(files[0])
+    lines = "".join(f"{_sha256(path)}  {path.name}\n" for path in files)
+    return hashlib.sha256(lines.encode()).hexdigest()
+
+
+def _sha256(path: Path) -> str:
+    stamp = path.stat()
+    return _sha256_of(path, stamp.st_size, stamp.st_mtime_ns)
+
+
+@cache
+def _sha256_of(path: Path, size: int, modified_ns: int) -> str:
+    with open_foreign(path) as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _stamp(folder: Path) -> list[tuple[str, int, int]]:
+    files = sorted(
+        path for path in folder.iterdir() if path.suffix in {".safetensors", ".bin", ".json"}
+    )
+    return [(path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in files]
