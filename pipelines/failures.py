@@ -43,6 +43,6 @@ def is_known(error: BaseException) -> bool:
 
 def one_line(error: BaseException) -> str:
     """An error's message without line ends, its kind before it where that is not ours."""
-    text = " ".join(str(error).split())
+    text = without_secrets(" ".join(str(error).split()))
     ours = isinstance(error, UserError | WorkFailed)
     return text if ours and text else f"{type(error).__name__}: {text}"
