@@ -96,7 +96,7 @@ def trained_step(config: BackboneConfig, cache: Path) -> float:
     loss = model(batch["input_ids"], batch["attention_mask"], torch.tensor([0, 1])).loss
     loss.backward()
     optimizer.step()
-    return float(loss)
+    return float(loss.detach())
 
 
 def ended(config: BackboneConfig, cache: Path) -> str:

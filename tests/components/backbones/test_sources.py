@@ -261,3 +261,34 @@ def test_a_gated_model_says_what_opens_it(monkeypatch: pytest.MonkeyPatch) -> No
         match=r"Cannot access gated repo\. .* accept its licence on its page and set HF_TOKEN",
     ):
         read_backbone_config(BackboneConfig(name_or_path="someone/gated", family="decoder"))
+
+
+def test_a_hub_that_does_not_answer_is_told_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The library's own line for every try again stays out, inside the question and only there."""
+    import logging
+
+    tries = logging.getLogger("huggingface_hub.utils._http")
+    before, told = tries.isEnabledFor(logging.WARNING), []
+
+    def ask(*_: Any, **__: Any) -> str:
+        told.append(tries.isEnabledFor(logging.WARNING))
+        raise OSError("[Errno 111] Connection refused")
+
+    monkeypatch.setattr("huggingface_hub.hf_hub_download", ask)
+    with pytest.raises(BackboneError, match="Connection refused Check the id and the network"):
+        read_backbone_config(BackboneConfig(name_or_path="someone/model", family="decoder"))
+    assert told == [False] and tries.isEnabledFor(logging.WARNING) == before
+
+
+def test_vocabularies_of_every_name_come_from_the_hub(
+    longformer: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another name than those of the usual tokenizers must not make it an empty one."""
+    names = "sentencepiece.bpe.model spm.model bpe.codes tekken.json tokenizer.model.v3".split()
+    for name in names:
+        (longformer / name).write_text("words")
+    hub_of(longformer, monkeypatch, tmp_path / "snapshot")
+    config = BackboneConfig(name_or_path="someone/longformer", family="longformer")
+    assert load_tokenizer(config).pad_token == "<pad>"
+    there = {path.name for path in (tmp_path / "snapshot").iterdir()}
+    assert {*names, "tokenizer.json"} <= there and "model.safetensors" not in there

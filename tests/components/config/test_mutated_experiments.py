@@ -20,7 +20,7 @@ from components.planning import make_plan, search_wanted
 from components.tuning.searchers import check_searcher
 from tests.components.config.mutated_experiments import SCHEMA, mutated, paths_of, whole_experiment
 
-FILES, SAMPLED = 2_000, 12
+FILES, SAMPLED = 2_000, 8
 OF_THE_FILE = re.compile(
     r".* is not readable as YAML: |Repeated key '|.* holds \w+, expected a mapping|"
     r"The file: the key|.* is a comparison of methods"
@@ -83,6 +83,7 @@ def check_line(error: UserError | None, text: str, values: Any) -> None:
     assert len(line) < 4000, line
 
 
+@pytest.mark.slow
 def test_every_mutated_file_gets_a_plan_or_a_line_that_names_its_path(
     outcomes: tuple[Path, list[Any], Counter[str]],
 ) -> None:
