@@ -55,5 +55,5 @@ class WorkFailed(Exception):
     """
 
     def __init__(self, message: str, *, log: str | None = None, resumable: bool = True) -> None:
-        super().__init__(message)
+        super().__init__(without_secrets(message))
         self.log, self.resumable = log, resumable

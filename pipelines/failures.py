@@ -8,6 +8,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from components.errors import UserError, WorkFailed
+from components.secrets import without_secrets
 
 ERROR_LOG = "error.log"
 
@@ -22,7 +23,8 @@ def telling(log: Path) -> Iterator[None]:
     except Exception as error:
         with suppress(OSError):  # a full disk may be what ended the block
             log.parent.mkdir(parents=True, exist_ok=True)
-            log.write_text("".join(traceback.format_exception(error)), encoding="utf-8")
+            text = "".join(traceback.format_exception(error))
+            log.write_text(without_secrets(text), encoding="utf-8")
         if isinstance(error, WorkFailed):
             error.log = str(log)
             raise
@@ -41,6 +43,6 @@ def is_known(error: BaseException) -> bool:
 
 def one_line(error: BaseException) -> str:
     """An error's message without line ends, its kind before it where that is not ours."""
-    text = " ".join(str(error).split())
+    text = without_secrets(" ".join(str(error).split()))
     ours = isinstance(error, UserError | WorkFailed)
     return text if ours and text else f"{type(error).__name__}: {text}"

@@ -39,8 +39,10 @@ def register(
         "backbone": config.backbone.name_or_path,
         "max_tokens": config.data.max_tokens,
     }
-    for run_id in (best.run_id, running.run_id):
-        tracker.log_metrics(run_id, metrics, step=best.step)
+    tracker.log_metrics(running.run_id, metrics, step=best.step)
+    # The trial's own run has its last evaluation on validation documents at this step.
+    tested = {name: value for name, value in metrics.items() if name.startswith("test")}
+    tracker.log_metrics(best.run_id, tested, step=best.step)
     tags = {"best_trial": best.name, "best_run_id": best.run_id} | lost_tags(trials)
     tracker.set_tags(running.run_id, tags)
     log_figures(running, best, final)
@@ -133,7 +135,9 @@ def report(
         adapter_folder=str(final.folder),
         urls={
             "search": tracker.run_url(running.run_id),
-            "trials, best first": tracker.trials_url(running.run_id, metric=metric, mode=mode),
+            "trials, best first": tracker.trials_url(
+                running.run_id, metric=f"best/{metric}", mode=mode
+            ),
             "best trial": tracker.run_url(best.run_id),
             "registered adapter": tracker.model_url(registered.name, registered.version),
             "experiment": tracker.experiment_url(config.name),

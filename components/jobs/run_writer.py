@@ -84,7 +84,9 @@ class RunWriter:
         final_metrics: Mapping[str, float] | None = None,
         step: int | None = None,
     ) -> TrialSummary:
-        """End the trial's run. `final_metrics`: of the evaluation on test documents, at `step`."""
+        """End the trial's run. `final_metrics`: of the evaluation on all documents, at `step`;
+        those on validation documents are left out where an evaluation told of them at this step.
+        """
         summary = replace(self.summaries[job_id], outcome=outcome, reason=reason)
         step = summary.step if step is None else step
         best = {
@@ -92,7 +94,13 @@ class RunWriter:
             for name, value in summary.best_metrics.items()
             if name.startswith("validation/")
         }
-        if metrics := best | dict(final_metrics or {}):
+        told = any(step == known for _, known, _ in summary.rungs)
+        final = {
+            name: value
+            for name, value in (final_metrics or {}).items()
+            if not (told and name.startswith("validation/"))
+        }
+        if metrics := best | final:
             self.tracker.log_metrics(summary.run_id, metrics, step=step)
         if summary.rungs:
             self.tracker.log_dict(

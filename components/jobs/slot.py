@@ -220,6 +220,7 @@ class Slot:
             if why is not None:
                 file = end_hanging(self, watched, why)
                 self.why_ended = f"the workers hang: {why}; where they were: '{file}'"
-                # Long enough to be noticed; the next workers have a watchdog of their own.
-                while self.watchdog is watched and not self.closed:
+                # The next workers have a watchdog of their own; should these not end, once more.
+                until = time.monotonic() + self.watchdog.limit_seconds
+                while self.watchdog is watched and time.monotonic() < until and not self.closed:
                     time.sleep(POLL_SECONDS)

@@ -113,3 +113,11 @@ def test_a_third_interruption_gives_up() -> None:
     with pytest.raises(KeyboardInterrupt):
         interrupted([signal.SIGINT, signal.SIGINT], closed)
     assert closed == []
+
+
+def test_the_log_keeps_no_secret(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", "sesame-open-73")
+    with pytest.raises(WorkFailed) as it, telling(tmp_path / "error.log"):
+        raise OSError("http://me:sesame-open-73@host/ did not answer")
+    assert "sesame-open-73" not in str(it.value)
+    assert "sesame-open-73" not in (tmp_path / "error.log").read_text()

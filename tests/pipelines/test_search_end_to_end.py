@@ -29,7 +29,7 @@ def run(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
             if not name.startswith(("RAY_", "MLFLOW_"))
         },
         "MLFLOW_TRACKING_URI": f"sqlite:///{folder}/mlflow.db",
-        "RAY_ADDRESS": "local",
+        "RAY_ADDRESS": (folder / "ray_address").read_text(),
         "RAY_AUTH_MODE": "disabled",
         "HF_HUB_OFFLINE": "1",
         "PYTHONPATH": str(ROOT),
@@ -47,8 +47,11 @@ def run(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.fixture(scope="module")
-def searched(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]:
+def searched(
+    tmp_path_factory: pytest.TempPathFactory, ray_address: str
+) -> tuple[Path, dict[str, Any]]:
     folder = tmp_path_factory.mktemp("end_to_end")
+    (folder / "ray_address").write_text(ray_address)
     changes = {
         "head.pooling": "last",
         "name": "toy-decoder",

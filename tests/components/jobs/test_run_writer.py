@@ -61,13 +61,16 @@ def test_the_run_of_a_whole_life() -> None:
     writer.take("job", [evaluated(1, 0.5)])
     writer.take("job", [evaluated(2, 0.4)])
     writer.take("job", [Trained("job", "completed", "all steps done", Progress(), 5, None)])
-    summary = writer.end("job", "completed", "all steps done", final_metrics={"test/accuracy": 0.3})
+    summary = writer.end(
+        "job", "completed", "all steps done", final_metrics={"test/accuracy": 0.3, METRIC: 0.4}
+    )
     assert run.name == "trial-000-abababab" and run.status == "completed"
     assert run.params == {"epochs": "2", "seed": "10", "trainable_parameters": "5"}
     assert run.tags["reused_from_run"] == "run-before" and run.tags["a"] == "b"
     assert run.tags["config_sha256"] == TRIAL.sha256
     assert run.metrics[f"best/{METRIC}"] == [(20, 0.5)]
     assert run.metrics["test/accuracy"] == [(20, 0.3)]
+    assert run.metrics[METRIC] == [(10, 0.5), (20, 0.4)]
     assert json.loads(run.files["config.json"])["seed"] == 10
     assert [rung["step"] for rung in json.loads(run.files["rungs.json"])["rungs"]] == [10, 20]
     assert (summary.best_evaluation, summary.evaluations) == (1, 2)

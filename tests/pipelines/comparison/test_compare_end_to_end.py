@@ -1,7 +1,7 @@
 """A comparison on a toy from its file to tables, figures and a run: interrupted, resumed, with a
 diverging method, and with one setting changed.
 
-Every call is a process of its own with a Ray cluster of its own. Not covered here: GPUs, several
+Every call is a process of its own. Not covered here: GPUs, several
 nodes, workers that are killed (tests/components/tuning covers slots).
 """
 
@@ -35,7 +35,7 @@ def start(folder: Path, *sets: str) -> subprocess.Popen[str]:
             if not name.startswith(("RAY_", "MLFLOW_"))
         },
         "MLFLOW_TRACKING_URI": f"sqlite:///{folder}/mlflow.db",
-        "RAY_ADDRESS": "local",
+        "RAY_ADDRESS": (folder / "ray_address").read_text(),
         "RAY_AUTH_MODE": "disabled",
         "RAY_worker_niceness": "0",
         "HF_HUB_OFFLINE": "1",
@@ -81,12 +81,13 @@ def cells(folder: Path) -> dict[str, dict[str, Any]]:
 
 @pytest.fixture(scope="module")
 def compared(
-    tmp_path_factory: pytest.TempPathFactory,
+    tmp_path_factory: pytest.TempPathFactory, ray_address: str
 ) -> tuple[Path, dict[str, Any], int, set[str]]:
     """The folder, the report of the second call, its exit code, and the cells that the interrupted
     first one left.
     """
     folder = tmp_path_factory.mktemp("compare")
+    (folder / "ray_address").write_text(ray_address)
     values = make_experiment(folder, build_tiny_longformer())
     base = {name: values[name] for name in ("backbone", "head", "training", "zero")}
     points = [{"optimizer.learning_rate": 0.01}, {"optimizer.learning_rate": 0.001}]

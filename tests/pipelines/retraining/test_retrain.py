@@ -20,7 +20,7 @@ from tests.toy import make_documents, make_experiment
 ROOT = Path(__file__).resolve().parents[3]
 
 
-def run(folder: Path, *arguments: str) -> tuple[int, dict[str, Any], str]:
+def run(folder: Path, ray_address: str, *arguments: str) -> tuple[int, dict[str, Any], str]:
     kept = {
         name: value
         for name, value in os.environ.items()
@@ -28,7 +28,7 @@ def run(folder: Path, *arguments: str) -> tuple[int, dict[str, Any], str]:
     }
     environment = kept | {
         "MLFLOW_TRACKING_URI": f"sqlite:///{folder}/mlflow.db",
-        "RAY_ADDRESS": "local",
+        "RAY_ADDRESS": ray_address,
         "RAY_AUTH_MODE": "disabled",
         "HF_HUB_OFFLINE": "1",
         "PYTHONPATH": str(ROOT),
@@ -48,7 +48,7 @@ def run(folder: Path, *arguments: str) -> tuple[int, dict[str, Any], str]:
 
 
 @pytest.mark.slow
-def test_three_retrainings_in_a_row(tmp_path: Path) -> None:
+def test_three_retrainings_in_a_row(tmp_path: Path, ray_address: str) -> None:
     make_documents(tmp_path / "all.jsonl", 96, seed=1)
     values = make_experiment(
         tmp_path,
@@ -70,13 +70,13 @@ def test_three_retrainings_in_a_row(tmp_path: Path) -> None:
     }
     (tmp_path / "weekly.yaml").write_text(yaml.safe_dump(spec))
 
-    code, report, error = run(tmp_path, "retrain", "weekly.yaml")
+    code, report, error = run(tmp_path, ray_address, "retrain", "weekly.yaml")
     assert code == 0, error
     assert (report["status"], report["version"]) == ("promoted", 1)
 
     os.utime(tmp_path / "all.jsonl")  # content counts, not times
     started = time.monotonic()
-    code, report, error = run(tmp_path, "retrain", "weekly.yaml")
+    code, report, error = run(tmp_path, ray_address, "retrain", "weekly.yaml")
     assert (code, report["status"]) == (0, "nothing to do"), error
     assert time.monotonic() - started < 30
 
@@ -88,14 +88,14 @@ def test_three_retrainings_in_a_row(tmp_path: Path) -> None:
     (tmp_path / "all.jsonl").write_text(
         "\n".join(changed) + "\n" + (tmp_path / "more.jsonl").read_text()
     )
-    code, report, error = run(tmp_path, "retrain", "weekly.yaml")
+    code, report, error = run(tmp_path, ray_address, "retrain", "weekly.yaml")
     assert code in (0, 3), error
     assert report["status"] in ("promoted", "held", "rejected") and report["version"] == 2
     decision = report["promotion"]["decision"]
     assert decision["number"] == 1 and decision["documents"] > 0
     (started_from,) = tmp_path.glob("storage/toy/retraining/weekly/champion-1/adapter")
     assert started_from.is_dir()
-    found = run(tmp_path, "history", "toy")[1]
+    found = run(tmp_path, ray_address, "history", "toy")[1]
     assert [entry["action"] for entry in found["entries"]][:1] == ["found"]
     assert found["entries"][-1]["action"] == report["status"]
     assert found["champion"] == (2 if report["status"] == "promoted" else 1)

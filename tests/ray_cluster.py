@@ -1,0 +1,50 @@
+"""One Ray cluster for all commands that may share one: starting and ending a cluster for each takes
+longer than what they do on it.
+"""
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+PROGRAM = """
+import sys
+import ray
+context = ray.init(
+    address="local",
+    num_cpus=2,
+    include_dashboard=True,
+    dashboard_host="127.0.0.1",
+    log_to_driver=False,
+    logging_level="ERROR",
+)
+print(context.address_info["gcs_address"], flush=True)
+sys.stdin.read()
+"""
+
+
+@pytest.fixture(scope="session")
+def ray_address() -> Iterator[str]:
+    """Address of a cluster of 2 CPUs that ends with the session. Commands on it name files by
+    absolute paths: its workers stand in another folder.
+    """
+    process = subprocess.Popen(
+        [sys.executable, "-c", PROGRAM],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        env=os.environ
+        | {"RAY_AUTH_MODE": "disabled", "RAY_worker_niceness": "0", "PYTHONPATH": str(ROOT)},
+    )
+    assert process.stdin is not None and process.stdout is not None
+    address = process.stdout.readline().strip()
+    assert address, "the cluster did not start"
+    try:
+        yield address
+    finally:
+        process.stdin.close()
+        process.wait(timeout=120)
