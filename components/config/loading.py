@@ -81,16 +81,22 @@ def load_experiment(path: str | Path, overrides: Sequence[str] = ()) -> Experime
     return config
 
 
-def check_no_secrets(values: Any, path: str = "") -> None:
+def check_no_secrets(values: Any, path: str = "", seen: set[int] | None = None) -> None:
     """Raise ConfigError naming a setting that holds a password or a token: settings are kept with
-    every run and adapter, and `--set` values are read on the dashboard.
+    every run and adapter, and `--set` values are read on the dashboard. `seen`: what YAML's aliases
+    name again is looked at once.
     """
+    seen = set() if seen is None else seen
+    if isinstance(values, dict | list):
+        if id(values) in seen:
+            return
+        seen.add(id(values))
     if isinstance(values, dict):
         for name, value in values.items():
-            check_no_secrets(value, f"{path}.{name}" if path else str(name))
+            check_no_secrets(value, f"{path}.{name}" if path else str(name), seen)
     elif isinstance(values, list):
         for value in values:
-            check_no_secrets(value, path)
+            check_no_secrets(value, path, seen)
     elif isinstance(values, str) and holds_secret(values):
         raise ConfigError(
             f"{path}: '{values}' holds a password or a token, and settings are kept with every "

@@ -164,6 +164,18 @@ def twice(found: dict[str, Any]) -> list[str]:
     ]
 
 
+def differences(one: Any, other: Any, where: str = "") -> list[str]:
+    """Where two nested values differ, in words."""
+    if isinstance(one, dict) and isinstance(other, dict):
+        names = {*one, *other}
+        return [
+            line
+            for name in sorted(map(str, names))
+            for line in differences(one.get(name), other.get(name), f"{where}/{name}")
+        ]
+    return [] if one == other else [f"{where}: {str(one)[:200]} | {str(other)[:200]}"]
+
+
 def left_behind() -> list[str]:
     """Processes of a search that are still there though it ended, after the time to end."""
     deadline = time.monotonic() + 60

@@ -17,14 +17,14 @@ import psutil
 from tests.components.tuning.drive import Driver, start_driver
 from tests.faults import harness
 
-KILLS = 20
+KILLS, EPOCHS = 20, 40
 KINDS = (harness.WORKER, harness.SLOT, harness.CONTROLLER, "driver")
 FEWEST_SECONDS, MOST_SECONDS = 5.0, 25.0
 
 
 def toy(folder: Path) -> dict[str, Any]:
     values = harness.toy_search(folder)
-    values["training"] |= {"epochs": 40}
+    values["training"] |= {"epochs": EPOCHS}
     values["search"] = {
         "searcher": "grid",
         "trial_scheduler": "none",
@@ -52,12 +52,14 @@ def kill_one(kind: str, driver: Driver) -> int | None:
     return int(found[-1].pid)
 
 
-def disturbed(where: dict[str, Any], draw: random.Random) -> tuple[dict[str, Any], list[str]]:
+def disturbed(
+    where: dict[str, Any], draw: random.Random, *, kills: int
+) -> tuple[dict[str, Any], list[str]]:
     """The report of a search that is killed over and over, and what was killed."""
     driver, killed = start_driver(**where), list[str]()
     again = {name: value for name, value in where.items() if name != "values"}
     started = time.monotonic()
-    while len(killed) < KILLS:
+    while len(killed) < kills:
         time.sleep(draw.uniform(FEWEST_SECONDS, MOST_SECONDS))
         if driver.process.poll() is not None:
             break
@@ -69,10 +71,11 @@ def disturbed(where: dict[str, Any], draw: random.Random) -> tuple[dict[str, Any
         print(f"{time.monotonic() - started:6.0f} s  kill {len(killed):2}: {kind}, process {pid}")
         if kind == "driver":
             driver = start_driver(**again, resume=True)
+            driver.wait_for(bool)  # a trial has started
     return driver.report(), killed
 
 
-def main(seed: int) -> int:
+def main(seed: int, kills: int) -> int:
     with tempfile.TemporaryDirectory() as scratch, harness.local_cluster() as address:
         folder = Path(scratch)
         results = {}
@@ -91,18 +94,21 @@ def main(seed: int) -> int:
             if name == "undisturbed":
                 report, killed = start_driver(**where).report(), []
             else:
-                report, killed = disturbed(where, random.Random(seed))
+                report, killed = disturbed(where, random.Random(seed), kills=kills)
             print(f"{name}: {time.monotonic() - started:.0f} s, {len(killed)} kills")
             tracked = harness.tracked(uri, "toy")
             results[name] = harness.outcome(report) | {"tracked": tracked}
         one, other = results["undisturbed"], results["disturbed"]
+        left = harness.left_behind()
+        for line in (*harness.differences(one, other), *left):
+            print(f"     {line}")
         checks = {
-            f"{len(killed)} of {KILLS} kills before its end": len(killed) == KILLS,
+            f"{len(killed)} of {kills} kills before its end": len(killed) == kills,
             "the same champion": one["best_trial"] == other["best_trial"],
             "the same numbers": {**one, "tracked": 0} == {**other, "tracked": 0},
             "the same in MLflow": one["tracked"] == other["tracked"],
             "nothing twice": harness.twice(other["tracked"]) == [],
-            "nothing left": harness.left_behind() == [],
+            "nothing left": not left,
         }
         for name, holds in checks.items():
             print(f"{'yes' if holds else 'NO '}  {name}")
@@ -110,4 +116,5 @@ def main(seed: int) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(int(sys.argv[1]) if len(sys.argv) > 1 else 1))
+    given = [int(each) for each in sys.argv[1:]]
+    sys.exit(main(*given, *(1, KILLS)[len(given) :]))
