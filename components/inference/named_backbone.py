@@ -6,6 +6,7 @@ on, not that its author may be trusted. So both are asked.
 """
 
 import json
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -45,6 +46,12 @@ def named_backbone(
         raise ArtifactError(f"'{folder}': backbone.load: {error}") from error
     if given is None and not trusted:
         _check_on_this_machine(backbone, folder)
+        if section.get("weights_sha256") is None and backbone.source != "installed":
+            warnings.warn(
+                f"'{folder}' records no hash of the weights it was trained on: those of "
+                f"'{backbone.name_or_path}' are taken for them.",
+                stacklevel=2,
+            )
     _check_weights(backbone, section.get("weights_sha256"), folder)
     return backbone
 

@@ -24,7 +24,7 @@ Overrides = Annotated[
     typer.Option(
         "--set",
         metavar="PATH=VALUE",
-        help="Override a setting, e.g. --set adapter.prefix_length=16. Repeatable.",
+        help="Override a setting, e.g. --set training.epochs=4. Repeatable.",
     ),
 ]
 Json = Annotated[
