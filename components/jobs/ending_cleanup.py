@@ -1,11 +1,11 @@
 """Ray Train's cleaner of placement groups, made to end.
 
 Each Train controller starts a detached actor of 200 MB on the head node that frees its placement
-group where the controller dies without a word. Three symptoms of Ray 2.60, in all of which the actor
-stays for ever: it calls `exit_actor` in a thread of its own, where that ends the thread alone; it
-looks for its cluster anew, which fails where a machine has several ("Found multiple active Ray
-instances"), and then keeps the room too; and it watches nothing where the controller died before it
-had asked it to. Remove once Ray does all of it itself.
+group where the controller dies without a word. Three symptoms of Ray 2.60, in all of which the
+actor stays for ever: it calls `exit_actor` in a thread of its own, where that ends the thread
+alone; it looks for its cluster anew, which fails where a machine has several ("Found multiple
+active Ray instances"), and then keeps the room too; and it watches nothing where the controller
+died before it had asked it to. Remove once Ray does all of it itself.
 """
 
 import os
