@@ -1,10 +1,11 @@
 """Ray Train's cleaner of placement groups, made to end.
 
 Each Train controller starts a detached actor of 200 MB on the head node that frees its placement
-group where the controller dies without a word. Two symptoms of Ray 2.60, in both of which the actor
-stays for ever: it calls `exit_actor` in a thread of its own, where that ends the thread alone; and
-it looks for its cluster anew, which fails where a machine has several ("Found multiple active Ray
-instances"), and then keeps the room too. Remove once Ray does both itself.
+group where the controller dies without a word. Three symptoms of Ray 2.60, in all of which the
+actor stays for ever: it calls `exit_actor` in a thread of its own, where that ends the thread
+alone; it looks for its cluster anew, which fails where a machine has several ("Found multiple
+active Ray instances"), and then keeps the room too; and it watches nothing where the controller
+died before it had asked it to. Remove once Ray does all of it itself.
 """
 
 import os
@@ -24,7 +25,11 @@ MOST_TRIES = 300
 
 
 class EndingCleaner(PlacementGroupCleaner):
-    """Ends its process, whichever thread finds that nothing is left to do."""
+    """Watches from its start, and ends its process, whichever thread finds that nothing is left."""
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(**settings)
+        self.start_monitoring()
 
     def _monitor_loop(self) -> None:
         os.environ["RAY_ADDRESS"] = ray.get_runtime_context().gcs_address

@@ -78,10 +78,12 @@ def disturbed(
 def main(seed: int, kills: int) -> int:
     with tempfile.TemporaryDirectory() as scratch, harness.local_cluster() as address:
         folder = Path(scratch)
-        results = {}
+        base, results = toy(folder), {}
         for name in ("undisturbed", "disturbed"):
             (folder / name).mkdir()
-            values = toy(folder / name)
+            values = base | {
+                "cluster": base["cluster"] | {"storage_path": str(folder / name / "storage")}
+            }
             uri = f"sqlite:///{folder / name}/mlflow.db"
             where: dict[str, Any] = {
                 "folder": folder / name,

@@ -119,3 +119,4 @@ def test_a_driver_that_died_after_it_registered_registers_nothing_again(
     assert found["versions"] == 1 and harness.twice(found) == []
     assert len(found["runs"]) == 2
     assert {run["status"] for run in found["runs"].values()} == {"FINISHED"}
+    assert harness.left_behind() == []
