@@ -40,9 +40,8 @@ def evaluate(
 
     The data are those of `experiment`; without it, those that a registered adapter was trained with
     (the configuration kept with its run); for a folder, what `overrides` say. `overrides` are
-    `data.<path>=value` on top. `output`: a folder that gets evaluation.json, reliability.png and
-    by_length.png. `backbone`: as of `predict`. Raises DataError where the data hold a label that
-    the adapter does not know.
+    `data.<path>=value` on top. `output`: a folder for evaluation.json, reliability.png and
+    by_length.png. `backbone`: as of `predict`. Raises DataError for a label that is not known.
     """
     from components.adapters import read_adapter_config
     from components.backbones import tokenizer_id
@@ -53,34 +52,39 @@ def evaluate(
         writable_folder(output, "output")
     with adapter_source(model, tracking_uri=tracking_uri) as source:
         adapter = read_adapter_config(source.folder)
-        training = adapter.get("training") or {}
         config = _data_config(source, adapter, experiment, overrides, tracking_uri)
         classifier = load_classifier(
             source.folder, cache_path=cache_path, backbone=backbone, trusted=source.registered
         )
     tokenizer = tokenizer_id(classifier.backbone)
     data = prepare(config, classifier.tokenizer, tokenizer_id=tokenizer, cache_path=cache_path)
-    trained_with = training.get("data_fingerprint")
-    same = None if trained_with is None else trained_with == data.fingerprint
     found = _evaluated(classifier, data, config.task, split)
     if output is not None:
         _write(output, found, title=f"{source.address(model)}, {split}")
+    trained_with = (adapter.get("training") or {}).get("data_fingerprint")
     return EvaluationReport(
         model=source.address(model),
         split=split,
         documents=len(data.splits[split]),
-        metrics=found.metrics,
-        uncalibrated=found.uncalibrated,
-        confusion=found.confusion,
-        by_length=found.by_length,
         temperature=classifier.temperature,
         labels=classifier.labels,
         truncated_documents=data.report.splits[split].truncated,
         data_fingerprint=data.fingerprint,
-        same_data_as_training=same,
+        same_data_as_training=None if trained_with is None else trained_with == data.fingerprint,
         output=output,
         seconds=time.perf_counter() - started,
+        **_measured(found),
     )
+
+
+def _measured(found: "Evaluated") -> dict[str, Any]:
+    """What the report takes from the task's evaluation."""
+    return {
+        "metrics": found.metrics,
+        "uncalibrated": found.uncalibrated,
+        "confusion": found.confusion,
+        "by_length": found.by_length,
+    }
 
 
 def _data_config(

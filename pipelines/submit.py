@@ -91,14 +91,21 @@ def submit(
             f"Submitted, as this does: ray job submit --address {jobs_address} --submission-id "
             f"{submission_id} --working-dir . -- {entrypoint}"
         )
-        kept_back = _kept_back(environ)
-        if kept_back:
-            say(
-                "Not passed on, because a job's environment is read on the dashboard: "
-                f"{', '.join(kept_back)}. The cluster's own processes need them."
-            )
+        _say_what_is_kept_back(environ, say)
     if wait:
         asyncio.run(_follow(client, submission_id, write))
+    return _submission(client, submission_id, entrypoint, jobs_address, attached=bool(running))
+
+
+def _submission(
+    client: "JobSubmissionClient",
+    submission_id: str,
+    entrypoint: str,
+    jobs_address: str,
+    *,
+    attached: bool,
+) -> Submission:
+    """How the job stands now."""
     info = client.get_job_info(submission_id)
     return Submission(
         submission_id=submission_id,
@@ -106,9 +113,18 @@ def submit(
         jobs_address=jobs_address,
         status=_status(info),
         message=info.message or "",
-        attached=bool(running),
+        attached=attached,
         exit_code=info.driver_exit_code,
     )
+
+
+def _say_what_is_kept_back(environ: Mapping[str, str], say: Callable[[str], None]) -> None:
+    kept_back = _kept_back(environ)
+    if kept_back:
+        say(
+            "Not passed on, because a job's environment is read on the dashboard: "
+            f"{', '.join(kept_back)}. The cluster's own processes need them."
+        )
 
 
 def send(

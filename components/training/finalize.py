@@ -60,13 +60,10 @@ def finalize(
         head_config, trainable_parameters = model.head_config, model.num_trainable_parameters()
     conclusion = task.concluded(outputs, data.splits)
     if session.world.is_main:
-        save_predictions(
-            checkpoint_folder.parent / PREDICTIONS_FILE,
-            data,
-            outputs,
-            columns=tuple(task.columns),
-            temperature=conclusion.calibration.get("temperature"),
-        )
+        predictions = checkpoint_folder.parent / PREDICTIONS_FILE
+        temperature = conclusion.calibration.get("temperature")
+        columns = tuple(task.columns)
+        save_predictions(predictions, data, outputs, columns=columns, temperature=temperature)
         write_artifact(
             artifact_folder,
             best,

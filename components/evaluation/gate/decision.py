@@ -103,20 +103,15 @@ def decide(
         "number": number,
     }
     differences = incomparable(challenger, champion)
-    if differences or not len(labels_N):
-        reasons = differences or ("there are no documents to decide on",)
-        return Decision("reject", reasons, (), (), None, None, **about)
+    if differences or len(labels_N) < 2:
+        reasons = differences or ("there are fewer than two documents to decide on",)
+        return Decision("reject" if differences else "hold", reasons, (), (), None, None, **about)
     _check_shapes(challenger, champion, labels_N)
     ours, theirs = challenger.probabilities, champion.probabilities
     gain = gain_of(rules.metric, ours, theirs, labels_N, alpha=alpha)
-    slices = slice_gains(
-        correct_of(ours, labels_N) - correct_of(theirs, labels_N),
-        labels_N,
-        lengths_N,
-        class_names=class_names,
-        margin=rules.slice_margin,
-        length_edges=rules.length_edges,
-    )
+    gains_N = correct_of(ours, labels_N) - correct_of(theirs, labels_N)
+    allowed: dict[str, Any] = {"margin": rules.slice_margin, "length_edges": rules.length_edges}
+    slices = slice_gains(gains_N, labels_N, lengths_N, class_names=class_names, **allowed)
     test = mcnemar(seed_averaged_correct(ours, labels_N), seed_averaged_correct(theirs, labels_N))
     shown = _gain_check(gain, test, rules, alpha)
     limits = (

@@ -60,12 +60,11 @@ def gain_of(
         found: Floats = sign * (ours_R - theirs_R)
         return found
 
-    once_1N = np.ones((1, count))
-    ours = float(seed_mean(statistic, challenger_SNC, labels_N, once_1N)[0])
-    theirs = float(seed_mean(statistic, champion_SNC, labels_N, once_1N)[0])
+    ours, theirs = (
+        float(seed_mean(statistic, each_SNC, labels_N, np.ones((1, count)))[0])
+        for each_SNC in (challenger_SNC, champion_SNC)
+    )
     gain = sign * (ours - theirs)
-    if count < 2:
-        return Gain(theirs, ours, gain, *_interval_of_equal_gains(metric, gain, count, alpha))
     with warnings.catch_warnings():
         # Where documents gain alike there is no BCa interval, which is dealt with below.
         warnings.simplefilter("ignore")

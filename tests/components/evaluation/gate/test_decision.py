@@ -213,3 +213,16 @@ def test_luck_among_50_candidates_is_refused_and_what_is_better_is_promoted(
         found = decided(answers(ours_N), answers(draw.random(N) < 0.70))
         promoted += found.verdict == "promote"
     assert least <= promoted <= most
+
+
+def test_one_document_decides_nothing() -> None:
+    one = Answers((np.array([[0.9, 0.1]]),), "classification", ("a", "b"), "b@1", 10)
+    found = decide(
+        one,
+        one,
+        labels_N=np.array([0]),
+        lengths_N=np.array([5]),
+        class_names=("a", "b"),
+        rules=GateConfig(),
+    )
+    assert found.verdict == "hold" and "fewer than two" in found.reasons[0]
