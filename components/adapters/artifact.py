@@ -155,6 +155,10 @@ def load_adapter(backbone: nn.Module, folder: str | Path) -> AdaptedModel:
     _check_backbone(config.get("backbone") or {}, backbone)
     values: dict[str, Any] = backbone.config.to_dict()  # type: ignore[union-attr, operator]
     adapter, head, tensors = checked_settings(config, folder, backbone_shape(values))
+    # All of it before the backbone is touched: what is refused leaves the adapter before it alone.
+    check_content(folder)
+    for _ in finite_tensors(folder):
+        pass
     try:
         model = adapt(backbone, adapter, head)
     except (BackboneError, ConfigError) as error:
@@ -163,7 +167,6 @@ def load_adapter(backbone: nn.Module, folder: str | Path) -> AdaptedModel:
         if name.startswith("backbone."):
             _train(model, name.removeprefix("backbone."))
     expected = _checked_shapes(model, tensors)
-    check_content(folder)
     with torch.no_grad():
         for name, tensor in finite_tensors(folder):
             expected[name].copy_(tensor)

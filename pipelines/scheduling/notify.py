@@ -10,6 +10,7 @@ import urllib.request
 from collections.abc import Callable, Mapping
 from typing import Literal
 
+from components.loopback import opener
 from components.settings import Config, Texts
 
 Status = Literal["succeeded", "refused", "failed", "unknown"]
@@ -81,5 +82,5 @@ def _post(config: NotifyConfig, body: bytes, environ: Mapping[str, str]) -> None
     if not address.startswith(("http://", "https://")):
         raise ValueError("notify.webhook is no http(s) address")
     request = urllib.request.Request(address, data=body, headers=headers, method="POST")
-    with urllib.request.urlopen(request, timeout=SECONDS):
+    with opener(address).open(request, timeout=SECONDS):
         pass

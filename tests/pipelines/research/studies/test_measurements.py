@@ -2,12 +2,12 @@
 of the experiment's settings.
 """
 
-import json
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from components.atomic_file import read_state, write_state
 from components.config import ExperimentConfig, validate
 from components.errors import ConfigError
 from pipelines.research.studies.measurements import Measurements
@@ -58,9 +58,7 @@ def test_a_measurement_that_fails_leaves_no_cell(tmp_path: Path) -> None:
 
 def test_cells_remember_how_long_they_took(tmp_path: Path) -> None:
     Measurements(tmp_path, lambda line: None).get("one", {}, dict)
-    (tmp_path / "one.json").write_text(
-        json.dumps(json.loads((tmp_path / "one.json").read_text()) | {"seconds": 12.5})
-    )
+    write_state(tmp_path / "one.json", read_state(tmp_path / "one.json") | {"seconds": 12.5})
     again = Measurements(tmp_path, lambda line: None)
     again.get("one", {}, dict)
     assert (again.used, again.seconds) == ({"one": 12.5}, 12.5)
