@@ -50,7 +50,8 @@ def check_sqlite(file: Path) -> None:
     try:
         if not file.exists() or file.stat().st_size == 0:
             return
-        store = sqlite3.connect(f"{file.as_uri()}?mode=ro", uri=True, timeout=TIMEOUT_SECONDS)
+        # Not read-only: what a killed writer left half done is rolled back by the next one.
+        store = sqlite3.connect(f"{file.as_uri()}?mode=rw", uri=True, timeout=TIMEOUT_SECONDS)
         try:
             answer = str(store.execute("PRAGMA quick_check(1)").fetchone()[0])
         finally:
