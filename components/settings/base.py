@@ -15,9 +15,9 @@ Count = Annotated[int, Field(ge=0, le=LARGEST_COUNT)]
 Fraction = Annotated[float, Field(ge=0.0, lt=1.0)]
 Seed = Annotated[int, Field(ge=0, le=2**64 - 1)]
 """What torch's generators take."""
-Rate = Annotated[float, Field(gt=0.0, ge=1e-30, le=1e3)]
-"""A positive number that float32 holds and that leaves a training its numbers: a learning rate, a
-standard deviation.
+Rate = Annotated[float, Field(gt=0.0, ge=1e-30, le=1e37)]
+"""A positive number that float32 holds: a learning rate, a standard deviation. One that is far too
+large ends a training as diverged.
 """
 Texts = Annotated[
     tuple[str, ...],
