@@ -166,19 +166,20 @@ def _check_amount(
     shape: BackboneShape,
     tensors: Mapping[str, StoredTensor],
 ) -> None:
-    """Raise ArtifactError where settings ask for far more numbers than the file holds: they would
-    be allocated before their shapes could be compared.
+    """Raise ArtifactError where settings ask for far more numbers than the file holds, or the file
+    holds far more than they ask for: they would be allocated, or read, before their shapes could be
+    compared.
     """
-    labels = int(getattr(head, "num_labels", 2))
+    labels, known = int(getattr(head, "num_labels", 2)), True
     try:
         asked = adapter.trained_parameters(shape)
     except ConfigError:  # LoRA of modules whose sizes no planner knows: bounded by its rank
-        asked = 0
+        asked, known = 0, False
     asked += stored_task({"head": {"task": head.task}}).head_parameters(
         shape.hidden, num_labels=labels
     )
     held = sum(tensor.numbers for tensor in tensors.values())
-    if asked > 2 * held + SLACK:
+    if asked > 2 * held + SLACK or (known and held > 2 * asked + SLACK):
         raise ArtifactError(
             f"{CONFIG_FILE} asks for {asked:,} parameters and {TENSOR_FILE} holds {held:,}: they "
             "do not belong together. Get the adapter again."

@@ -210,9 +210,15 @@ REFUSED: dict[str, tuple[Edit, str]] = {
     "half a character": (config(head__labels=["a", "b", "\ud800"]), "adapter_config.json"),
     "for decoders alone": (config(placement="suffix"), "placement suffix"),
     # tensors
-    "a tensor of 10 GB": (sparse("adapter.more", [GIGABYTE, 5, 1]), "unknown adapter.more"),
-    "a prefix of 10 GB": (sparse("adapter.prefix", [2, 4, 1_250_000_000]), "has shape"),
-    "a head of 10 GB": (sparse("head.out_proj.weight", [78_125_000, 32]), "has shape"),
+    "a tensor of 10 GB": (sparse("adapter.more", [GIGABYTE, 5, 1]), "do not belong together"),
+    "a prefix of 10 GB": (
+        sparse("adapter.prefix", [2, 4, 1_250_000_000]),
+        "do not belong together",
+    ),
+    "a head of 10 GB": (
+        sparse("head.out_proj.weight", [78_125_000, 32]),
+        "do not belong together",
+    ),
     "float64 beyond float32": (
         tensors(head__dense__bias=torch.full((32,), 1e300, dtype=torch.float64)),
         "not finite",
