@@ -103,7 +103,7 @@ def rollback(
     """
     tracker = checked_tracker(tracking_uri)
     with _exclusive(tracker, model_name, tracking_uri, state_path):
-        previous = _holder(tracker.versions(model_name), CHAMPION)
+        previous = holder_of(tracker.versions(model_name), CHAMPION)
         now = tracker.rollback(model_name)
         assert previous is not None
         entry = entry_now(
@@ -122,7 +122,7 @@ def history(model_name: str, *, tracking_uri: str | None) -> HistoryReport:
     does not exist.
     """
     tracker = checked_tracker(tracking_uri)
-    champion = _holder(tracker.versions(model_name), CHAMPION)
+    champion = holder_of(tracker.versions(model_name), CHAMPION)
     return HistoryReport(
         model_name=model_name,
         champion=None if champion is None else champion.version,
@@ -133,10 +133,10 @@ def history(model_name: str, *, tracking_uri: str | None) -> HistoryReport:
 def contest_of(tracker: Tracker, model_name: str, version: int | None) -> Contest:
     """The version (None: the challenger) and the champion. Raises RegistryError."""
     versions = tracker.versions(model_name)
-    champion = _holder(versions, CHAMPION)
+    champion = holder_of(versions, CHAMPION)
     if version is not None:
         return Contest(tracker.resolve(f"models:/{model_name}/{version}"), champion)
-    challenger = _holder(versions, CHALLENGER)
+    challenger = holder_of(versions, CHALLENGER)
     if challenger is None:
         raise RegistryError(
             f"version: '{model_name}' has no challenger to promote. Name the version."
@@ -260,16 +260,17 @@ def _exclusive(
     """Only one at a time may decide about a model, and it begins with a history that is true.
     Raises ClusterError where another one is at work.
     """
-    from pipelines.scheduling.lease import held, lease_engine
+    from pipelines.scheduling.database import shared_engine
+    from pipelines.scheduling.lease import held
 
-    with held(lease_engine(tracking_uri, state_path), f"promote {model_name}") as lease:
+    with held(shared_engine(tracking_uri, state_path), f"promote {model_name}") as lease:
         note_what_others_did(tracker, model_name)
         yield lease
 
 
 def note_what_others_did(tracker: Tracker, model_name: str) -> None:
     """Record a champion that the history does not know of."""
-    champion = _holder(tracker.versions(model_name), CHAMPION)
+    champion = holder_of(tracker.versions(model_name), CHAMPION)
     past = tracker.history(model_name)
     now = None if champion is None else champion.version
     known = past[-1].champion_after if past else None
@@ -287,7 +288,8 @@ def note_what_others_did(tracker: Tracker, model_name: str) -> None:
     tracker.record(model_name, entry)
 
 
-def _holder(versions: tuple[RegisteredVersion, ...], alias: str) -> RegisteredVersion | None:
+def holder_of(versions: tuple[RegisteredVersion, ...], alias: str) -> RegisteredVersion | None:
+    """The version that holds the alias."""
     return next((version for version in versions if alias in version.aliases), None)
 
 

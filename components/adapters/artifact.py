@@ -22,12 +22,12 @@ from components.adapters.reading import (
     CONTENT_SHA256,
     FORMAT,
     TENSOR_FILE,
-    check_content,
     check_finite,
+    check_values,
     checked_settings,
     content_sha256,
-    finite_tensors,
     read_adapter_config,
+    tensors_of,
 )
 from components.atomic_folder import atomic_folder
 from components.backbones import backbone_shape, family_of
@@ -156,9 +156,7 @@ def load_adapter(backbone: nn.Module, folder: str | Path) -> AdaptedModel:
     values: dict[str, Any] = backbone.config.to_dict()  # type: ignore[union-attr, operator]
     adapter, head, tensors = checked_settings(config, folder, backbone_shape(values))
     # All of it before the backbone is touched: what is refused leaves the adapter before it alone.
-    check_content(folder)
-    for _ in finite_tensors(folder):
-        pass
+    check_values(folder)
     try:
         model = adapt(backbone, adapter, head)
     except (BackboneError, ConfigError) as error:
@@ -168,7 +166,7 @@ def load_adapter(backbone: nn.Module, folder: str | Path) -> AdaptedModel:
             _train(model, name.removeprefix("backbone."))
     expected = _checked_shapes(model, tensors)
     with torch.no_grad():
-        for name, tensor in finite_tensors(folder):
+        for name, tensor in tensors_of(folder):
             expected[name].copy_(tensor)
     return model.eval()
 

@@ -186,17 +186,13 @@ def _check_amount(
         )
 
 
-def finite_tensors(folder: str | Path) -> Iterator[tuple[str, Tensor]]:
-    """Each tensor of the artifact, float32, one at a time. Raises ArtifactError for values that are
-    not finite, or are not in float32.
-    """
+def tensors_of(folder: str | Path) -> Iterator[tuple[str, Tensor]]:
+    """Each tensor of the artifact as it is stored, one at a time, by name."""
     path = Path(folder) / TENSOR_FILE
     try:
         with safe_open(path, "pt") as file:
-            for name in file.keys():  # noqa: SIM118  (no mapping)
-                tensor = file.get_tensor(name).to(torch.float32)
-                check_finite(name, tensor)
-                yield name, tensor
+            for name in sorted(file.keys()):
+                yield name, file.get_tensor(name)
     except (OSError, SafetensorError) as error:
         raise ArtifactError(f"{path} is not readable as safetensors: {error}") from error
 
@@ -209,23 +205,27 @@ def content_sha256(tensors: Mapping[str, Tensor]) -> str:
     return digest.hexdigest()
 
 
-def check_content(folder: str | Path) -> None:
-    """Raise ArtifactError where the artifact's tensors are not those that were written."""
+def check_values(folder: str | Path) -> None:
+    """Raise ArtifactError where the artifact's tensors are not those that were written, are not
+    finite, or are not in float32.
+    """
     path, digest = Path(folder) / TENSOR_FILE, hashlib.sha256()
-    try:
-        with safe_open(path, "pt") as file:
-            expected = (file.metadata() or {}).get(CONTENT_SHA256)
-            if expected is None:
-                return
-            for name in sorted(file.keys()):
-                _add_content(digest, name, file.get_tensor(name))
-    except (OSError, SafetensorError) as error:
-        raise ArtifactError(f"{path} is not readable as safetensors: {error}") from error
-    if expected != digest.hexdigest():
+    fault: ArtifactError | None = None
+    for name, tensor in tensors_of(folder):
+        _add_content(digest, name, tensor)
+        try:
+            check_finite(name, tensor.to(torch.float32))
+        except ArtifactError as error:
+            fault = fault or error
+    with safe_open(path, "pt") as file:
+        written = (file.metadata() or {}).get(CONTENT_SHA256)
+    if written not in (None, digest.hexdigest()):
         raise ArtifactError(
             f"{path} is damaged: its values are not those that were written (their checksum "
             "differs). Take the adapter from where it came from again."
         )
+    if fault is not None:
+        raise fault
 
 
 def _add_content(digest: Any, name: str, tensor: Tensor) -> None:

@@ -8,9 +8,8 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from sqlalchemy import Column, Engine, Float, MetaData, String, Table, Text, insert, select, update
-from sqlalchemy.exc import SQLAlchemyError
 
-from components.errors import ClusterError
+from pipelines.scheduling.database import changes, ensure_table, rows_of
 
 Status = Literal["running", "done", "stopped", "failed"]
 RECORDS = Table(
@@ -49,51 +48,40 @@ class Records:
 
     def __init__(self, engine: Engine) -> None:
         self.engine = engine
-        try:
-            RECORDS.create(engine, checkfirst=True)
-        except SQLAlchemyError:
-            self._execute(select(RECORDS.c.key).limit(1))  # made by another one meanwhile, or not
+        ensure_table(engine, RECORDS)
 
     def begin(self, record: Record) -> None:
         """Write a retraining down as it starts, over a former try of the same one."""
         values = {**vars(record), "report": json.dumps(record.report)}
         if self.find(record.key) is None:
-            self._execute(insert(RECORDS).values(**values))
+            changes(self.engine, insert(RECORDS).values(**values))
         else:
-            self._execute(update(RECORDS).where(RECORDS.c.key == record.key).values(**values))
+            changes(
+                self.engine, update(RECORDS).where(RECORDS.c.key == record.key).values(**values)
+            )
 
     def end(self, key: str, status: Status, report: dict[str, Any]) -> None:
-        self._execute(
+        changes(
+            self.engine,
             update(RECORDS)
             .where(RECORDS.c.key == key)
-            .values(status=status, ended_at=time.time(), report=json.dumps(report))
+            .values(status=status, ended_at=time.time(), report=json.dumps(report)),
         )
 
     def find(self, key: str) -> Record | None:
-        rows = self._execute(select(RECORDS).where(RECORDS.c.key == key))
+        rows = rows_of(self.engine, select(RECORDS).where(RECORDS.c.key == key))
         return _record(rows[0]) if rows else None
 
     def last_done(self, name: str) -> Record | None:
         """The latest one that ended well."""
-        rows = self._execute(
+        rows = rows_of(
+            self.engine,
             select(RECORDS)
             .where(RECORDS.c.name == name, RECORDS.c.status == "done")
             .order_by(RECORDS.c.ended_at.desc())
-            .limit(1)
+            .limit(1),
         )
         return _record(rows[0]) if rows else None
-
-    def _execute(self, statement: Any) -> list[Any]:
-        try:
-            with self.engine.begin() as connection:
-                result = connection.execute(statement)
-                return list(result.mappings()) if result.returns_rows else []
-        except SQLAlchemyError as error:
-            where = self.engine.url.render_as_string(hide_password=True)
-            first = (str(error).splitlines() or [type(error).__name__])[0]
-            raise ClusterError(
-                f"The database of retrainings at {where} cannot be used ({first})."
-            ) from error
 
 
 def _record(row: Any) -> Record:

@@ -19,7 +19,7 @@ from components.data.drift.checks import Finding, compare, worst
 from components.errors import DataError, RegistryError
 from components.registry import CHAMPION, RegisteredVersion, Tracker, open_tracker, run_tags
 from pipelines.experiments import load_experiment
-from pipelines.promote import STATE, promote
+from pipelines.promote import STATE, holder_of, promote
 from pipelines.reports import PromotionReport, RetrainReport
 from pipelines.retraining.documents import (
     Documents,
@@ -31,7 +31,8 @@ from pipelines.retraining.documents import (
 )
 from pipelines.retraining.records import Record, Records
 from pipelines.retraining.round_champion import on_snapshot, point_of, round_champion
-from pipelines.scheduling.lease import Lease, held, lease_engine
+from pipelines.scheduling.database import shared_engine
+from pipelines.scheduling.lease import Lease, held
 
 Say = Callable[[str], None]
 
@@ -72,7 +73,7 @@ def retrain(
     """
     started = time.monotonic()
     config = load_experiment(spec.experiment, spec.overrides)
-    engine = lease_engine(tracking_uri, state_path)
+    engine = shared_engine(tracking_uri, state_path)
     with held(engine, f"retrain {spec.name}") as lease:
         records = Records(engine)
         loaded = read_source(config)
@@ -245,7 +246,7 @@ def champion_of(tracker: Tracker, model_name: str) -> RegisteredVersion | None:
         versions = tracker.versions(model_name)
     except RegistryError:
         return None
-    return next((version for version in versions if CHAMPION in version.aliases), None)
+    return holder_of(versions, CHAMPION)
 
 
 def decide(work: Retraining, version: int, tracking_uri: str) -> PromotionReport | None:

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 from pipelines.promote import STATE
 from pipelines.scheduling import scheduler
+from pipelines.scheduling.database import shared_engine
 from pipelines.scheduling.due import upcoming
-from pipelines.scheduling.lease import lease_engine
 from pipelines.scheduling.notify import notify
 from pipelines.scheduling.ray_jobs import RayJobs
 from pipelines.scheduling.scheduler import JobStatus
@@ -39,7 +39,7 @@ class ScheduleReport:
 
 def states_of(tracking_uri: str | None) -> States:
     """The table of states, in the database of the leases."""
-    return States(lease_engine(tracking_uri, STATE))
+    return States(shared_engine(tracking_uri, STATE))
 
 
 def run(

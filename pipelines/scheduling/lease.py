@@ -13,7 +13,6 @@ import threading
 import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from sqlalchemy import (
@@ -25,17 +24,16 @@ from sqlalchemy import (
     String,
     Table,
     case,
-    create_engine,
     insert,
-    inspect,
     literal_column,
     or_,
     select,
     update,
 )
-from sqlalchemy.exc import IntegrityError, SQLAlchemyError
+from sqlalchemy.exc import IntegrityError
 
 from components.errors import ClusterError
+from pipelines.scheduling.database import changes, ensure_table, rows_of
 
 LEASES = Table(
     "prefixprop_leases",
@@ -76,7 +74,7 @@ class Lease:
 
     def check(self) -> None:
         """Renew it. Raises LeaseLost where somebody else has it or could have had it."""
-        renewed = _change(
+        renewed = changes(
             self.engine,
             update(LEASES)
             .where(
@@ -95,7 +93,7 @@ class Lease:
 
     def release(self) -> None:
         """Let the next one have it at once; does nothing where it was lost."""
-        _change(
+        changes(
             self.engine,
             update(LEASES)
             .where(
@@ -107,33 +105,17 @@ class Lease:
         )
 
 
-def lease_engine(tracking_uri: str | None, state: Path) -> Engine:
-    """The database that everybody who could take a lease shares: the one behind MLflow where the
-    tracking address names it, else sqlite in the state folder of this machine.
-    """
-    uri = tracking_uri or ""
-    if uri.split("+")[0].split(":")[0] in ("postgresql", "mysql"):
-        return create_engine(uri, pool_pre_ping=True)
-    state.mkdir(parents=True, exist_ok=True)
-    return create_engine(f"sqlite:///{state / 'leases.db'}", connect_args={"timeout": 30})
-
-
 def take(engine: Engine, name: str, *, holder: str = "", seconds: float = SECONDS) -> Lease:
     """Take the lease `name` for `seconds`. Raises LeaseHeld where somebody has it, ClusterError
     where the database cannot be used.
     """
     holder = holder or f"{socket.gethostname()}:{os.getpid()}:{uuid.uuid4().hex[:8]}"
     now = _now(engine)
-    try:
-        LEASES.create(engine, checkfirst=True)
-    except SQLAlchemyError as error:
-        # Two at once: the other one made it.
-        if not _exists(engine):
-            raise _unusable(engine, error) from error
+    ensure_table(engine, LEASES)
     with contextlib.suppress(IntegrityError):
         # suppressed: the row is there already, which is what is wanted
-        _change(engine, insert(LEASES).values(name=name, holder=None, fencing=0, expires_at=0.0))
-    taken = _change(
+        changes(engine, insert(LEASES).values(name=name, holder=None, fencing=0, expires_at=0.0))
+    taken = changes(
         engine,
         update(LEASES)
         .where(
@@ -143,13 +125,13 @@ def take(engine: Engine, name: str, *, holder: str = "", seconds: float = SECOND
         .values(holder=holder, fencing=LEASES.c.fencing + 1, expires_at=now + seconds),
     )
     row = _row(engine, name)
-    if not taken or row is None or row.holder != holder:
-        by = "somebody" if row is None or row.holder is None else row.holder
-        left = 0.0 if row is None else max(0.0, float(row.left))
+    if not taken or row is None or row["holder"] != holder:
+        by = "somebody" if row is None or row["holder"] is None else row["holder"]
+        left = 0.0 if row is None else max(0.0, float(row["left"]))
         raise LeaseHeld(
             f"{name} is held by {by}, for another {left:.0f} s unless it renews; try again later."
         )
-    return Lease(engine, name, holder, int(row.fencing), seconds)
+    return Lease(engine, name, holder, int(row["fencing"]), seconds)
 
 
 @contextlib.contextmanager
@@ -181,35 +163,11 @@ def held(
             lease.release()
 
 
-def _exists(engine: Engine) -> bool:
-    try:
-        return inspect(engine).has_table(LEASES.name)
-    except SQLAlchemyError:
-        return False
-
-
 def _row(engine: Engine, name: str) -> Any:
-    left = case((LEASES.c.holder.is_(None), 0.0), else_=LEASES.c.expires_at - _now(engine)).label(
-        "left"
-    )
-    try:
-        with engine.connect() as connection:
-            return connection.execute(
-                select(LEASES.c.holder, LEASES.c.fencing, left).where(LEASES.c.name == name)
-            ).one_or_none()
-    except SQLAlchemyError as error:
-        raise _unusable(engine, error) from error
-
-
-def _change(engine: Engine, statement: Any) -> bool:
-    """Whether the statement changed its row."""
-    try:
-        with engine.begin() as connection:
-            return bool(connection.execute(statement).rowcount)
-    except IntegrityError:
-        raise
-    except SQLAlchemyError as error:
-        raise _unusable(engine, error) from error
+    left = case((LEASES.c.holder.is_(None), 0.0), else_=LEASES.c.expires_at - _now(engine))
+    columns = LEASES.c.holder, LEASES.c.fencing, left.label("left")
+    found = rows_of(engine, select(*columns).where(LEASES.c.name == name))
+    return found[0] if found else None
 
 
 def _now(engine: Engine) -> Any:
@@ -219,9 +177,3 @@ def _now(engine: Engine) -> Any:
             f"Leases need one of {', '.join(CLOCKS)}; the database is {engine.dialect.name}."
         )
     return literal_column(clock, Float)
-
-
-def _unusable(engine: Engine, error: SQLAlchemyError) -> ClusterError:
-    where = engine.url.render_as_string(hide_password=True)
-    first = (str(error).splitlines() or [type(error).__name__])[0]
-    return ClusterError(f"The database of leases at {where} cannot be used ({first}).")

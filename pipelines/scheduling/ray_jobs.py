@@ -9,7 +9,7 @@ from pipelines.scheduling.scheduler import JobStatus
 from pipelines.submit import send
 
 if TYPE_CHECKING:
-    from ray.job_submission import JobSubmissionClient
+    from ray.job_submission import JobDetails, JobSubmissionClient
 
 GATE_REFUSED = 3
 """Exit code of a command whose gate did not promote."""
@@ -32,12 +32,11 @@ class RayJobs:
         self.working_dir, self.home = working_dir, home
 
     def start(self, command: Sequence[str], *, submission_id: str) -> None:
-        client = self._client()
-        if self._known(client, submission_id):
+        if self._find(submission_id) is not None:
             return
         try:
             send(
-                client,
+                self._client(),
                 command,
                 submission_id=submission_id,
                 name=command[0],
@@ -47,36 +46,30 @@ class RayJobs:
             )
         except ClusterError:
             # Another scheduler was faster: a Ray cluster takes an id once.
-            if not self._known(client, submission_id):
+            if self._find(submission_id) is None:
                 raise
 
     def status(self, submission_id: str) -> JobStatus:
-        client = self._client()
-        if not self._known(client, submission_id):
+        job = self._find(submission_id)
+        if job is None:
             return "unknown"
-        info = client.get_job_info(submission_id)
-        if not info.status.is_terminal():
+        if not job.status.is_terminal():
             return "running"
-        if getattr(info.status, "value", info.status) == "SUCCEEDED":
+        if getattr(job.status, "value", job.status) == "SUCCEEDED":
             return "succeeded"
-        return "refused" if info.driver_exit_code == GATE_REFUSED else "failed"
+        return "refused" if job.driver_exit_code == GATE_REFUSED else "failed"
+
+    def _find(self, submission_id: str) -> "JobDetails | None":
+        try:
+            jobs = self._client().list_jobs()
+        except (ConnectionError, RuntimeError) as error:
+            first = (str(error).splitlines() or [type(error).__name__])[0]
+            raise ClusterError(
+                f"The job server {self.jobs_address} does not answer ({first})."
+            ) from error
+        return next((job for job in jobs if job.submission_id == submission_id), None)
 
     def _client(self) -> "JobSubmissionClient":
         from ray.job_submission import JobSubmissionClient
 
-        try:
-            return JobSubmissionClient(self.jobs_address)
-        except (ConnectionError, RuntimeError) as error:
-            first = (str(error).splitlines() or [type(error).__name__])[0]
-            raise ClusterError(
-                f"The job server {self.jobs_address} does not answer ({first})."
-            ) from error
-
-    def _known(self, client: "JobSubmissionClient", submission_id: str) -> bool:
-        try:
-            return any(job.submission_id == submission_id for job in client.list_jobs())
-        except (ConnectionError, RuntimeError) as error:
-            first = (str(error).splitlines() or [type(error).__name__])[0]
-            raise ClusterError(
-                f"The job server {self.jobs_address} does not answer ({first})."
-            ) from error
+        return JobSubmissionClient(self.jobs_address)

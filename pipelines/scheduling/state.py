@@ -2,7 +2,6 @@
 
 import contextlib
 from dataclasses import dataclass
-from typing import Any
 
 from sqlalchemy import (
     Boolean,
@@ -17,9 +16,9 @@ from sqlalchemy import (
     select,
     update,
 )
-from sqlalchemy.exc import IntegrityError, SQLAlchemyError
+from sqlalchemy.exc import IntegrityError
 
-from components.errors import ClusterError
+from pipelines.scheduling.database import changes, ensure_table, rows_of
 
 SCHEDULES = Table(
     "prefixprop_schedules",
@@ -55,18 +54,15 @@ class States:
 
     def __init__(self, engine: Engine) -> None:
         self.engine = engine
-        try:
-            SCHEDULES.create(engine, checkfirst=True)
-        except SQLAlchemyError:
-            self._rows(select(SCHEDULES.c.name).limit(1))  # made by another one meanwhile, or not
+        ensure_table(engine, SCHEDULES)
 
     def of(self, name: str, *, now: float) -> State:
         """The schedule's state; a new schedule starts `now`: nothing before it was missed."""
-        found = self._rows(select(SCHEDULES).where(SCHEDULES.c.name == name))
+        found = rows_of(self.engine, select(SCHEDULES).where(SCHEDULES.c.name == name))
         if found:
             return State(**found[0])
         with contextlib.suppress(IntegrityError):  # another scheduler was faster
-            self._rows(insert(SCHEDULES).values(**vars(State(name, False, now))))
+            changes(self.engine, insert(SCHEDULES).values(**vars(State(name, False, now))))
         return self.of(name, now=now)
 
     def change(self, before: State, after: State) -> bool:
@@ -82,23 +78,4 @@ class States:
             )
             .values(**vars(after))
         )
-        try:
-            with self.engine.begin() as connection:
-                return bool(connection.execute(statement).rowcount)
-        except SQLAlchemyError as error:
-            raise self._unusable(error) from error
-
-    def _rows(self, statement: Any) -> list[Any]:
-        try:
-            with self.engine.begin() as connection:
-                result = connection.execute(statement)
-                return list(result.mappings()) if result.returns_rows else []
-        except IntegrityError:
-            raise
-        except SQLAlchemyError as error:
-            raise self._unusable(error) from error
-
-    def _unusable(self, error: SQLAlchemyError) -> ClusterError:
-        where = self.engine.url.render_as_string(hide_password=True)
-        first = (str(error).splitlines() or [type(error).__name__])[0]
-        return ClusterError(f"The database of schedules at {where} cannot be used ({first}).")
+        return changes(self.engine, statement)

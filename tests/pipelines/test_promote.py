@@ -15,7 +15,8 @@ from components.errors import ClusterError, ConfigError, RegistryError
 from components.inference.package import adapter_package
 from components.registry import Tracker, open_tracker
 from pipelines.promote import history, promote, rollback
-from pipelines.scheduling.lease import lease_engine, take
+from pipelines.scheduling.database import shared_engine
+from pipelines.scheduling.lease import take
 from tests.registry_fixtures import sample_texts
 
 NAMES = (f"promoted-{number}" for number in itertools.count())
@@ -127,7 +128,7 @@ def test_force_needs_a_reason_and_other_settings_are_refused(
 def test_one_promotion_of_a_model_at_a_time(
     model: str, forced: dict[str, Any], mlflow_uri: str, tmp_path: Path
 ) -> None:
-    take(lease_engine(mlflow_uri, tmp_path), f"promote {model}", holder="another")
+    take(shared_engine(mlflow_uri, tmp_path), f"promote {model}", holder="another")
     with pytest.raises(ClusterError, match="held by another"):
         promote(model, **forced)
 

@@ -12,12 +12,13 @@ import pytest
 from sqlalchemy import Engine, create_engine, update
 
 from components.errors import ClusterError
-from pipelines.scheduling.lease import LEASES, LeaseHeld, LeaseLost, held, lease_engine, take
+from pipelines.scheduling.database import shared_engine
+from pipelines.scheduling.lease import LEASES, LeaseHeld, LeaseLost, held, take
 
 
 @pytest.fixture
 def engine(tmp_path: Path) -> Engine:
-    return lease_engine("http://127.0.0.1:1", tmp_path)
+    return shared_engine("http://127.0.0.1:1", tmp_path)
 
 
 def expire(engine: Engine) -> None:
@@ -63,7 +64,7 @@ def test_it_is_renewed_while_it_is_held_and_free_afterwards(engine: Engine) -> N
 def test_of_many_at_once_one_has_it(tmp_path: Path) -> None:
     def attempt(number: int) -> bool:
         try:
-            take(lease_engine(None, tmp_path), "demo", holder=f"h{number}")
+            take(shared_engine(None, tmp_path), "demo", holder=f"h{number}")
         except LeaseHeld:
             return False
         return True
@@ -75,7 +76,7 @@ def test_of_many_at_once_one_has_it(tmp_path: Path) -> None:
 def test_an_unusable_database_is_named_without_its_password(tmp_path: Path) -> None:
     (tmp_path / "leases.db").write_bytes(b"no database at all, but long enough to be read as one")
     with pytest.raises(ClusterError, match="database of leases at"):
-        take(lease_engine(None, tmp_path), "demo")
+        take(shared_engine(None, tmp_path), "demo")
     pytest.importorskip("psycopg2")
     with pytest.raises(ClusterError) as refused:
         take(create_engine("postgresql://user:s3cr3t@127.0.0.1:1/x"), "demo")
@@ -85,8 +86,9 @@ def test_an_unusable_database_is_named_without_its_password(tmp_path: Path) -> N
 HOLDER = """
 import sys, time
 from pathlib import Path
-from pipelines.scheduling.lease import LeaseLost, held, lease_engine
-with held(lease_engine(None, Path(sys.argv[1])), "demo", holder="paused", seconds=1.0) as lease:
+from pipelines.scheduling.database import shared_engine
+from pipelines.scheduling.lease import LeaseLost, held
+with held(shared_engine(None, Path(sys.argv[1])), "demo", holder="paused", seconds=1.0) as lease:
     print("held", flush=True)
     sys.stdin.readline()
     try:

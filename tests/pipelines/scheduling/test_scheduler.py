@@ -13,8 +13,8 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from components.errors import ClusterError, ConfigError
+from pipelines.scheduling.database import shared_engine
 from pipelines.scheduling.due import due, start_of, upcoming
-from pipelines.scheduling.lease import lease_engine
 from pipelines.scheduling.scheduler import JobStatus, pause, resume, run, step, trigger
 from pipelines.scheduling.schedules import ScheduleConfig, load_schedules
 from pipelines.scheduling.state import States
@@ -52,7 +52,7 @@ class Cluster:
 
 @pytest.fixture
 def states(tmp_path: Path) -> States:
-    return States(lease_engine(None, tmp_path))
+    return States(shared_engine(None, tmp_path))
 
 
 def steps(
@@ -148,7 +148,7 @@ def test_many_schedulers_at_once_start_one_job(states: States, tmp_path: Path) -
     steps(schedule(), states, cluster, hours=[0])
 
     def look(_: int) -> None:
-        own = States(lease_engine(None, tmp_path))
+        own = States(shared_engine(None, tmp_path))
         step(schedule(), own, cluster, now=START + HOUR, say=lambda _: None)
 
     with ThreadPoolExecutor(8) as pool:
