@@ -35,10 +35,9 @@ demo: $(STAMP)
 	@$(BIN)/prefixprop up
 	@$(BIN)/python -m pipelines.local_cluster.demo
 
-# Quick tests share the cores; slow ones start clusters and workers that want every core, so they
-# come one by one.
+# The tests of one slow file stay together: they share a Ray cluster or an MLflow server.
 test: quick-tests
-	@$(BIN)/python -m pytest -m slow --ignore tests/faults
+	@$(BIN)/python -m pytest -m slow --ignore tests/faults -n 2 --dist loadfile
 
 quick-tests: $(STAMP)
 	@$(BIN)/python -m pytest -m "not slow" -n auto --dist worksteal
