@@ -4,13 +4,22 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from components.evaluation.gate.decision import Decision
-    from pipelines.promote import Contest
+    from pipelines.contest import Contest
 
 SAID = {
     "promote": "is promoted",
     "hold": "is held: nothing changes",
     "reject": "is rejected: nothing changes",
 }
+
+
+def _compared(decision: "Decision", against: str) -> tuple[str, ...]:
+    line = (
+        f"{decision.seeds} trainings of its point were compared with {against} on "
+        f"{decision.documents:,} test documents: decision {decision.number} on them, which may "
+        f"spend a chance of error of {decision.alpha:.4f}."
+    )
+    return line, ""
 
 
 def decision_page(decision: "Decision", contest: "Contest") -> str:
@@ -20,9 +29,7 @@ def decision_page(decision: "Decision", contest: "Contest") -> str:
     lines = [
         f"# {challenger.name}: version {challenger.version} {SAID[decision.verdict]}",
         "",
-        f"Compared with {against} on {decision.documents:,} test documents, decision "
-        f"{decision.number} on them; it could spend a chance of error of {decision.alpha:.4f}.",
-        "",
+        *(_compared(decision, against) if decision.documents else ()),
         *(f"* {reason}" for reason in decision.reasons),
         "",
     ]

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from components.errors import ConfigError, DataError
+from components.errors import DataError
 from components.evaluation.gate.decision import Answers, Decision, decide, incomparable
 from components.evaluation.gate.settings import GateConfig
 
@@ -28,10 +28,14 @@ class Compared:
     decision: Decision
     test_set: str
 
-    def held(self, reason: str) -> "Compared":
-        """The same numbers, held for another reason."""
-        decision = dataclasses.replace(self.decision, verdict="hold", reasons=(reason,))
-        return dataclasses.replace(self, decision=decision)
+
+def undecided(reason: str, rules: GateConfig) -> Compared:
+    """Held for a reason that needs no answers: the test documents have not decided anything."""
+    about: dict[str, Any] = {"metric": rules.metric, "alpha": rules.alpha}
+    return Compared(
+        Decision("hold", (reason,), (), (), None, None, documents=0, seeds=0, number=0, **about),
+        "",
+    )
 
 
 @dataclass(frozen=True)
@@ -56,12 +60,19 @@ def compare(
     """Decide between adapter folders; `challenger` holds the trainings of one point with different
     seeds, at least one. `decisions_before`: fingerprint of a test set -> how often it has decided.
 
-    Raises DataError where the documents hold a label that the adapters do not know, ConfigError
-    where the task has no classes to compare.
+    Raises DataError where the documents hold a label that the adapters do not know.
     """
     from components.inference.classifier import load_classifier
+    from components.tasks import task_named
 
     ours, theirs = about(challenger[0]), about(champion)
+    task = task_named(ours.task)
+    if "label_id" not in task.columns:
+        reason = (
+            f"{task.words} have no right answer to count, which is what the gate compares; promote "
+            "by hand: --force --reason '...'"
+        )
+        return undecided(reason, rules)
     if incomparable(ours, theirs):
         return Compared(_decided(ours, theirs, None, rules, 1), "")
     answers: list[Answers] = []
@@ -97,18 +108,13 @@ def about(folder: Path) -> Answers:
 
 
 def documents_for(classifier: "Classifier", data: "DataConfig", cache_path: Path) -> Documents:
-    """The test documents, cut as in this adapter's training. Raises DataError, ConfigError."""
+    """The test documents, cut as in this adapter's training. Raises DataError."""
     import numpy as np
 
     from components.backbones import tokenizer_id
     from components.tasks import prepare
 
     task = classifier.task
-    if "label_id" not in task.columns:
-        raise ConfigError(
-            f"gate: {task.words} have no right answer to count, which the gate compares. Promote "
-            "by hand: --force --reason ..."
-        )
     cut = data.model_copy(update={"max_tokens": classifier.max_tokens})
     prepared = prepare(
         cut,

@@ -2,28 +2,24 @@
 `rollback` goes back to the champion before. Every decision and every move stands in the history.
 """
 
-import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
-from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from components.config.loading import apply_override
-from components.data.settings import DataConfig
-from components.errors import ConfigError, RegistryError
-from components.evaluation.gate.settings import GateConfig
-from components.registry import CHALLENGER, CHAMPION, RegisteredVersion, Tracker
+from components.errors import ConfigError
+from components.registry import CHAMPION, RegisteredVersion, Tracker
 from components.registry.adapter_source import checked_tracker
-from components.registry.history import (
-    Action,
-    HistoryEntry,
-    decisions_on,
-    entry_now,
-    was_rolled_back,
+from components.registry.history import Action, HistoryEntry, decision_about, entry_now
+from pipelines.contest import (
+    Contest,
+    PromotionSettings,
+    contest_of,
+    decide_contest,
+    holder_of,
+    keep_decision,
+    settings_of,
 )
-from components.settings import Config, validate
 from pipelines.reports import HistoryReport, PromotionReport
 
 if TYPE_CHECKING:
@@ -32,23 +28,12 @@ if TYPE_CHECKING:
 
 ACTIONS: dict[str, Action] = {"promote": "promoted", "hold": "held", "reject": "rejected"}
 """Verdict -> what the history calls it."""
+REFUSED: frozenset[Action] = frozenset({"held", "rejected"})
+NO_CHAMPION = "the model had no champion: there is nothing to compare with"
 STATE = Path(".prefixprop")
 CACHE = STATE / "cache"
-
-
-class PromotionSettings(Config):
-    """The sections of an experiment that a promotion reads."""
-
-    data: DataConfig
-    gate: GateConfig = GateConfig()
-
-
-@dataclass(frozen=True)
-class Contest:
-    """Who wants to become champion, and who is."""
-
-    challenger: RegisteredVersion
-    champion: RegisteredVersion | None
+PATIENCE_SECONDS = 600.0
+"""How long a search waits for another promotion of its model to end."""
 
 
 def promote(
@@ -78,21 +63,59 @@ def promote(
     tracker = checked_tracker(tracking_uri)
     with _exclusive(tracker, model_name, tracking_uri, state_path) as lease:
         contest = contest_of(tracker, model_name, version)
-        if contest.champion is not None and contest.champion.version == contest.challenger.version:
-            return _report(tracker, contest.challenger, contest.champion, dry_run=dry_run)
+        if contest.is_over:
+            return _report(tracker, contest, dry_run=dry_run)
         if contest.champion is None or force:
             action: Action = "forced" if force else "first"
-            said = reason.strip() or "the model had no champion: there is nothing to compare with"
+            said = reason.strip() or NO_CHAMPION
             if dry_run:
-                return _report(tracker, contest.challenger, contest.champion, dry_run=True)
+                return _report(tracker, contest, action=action, reason=said, dry_run=True)
             return _move(tracker, contest, lease, action, said)
-        compared = decide_contest(tracker, contest, overrides, cache_path)
+        settings = settings_of(tracker, contest.challenger, overrides)
+        compared = decide_contest(tracker, contest, settings, cache_path)
         if dry_run:
-            return _report(
-                tracker, contest.challenger, contest.champion, compared=compared, dry_run=True
-            )
-        lease.check()
+            return _report(tracker, contest, compared=compared, dry_run=True)
         return conclude(tracker, contest, compared, lease)
+
+
+def settle(
+    tracker: Tracker,
+    model_name: str,
+    version: int,
+    *,
+    settings: PromotionSettings,
+    tracking_uri: str | None,
+    cache_path: Path,
+    state_path: Path = STATE,
+    before_change: Callable[[], None] = lambda: None,
+) -> PromotionReport:
+    """What becomes of the version that a search has registered: the first champion is written down,
+    a challenger meets the champion. What was decided about it already is not decided again, so that
+    a search which is continued after a kill asks the gate once.
+
+    `before_change` is called right before anything is changed, and may raise. Waits for another
+    promotion of the model. Raises UserError.
+    """
+    with _exclusive(
+        tracker, model_name, tracking_uri, state_path, patience=PATIENCE_SECONDS, new=version
+    ) as lease:
+        contest = contest_of(tracker, model_name, version)
+        known = decision_about(tracker.history(model_name), version)
+        if known is not None:
+            then = Contest(contest.challenger, _numbered(tracker, model_name, known))
+            return _report(tracker, then, action=known.action, reason=known.reason)
+        before_change()
+        if contest.champion is None:
+            return _move(tracker, contest, lease, "first", NO_CHAMPION)
+        compared = decide_contest(tracker, contest, settings, cache_path)
+        before_change()
+        return conclude(tracker, contest, compared, lease)
+
+
+def _numbered(tracker: Tracker, model_name: str, entry: HistoryEntry) -> RegisteredVersion | None:
+    """The champion before an entry."""
+    versions = tracker.versions(model_name)
+    return next((each for each in versions if each.version == entry.champion_before), None)
 
 
 def rollback(
@@ -114,7 +137,8 @@ def rollback(
             reason=reason.strip() or "rolled back by hand",
         )
         tracker.record(model_name, entry)
-        return _report(tracker, now, previous)
+        moved = Contest(now, previous)
+        return _report(tracker, moved, action=entry.action, reason=entry.reason)
 
 
 def history(model_name: str, *, tracking_uri: str | None) -> HistoryReport:
@@ -130,80 +154,14 @@ def history(model_name: str, *, tracking_uri: str | None) -> HistoryReport:
     )
 
 
-def contest_of(tracker: Tracker, model_name: str, version: int | None) -> Contest:
-    """The version (None: the challenger) and the champion. Raises RegistryError."""
-    versions = tracker.versions(model_name)
-    champion = holder_of(versions, CHAMPION)
-    if version is not None:
-        return Contest(tracker.resolve(f"models:/{model_name}/{version}"), champion)
-    challenger = holder_of(versions, CHALLENGER)
-    if challenger is None:
-        raise RegistryError(
-            f"version: '{model_name}' has no challenger to promote. Name the version."
-        )
-    return Contest(challenger, champion)
-
-
-def decide_contest(
-    tracker: Tracker, contest: Contest, overrides: Sequence[str], cache_path: Path
-) -> "Compared":
-    """Let both answer the test documents of the challenger's run. Raises UserError."""
-    from pipelines.gate import compare
-
-    assert contest.champion is not None
-    settings = _settings(tracker, contest.challenger, overrides)
-    past = tracker.history(contest.challenger.name)
-    with TemporaryDirectory(prefix="prefixprop-") as scratch:
-        folders = [
-            tracker.download_adapter(each.model_uri, Path(scratch) / str(each.version))
-            for each in (contest.challenger, contest.champion)
-        ]
-        compared = compare(
-            folders[:1],
-            folders[1],
-            data=settings.data,
-            rules=settings.gate,
-            decisions_before=lambda test_set: decisions_on(past, test_set),
-            cache_path=cache_path,
-        )
-    if compared.decision.verdict == "promote" and was_rolled_back(past, contest.challenger.version):
-        return compared.held(
-            f"version {contest.challenger.version} was rolled back before: it is promoted again "
-            "only by --force --reason '...'"
-        )
-    return compared
-
-
 def conclude(
     tracker: Tracker, contest: Contest, compared: "Compared", lease: "Lease"
 ) -> PromotionReport:
     """Store the decision, and move the alias where it says so."""
-    from pipelines.decision_page import decision_page
-
-    decision, challenger = compared.decision, contest.challenger
-    number = len(tracker.history(challenger.name)) + 1
-    place = f"gate/decision-{number:03d}"
-    with TemporaryDirectory(prefix="prefixprop-") as scratch:
-        folder = Path(scratch)
-        content = json.dumps(decision.as_dict(), indent=2, allow_nan=False) + "\n"
-        (folder / "decision.json").write_text(content, encoding="utf-8")
-        page = decision_page(decision, contest)
-        (folder / "decision.md").write_text(page, encoding="utf-8")
-        tracker.log_folder(challenger.run_id, folder, place)
-    line = f"Gate: {decision.verdict}. {'; '.join(decision.reasons)}."
-    tags = {"gate_verdict": decision.verdict, "gate_decision": place}
-    tracker.annotate(challenger, tags=tags, line=line)
-    evidence = f"runs:/{challenger.run_id}/{place}/decision.json"
-    action, reason = ACTIONS[decision.verdict], "; ".join(decision.reasons)
-    return _move(
-        tracker,
-        contest,
-        lease,
-        action,
-        reason,
-        evidence=evidence,
-        compared=compared,
-    )
+    lease.check()
+    evidence = keep_decision(tracker, contest, compared)
+    action, reason = ACTIONS[compared.decision.verdict], "; ".join(compared.decision.reasons)
+    return _move(tracker, contest, lease, action, reason, evidence=evidence, compared=compared)
 
 
 def _move(
@@ -219,7 +177,7 @@ def _move(
     """Record what was decided and, where it was to promote, move the alias."""
     challenger, champion = contest.challenger, contest.champion
     before = None if champion is None else champion.version
-    moves = action in ("first", "promoted", "forced")
+    moves = action not in REFUSED
     lease.check()
     if moves:
         challenger = tracker.promote(challenger.name, challenger.version)
@@ -233,75 +191,72 @@ def _move(
         test_set="" if compared is None else compared.test_set,
     )
     tracker.record(challenger.name, entry)
-    return _report(tracker, challenger, champion, compared=compared, moved=moves)
-
-
-def _settings(
-    tracker: Tracker, challenger: RegisteredVersion, overrides: Sequence[str]
-) -> PromotionSettings:
-    """Documents and rules of the challenger's experiment, as its run keeps them."""
-    wrong = [each for each in overrides if not each.startswith(("gate.", "data."))]
-    if wrong:
-        raise ConfigError(
-            f"'{wrong[0]}' cannot be set here: a promotion takes gate.<path>=value and "
-            "data.<path>=value; everything else comes with the adapters."
-        )
-    kept = tracker.read_dict(challenger.run_id, "config.json")
-    values: dict[str, Any] = {"data": kept["data"], "gate": kept.get("gate") or {}}
-    for override in overrides:
-        apply_override(values, override)
-    return validate(PromotionSettings, values)
+    now = Contest(challenger, champion)
+    return _report(tracker, now, action=action, reason=reason, compared=compared)
 
 
 @contextmanager
 def _exclusive(
-    tracker: Tracker, model_name: str, tracking_uri: str | None, state_path: Path
+    tracker: Tracker,
+    model_name: str,
+    tracking_uri: str | None,
+    state_path: Path,
+    *,
+    patience: float = 0.0,
+    new: int | None = None,
 ) -> "Iterator[Lease]":
     """Only one at a time may decide about a model, and it begins with a history that is true.
-    Raises ClusterError where another one is at work.
+    `new`: a version that was registered just now. Raises ClusterError where another one is still at
+    work after `patience` seconds.
     """
     from pipelines.scheduling.database import shared_engine
     from pipelines.scheduling.lease import held
 
-    with held(shared_engine(tracking_uri, state_path), f"promote {model_name}") as lease:
-        note_what_others_did(tracker, model_name)
+    engine = shared_engine(tracking_uri, state_path)
+    with held(engine, f"promote {model_name}", patience=patience) as lease:
+        note_what_others_did(tracker, model_name, new=new)
         yield lease
 
 
-def note_what_others_did(tracker: Tracker, model_name: str) -> None:
-    """Record a champion that the history does not know of."""
+def note_what_others_did(tracker: Tracker, model_name: str, *, new: int | None = None) -> None:
+    """Record a champion that the history does not know of: the `new` version that became champion
+    as it was registered, or whatever others made it.
+    """
     champion = holder_of(tracker.versions(model_name), CHAMPION)
     past = tracker.history(model_name)
     now = None if champion is None else champion.version
     known = past[-1].champion_after if past else None
     if champion is None or now == known:
         return
-    reason = (
-        "the alias was moved by other means, or by a promotion that was killed before it could "
-        "write this down"
-        if past
-        else "champion when this history began"
-    )
+    action: Action = "found"
+    if now == new and known is None:
+        action, reason = "first", NO_CHAMPION
+    elif past:
+        reason = (
+            "the alias was moved by other means, or by a promotion that was killed before it could "
+            "write this down"
+        )
+    else:
+        reason = "champion when this history began"
     entry = entry_now(
-        "found", champion.version, champion_before=known, champion_after=now, reason=reason
+        action, champion.version, champion_before=known, champion_after=now, reason=reason
     )
     tracker.record(model_name, entry)
 
 
-def holder_of(versions: tuple[RegisteredVersion, ...], alias: str) -> RegisteredVersion | None:
-    """The version that holds the alias."""
-    return next((version for version in versions if alias in version.aliases), None)
-
-
 def _report(
     tracker: Tracker,
-    version: RegisteredVersion,
-    previous: RegisteredVersion | None,
+    contest: Contest,
     *,
+    action: Action | None = None,
+    reason: str = "",
     compared: "Compared | None" = None,
-    moved: bool = True,
     dry_run: bool = False,
 ) -> PromotionReport:
+    """`action`: None where the decision says it, or where there was nothing to do."""
+    version, previous = contest.challenger, contest.champion
+    if compared is not None:
+        action, reason = ACTIONS[compared.decision.verdict], "; ".join(compared.decision.reasons)
     return PromotionReport(
         model_name=version.name,
         version=version.version,
@@ -309,6 +264,8 @@ def _report(
         description=version.description.split("\n")[0],
         url=tracker.model_url(version.name, version.version),
         dry_run=dry_run,
-        moved=moved,
+        action=action,
+        reason=reason,
+        moved=contest.is_over or action not in REFUSED,
         decision=None if compared is None else compared.decision,
     )

@@ -9,14 +9,16 @@ if TYPE_CHECKING:
     from components.data.drift.checks import Finding
     from components.evaluation import LengthBucket
     from components.evaluation.gate.decision import Decision
-    from components.registry.history import HistoryEntry
+    from components.registry.history import Action, HistoryEntry
+    from pipelines.retraining.champion_quality import Quality
 
 
 @dataclass(frozen=True)
 class SearchReport:
     """A search and the adapter it registered. `by_length` as in EvaluationReport; `metrics` are
     those of the best adapter on all validation and test documents; `seconds` is wall time;
-    `lost_trials` are missing among those that the best was chosen of.
+    `lost_trials` are missing among those that the best was chosen of; `promotion`: what became of
+    the version, None where the experiment has no gate.
     """
 
     experiment: str
@@ -39,6 +41,7 @@ class SearchReport:
     urls: Mapping[str, str]
     seconds: float
     lost_trials: tuple[str, ...] = ()
+    promotion: "PromotionReport | None" = None
 
 
 @dataclass(frozen=True)
@@ -107,8 +110,9 @@ class EvaluationReport:
 @dataclass(frozen=True)
 class PromotionReport:
     """`prefixprop promote` and `rollback`. `previous` is the champion before, None where there was
-    none; `moved`: whether `version` is the champion now (after a dry run: would be); `decision`: of
-    the gate, None where it was not asked; `dry_run`: nothing was changed.
+    none; `action`: what the history calls it, None where there was nothing to do; `moved`: whether
+    `version` is the champion now (after a dry run: would be); `decision`: of the gate, None where
+    it was not asked, or was asked before this search was continued; `dry_run`: nothing was changed.
     """
 
     model_name: str
@@ -116,9 +120,16 @@ class PromotionReport:
     previous: int | None
     description: str
     url: str
+    action: "Action | None" = None
+    reason: str = ""
     dry_run: bool = False
     moved: bool = True
     decision: "Decision | None" = None
+
+    @property
+    def refused(self) -> str | None:
+        """Why the gate did not let it; None where it did."""
+        return None if self.moved else f"{self.action}: {self.reason}"
 
     @property
     def changed(self) -> bool:
@@ -128,8 +139,9 @@ class PromotionReport:
 @dataclass(frozen=True)
 class RetrainReport:
     """`prefixprop retrain`. `status`: nothing to do, promoted, held or rejected; `findings`: what
-    has changed in the documents; `version`: what was registered; `promotion`: None where there was
-    no champion to compare with. `seconds` is wall time.
+    has changed in the documents; `quality`: of the champion on the new ones, None where there were
+    none or an earlier try measured it; `version`: what was registered; `promotion`: None where an
+    earlier try asked the gate. `seconds` is wall time.
     """
 
     name: str
@@ -137,6 +149,7 @@ class RetrainReport:
     reason: str
     seconds: float
     findings: "tuple[Finding, ...]" = ()
+    quality: "Quality | None" = None
     version: int | None = None
     promotion: PromotionReport | None = None
 

@@ -1,7 +1,7 @@
 """The main workflow: from one experiment to a registered adapter.
 
 data -> slots load the backbone meanwhile -> Ray Tune runs the trials -> the best one is evaluated
-on test data -> registered version, alias, and where to look.
+on test data -> registered version -> the gate -> alias, and where to look.
 """
 
 import time
@@ -26,9 +26,11 @@ from components.settings import writable_folder
 from components.tuning.searchers import check_searcher
 from pipelines.describe import describe_data, describe_point
 from pipelines.interruption import one_interruption
+from pipelines.promote import STATE
 from pipelines.reports import SearchReport
 from pipelines.run_params import key_params, search_params, truncation_params
 from pipelines.running_search import Search, Trials, TrialsLost, ending_with
+from pipelines.search_gate import meet_champion
 from pipelines.search_results import finish, register, report
 
 if TYPE_CHECKING:
@@ -50,14 +52,17 @@ def search(
     resume: bool | str = False,
     say: Say = print,
     on_trial: OnTrial = lambda summary: None,
+    state_path: Path = STATE,
+    before_change: Callable[[], None] = lambda: None,
 ) -> SearchReport:
-    """Run an experiment's search and register its best adapter.
+    """Run an experiment's search, register its best adapter and let the gate decide about it.
 
     `resume` continues the unfinished search of this id, or with True the latest one with these
     settings: trials keep their runs and go on from their checkpoints, finished ones are not run
     again. `say` gets one line per stage,
-    `on_trial` a TrialSummary whenever a trial changed. Raises UserError before anything is started
-    where the input is wrong; KeyboardInterrupt leaves a resumable state.
+    `on_trial` a TrialSummary whenever a trial changed; `before_change` is called right before a
+    version is registered and before an alias is moved, and may raise. Raises UserError before
+    anything is started where the input is wrong; KeyboardInterrupt leaves a resumable state.
     """
     from components.jobs.cluster import check_cluster_fits, joined_cluster
     from components.jobs.slots import close_slots
@@ -82,11 +87,27 @@ def search(
             with ending_with(running):
                 trials = run_trials(running, on_trial)
                 final = evaluate_best(running, trials.best, say)
+                before_change()
                 registered = register(running, trials, final, say)
+                promotion = meet_champion(
+                    running,
+                    trials.best,
+                    registered,
+                    tracking_uri=tracking_uri,
+                    say=say,
+                    before_change=before_change,
+                    state_path=state_path,
+                )
                 finish(running, trials, registered)
             close_slots(running.slots)
-            seconds = time.monotonic() - started
-            return report(running, trials, final, registered, seconds=seconds)
+            return report(
+                running,
+                trials,
+                final,
+                registered,
+                promotion=promotion,
+                seconds=time.monotonic() - started,
+            )
 
 
 def open_folder(

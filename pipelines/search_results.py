@@ -4,9 +4,10 @@ from collections.abc import Callable
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
-from components.config import trial_config
-from components.registry import RegisteredAdapter, run_tags
-from pipelines.reports import SearchReport
+from components.config import resolved, trial_config
+from components.registry import CHAMPION, RegisteredAdapter, run_tags
+from pipelines.contest import GATE_RULES
+from pipelines.reports import PromotionReport, SearchReport
 from pipelines.running_search import Search, Trials
 
 if TYPE_CHECKING:
@@ -45,6 +46,8 @@ def register(
     tracker.log_metrics(best.run_id, tested, step=best.step)
     tags = {"best_trial": best.name, "best_run_id": best.run_id} | lost_tags(trials)
     tracker.set_tags(running.run_id, tags)
+    if config.gate is not None:
+        tracker.log_dict(best.run_id, resolved(config.gate), GATE_RULES)
     log_figures(running, best, final)
     registered = tracker.register_adapter(
         best.run_id,
@@ -110,6 +113,7 @@ def report(
     final: "FinalEvaluation",
     registered: RegisteredAdapter,
     *,
+    promotion: PromotionReport | None,
     seconds: float,
 ) -> SearchReport:
     """What the workflow returns."""
@@ -130,7 +134,7 @@ def report(
         data_fingerprint=running.data.fingerprint,
         model_name=registered.name,
         model_version=registered.version,
-        model_alias=registered.alias,
+        model_alias=CHAMPION if promotion and promotion.moved else registered.alias,
         model_uri=registered.model_uri,
         adapter_folder=str(final.folder),
         urls={
@@ -144,4 +148,5 @@ def report(
         },
         seconds=seconds,
         lost_trials=tuple(summary.name for summary in trials.lost),
+        promotion=promotion,
     )

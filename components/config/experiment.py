@@ -66,7 +66,8 @@ class ExperimentConfig(TrainConfig):
     search: SearchConfig = SearchConfig()
     cluster: ClusterConfig = ClusterConfig()
     registry: RegistryConfig = RegistryConfig()
-    gate: GateConfig = GateConfig()
+    gate: GateConfig | None = GateConfig()
+    """When the search's version takes the champion's place. Null: it stays a challenger."""
     study: StudyConfig = StudyConfig()
 
     @property

@@ -24,6 +24,19 @@ class RoundChampionConfig(Config):
     """Trials start from the champion's values instead of fresh ones."""
 
 
+class LimitsConfig(Config):
+    """What one retraining may take. Null: no limit."""
+
+    trials: PositiveInt | None = None
+    """Most trials of its search; more are refused before anything starts."""
+    tokens: PositiveInt | None = None
+    """Most tokens to train on, all trials and confirming seeds to their ends; refused likewise, as
+    soon as the documents are counted.
+    """
+    hours: Annotated[float, Field(gt=0.0, allow_inf_nan=False)] | None = None
+    """Wall time of one call. What is at work then is interrupted; the next call goes on with it."""
+
+
 class RetrainingConfig(Config):
     """One retraining that is done again and again."""
 
@@ -41,6 +54,8 @@ class RetrainingConfig(Config):
     """What may change between the documents of two retrainings."""
     round_champion: RoundChampionConfig = RoundChampionConfig()
     """What is tried where there is a champion; the first time the experiment's own search runs."""
+    limits: LimitsConfig = LimitsConfig()
+    """What it may take."""
 
 
 def load_retraining(path: Path) -> RetrainingConfig:

@@ -110,6 +110,20 @@ def decisions_on(history: Sequence[HistoryEntry], test_set: str) -> int:
     return sum(entry.test_set == test_set and entry.action in DECIDED for entry in history)
 
 
+def decision_about(history: Sequence[HistoryEntry], version: int) -> HistoryEntry | None:
+    """How the version became champion or did not, the latest time; None where it was never
+    asked.
+    """
+    return next(
+        (
+            entry
+            for entry in reversed(history)
+            if entry.version == version and entry.action != "rolled_back"
+        ),
+        None,
+    )
+
+
 def was_rolled_back(history: Sequence[HistoryEntry], version: int) -> bool:
     """Whether the version was taken back from champion and not promoted since."""
     last = next(
@@ -125,4 +139,4 @@ def was_rolled_back(history: Sequence[HistoryEntry], version: int) -> bool:
 
 
 def _shortened(text: str) -> str:
-    return text if len(text) <= LONGEST_REASON else text[: LONGEST_REASON - 1] + "…"
+    return text if len(text) <= LONGEST_REASON else text[: LONGEST_REASON - 3] + "..."

@@ -249,10 +249,20 @@ class MemoryTracker:
             model_id = self.resolve(model_uri).model_id
         target = folder / "adapter"
         shutil.rmtree(target, ignore_errors=True)
-        for name, content in self._adapters[model_id].items():
-            (target / name).parent.mkdir(parents=True, exist_ok=True)
-            (target / name).write_bytes(content)
+        _write_files(self._adapters[model_id], target)
         return target
+
+    def download_folder(self, run_id: str, artifact_path: str, folder: Path) -> Path:
+        prefix = f"{artifact_path}/"
+        files = {
+            name.removeprefix(prefix): content
+            for name, content in self._run(run_id).files.items()
+            if name.startswith(prefix)
+        }
+        if not files:
+            raise RegistryError(f"The run {run_id} holds no folder {artifact_path}.")
+        _write_files(files, folder)
+        return folder
 
     def resolve(self, model_uri: str) -> RegisteredVersion:
         name, rest = parse_model_uri(model_uri)
@@ -343,6 +353,12 @@ class MemoryTracker:
         if run_id not in self.runs:
             raise RegistryError(f"The memory tracker has no run '{run_id}'.")
         return self.runs[run_id]
+
+
+def _write_files(files: Mapping[str, bytes], folder: Path) -> None:
+    for name, content in files.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(content)
 
 
 def _read_files(folder: Path) -> dict[str, bytes]:

@@ -61,6 +61,23 @@ def download(client: "MlflowClient", model_uri: str, folder: Path) -> Path:
     return target
 
 
+def download_folder(client: "MlflowClient", run_id: str, artifact_path: str, folder: Path) -> Path:
+    """An artifact folder of a run, as `folder`."""
+    from mlflow.exceptions import MlflowException
+
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder.parent) as scratch:
+        try:
+            found = client.download_artifacts(run_id, artifact_path, scratch)
+        except (MlflowException, OSError) as error:
+            raise RegistryError(
+                f"The run {run_id} holds no folder {artifact_path}: {' '.join(str(error).split())}"
+            ) from error
+        shutil.rmtree(folder)
+        shutil.move(found, folder)
+    return folder
+
+
 def _location_of_run(client: "MlflowClient", model_uri: str) -> str:
     from mlflow.exceptions import MlflowException
 

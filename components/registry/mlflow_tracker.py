@@ -319,6 +319,9 @@ class MlflowTracker:
     def download_adapter(self, model_uri: str, folder: Path) -> Path:
         return mlflow_models.download(self.client, model_uri, folder)
 
+    def download_folder(self, run_id: str, artifact_path: str, folder: Path) -> Path:
+        return mlflow_models.download_folder(self.client, run_id, artifact_path, folder)
+
     def resolve(self, model_uri: str) -> RegisteredVersion:
         return mlflow_models.resolve(self.client, model_uri)
 

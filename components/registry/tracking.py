@@ -189,6 +189,10 @@ class Tracker(RunLog, Protocol):
         """
         ...
 
+    def download_folder(self, run_id: str, artifact_path: str, folder: Path) -> Path:
+        """What `log_folder` stored, as `folder`. Raises RegistryError where it is not there."""
+        ...
+
     def resolve(self, model_uri: str) -> RegisteredVersion:
         """The version behind models:/name@alias or models:/name/3. Raises RegistryError where it
         does not exist.

@@ -39,13 +39,14 @@ def retrain(
 
         report = run(
             loaded,
+            config,
             tracking_uri=found.tracking_uri or "",
             ray_address=found.ray_address,
             say=terminal.say,
         )
         terminal.report(report, lambda console: show_retraining(console, report))
         if report.status in ("held", "rejected"):
-            raise GateRefused(f"{report.status}: {report.reason}")
+            raise GateRefused(f"version {report.version} {report.status}: {report.reason}")
 
 
 def schedule(

@@ -23,6 +23,8 @@ from pipelines.interruption import one_interruption
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from pipelines.reports import PromotionReport
+
 PLAIN_WIDTH = 160
 
 
@@ -130,6 +132,15 @@ def exit_code(error: Exception) -> int:
     from components.errors import GateRefused, UserError
 
     return 2 if isinstance(error, UserError) else 3 if isinstance(error, GateRefused) else 1
+
+
+def refuse(promotion: "PromotionReport | None") -> None:
+    """Raise GateRefused where the gate did not let a version become champion."""
+    from components.errors import GateRefused
+
+    if promotion is not None and promotion.refused is not None:
+        version = f"{promotion.model_name} version {promotion.version}"
+        raise GateRefused(f"{version} {promotion.refused}")
 
 
 def _leave(code: int, line: str) -> NoReturn:

@@ -14,7 +14,7 @@ import typer
 from components.errors import ConfigError
 from pipelines.command_line import invocation
 from pipelines.command_line.options import DryRun, Experiment, Json, Overrides, path
-from pipelines.command_line.terminal import Terminal, command
+from pipelines.command_line.terminal import Terminal, command, refuse
 
 if TYPE_CHECKING:
     from components.config import ExperimentConfig
@@ -46,7 +46,9 @@ def search(
     dry_run: DryRun = False,
     as_json: Json = False,
 ) -> None:
-    """Search, evaluate the best adapter on test data and register it."""
+    """Search, evaluate and register the best adapter; the gate decides about it (exit 3: not
+    promoted).
+    """
     again = _continued_by(experiment, search_id, overrides)
     with command(as_json=as_json, resume=again) as terminal:
         if search_id is not None and not resume:
@@ -71,6 +73,7 @@ def search(
                 on_trial=board.update,
             )
         terminal.report(report, lambda console: show_search(console, report))
+        refuse(report.promotion)
 
 
 def train(

@@ -9,10 +9,9 @@ from typing import Annotated, Literal
 
 import typer
 
-from components.errors import GateRefused
 from pipelines.command_line import invocation
 from pipelines.command_line.options import Backbone, DryRun, Json, Model, Overrides, path
-from pipelines.command_line.terminal import command
+from pipelines.command_line.terminal import command, refuse
 
 
 def predict(
@@ -140,8 +139,7 @@ def promote(
             dry_run=dry_run,
         )
         terminal.report(report, lambda console: show_promotion(console, report))
-        if report.decision is not None and report.decision.verdict != "promote":
-            raise GateRefused(f"{report.decision.verdict}: {'; '.join(report.decision.reasons)}")
+        refuse(report)
 
 
 def rollback(

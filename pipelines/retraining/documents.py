@@ -86,6 +86,12 @@ def changed_documents(old: Sequence[Example], new: Sequence[Example]) -> int:
     return len(before ^ now)
 
 
+def new_documents(old: Sequence[Example], new: Sequence[Example]) -> list[Example]:
+    """Those of `new` that are not among the `old`, in their order; a corrected one is new."""
+    before = {_content_key(each) for each in old}
+    return [each for each in new if _content_key(each) not in before]
+
+
 def with_kept_test_set(
     loaded: Loaded, config: ExperimentConfig, previous: Path | None
 ) -> Documents:

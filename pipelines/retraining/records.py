@@ -72,6 +72,11 @@ class Records:
         rows = rows_of(self.engine, select(RECORDS).where(RECORDS.c.key == key))
         return _record(rows[0]) if rows else None
 
+    def count_done(self, name: str) -> int:
+        """How many ended well."""
+        chosen = RECORDS.c.name == name, RECORDS.c.status == "done"
+        return len(rows_of(self.engine, select(RECORDS.c.key).where(*chosen)))
+
     def last_done(self, name: str) -> Record | None:
         """The latest one that ended well."""
         rows = rows_of(

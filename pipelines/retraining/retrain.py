@@ -1,4 +1,5 @@
-"""One retraining: new documents? -> drift -> a small search round the champion -> the gate.
+"""One retraining: new documents? -> drift -> the champion on what is new -> a small search round
+the champion, which ends with the gate.
 
 Every stage takes and gives values; what must survive a kill stands in the record of this retraining
 (records.py), in the snapshot of its documents and in the search's own folder.
@@ -7,8 +8,9 @@ Every stage takes and gives values; what must survive a kill stands in the recor
 import hashlib
 import json
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,20 +18,34 @@ from components.config import ExperimentConfig, config_sha256, resolved
 from components.config.retraining import RetrainingConfig
 from components.data.documents import Example
 from components.data.drift.checks import Finding, compare, worst
-from components.errors import DataError, RegistryError
-from components.registry import CHAMPION, RegisteredVersion, Tracker, open_tracker, run_tags
-from pipelines.experiments import load_experiment
-from pipelines.promote import STATE, holder_of, promote
+from components.errors import ClusterError, ConfigError, DataError, RegistryError
+from components.registry import (
+    CHAMPION,
+    Outcome,
+    RegisteredVersion,
+    TolerantTracker,
+    Tracker,
+    open_tracker,
+    run_tags,
+)
+from components.registry.history import decision_about
+from pipelines.contest import holder_of
+from pipelines.failures import one_line
+from pipelines.promote import STATE
 from pipelines.reports import PromotionReport, RetrainReport
+from pipelines.retraining.champion_quality import Quality, log_quality, quality_on
 from pipelines.retraining.documents import (
     Documents,
     changed_documents,
+    new_documents,
     read_snapshot,
     read_source,
     with_kept_test_set,
     write_snapshot,
 )
-from pipelines.retraining.records import Record, Records
+from pipelines.retraining.forgetting import keep_only
+from pipelines.retraining.limits import check_tokens, check_trials, deadline
+from pipelines.retraining.records import Record, Records, Status
 from pipelines.retraining.round_champion import on_snapshot, point_of, round_champion
 from pipelines.scheduling.database import shared_engine
 from pipelines.scheduling.lease import Lease, held
@@ -45,34 +61,61 @@ class Retraining:
     config: ExperimentConfig
     """The experiment as its file has it."""
     tracker: Tracker
+    tracking_uri: str
     records: Records
     record: Record
     documents: Documents
+    old: list[Example]
+    """The documents of the last success."""
+    lease: Lease
     state_path: Path
     ray_address: str | None
+    say: Say
 
     @property
     def snapshot(self) -> Path:
         return Path(self.record.snapshot)
 
+    def noted(self, **facts: Any) -> "Retraining":
+        """The same with facts that a later try goes on from, written down now."""
+        record = replace(self.record, report={**self.record.report, **facts})
+        self.records.begin(record)
+        return replace(self, record=record)
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How a retraining ended: `status` as in RetrainReport."""
+
+    status: str
+    reason: str
+    version: int
+    findings: tuple[Finding, ...]
+    quality: Quality | None
+    promotion: PromotionReport | None
+
 
 def retrain(
     spec: RetrainingConfig,
+    config: ExperimentConfig,
     *,
     tracking_uri: str,
     ray_address: str | None = None,
     state_path: Path = STATE,
     say: Say = print,
 ) -> RetrainReport:
-    """Retrain where there is something new, and promote what the gate lets through.
+    """Retrain the experiment `config` where there is something new, and promote what the gate lets
+    through.
 
     Unchanged documents and settings since the last success: nothing is done, and the report says
-    so. A kill at any point is continued by the same call. Raises DataError where the documents
-    cannot be used or have drifted further than the rules allow, ClusterError where another
-    retraining of this name is at work; nothing is registered then.
+    so. A kill at any point is continued by the same call. Raises ConfigError where the gate or a
+    limit forbids it, DataError where the documents cannot be used or have drifted further than the
+    rules allow, ClusterError where another retraining of this name is at work; nothing is
+    registered then.
     """
     started = time.monotonic()
-    config = load_experiment(spec.experiment, spec.overrides)
+    if config.gate is None:
+        raise ConfigError("gate: a retraining needs the gate; take 'gate: null' out.")
     engine = shared_engine(tracking_uri, state_path)
     with held(engine, f"retrain {spec.name}") as lease:
         records = Records(engine)
@@ -84,28 +127,41 @@ def retrain(
         reason = nothing_to_do(spec, config, documents, last, old)
         if reason is not None:
             say(f"nothing to do: {reason}")
+            if previous is not None:
+                keep_only(previous, config)
             return RetrainReport(spec.name, "nothing to do", reason, time.monotonic() - started)
         tracker = open_tracker(config.registry.kind, tracking_uri)
         tracker.check()
         record = begin(spec, config, records, documents)
         work = Retraining(
-            spec, config, tracker, records, record, documents, state_path, ray_address
+            spec=spec,
+            config=config,
+            tracker=tracker,
+            tracking_uri=tracking_uri,
+            records=records,
+            record=record,
+            documents=documents,
+            old=old,
+            lease=lease,
+            state_path=state_path,
+            ray_address=ray_address,
+            say=say,
         )
-        try:
-            status, reason, findings, version, promotion = carry_out(
-                work, old, lease, say, tracking_uri
-            )
-        except BaseException as error:
-            latest = records.find(record.key)
-            kept = record.report if latest is None else latest.report
-            records.end(
-                record.key,
-                "stopped" if isinstance(error, DataError) else "failed",
-                kept | {"reason": str(error) or type(error).__name__},
-            )
-            raise
-        seconds = time.monotonic() - started
-        return RetrainReport(spec.name, status, reason, seconds, findings, version, promotion)
+        with in_its_run(work) as run_id, deadline(spec.limits):
+            ended = carry_out(work, run_id)
+        removed = keep_only(work.snapshot, config)
+        if removed:
+            say(f"{len(removed)} folders of documents that are no longer used are removed")
+        return RetrainReport(
+            name=spec.name,
+            status=ended.status,
+            reason=ended.reason,
+            seconds=time.monotonic() - started,
+            findings=ended.findings,
+            quality=ended.quality,
+            version=ended.version,
+            promotion=ended.promotion,
+        )
 
 
 def nothing_to_do(
@@ -159,40 +215,87 @@ def begin(
     return record
 
 
-def carry_out(
-    work: Retraining, old: list[Example], lease: Lease, say: Say, tracking_uri: str
-) -> tuple[str, str, tuple[Finding, ...], int | None, PromotionReport | None]:
-    """Drift, search, gate; returns the parts of the report."""
-    findings = drift(work, old, say)
-    version = work.record.report.get("version")
-    if version is None:
-        version = search_round_champion(work, say)
-        work.records.begin(_with_report(work.record, {"version": version}))
-    lease.check()
-    promotion = decide(work, version, tracking_uri)
-    status, reason = _outcome(promotion)
-    log_run(work, findings, promotion, status, reason)
-    work.records.end(
-        work.record.key, "done", {"version": version, "outcome": status, "reason": reason}
-    )
-    say(f"{work.spec.name}: {status}: {reason}")
-    return status, reason, findings, version, promotion
+@contextmanager
+def in_its_run(work: Retraining) -> Iterator[str]:
+    """One MLflow run that shows decision and reasons, the same one for every try; yields its id.
+    However the block ends stands in it and in the record.
+    """
+    tracker, config, key = work.tracker, work.config, work.record.key
+    tracker.ensure_experiment(config.name, config.description)
+    whose = {"kind": "retraining", "retraining_key": key}
+    run_id = tracker.find_run(config.name, whose)
+    if run_id is None:
+        run_id = tracker.start_run(
+            config.name,
+            run_name=f"retrain {work.spec.name} {time.strftime('%d %b %H:%M')}",
+            config=resolved(config),
+            params={"retraining": work.spec.name},
+            tags=whose
+            | run_tags(
+                config_sha256=work.record.config_sha256,
+                data_fingerprint=work.record.data_fingerprint,
+                kind="retraining",
+            ),
+        )
+    else:
+        tracker.resume_run(run_id, {"resumed": "true"})
+    try:
+        yield run_id
+    except BaseException as error:
+        interrupted = isinstance(error, KeyboardInterrupt)
+        outcome: Outcome = "interrupted" if interrupted else "failed"
+        reason = "interrupted" if interrupted else one_line(error)
+        if still_held(work.lease):
+            latest = work.records.find(key)
+            kept = work.record.report if latest is None else latest.report
+            status: Status = "stopped" if isinstance(error, DataError) else "failed"
+            work.records.end(key, status, kept | {"reason": reason})
+            TolerantTracker(tracker).finish(run_id, outcome, reason)
+        raise
 
 
-def drift(work: Retraining, old: list[Example], say: Say) -> tuple[Finding, ...]:
+def still_held(lease: Lease) -> bool:
+    """Whether record and run are still this process's to write."""
+    try:
+        lease.check()
+    except ClusterError:
+        return False
+    return True
+
+
+def carry_out(work: Retraining, run_id: str) -> Ended:
+    """Drift, the champion on what is new, search with its gate."""
+    findings = drift(work)
+    work.tracker.log_dict(run_id, {"findings": [asdict(each) for each in findings]}, "drift.json")
+    work, champion = with_champion(work)
+    quality = follow_champion(work, champion)
+    version, promotion = search_round(work, champion)
+    status, reason = outcome_of(work, version, promotion)
+    if promotion is not None and promotion.decision is not None:
+        work.tracker.log_dict(run_id, promotion.decision.as_dict(), "decision.json")
+    work.tracker.set_tags(run_id, {"verdict": status, "version": str(version)})
+    work.lease.check()
+    facts = {"version": version, "outcome": status, "reason": reason}
+    work.records.end(work.record.key, "done", work.record.report | facts)
+    work.tracker.finish(run_id, "completed", f"version {version} {status}: {reason}")
+    work.say(f"{work.spec.name}: version {version} {status}: {reason}")
+    return Ended(status, reason, version, findings, quality, promotion)
+
+
+def drift(work: Retraining) -> tuple[Finding, ...]:
     """What has changed since the last success. Raises DataError where the rules say stop."""
-    if not old:
-        say("first retraining: there are no documents to compare with")
+    if not work.old:
+        work.say("first retraining: there are no documents to compare with")
         return ()
     findings = compare(
-        old,
+        work.old,
         work.documents.all,
         test_set=work.documents.splits["test"],
         rules=work.spec.drift,
     )
     for finding in findings:
         if finding.verdict != "fine":
-            say(f"{finding.verdict}: {finding.check}: {finding.line}")
+            work.say(f"{finding.verdict}: {finding.check}: {finding.line}")
     if worst(findings) == "stop":
         stops = "; ".join(each.line for each in findings if each.verdict == "stop")
         raise DataError(
@@ -202,42 +305,14 @@ def drift(work: Retraining, old: list[Example], say: Say) -> tuple[Finding, ...]
     return findings
 
 
-def search_round_champion(work: Retraining, say: Say) -> int:
-    """Search, registered as a challenger (the first time: champion); returns the version."""
-    from pipelines.search import search
-
-    config = on_snapshot(work.config, work.snapshot)
-    champion = champion_of(work.tracker, config.model_name)
-    if champion is not None:
-        folder = work.snapshot.parent / f"champion-{champion.version}"
-        if not (folder / "adapter").is_dir():
-            work.tracker.download_adapter(champion.model_uri, folder)
-        kept = work.tracker.read_dict(champion.run_id, "config.json")
-        point = point_of(folder / "adapter", kept)
-        config = round_champion(config, point, folder / "adapter", work.spec.round_champion)
-        say(f"searching round champion version {champion.version}: {_listed(point)}")
-    report = search(
-        config,
-        tracking_uri=work.tracker.tracking_uri,
-        ray_address=work.ray_address,
-        resume=has_unfinished_search(config),
-        say=say,
-    )
-    return report.model_version
-
-
-def has_unfinished_search(config: ExperimentConfig) -> bool:
-    """Whether a killed try left a search of exactly this configuration."""
-    from components.errors import ConfigError
-    from components.tuning.search_folder import unfinished_search
-
-    try:
-        unfinished_search(
-            Path(config.cluster.storage_path).resolve(), config.name, config_sha256(config)
-        )
-    except ConfigError:
-        return False
-    return True
+def with_champion(work: Retraining) -> tuple[Retraining, RegisteredVersion | None]:
+    """The champion that this retraining starts from, whichever try it is."""
+    tracker, name = work.tracker, work.config.model_name
+    if "champion" not in work.record.report:
+        champion = champion_of(tracker, name)
+        return work.noted(champion=None if champion is None else champion.version), champion
+    noted = work.record.report["champion"]
+    return work, None if noted is None else tracker.resolve(f"models:/{name}/{noted}")
 
 
 def champion_of(tracker: Tracker, model_name: str) -> RegisteredVersion | None:
@@ -249,69 +324,123 @@ def champion_of(tracker: Tracker, model_name: str) -> RegisteredVersion | None:
     return holder_of(versions, CHAMPION)
 
 
-def decide(work: Retraining, version: int, tracking_uri: str) -> PromotionReport | None:
-    """The gate's decision; None where the version is the first champion already."""
-    champion = champion_of(work.tracker, work.config.model_name)
-    if champion is not None and champion.version == version:
+def adapter_of(work: Retraining, champion: RegisteredVersion) -> Path:
+    """The champion's adapter folder, fetched once."""
+    folder = work.snapshot.parent / f"champion-{champion.version}"
+    if not (folder / "adapter").is_dir():
+        work.tracker.download_adapter(champion.model_uri, folder)
+    return folder / "adapter"
+
+
+def follow_champion(work: Retraining, champion: RegisteredVersion | None) -> Quality | None:
+    """Measure the champion on documents that came since the last success. Done once: a later try
+    has no quality to tell.
+    """
+    if champion is None or not work.old or "followed" in work.record.report:
         return None
-    rules = [
-        f"gate.{name}={json.dumps(value)}"
-        for name, value in work.config.gate.model_dump(mode="json").items()
-    ]
-    return promote(
-        work.config.model_name,
-        version=version,
-        tracking_uri=tracking_uri,
-        overrides=rules,
-        cache_path=Path(work.config.cluster.cache_path),
-        state_path=work.state_path,
+    quality = quality_on(
+        adapter_of(work, champion),
+        champion.version,
+        new_documents(work.old, work.documents.all),
+        cache_path=Path(work.config.cluster.cache_path).resolve(),
     )
-
-
-def log_run(
-    work: Retraining,
-    findings: tuple[Finding, ...],
-    promotion: PromotionReport | None,
-    status: str,
-    reason: str,
-) -> None:
-    """One run that shows decision and reasons."""
-    tracker, config = work.tracker, work.config
-    tracker.ensure_experiment(config.name, config.description)
-    run_id = tracker.start_run(
-        config.name,
-        run_name=f"retrain {work.spec.name} {time.strftime('%d %b %H:%M')}",
-        config=resolved(config),
-        params={"retraining": work.spec.name},
-        tags=run_tags(
-            config_sha256=work.record.config_sha256,
-            data_fingerprint=work.record.data_fingerprint,
-            kind="retraining",
+    if quality is not None:
+        work.say(
+            f"champion version {quality.version} on {quality.documents} new documents: accuracy "
+            f"{quality.accuracy:.3f}"
         )
-        | {"verdict": status},
+        number = work.records.count_done(work.spec.name) + 1
+        log_quality(work.tracker, work.config, work.spec.name, quality, number=number)
+    work.noted(followed=True)
+    return quality
+
+
+def search_round(
+    work: Retraining, champion: RegisteredVersion | None
+) -> tuple[int, PromotionReport | None]:
+    """Search and let the gate decide; the version, and what became of it (None: an earlier try knew
+    it).
+    """
+    from pipelines.search import search
+
+    config = to_search(work, champion)
+    known = registered_by(work, config)
+    if known is not None:
+        return known, None
+    check_trials(work.spec.limits, config)
+    if work.spec.limits.tokens is not None:
+        from pipelines.search import prepare_data
+
+        check_tokens(work.spec.limits, config, prepare_data(config, work.say))
+    report = search(
+        config,
+        tracking_uri=work.tracking_uri,
+        ray_address=work.ray_address,
+        resume=has_unfinished_search(config),
+        say=work.say,
+        state_path=work.state_path,
+        before_change=work.lease.check,
     )
-    tracker.log_dict(run_id, {"findings": [asdict(each) for each in findings]}, "drift.json")
-    if promotion is not None and promotion.decision is not None:
-        tracker.log_dict(run_id, promotion.decision.as_dict(), "decision.json")
-    tracker.finish(run_id, "completed", reason)
+    return report.model_version, report.promotion
 
 
-def _outcome(promotion: PromotionReport | None) -> tuple[str, str]:
-    if promotion is None:
-        return "promoted", "the model had no champion: there is nothing to compare with"
-    if promotion.decision is None:
-        return "promoted", f"version {promotion.version} is the champion"
-    names = {"promote": "promoted", "hold": "held", "reject": "rejected"}
-    return names[promotion.decision.verdict], "; ".join(promotion.decision.reasons)
+def to_search(work: Retraining, champion: RegisteredVersion | None) -> ExperimentConfig:
+    """The experiment on this retraining's documents: its own search where there is no champion,
+    else one round the champion's point.
+    """
+    config = on_snapshot(work.config, work.snapshot)
+    if champion is None:
+        return config
+    adapter = adapter_of(work, champion)
+    point = point_of(adapter, work.tracker.read_dict(champion.run_id, "config.json"))
+    work.say(f"searching round champion version {champion.version}: {_listed(point)}")
+    return round_champion(config, point, adapter, work.spec.round_champion)
+
+
+def has_unfinished_search(config: ExperimentConfig) -> bool:
+    """Whether a killed try left a search of exactly this configuration."""
+    from components.tuning.search_folder import unfinished
+
+    found = unfinished(Path(config.cluster.storage_path).resolve(), config.name)
+    return any(each.config_sha256 == config_sha256(config) for each in found)
+
+
+def registered_by(work: Retraining, config: ExperimentConfig) -> int | None:
+    """The version that a search of exactly this configuration, ended by a try that was killed
+    afterwards, has registered; None where there is none.
+    """
+    from components.tuning.search_folder import searches
+
+    storage = Path(config.cluster.storage_path).resolve()
+    ended = {
+        each.search_id
+        for each in searches(storage, config.name)
+        if each.state == "done" and each.config_sha256 == config_sha256(config)
+    }
+    if not ended:
+        return None
+    versions = work.tracker.versions(config.model_name)
+    return next(
+        (each.version for each in reversed(versions) if each.tags.get("search_id") in ended), None
+    )
+
+
+def outcome_of(
+    work: Retraining, version: int, promotion: PromotionReport | None
+) -> tuple[str, str]:
+    """Status and reason, of the gate just now or as the history has them."""
+    if promotion is not None and promotion.action is not None:
+        action, reason = promotion.action, promotion.reason
+    else:
+        entry = decision_about(work.tracker.history(work.config.model_name), version)
+        assert entry is not None  # a search ends after the gate
+        action, reason = entry.action, entry.reason
+    return (action if action in ("held", "rejected") else "promoted"), reason
 
 
 def _settings_sha256(spec: RetrainingConfig, config: ExperimentConfig) -> str:
     content = [resolved(spec), config_sha256(config)]
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
-
-
-def _with_report(record: Record, report: Mapping[str, Any]) -> Record:
-    return Record(**{**vars(record), "report": dict(report)})
 
 
 def _listed(point: Mapping[str, Any]) -> str:

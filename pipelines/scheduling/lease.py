@@ -10,6 +10,7 @@ import contextlib
 import os
 import socket
 import threading
+import time
 import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -52,6 +53,8 @@ CLOCKS = {
 """The database's clock in seconds since 1970, by dialect."""
 SECONDS = 60.0
 """How long a lease outlives its holder's last sign."""
+POLL_SECONDS = 1.0
+"""How often one who waits looks again."""
 
 
 class LeaseHeld(ClusterError):
@@ -136,12 +139,27 @@ def take(engine: Engine, name: str, *, holder: str = "", seconds: float = SECOND
 
 @contextlib.contextmanager
 def held(
-    engine: Engine, name: str, *, holder: str = "", seconds: float = SECONDS
+    engine: Engine,
+    name: str,
+    *,
+    holder: str = "",
+    seconds: float = SECONDS,
+    patience: float = 0.0,
 ) -> Iterator[Lease]:
     """Hold the lease while the block runs, renewed every third of its time by a thread that ends
-    with it. Before anything is changed for others, call `Lease.check`.
+    with it. Before anything is changed for others, call `Lease.check`. `patience`: how long to wait
+    for another holder to end, in seconds. Raises as `take`.
     """
-    lease, ended = take(engine, name, holder=holder, seconds=seconds), threading.Event()
+    until = time.monotonic() + patience
+    while True:
+        try:
+            lease = take(engine, name, holder=holder, seconds=seconds)
+            break
+        except LeaseHeld:
+            if time.monotonic() >= until:
+                raise
+            time.sleep(min(POLL_SECONDS, patience))
+    ended = threading.Event()
 
     def renew() -> None:
         while not ended.wait(seconds / 3):

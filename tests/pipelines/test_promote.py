@@ -14,7 +14,8 @@ from safetensors.numpy import load_file, save_file
 from components.errors import ClusterError, ConfigError, RegistryError
 from components.inference.package import adapter_package
 from components.registry import Tracker, open_tracker
-from pipelines.promote import history, promote, rollback
+from pipelines.contest import CONFIRMED_SEEDS, GATE_RULES, PromotionSettings, confirmation_of
+from pipelines.promote import history, promote, rollback, settle
 from pipelines.scheduling.database import shared_engine
 from pipelines.scheduling.lease import take
 from tests.registry_fixtures import sample_texts
@@ -26,6 +27,7 @@ def register(tracker: Tracker, name: str, *adapters: Path, config: dict[str, Any
     tracker.ensure_experiment(name, "")
     for number, adapter in enumerate(adapters):
         run = tracker.start_run(name, run_name=f"s{number}", config=config, params={}, tags={})
+        tracker.log_dict(run, config.get("gate") or {}, GATE_RULES)
         tracker.register_adapter(
             run,
             adapter_folder=adapter,
@@ -175,7 +177,12 @@ def two(
         lines = [json.dumps({"text": f"{texts[row]} {row}", "label": labels[row]}) for row in rows]
         file.write_text("\n".join(lines) + "\n")
         files[split] = str(file)
-    rules = {"max_nll_increase": None, "max_brier_increase": None, "max_ece_increase": None}
+    rules = {
+        "confirm_seeds": 0,
+        "max_nll_increase": None,
+        "max_brier_increase": None,
+        "max_ece_increase": None,
+    }
     return good, bad, {"data": {"files": files, "max_tokens": 96}, "gate": rules}
 
 
@@ -198,6 +205,7 @@ def test_the_gate_promotes_what_is_better_and_refuses_the_way_back(
     assert (report.changed, report.decision.documents) == (True, 45)
     assert report.decision.gain.gain > 0.5
     refused = promote(name, version=1, **where)
+    assert refused.refused is not None and refused.refused.startswith("rejected: the challenger")
     assert refused.decision is not None
     assert (refused.changed, refused.decision.verdict) == (False, "reject")
     assert refused.decision.number == 2, "the second decision on these documents"
@@ -219,6 +227,63 @@ def test_the_gate_promotes_what_is_better_and_refuses_the_way_back(
     run_id, file = entries[1].evidence.removeprefix("runs:/").split("/", 1)
     stored = tracker.read_dict(run_id, file)
     assert stored["verdict"] == "promote" and stored["documents"] == 45
+
+
+def test_other_seeds_decide_too_and_without_them_nothing_is_decided(
+    two: tuple[Path, Path, dict[str, Any]], mlflow_uri: str, tmp_path: Path
+) -> None:
+    good, bad, config = two
+    name, tracker = next(NAMES), open_tracker("mlflow", mlflow_uri)
+    register(tracker, name, bad, good, config=config)
+    where: dict[str, Any] = {
+        "tracking_uri": mlflow_uri,
+        "state_path": tmp_path,
+        "cache_path": tmp_path / "cache",
+        "overrides": ("gate.confirm_seeds=2",),
+    }
+    asked = promote(name, **where)
+    assert (asked.action, asked.changed) == ("held", False)
+    assert "trained with 0 other seeds, gate.confirm_seeds asks for 2" in asked.reason
+    assert tracker.history(name)[-1].test_set == "", "these documents have not decided"
+    version = tracker.resolve(f"models:/{name}/2")
+    for seed in (11, 12):  # both of them are as bad as the champion
+        tracker.log_folder(version.run_id, bad, confirmation_of(seed))
+    tracker.annotate(version, tags={CONFIRMED_SEEDS: "11,12"}, line="")
+    report = promote(name, dry_run=True, **where)
+    assert report.decision is not None and report.decision.gain is not None
+    assert (report.decision.seeds, report.decision.number) == (3, 1)
+    alone = promote(name, dry_run=True, **{**where, "overrides": ()}).decision
+    assert alone is not None and alone.gain is not None
+    assert report.decision.gain.gain == pytest.approx(alone.gain.gain / 3)
+
+
+def test_a_search_that_is_continued_asks_the_gate_once(
+    two: tuple[Path, Path, dict[str, Any]], mlflow_uri: str, tmp_path: Path
+) -> None:
+    good, bad, config = two
+    name, tracker = next(NAMES), open_tracker("mlflow", mlflow_uri)
+    where: dict[str, Any] = {
+        "settings": PromotionSettings.model_validate(config),
+        "tracking_uri": mlflow_uri,
+        "state_path": tmp_path,
+        "cache_path": tmp_path / "cache",
+    }
+    register(tracker, name, bad, config=config)
+    first = settle(tracker, name, 1, **where)
+    assert (first.action, first.moved, first.decision) == ("first", True, None)
+    register(tracker, name, good, config=config)
+
+    def lost() -> None:
+        raise ClusterError("the lease was lost")
+
+    with pytest.raises(ClusterError, match="lost"):
+        settle(tracker, name, 2, before_change=lost, **where)
+    assert [entry.action for entry in tracker.history(name)] == ["first"]
+    promoted = settle(tracker, name, 2, **where)
+    again = settle(tracker, name, 2, **where)
+    assert (promoted.action, promoted.previous) == (again.action, again.previous) == ("promoted", 1)
+    assert again.decision is None and again.moved
+    assert [entry.action for entry in tracker.history(name)] == ["first", "promoted"]
 
 
 def test_another_label_set_is_rejected_before_anything_is_loaded(

@@ -27,6 +27,10 @@ class GateConfig(Config):
     """Chance of promoting one that is not better, over all decisions that one test set will ever
     make: the k-th one may spend 6 / (pi k)^2 of it.
     """
+    confirm_seeds: Annotated[int, Field(ge=0, le=20)] = 2
+    """A search whose model has a champion trains its best point again with this many other seeds;
+    the decision is over all of these trainings, its own and the others.
+    """
     max_nll_increase: NonNegative | None = 0.1
     """The challenger's negative log-likelihood may exceed the champion's by this, in nats. Null: no
     limit.

@@ -24,6 +24,11 @@ def show_retraining(console: Console, report: "RetrainReport") -> None:
     if report.promotion is not None and report.promotion.decision is not None:
         show_decision(console, report.promotion.decision)
     rows = {"retraining": report.name, "outcome": report.status, "because": report.reason}
+    if report.quality is not None:
+        found = report.quality
+        rows["champion on new documents"] = (
+            f"version {found.version}: accuracy {found.accuracy:.3f} on {found.documents}"
+        )
     if report.version is not None:
         rows["version"] = str(report.version)
     pairs(console, rows | {"time": duration(report.seconds)})

@@ -6,6 +6,7 @@ from rich.console import Console
 
 from pipelines.command_line.leaderboard import duration, ranked, trial_table
 from pipelines.command_line.show.figures import pairs
+from pipelines.command_line.show.use import show_decision
 
 if TYPE_CHECKING:
     from pipelines.reports import (
@@ -22,6 +23,9 @@ def show_search(console: Console, report: "SearchReport") -> None:
         )
     )
     console.print()
+    if report.promotion is not None and report.promotion.decision is not None:
+        show_decision(console, report.promotion.decision)
+        console.print()
     rows = {
         **(
             {"lost": f"{', '.join(report.lost_trials)}: the best is that of the others"}
@@ -30,6 +34,7 @@ def show_search(console: Console, report: "SearchReport") -> None:
         ),
         "best": report.best_trial,
         "registered": f"{report.model_name} version {report.model_version} ({report.model_alias})",
+        **({} if report.promotion is None else {"because": report.promotion.reason}),
         **{
             name: f"{report.metrics[name]:.4f}"
             for name in (

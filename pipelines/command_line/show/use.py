@@ -103,10 +103,13 @@ def show_decision(console: Console, decision: "Decision") -> None:
         table.add_row(check.rule, "yes" if check.passed else "no", check.line)
     if decision.checks:
         console.print(table)
-    console.print(
-        f"verdict: {decision.verdict} (decision {decision.number} on {decision.documents:,} test "
-        f"documents)"
+    on = (
+        f" (decision {decision.number} on {decision.documents:,} test documents, "
+        f"{decision.seeds} trainings)"
+        if decision.documents
+        else ""
     )
+    console.print(f"verdict: {decision.verdict}{on}")
 
 
 def show_history(console: Console, report: "HistoryReport") -> None:

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 import yaml
 
+from components.registry import open_tracker
 from tests.conftest import build_tiny_longformer
 from tests.toy import make_documents, make_experiment
 
@@ -84,7 +85,7 @@ def test_three_retrainings_in_a_row(tmp_path: Path, ray_address: str) -> None:
     make_documents(tmp_path / "more.jsonl", 24, seed=2)
     corrected = json.loads(lines[5])
     corrected["text"] += " w1"
-    changed = [*lines[:5], json.dumps(corrected), *lines[6:90]]
+    changed, removed = [*lines[:5], json.dumps(corrected), *lines[6:90]], lines[90:]
     (tmp_path / "all.jsonl").write_text(
         "\n".join(changed) + "\n" + (tmp_path / "more.jsonl").read_text()
     )
@@ -93,9 +94,22 @@ def test_three_retrainings_in_a_row(tmp_path: Path, ray_address: str) -> None:
     assert report["status"] in ("promoted", "held", "rejected") and report["version"] == 2
     decision = report["promotion"]["decision"]
     assert decision["number"] == 1 and decision["documents"] > 0
+    assert decision["seeds"] == 3, "the registered training and two of other seeds"
     (started_from,) = tmp_path.glob("storage/toy/retraining/weekly/champion-1/adapter")
     assert started_from.is_dir()
     found = run(tmp_path, ray_address, "history", "toy")[1]
-    assert [entry["action"] for entry in found["entries"]][:1] == ["found"]
-    assert found["entries"][-1]["action"] == report["status"]
+    assert [entry["action"] for entry in found["entries"]] == ["first", report["status"]]
     assert found["champion"] == (2 if report["status"] == "promoted" else 1)
+
+    quality = report["quality"]
+    assert (quality["version"], quality["documents"]) == (1, 25), "24 added, 1 corrected"
+    tracker = open_tracker("mlflow", f"sqlite:///{tmp_path}/mlflow.db")
+    curve = tracker.find_run("toy", {"kind": "champion_quality"})
+    shown = tracker.find_run("toy", {"kind": "retraining", "verdict": report["status"]})
+    assert curve is not None and shown is not None
+    assert tracker.read_dict(shown, "decision.json")["verdict"] == decision["verdict"]
+
+    kept = [file.read_text() for file in tmp_path.glob("storage/toy/retraining/**/*.jsonl")]
+    texts = [json.loads(line)["text"] for line in removed]
+    assert kept and not any(text in content for text in texts for content in kept)
+    assert len(list(tmp_path.glob("cache/*/prepared.json"))) == 1, "tokens of the last ones alone"

@@ -1,0 +1,54 @@
+"""Documents that the source no longer has are removed wherever a retraining keeps texts or tokens:
+in its snapshots and in the cache that was made of them.
+"""
+
+import shutil
+from pathlib import Path
+
+from components.adapters import read_adapter_config
+from components.backbones import tokenizer_id
+from components.config import ExperimentConfig
+from components.data.preparation import cache_key
+from components.errors import UserError
+from pipelines.retraining.documents import TEST_SET
+from pipelines.retraining.round_champion import on_snapshot
+
+
+def keep_only(snapshot: Path, config: ExperimentConfig) -> tuple[Path, ...]:
+    """Remove every other snapshot beside this one, and its tokens; returns what was removed."""
+    removed: list[Path] = []
+    for other in sorted(snapshot.parent.glob(f"*/{TEST_SET}")):
+        if other.parent == snapshot:
+            continue
+        for tokens in _token_folders(other.parent, config):
+            shutil.rmtree(tokens)
+            removed.append(tokens)
+        shutil.rmtree(other.parent)
+        removed.append(other.parent)
+    return tuple(removed)
+
+
+def _token_folders(snapshot: Path, config: ExperimentConfig) -> list[Path]:
+    """Where its documents lie tokenised: cut as the experiment says, and as each champion was
+    trained that met a challenger on them.
+    """
+    data, tokenizer = on_snapshot(config, snapshot).data, tokenizer_id(config.backbone)
+    lengths = {data.max_tokens, *_lengths_of_champions(snapshot.parent)}
+    cache = Path(config.cluster.cache_path).resolve()
+    folders = [
+        cache / cache_key(data.model_copy(update={"max_tokens": length}), tokenizer)
+        for length in lengths
+    ]
+    return [folder for folder in folders if folder.is_dir()]
+
+
+def _lengths_of_champions(folder: Path) -> set[int]:
+    found = set()
+    for adapter in folder.glob("champion-*/adapter"):
+        try:
+            training = read_adapter_config(adapter).get("training") or {}
+        except UserError:
+            continue  # a download that was cut short: it has answered nothing
+        if isinstance(training.get("max_tokens"), int):
+            found.add(training["max_tokens"])
+    return found
