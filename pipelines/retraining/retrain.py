@@ -8,28 +8,24 @@ Every stage takes and gives values; what must survive a kill stands in the recor
 import hashlib
 import json
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 from components.config import ExperimentConfig, config_sha256, resolved
 from components.config.retraining import RetrainingConfig
 from components.data.documents import Example
 from components.data.drift.checks import Finding, compare, worst
-from components.errors import ClusterError, ConfigError, DataError, RegistryError
+from components.errors import ConfigError, DataError
 from components.registry import (
-    CHAMPION,
     Outcome,
     RegisteredVersion,
     TolerantTracker,
-    Tracker,
     open_tracker,
     run_tags,
 )
 from components.registry.history import decision_about
-from pipelines.contest import holder_of
 from pipelines.failures import one_line
 from pipelines.promote import STATE
 from pipelines.reports import PromotionReport, RetrainReport
@@ -44,43 +40,12 @@ from pipelines.retraining.documents import (
     write_snapshot,
 )
 from pipelines.retraining.forgetting import keep_only
-from pipelines.retraining.limits import check_tokens, check_trials, deadline
+from pipelines.retraining.limits import deadline
 from pipelines.retraining.records import Record, Records, Status
-from pipelines.retraining.round_champion import on_snapshot, point_of, round_champion
+from pipelines.retraining.search_round import search_round
+from pipelines.retraining.work import Retraining, Say, adapter_of, still_held, with_champion
 from pipelines.scheduling.database import shared_engine
-from pipelines.scheduling.lease import Lease, held
-
-Say = Callable[[str], None]
-
-
-@dataclass(frozen=True)
-class Retraining:
-    """A retraining that is at work."""
-
-    spec: RetrainingConfig
-    config: ExperimentConfig
-    """The experiment as its file has it."""
-    tracker: Tracker
-    tracking_uri: str
-    records: Records
-    record: Record
-    documents: Documents
-    old: list[Example]
-    """The documents of the last success."""
-    lease: Lease
-    state_path: Path
-    ray_address: str | None
-    say: Say
-
-    @property
-    def snapshot(self) -> Path:
-        return Path(self.record.snapshot)
-
-    def noted(self, **facts: Any) -> "Retraining":
-        """The same with facts that a later try goes on from, written down now."""
-        record = replace(self.record, report={**self.record.report, **facts})
-        self.records.begin(record)
-        return replace(self, record=record)
+from pipelines.scheduling.lease import held
 
 
 @dataclass(frozen=True)
@@ -254,15 +219,6 @@ def in_its_run(work: Retraining) -> Iterator[str]:
         raise
 
 
-def still_held(lease: Lease) -> bool:
-    """Whether record and run are still this process's to write."""
-    try:
-        lease.check()
-    except ClusterError:
-        return False
-    return True
-
-
 def carry_out(work: Retraining, run_id: str) -> Ended:
     """Drift, the champion on what is new, search with its gate."""
     findings = drift(work)
@@ -305,33 +261,6 @@ def drift(work: Retraining) -> tuple[Finding, ...]:
     return findings
 
 
-def with_champion(work: Retraining) -> tuple[Retraining, RegisteredVersion | None]:
-    """The champion that this retraining starts from, whichever try it is."""
-    tracker, name = work.tracker, work.config.model_name
-    if "champion" not in work.record.report:
-        champion = champion_of(tracker, name)
-        return work.noted(champion=None if champion is None else champion.version), champion
-    noted = work.record.report["champion"]
-    return work, None if noted is None else tracker.resolve(f"models:/{name}/{noted}")
-
-
-def champion_of(tracker: Tracker, model_name: str) -> RegisteredVersion | None:
-    """The version in use; None where there is none."""
-    try:
-        versions = tracker.versions(model_name)
-    except RegistryError:
-        return None
-    return holder_of(versions, CHAMPION)
-
-
-def adapter_of(work: Retraining, champion: RegisteredVersion) -> Path:
-    """The champion's adapter folder, fetched once."""
-    folder = work.snapshot.parent / f"champion-{champion.version}"
-    if not (folder / "adapter").is_dir():
-        work.tracker.download_adapter(champion.model_uri, folder)
-    return folder / "adapter"
-
-
 def follow_champion(work: Retraining, champion: RegisteredVersion | None) -> Quality | None:
     """Measure the champion on documents that came since the last success. Done once: a later try
     has no quality to tell.
@@ -355,76 +284,6 @@ def follow_champion(work: Retraining, champion: RegisteredVersion | None) -> Qua
     return quality
 
 
-def search_round(
-    work: Retraining, champion: RegisteredVersion | None
-) -> tuple[int, PromotionReport | None]:
-    """Search and let the gate decide; the version, and what became of it (None: an earlier try knew
-    it).
-    """
-    from pipelines.search import search
-
-    config = to_search(work, champion)
-    known = registered_by(work, config)
-    if known is not None:
-        return known, None
-    check_trials(work.spec.limits, config)
-    if work.spec.limits.tokens is not None:
-        from pipelines.search import prepare_data
-
-        check_tokens(work.spec.limits, config, prepare_data(config, work.say))
-    report = search(
-        config,
-        tracking_uri=work.tracking_uri,
-        ray_address=work.ray_address,
-        resume=has_unfinished_search(config),
-        say=work.say,
-        state_path=work.state_path,
-        before_change=work.lease.check,
-    )
-    return report.model_version, report.promotion
-
-
-def to_search(work: Retraining, champion: RegisteredVersion | None) -> ExperimentConfig:
-    """The experiment on this retraining's documents: its own search where there is no champion,
-    else one round the champion's point.
-    """
-    config = on_snapshot(work.config, work.snapshot)
-    if champion is None:
-        return config
-    adapter = adapter_of(work, champion)
-    point = point_of(adapter, work.tracker.read_dict(champion.run_id, "config.json"))
-    work.say(f"searching round champion version {champion.version}: {_listed(point)}")
-    return round_champion(config, point, adapter, work.spec.round_champion)
-
-
-def has_unfinished_search(config: ExperimentConfig) -> bool:
-    """Whether a killed try left a search of exactly this configuration."""
-    from components.tuning.search_folder import unfinished
-
-    found = unfinished(Path(config.cluster.storage_path).resolve(), config.name)
-    return any(each.config_sha256 == config_sha256(config) for each in found)
-
-
-def registered_by(work: Retraining, config: ExperimentConfig) -> int | None:
-    """The version that a search of exactly this configuration, ended by a try that was killed
-    afterwards, has registered; None where there is none.
-    """
-    from components.tuning.search_folder import searches
-
-    storage = Path(config.cluster.storage_path).resolve()
-    ended = {
-        each.search_id
-        for each in searches(storage, config.name)
-        if each.state == "done" and each.config_sha256 == config_sha256(config)
-    }
-    if not ended:
-        return None
-    versions = work.tracker.versions(config.model_name)
-    return next(
-        (each.version for each in reversed(versions) if each.tags.get("search_id") in ended), None
-    )
-
-
 def outcome_of(
     work: Retraining, version: int, promotion: PromotionReport | None
 ) -> tuple[str, str]:
@@ -441,7 +300,3 @@ def outcome_of(
 def _settings_sha256(spec: RetrainingConfig, config: ExperimentConfig) -> str:
     content = [resolved(spec), config_sha256(config)]
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
-
-
-def _listed(point: Mapping[str, Any]) -> str:
-    return ", ".join(f"{path.rpartition('.')[2]} {value:g}" for path, value in point.items())

@@ -90,7 +90,7 @@ def test_every_mutated_file_gets_a_plan_or_a_line_that_names_its_path(
     ended = outcomes[2]
     assert ended.total() == FILES
     # The mutations reach past the first check, and are no mere junk.
-    assert ended["planned"] > 200 and ended["BackboneError"] > 2, ended
+    assert ended["planned"] > 200 and ended["BackboneError"] > 0, ended
 
 
 TRAIN = """
