@@ -14,23 +14,20 @@ were replaced by MADE_IN, and nothing else was changed.
 import json
 import lzma
 import os
-import re
 import shutil
 import signal
 import sqlite3
 import subprocess
 import sys
-import tarfile
 import tempfile
 import time
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import torch
 import yaml
 
-from tests.compatibility.test_befcae5 import (
+from tests.compatibility.befcae5_workplace import (
     BACKBONES,
     DATA,
     HUB_ID,
@@ -42,147 +39,20 @@ from tests.compatibility.test_befcae5 import (
     run,
     trial_histories,
     uniform,
-    weights_sha256,
 )
+from tests.compatibility.write_befcae5_cases import CASES, METHODS, OTHERS
+from tests.compatibility.write_befcae5_documents import (
+    LABELS,
+    write_documents,
+    write_json,
+)
+from tests.compatibility.write_befcae5_models import write_models
 
-LABELS = ("alpha", "beta", "gamma")
-WORDS = [f"w{index}" for index in range(25)]
 MAX_TOKENS = 32
 EPOCHS = 8  # of a trial of the search: long enough to be interrupted in the middle
-TEMPERATURE = 1.7
-
-PREFIX = {"prefix_length": 3}
-METHODS: dict[str, dict[str, Any]] = {
-    "prefix_propagation": PREFIX,
-    "prefix_tuning": PREFIX,
-    "prompt_tuning": PREFIX,
-    "propagation_and_prefix_tuning": PREFIX,
-    "head_only": {},
-    "full_fine_tuning": {},
-    "lora": {"rank": 2, "alpha": 6.0},
-    "adaptive_prefix_propagation": PREFIX,
-    "adaptive_prefix_tuning": PREFIX,
-    "prefix_memory": {},
-    "kernel_prefix": PREFIX | {"kernel": "rbf", "lengthscale": 2.0},
-    "kernel_propagation": PREFIX | {"kernel": "polynomial"},
-}
-OTHERS: dict[str, tuple[str, dict[str, Any], str]] = {
-    "rank": (
-        "longformer",
-        {"method": "prefix_propagation", "prefix_length": 3, "rank": 2},
-        "prefix",
-    ),
-    "reparametrised": (
-        "longformer",
-        {
-            "method": "prefix_tuning",
-            "prefix_length": 3,
-            "reparametrization": "mlp",
-            "reparametrization_hidden": 6,
-        },
-        "cls",
-    ),
-    "released_indexing": (
-        "longformer",
-        {"method": "prefix_tuning", "prefix_length": 3, "released_indexing": True},
-        "last",
-    ),
-    "questions": ("longformer", {"method": "prefix_propagation", "prefix_length": 3}, ""),
-    "decoder": ("decoder", {"method": "prefix_propagation", "prefix_length": 3}, "mean"),
-    "decoder_prefix_tuning": ("decoder", {"method": "prefix_tuning", "prefix_length": 3}, "last"),
-    "decoder_suffix": (
-        "decoder",
-        {"method": "prefix_propagation", "prefix_length": 3, "placement": "suffix"},
-        "last",
-    ),
-}
-CASES = {name: ("longformer", {"method": name, **own}, "mean") for name, own in METHODS.items()}
-CASES |= OTHERS
-"""Adapter folder -> (family, its settings, pooling; none for multiple choice)."""
-MODELS = [*METHODS, "questions", "decoder", "decoder_prefix_tuning", "decoder_suffix"]
-"""Those that are stored as MLflow models too."""
-
-
-class Draw:
-    """Choices that follow from a name, the same under any Python."""
-
-    def __init__(self, name: str) -> None:
-        self.numbers = iter(uniform(name, 100_000, width=1.0))
-
-    def below(self, count: int) -> int:
-        return int((next(self.numbers) + 0.5) * count)
-
-    def words(self, count: int) -> list[str]:
-        return [WORDS[self.below(len(WORDS))] for _ in range(count)]
 
 
 # --- documents ---
-
-
-def write_tokenizer(folder: Path) -> None:
-    """Word-level, 32 ids: <s> ... </s>, <pad> has id 1."""
-    from tokenizers import Tokenizer, models, pre_tokenizers, processors
-    from transformers import PreTrainedTokenizerFast
-
-    words = ["<s>", "<pad>", "</s>", "<unk>", *LABELS, *WORDS]
-    core = Tokenizer(models.WordLevel({word: i for i, word in enumerate(words)}, unk_token="<unk>"))
-    core.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
-    core.post_processor = processors.TemplateProcessing(
-        single="<s> $A </s>", special_tokens=[("<s>", 0), ("</s>", 2)]
-    )
-    special = {"bos_token": "<s>", "cls_token": "<s>", "eos_token": "</s>", "sep_token": "</s>"}
-    special |= {"pad_token": "<pad>", "unk_token": "<unk>"}
-    PreTrainedTokenizerFast(tokenizer_object=core, **special).save_pretrained(folder)
-
-
-def texts(name: str, count: int) -> list[dict[str, str]]:
-    """Documents of 5 to 27 words, their label's own word three times among them."""
-    draw, rows = Draw(name), []
-    for index in range(count):
-        label = LABELS[index % len(LABELS)]
-        words = draw.words(2 + draw.below(23))
-        for _ in range(3):
-            words.insert(draw.below(len(words)), label)
-        rows.append({"id": f"{name}-{index}", "text": " ".join(words), "label": label})
-    return rows
-
-
-def asked(name: str, count: int) -> list[dict[str, Any]]:
-    """Questions of 2 to 4 candidates and 1 to 3 supports; the answer follows the word asked for."""
-    draw, rows = Draw(name), []
-    for index in range(count):
-        start = draw.below(len(WORDS))
-        named = [WORDS[(start + 7 * step) % len(WORDS)] for step in range(3 + draw.below(3))]
-        subject, *candidates = named
-        answer = candidates[draw.below(len(candidates))]
-        supports = [draw.words(5 + draw.below(10)) for _ in range(1 + draw.below(3))]
-        place = supports[draw.below(len(supports))]
-        place[2:2] = [subject, answer]
-        row = {"id": f"{name}-{index}", "query": f"follows {subject}", "answer": answer}
-        row |= {"candidates": candidates, "supports": [" ".join(words) for words in supports]}
-        rows.append(row)
-    return rows
-
-
-def write_documents() -> None:
-    write_tokenizer(DATA / "tokenizer")
-    (DATA / "documents").mkdir()
-    (DATA / "questions").mkdir()
-    for split, count in (("train", 12), ("validation", 6), ("test", 6)):
-        lines = [json.dumps(row) + "\n" for row in texts(split, count)]
-        (DATA / "documents" / f"{split}.jsonl").write_text("".join(lines))
-        write_json(f"questions/{split}.json", asked(split, count))
-    write_json(
-        "backbones.json",
-        {
-            "made_with": made_with() | {"mlflow": version("mlflow")},
-            "sha256": {family: weights_sha256(make()) for family, make in BACKBONES.items()},
-        },
-    )
-
-
-def write_json(name: str, content: Any) -> None:
-    (DATA / name).write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
 
 
 # --- adapter folders ---
@@ -350,75 +220,6 @@ def interrupt(folder: Path) -> None:
 
 
 # --- MLflow models ---
-
-
-def write_models(scratch: Path, whole: Path) -> None:
-    """One registered model's folder for each adapter, and the one that the search registered."""
-    from components.registry import open_tracker
-
-    place, models = furnish(scratch / "registry"), scratch / "registry" / "models"
-    models.mkdir()
-    tracker = open_tracker("mlflow", f"sqlite:///{place}/mlflow.db")
-    tracker.ensure_experiment("befcae5", "")
-    search = tracker.start_search("befcae5", run_name="adapters", config={}, params={}, tags={})
-    for name in MODELS:
-        adapter = shutil.copytree(DATA / "adapters" / name, place / "adapters" / name)
-        shutil.copytree(DATA / "tokenizer", adapter / "tokenizer")
-        (adapter / "calibration.json").write_text(json.dumps({"temperature": TEMPERATURE}) + "\n")
-        trial = tracker.start_trial(search, trial_name=name, params={}, tags={})
-        made = tracker.register_adapter(
-            trial,
-            adapter_folder=adapter,
-            model_name=f"befcae5-{name}",
-            metrics={},
-            params={},
-            description="",
-            tags={},
-        )
-        (found,) = place.glob(f"artifacts/**/{made.model_id}/artifacts")
-        shutil.copytree(found, models / name)
-    (found,) = whole.glob("artifacts/**/m-*/artifacts")
-    shutil.copytree(found, models / "searched")
-    for file in models.glob("*/MLmodel"):
-        # MLflow takes these files from the model's own folder and never looks there.
-        text = re.sub(
-            r"(?m)^( +uri: )/.*/adapter$", rf"\1{MADE_IN}/adapter", file.read_text("utf-8")
-        )
-        for folder in (place, whole, ROOT):
-            text = text.replace(str(folder), MADE_IN)
-        file.write_text(text, encoding="utf-8")
-    with tarfile.open(DATA / "mlflow_models.tar.xz", "w:xz", preset=9) as archive:
-        for path in sorted(models.rglob("*")):
-            if path.is_file():
-                archive.add(path, str(path.relative_to(place)), filter=anonymous)
-    write_answers(place)
-
-
-def anonymous(member: tarfile.TarInfo) -> tarfile.TarInfo:
-    member.mtime, member.mode = 0, 0o644
-    member.uid = member.gid = 0
-    member.uname = member.gname = ""
-    return member
-
-
-def write_answers(place: Path) -> None:
-    from tests.compatibility.test_befcae5 import ANSWER
-
-    documents = [{"id": row["id"], "text": row["text"]} for row in texts("model", 5)]
-    documents.append({"id": "long", "text": " ".join(Draw("long").words(60))})
-    questions = [
-        {key: row[key] for key in ("id", "query", "candidates", "supports")}
-        for row in asked("model", 4)
-    ]
-    content = {"asked": {"classification": documents, "multiple_choice": questions}}
-    (place / "model_answers.json").write_text(json.dumps(content))
-    done = run(place, "-c", ANSWER, "its own", this_code=False)
-    assert done.returncode == 0, done.stderr[-4000:]
-    answers = json.loads(done.stdout.splitlines()[-1])["answers"]
-    for name, found in answers.items():
-        assert not isinstance(found, str), (name, found)
-        print(name, [answer["label"] for answer in found])
-    write_json("model_answers.json", content | {"answers": answers})
 
 
 # --- trials ---

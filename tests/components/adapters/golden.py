@@ -23,7 +23,7 @@ def losses(method: str) -> list[float]:
     from components.adapters import ClassificationHeadConfig, adapt
     from components.adapters.methods import ADAPTER_CONFIGS
     from tests.components.adapters.harness import build, documents
-    from tests.components.adapters.test_methods import METHODS
+    from tests.components.adapters.method_models import METHODS
 
     backbone = build("longformer")
     torch.manual_seed(11)

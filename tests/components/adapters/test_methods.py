@@ -5,18 +5,14 @@ ZeRO parity: tests/components/training/test_methods.py.
 """
 
 import math
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
-from transformers import LongformerModel
 
 from components.adapters import (
     ADAPTERS,
-    AdaptedModel,
     ClassificationHeadConfig,
     PrefixTuningConfig,
     adapt,
@@ -33,121 +29,25 @@ from tests.components.adapters.harness import (
     check_same_gradients,
     documents,
     left_padded,
-    randomise,
     without_and_with_checkpointing,
 )
-
-ROUNDING = 1e-5
-L, D, C, H, E, BACKBONE_TYPES, P, R = 2, 32, 3, 4, 8, 32, 5, 3
-KEY_VALUE = {"longformer": 32, "llama": 16, "qwen3": 16}
-TRAINED_WITH_PREFIX = {"longformer": BACKBONE_TYPES, "llama": 0, "qwen3": 0}
-KINDS = tuple(KEY_VALUE)
-HEAD = D * D + D + D * C + C
-LORA_MATRICES = {
-    "longformer": 4 * (32 + 32),
-    "llama": (32 + 32) + (32 + 16),
-    "qwen3": (32 + 32) + (32 + 16),
-}
-
-METHODS: dict[str, dict[str, Any]] = {
-    "prefix_propagation": {"prefix_length": P},
-    "prefix_tuning": {"prefix_length": P},
-    "prompt_tuning": {"prefix_length": P},
-    "propagation_and_prefix_tuning": {"prefix_length": P},
-    "head_only": {},
-    "full_fine_tuning": {},
-    "lora": {"rank": R, "alpha": 6.0},
-    "adaptive_prefix_propagation": {"prefix_length": P},
-    "adaptive_prefix_tuning": {"prefix_length": P},
-    "prefix_memory": {},
-    "kernel_prefix": {"prefix_length": P, "kernel": "rbf", "lengthscale": 2.0},
-    "kernel_propagation": {"prefix_length": P, "kernel": "polynomial"},
-}
-ONLY_LONGFORMER = ("kernel_propagation",)
-PAIRS = [
-    (method, kind)
-    for method in METHODS
-    for kind in KINDS
-    if kind == "longformer" or method not in ONLY_LONGFORMER
-]
-PARAMETERS: dict[str, Callable[[str], int]] = {
-    "prefix_propagation": lambda kind: L * P * D + TRAINED_WITH_PREFIX[kind],
-    "prefix_tuning": lambda kind: 2 * L * P * KEY_VALUE[kind] + TRAINED_WITH_PREFIX[kind],
-    "prompt_tuning": lambda kind: P * D,
-    "propagation_and_prefix_tuning": lambda kind: (
-        L * P * D + 2 * L * P * KEY_VALUE[kind] + TRAINED_WITH_PREFIX[kind]
-    ),
-    "head_only": lambda kind: 0,
-    "full_fine_tuning": lambda kind: build(kind).num_parameters(),
-    "lora": lambda kind: L * R * LORA_MATRICES[kind],
-    "adaptive_prefix_propagation": lambda kind: L * P * D + L * P + TRAINED_WITH_PREFIX[kind],
-    "adaptive_prefix_tuning": lambda kind: (
-        2 * L * P * KEY_VALUE[kind] + L * P + TRAINED_WITH_PREFIX[kind]
-    ),
-    "prefix_memory": lambda kind: L * H * E * E,
-    "kernel_prefix": lambda kind: 2 * L * P * KEY_VALUE[kind] + L + TRAINED_WITH_PREFIX[kind],
-    "kernel_propagation": lambda kind: L * P * D + L + TRAINED_WITH_PREFIX[kind],
-}
-
-
-def new(
-    method: str, kind: str, *, pooling: Any = "mean", backbone: Any = None, **changes: Any
-) -> AdaptedModel:
-    config = ADAPTER_CONFIGS[method].model_validate(
-        {"method": method, **METHODS[method], **changes}
-    )
-    return adapt(
-        backbone or build(kind), config, ClassificationHeadConfig(num_labels=C, pooling=pooling)
-    )  # type: ignore[arg-type]
-
-
-def large(method: str, kind: str, **changes: Any) -> AdaptedModel:
-    """With large random values in everything that is trained (full fine-tuning: in the head; the
-    backbone's are large already).
-    """
-    model = new(method, kind, **changes)
-    randomise(model, only="head." if method == "full_fine_tuning" else "")
-    return model
-
-
-def answers(model: AdaptedModel, **changes: Any) -> Tensor:
-    _, ids, mask = documents(model.backbone.config.pad_token_id)
-    with torch.no_grad():
-        logits: Tensor = model.eval()(ids, mask, **changes).logits
-    return logits
-
-
-def dense_parts(method: str, leaves: dict[str, Tensor], config: Any) -> Parts:
-    adapter = {
-        name.removeprefix("adapter."): leaf
-        for name, leaf in leaves.items()
-        if name.startswith("adapter.")
-    }
-    gate = adapter["gate"][..., None] if "gate" in adapter else 1.0
-    prefix, key, value = (
-        adapter[name] * gate if name in adapter else None
-        for name in ("prefix", "prefix_key", "prefix_value")
-    )
-    return Parts(
-        offset=config.prefix_length,
-        prefix_LPD=prefix,
-        prompt_PD=adapter.get("prompt"),
-        key_LPD=key,
-        value_LPD=value,
-        released_rows=config.prefix_length if getattr(config, "released_indexing", False) else 0,
-        kernel=getattr(config, "kernel", None),
-        alpha_L=adapter.get("alpha"),
-        lengthscale=getattr(config, "lengthscale", 1.0),
-        memory_LHEE=adapter.get("memory"),
-    )
-
-
-def against_dense(model: AdaptedModel, *, attentions: tuple[str, ...] = ("stock",)) -> None:
-    check_against_dense(
-        model,
-        lambda leaves: dense_parts(model.adapter_config.method, leaves, model.adapter_config),
-        attentions=attentions,
-    )
+from tests.components.adapters.method_models import (
+    BACKBONE_TYPES,
+    HEAD,
+    METHODS,
+    PAIRS,
+    PARAMETERS,
+    ROUNDING,
+    D,
+    E,
+    L,
+    P,
+    against_dense,
+    answers,
+    dense_parts,
+    large,
+    new,
+)
 
 
 def test_table_and_suite_list_the_same_methods() -> None:
@@ -188,41 +88,6 @@ def test_norms_of_queries_and_keys_stand_where_the_dense_reference_has_them(meth
     taken after that.
     """
     against_dense(large(method, "qwen3"))
-
-
-@pytest.mark.parametrize("kind", KINDS)
-def test_lora_equals_the_backbone_with_its_update_added(kind: str) -> None:
-    model = large("lora", kind)
-    merged = build(kind)
-    for name, parameter in model.trainable_parameters().items():
-        if "lora_A" in name:
-            _, _, layer, target, *_ = name.split(".")
-            update = (
-                model.trainable_parameters()[name.replace("lora_A", "lora_B")] @ parameter * 6.0 / R
-            )
-            path = next(
-                p
-                for p, _ in model.family.layers(merged)[int(layer)].named_modules()
-                if p.rpartition(".")[2] == target
-            )
-            with torch.no_grad():
-                model.family.layers(merged)[int(layer)].get_submodule(path).weight += update
-    plain = new("head_only", kind, backbone=merged)
-    plain.head.load_state_dict(model.head.state_dict())
-    torch.testing.assert_close(answers(model), answers(plain), atol=5e-5, rtol=1e-5)
-    assert float((answers(model) - answers(new("head_only", kind))).abs().max()) > 0.01
-
-
-def test_lora_takes_every_module_of_a_name_and_nothing_outside_the_layers() -> None:
-    """Three modules of a Longformer's layer are called dense, and one of its pooler."""
-    backbone = LongformerModel(build("longformer").config, add_pooling_layer=True)
-    model = new("lora", "longformer", targets=("dense",), backbone=backbone)
-    trained = {name.split(".")[3] for name in model.trainable_parameters() if "lora_A" in name}
-    assert trained == {"attention__output__dense", "intermediate__dense", "output__dense"}
-    assert type(backbone.pooler.dense) is torch.nn.Linear
-    _, ids, mask = documents(1)
-    model.train()(ids, mask, torch.tensor([0, 2])).loss.backward()
-    assert all(parameter.grad is not None for parameter in model.trainable_parameters().values())
 
 
 @pytest.mark.parametrize("kind", ["longformer", "llama"])
@@ -394,14 +259,6 @@ def test_gates_of_one_change_nothing(method: str) -> None:
         {name: tensor for name, tensor in gated.state_dict().items() if name != "adapter.gate"}
     )
     assert torch.equal(answers(gated), answers(plain))
-
-
-@pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("method", ["lora", "prefix_memory"])
-def test_untrained_update_changes_nothing(method: str, kind: str) -> None:
-    model, plain = new(method, kind), new("head_only", kind)
-    plain.head.load_state_dict(model.head.state_dict())
-    torch.testing.assert_close(answers(model), answers(plain), atol=1e-6, rtol=0)
 
 
 def test_kernel_with_alpha_reproduces_the_softmax_where_alpha_is_the_ratio_of_masses() -> None:

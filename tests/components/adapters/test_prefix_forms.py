@@ -36,7 +36,7 @@ from tests.components.adapters.harness import (
     randomise,
     without_and_with_checkpointing,
 )
-from tests.components.adapters.test_methods import HEAD, TRAINED_WITH_PREFIX, C, D, L, P, answers
+from tests.components.adapters.method_models import HEAD, TRAINED_WITH_PREFIX, C, D, L, P, answers
 
 ROUNDING = 1e-5
 RANK = 3
