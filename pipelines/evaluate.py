@@ -44,7 +44,6 @@ def evaluate(
     by_length.png. `backbone`: as of `predict`. Raises DataError for a label that is not known.
     """
     from components.adapters import read_adapter_config
-    from components.backbones import tokenizer_id
     from components.inference.classifier import load_classifier
 
     started = time.perf_counter()
@@ -56,8 +55,12 @@ def evaluate(
         classifier = load_classifier(
             source.folder, cache_path=cache_path, backbone=backbone, trusted=source.registered
         )
-    tokenizer = tokenizer_id(classifier.backbone)
-    data = prepare(config, classifier.tokenizer, tokenizer_id=tokenizer, cache_path=cache_path)
+    data = prepare(
+        config,
+        classifier.tokenizer,
+        tokenizer_id=classifier.tokenizer_id,
+        cache_path=cache_path,
+    )
     found = _evaluated(classifier, data, config.task, split)
     if output is not None:
         _write(output, found, title=f"{source.address(model)}, {split}")

@@ -111,7 +111,6 @@ def documents_for(classifier: "Classifier", data: "DataConfig", cache_path: Path
     """The test documents, cut as in this adapter's training. Raises DataError."""
     import numpy as np
 
-    from components.backbones import tokenizer_id
     from components.tasks import prepare
 
     task = classifier.task
@@ -119,7 +118,7 @@ def documents_for(classifier: "Classifier", data: "DataConfig", cache_path: Path
     prepared = prepare(
         cut,
         classifier.tokenizer,
-        tokenizer_id=tokenizer_id(classifier.backbone),
+        tokenizer_id=classifier.tokenizer_id,
         cache_path=cache_path,
     )
     split = prepared.splits["test"]

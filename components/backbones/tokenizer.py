@@ -5,10 +5,11 @@ The fact a newcomer gets wrong: where the vocabulary is missing, transformers ma
 """
 
 import hashlib
+import json
 from collections.abc import Callable, Iterator, Mapping
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from components.backbones.quiet import quiet_loading
 from components.backbones.settings import BackboneConfig
@@ -64,6 +65,28 @@ def tokenizer_id(config: BackboneConfig) -> str:
     for path in sorted((*vocabulary_files(folder), *settings)):
         digest.update(path.name.encode() + b"\0" + path.read_bytes())
     return digest.hexdigest()
+
+
+def id_beside(tokenizer: "PreTrainedTokenizerBase", config: BackboneConfig) -> str:
+    """The same for a tokenizer that came with an adapter of this backbone: the backbone's own id
+    where both cut alike, whatever their files are called.
+    """
+    try:
+        alike = _cutting_of(load_tokenizer(config)) == _cutting_of(tokenizer)
+    except BackboneError:
+        alike = False  # the backbone has none that can be read
+    if alike:
+        return tokenizer_id(config)
+    return hashlib.sha256(json.dumps(_cutting_of(tokenizer)).encode()).hexdigest()
+
+
+def _cutting_of(tokenizer: "PreTrainedTokenizerBase") -> list[Any]:
+    """All that decides which tokens a text becomes, JSON-able."""
+    core = json.loads(tokenizer.backend_tokenizer.to_str())
+    return [
+        {name: core[name] for name in sorted(core) if name not in ("truncation", "padding")},
+        tokenizer.pad_token_id,
+    ]
 
 
 def load_tokenizer(config: BackboneConfig) -> "PreTrainedTokenizerBase":

@@ -8,6 +8,7 @@ same chunks (`CHUNK_DOCUMENTS`) and take the same batch size.
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -45,6 +46,13 @@ class Classifier:
     temperature: float
     backbone: "BackboneConfig"
     cutting: Mapping[str, Any]
+
+    @cached_property
+    def tokenizer_id(self) -> str:
+        """Equal ids tokenise equally: the backbone's own where the adapter's cuts as that one."""
+        from components.backbones.tokenizer import id_beside
+
+        return id_beside(self.tokenizer, self.backbone)
 
     @property
     def task(self) -> "Task":

@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pytest
 
+from components.backbones import load_tokenizer, tokenizer_id
 from components.errors import ConfigError, DataError
 from components.evaluation import classification_metrics
 from components.inference import classify
@@ -159,3 +160,23 @@ def test_wrong_settings_are_the_users_error(tiny_adapter, tmp_path):
             overrides=["data.files.trane=x.jsonl"],
             cache_path=tmp_path,
         )
+
+
+def test_an_adapters_own_tokenizer_does_not_answer_from_the_backbones_cache(
+    tiny_adapter, overrides, tmp_path
+):
+    folder, _ = tiny_adapter("decoder")
+    classifier = load_classifier(folder)
+    backbone = load_tokenizer(classifier.backbone)
+    backbone.save_pretrained(folder / "tokenizer")
+    where = {"tracking_uri": None, "overrides": overrides, "cache_path": tmp_path / "cache"}
+    alike = evaluate(str(folder), **where)
+    assert load_classifier(folder).tokenizer_id == tokenizer_id(classifier.backbone)
+
+    settings = folder / "tokenizer" / "tokenizer.json"
+    core = json.loads(settings.read_text())
+    core["normalizer"] = {"type": "Replace", "pattern": {"String": "w"}, "content": "v"}
+    settings.write_text(json.dumps(core))
+    other = evaluate(str(folder), **where)
+    assert other.data_fingerprint != alike.data_fingerprint
+    assert len(list((tmp_path / "cache").glob("*/prepared.json"))) == 2
