@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from components.errors import DataError
 from components.evaluation.gate.decision import Answers, Decision, decide, incomparable
 from components.evaluation.gate.settings import GateConfig
 
@@ -112,6 +111,7 @@ def documents_for(classifier: "Classifier", data: "DataConfig", cache_path: Path
     import numpy as np
 
     from components.tasks import prepare
+    from components.tasks.classification import ids_in
 
     task = classifier.task
     cut = data.model_copy(update={"max_tokens": classifier.max_tokens})
@@ -124,14 +124,7 @@ def documents_for(classifier: "Classifier", data: "DataConfig", cache_path: Path
     split = prepared.splits["test"]
     labels_N = split.label_ids
     if task.has_classes:
-        unknown = sorted(set(prepared.labels) - set(classifier.labels))
-        if unknown:
-            raise DataError(
-                f"The documents hold the label '{unknown[0]}', which the adapters do not know "
-                f"({', '.join(classifier.labels)}). Another label set is another task: register "
-                "it under a name of its own (registry.model_name)."
-            )
-        labels_N = np.array([classifier.labels.index(label) for label in prepared.labels])[labels_N]
+        labels_N = np.array(ids_in(classifier.labels, prepared.labels, split))[labels_N]
     return Documents(split, labels_N, fingerprint_of(split, task.columns))
 
 

@@ -215,10 +215,7 @@ class Classification:
 
         from components.evaluation import classification_metrics
 
-        unknown = sorted(set(data_labels) - set(labels))
-        if unknown:
-            raise DataError(_unknown_label(unknown[0], data_labels, labels, split))
-        label_ids = np.array([labels.index(label) for label in data_labels])[split.label_ids]
+        label_ids = np.array(ids_in(labels, data_labels, split))[split.label_ids]
         confusion = np.zeros((len(labels), len(labels)), dtype=np.int64)
         np.add.at(confusion, (label_ids, outputs.argmax(axis=1)), 1)
         return probabilities.evaluated(
@@ -256,11 +253,23 @@ class Classification:
         }
 
 
+def ids_in(labels: Sequence[str], data_labels: Sequence[str], split: TokenizedSplit) -> list[int]:
+    """Class of each of the data's labels in the order of `labels`, -1 where the adapter does not
+    know it. Raises DataError where the split holds such a one.
+    """
+    present = {data_labels[index] for index in set(split.label_ids.tolist())}
+    unknown = sorted(present - set(labels))
+    if unknown:
+        raise DataError(_unknown_label(unknown[0], data_labels, labels, split))
+    ids = {label: index for index, label in enumerate(labels)}
+    return [ids.get(label, -1) for label in data_labels]
+
+
 def _unknown_label(
     label: str, data_labels: Sequence[str], labels: Sequence[str], split: TokenizedSplit
 ) -> str:
     carriers = (split.label_ids == data_labels.index(label)).nonzero()[0]
-    place = f" (document '{shown(split.ids[carriers[0]])}')" if len(carriers) else ""
+    place = f" (document '{shown(split.ids[carriers[0]])}')"
     twin = next((known for known in labels if plain(known) == plain(label)), None)
     fix = (
         "Evaluate it on data with these labels."

@@ -180,3 +180,18 @@ def test_an_adapters_own_tokenizer_does_not_answer_from_the_backbones_cache(
     other = evaluate(str(folder), **where)
     assert other.data_fingerprint != alike.data_fingerprint
     assert len(list((tmp_path / "cache").glob("*/prepared.json"))) == 2
+
+
+def test_a_label_that_only_training_documents_hold_does_not_stop_an_evaluation(
+    tiny_adapter, files, overrides, tmp_path
+):
+    folder, _ = tiny_adapter("decoder")
+    where = {"tracking_uri": None, "overrides": overrides, "cache_path": tmp_path / "cache"}
+    before = evaluate(str(folder), **where)
+    with files["train"].open("a") as file:
+        file.write(json.dumps({"id": "new", "text": "a new thing", "label": "brand-new"}) + "\n")
+    assert evaluate(str(folder), **where).metrics == before.metrics
+    with files["test"].open("a") as file:
+        file.write(json.dumps({"id": "t", "text": "another thing", "label": "brand-new"}) + "\n")
+    with pytest.raises(DataError, match=r"label 'brand-new' \(document 't'\), which the adapter"):
+        evaluate(str(folder), **where)
