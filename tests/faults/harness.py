@@ -6,12 +6,14 @@ import os
 import signal
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import psutil
 
+from pipelines.local_cluster import lifecycle, marked_processes
+from pipelines.local_cluster.state_file import LocalCluster
 from tests.components.tuning.drive import Driver
 
 WORKER, CONTROLLER, SLOT, TUNE = "RayTrainWorker", "TrainController", "ray::Slot", "TuneTrial"
@@ -42,16 +44,56 @@ def local_cluster(cpus: int = 2) -> Iterator[str]:
         ray.shutdown()
 
 
+STANDING: list[Path] = []
+"""State folders of the clusters that `standing_cluster` has up."""
+
+
+@contextmanager
+def standing_cluster(state: Path) -> Iterator[LocalCluster]:
+    """What `prefixprop up` starts, Ray head and MLflow, each of which may be killed."""
+    os.environ.setdefault("RAY_worker_niceness", "0")
+    cluster = lifecycle.up(state)
+    os.environ.update(cluster.environment)
+    STANDING.append(state)
+    try:
+        yield cluster
+    finally:
+        STANDING.remove(state)
+        lifecycle.down(state)
+
+
+def kill_server(state: Path, name: str) -> int:
+    """SIGKILL every process of one server of a standing cluster; returns the first one's id."""
+    mark = marked_processes.folder_mark(state)
+    found = marked_processes.members(mark, name)
+    for process in found:
+        with suppress(psutil.NoSuchProcess):
+            process.kill()
+    return int(found[0].pid)
+
+
+def of_clusters() -> list[psutil.Process]:
+    """All processes of this one's cluster and of the standing ones."""
+    marks = [marked_processes.folder_mark(state) for state in STANDING]
+    standing = [each for mark in marks for each in marked_processes.members(mark)]
+    return [*psutil.Process().children(recursive=True), *standing]
+
+
 def processes(kind: str) -> list[psutil.Process]:
-    """The cluster's processes of a kind, oldest first."""
+    """The clusters' processes of a kind, oldest first."""
     found = []
-    for child in psutil.Process().children(recursive=True):
+    for child in of_clusters():
         try:
             if kind in " ".join(child.cmdline()):
                 found.append((child.create_time(), child))
         except psutil.Error:
             continue
-    return [child for _, child in sorted(found, key=lambda each: each[0])]
+    return [
+        child
+        for _, child in sorted(
+            {each.pid: (at, each) for at, each in found}.values(), key=lambda each: each[0]
+        )
+    ]
 
 
 def wait_for_one(kind: str) -> psutil.Process:

@@ -101,7 +101,12 @@ def main(folder: Path, name: str, address: str, tracking_uri: str, *, resume: bo
             events.write(json.dumps(asdict(summary)) + "\n")
 
         report = search(
-            config, tracking_uri=tracking_uri, ray_address=address, resume=resume, on_trial=note
+            config,
+            tracking_uri=tracking_uri,
+            ray_address=address,
+            resume=resume,
+            on_trial=note,
+            state_path=folder,
         )
     (folder / f"{name}.report").write_text(json.dumps(asdict(report)))
 
