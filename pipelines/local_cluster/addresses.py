@@ -22,6 +22,10 @@ from components.settings import expand_path
 from pipelines.local_cluster.state_file import LocalAddresses, read_addresses
 
 STATE_FOLDER = Path(".prefixprop")
+DATABASE = "PREFIXPROP_DATABASE"
+"""Variable with the address of the database of leases, records and states: where MLflow is reached
+over http, nothing else tells it.
+"""
 TIMEOUT_SECONDS = 4.0
 
 
@@ -55,6 +59,11 @@ def find_addresses(environ: Mapping[str, str], *, state_folder: Path = STATE_FOL
         tracking_uri=split_credentials(environ.get("MLFLOW_TRACKING_URI") or "")[0]
         or (local.tracking_uri if local is not None else None),
     )
+
+
+def database_address(environ: Mapping[str, str]) -> str | None:
+    """The SQL address of what schedulers, retrainings and promotions share, where one is set."""
+    return environ.get(DATABASE) or None
 
 
 def connection_environment(

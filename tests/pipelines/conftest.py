@@ -1,4 +1,13 @@
+from tests.postgres import new_postgres_database, shared_database
 from tests.ray_cluster import ray_address
 from tests.registry_fixtures import mlflow_server, mlflow_uri, plain_adapter, tiny_adapter
 
-__all__ = ["mlflow_server", "mlflow_uri", "plain_adapter", "ray_address", "tiny_adapter"]
+__all__ = [
+    "mlflow_server",
+    "mlflow_uri",
+    "new_postgres_database",
+    "plain_adapter",
+    "ray_address",
+    "shared_database",
+    "tiny_adapter",
+]
