@@ -223,6 +223,31 @@ def cluster_nodes(jobs_address: str, environ: Mapping[str, str]) -> tuple[dict[s
     return tuple(node for node in nodes if node.get("state") == "ALIVE")
 
 
+def ray_versions(jobs_address: str, environ: Mapping[str, str]) -> str:
+    """In one line: Ray here and on the cluster, with the fix where they differ."""
+    from importlib.metadata import version
+
+    here, there = version("ray"), cluster_ray(jobs_address, environ)
+    if there in (None, here):
+        return f"Ray {here} here{' and on the cluster' if there else ''}"
+    return (
+        f"Ray {here} here and {there} on the cluster: they must be the same (pip install "
+        f"ray=={there}, or an image with {here})"
+    )
+
+
+def cluster_ray(jobs_address: str, environ: Mapping[str, str]) -> str | None:
+    """The version of Ray that a job server runs; None where it does not say."""
+    request = urllib.request.Request(
+        f"{jobs_address.rstrip('/')}/api/version", headers=auth_headers(environ)
+    )
+    try:
+        with opener(jobs_address).open(request, timeout=TIMEOUT_SECONDS) as answer:
+            return str(json.load(answer)["ray_version"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
 def auth_headers(environ: Mapping[str, str]) -> dict[str, str]:
     """Headers that a Ray cluster wants: the token, where RAY_AUTH_MODE is `token`. Raises
     ClusterError where the token is none that a header can hold.

@@ -12,12 +12,12 @@ from sqlalchemy import Engine, Table, create_engine, inspect
 from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 
 from components.errors import ClusterError, ConfigError
-from components.secrets import without_secrets
 from pipelines.local_cluster.addresses import DATABASE, database_address
 
 EXTRAS = {"postgresql": "postgres"}
 """Dialect -> the extra of this project that installs its driver."""
 CONNECT_SECONDS = 10
+WANTED = "give postgresql://<user>:<password>@<host>/<database>"
 
 
 def shared_engine(tracking_uri: str | None, state: Path) -> Engine:
@@ -35,12 +35,12 @@ def shared_engine(tracking_uri: str | None, state: Path) -> Engine:
             extra = EXTRAS.get(dialect)
             fix = f"pip install 'prefixprop[{extra}]'" if extra else f"Install {error.name}"
             raise ConfigError(f"The database needs the driver {error.name}. {fix}.") from error
-        except SQLAlchemyError as error:
-            raise ConfigError(f"The address of the database is none: {error}") from error
+        except (SQLAlchemyError, ValueError) as error:
+            raise ConfigError(
+                f"The address of the database of leases is none that can be read: {WANTED}."
+            ) from error
     if database_address(os.environ):
-        raise ConfigError(
-            f"{DATABASE} is '{without_secrets(uri)}'; give postgresql://user:password@host/database."
-        )
+        raise ConfigError(f"{DATABASE} names no PostgreSQL or MySQL: {WANTED}.")
     state.mkdir(parents=True, exist_ok=True)
     return create_engine(f"sqlite:///{state / 'leases.db'}", connect_args={"timeout": 30})
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from components.errors import ClusterError
 from pipelines.scheduling.scheduler import JobStatus
-from pipelines.submit import send
+from pipelines.submit import continuing, send
 
 if TYPE_CHECKING:
     from ray.job_submission import JobDetails, JobSubmissionClient
@@ -37,7 +37,8 @@ class RayJobs:
         try:
             send(
                 self._client(),
-                command,
+                # a further attempt continues what the one before it left
+                command if submission_id.endswith("-1") else continuing(command),
                 submission_id=submission_id,
                 name=command[0],
                 environ=self.environ,

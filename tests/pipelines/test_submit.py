@@ -99,7 +99,7 @@ def send(server: JobServer, project: Path, environ: dict[str, str]) -> list[str]
         jobs_address=server.address,
         environ=environ,
         working_dir=project,
-        wait=False,
+        follow=False,
         say=lines.append,
     )
     return lines

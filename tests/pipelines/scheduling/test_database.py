@@ -138,5 +138,5 @@ def test_mlflow_migrates_and_registers_beside_our_tables(
 
 
 def test_an_address_that_is_none_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="is none"):
+    with pytest.raises(ConfigError, match="none that can be read"):
         shared_engine("postgresql://host:port:more/x", tmp_path)
