@@ -20,8 +20,7 @@ from components.errors import ClusterError, ConfigError
 from components.registry import check_passed_on, code_fingerprint, split_credentials
 from components.secrets import holds_secret
 from pipelines.cluster_jobs import follow_log, has_ended, job_of
-from pipelines.local_cluster.addresses import ray_versions
-from pipelines.local_cluster.lifecycle import HOME
+from pipelines.local_cluster.addresses import HOME, ray_versions
 from pipelines.upload import check_upload
 
 if TYPE_CHECKING:

@@ -1,14 +1,13 @@
 """What a job gets a copy of: the project's folder, as Ray packs it.
 
 The fact a newcomer gets wrong: a folder of documents inside the project goes along, unless
-.rayignore or .gitignore names it, and a Ray job server takes 100 MiB packed, not more.
+.rayignore or .gitignore names it; Ray packs without compressing, and its job server takes 100 MiB.
 """
 
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 from components.errors import ConfigError
 
@@ -20,7 +19,7 @@ MOST_TOLD = 4
 
 @dataclass(frozen=True)
 class Upload:
-    """A folder before it is packed. `entries` are (path, bytes), the largest first; `left_out` are
+    """What of a folder goes along. `entries` are (path, bytes), the largest first; `left_out` are
     the names in the folder itself that stay here.
     """
 
@@ -45,9 +44,9 @@ def look_at(folder: Path, excludes: Sequence[str]) -> Upload:
 
     def note(path: Path) -> None:
         nonlocal files
-        parts = path.relative_to(folder).parts
-        taken.update(parts[:1])
-        if path.is_file():
+        if path.is_file():  # a folder is walked into even where all that is in it stays here
+            parts = path.relative_to(folder).parts
+            taken.add(parts[0])
             files += 1
             sizes["/".join(parts[:DEPTH])] += path.stat().st_size
 
@@ -58,28 +57,20 @@ def look_at(folder: Path, excludes: Sequence[str]) -> Upload:
 
 
 def check_upload(folder: Path, excludes: Sequence[str], *, limit: int | None = None) -> Upload:
-    """The upload, if a job server takes it: at most `limit` bytes packed (None: Ray's own limit).
-    Raises ConfigError that names the largest entries. Packs only where the files themselves are
-    larger than that.
+    """The upload, if a job server takes it: at most `limit` bytes (None: Ray's own limit). Raises
+    ConfigError that names the largest entries.
     """
     from ray._private.ray_constants import DASHBOARD_CLIENT_MAX_SIZE
-    from ray._private.runtime_env.packaging import create_package
 
     found = look_at(folder, excludes)
     limit = DASHBOARD_CLIENT_MAX_SIZE if limit is None else limit
     if found.bytes <= limit:
         return found
-    with TemporaryDirectory(prefix="prefixprop-") as scratch:
-        package = Path(scratch) / "upload.zip"
-        create_package(str(folder), package, include_gitignore=True, excludes=list(excludes))
-        packed = package.stat().st_size
-    if packed <= limit:
-        return found
     largest = ", ".join(
         f"{path} ({size / MIB:.1f} MiB)" for path, size in found.entries[:MOST_TOLD]
     )
     raise ConfigError(
-        f"'{folder}' has {packed / MIB:.1f} MiB packed, and a Ray job server takes "
+        f"'{folder}' has {found.bytes / MIB:.1f} MiB to upload, and a Ray job server takes "
         f"{limit / MIB:.0f} MiB. Largest: {largest}. Left out already: "
         f"{', '.join(found.left_out) or 'nothing'}. Add a line such as /{found.entries[0][0]} to "
         ".rayignore, and name documents by an absolute path that the cluster sees."

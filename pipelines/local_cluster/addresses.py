@@ -16,12 +16,15 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from components.errors import ClusterError
+from components.jobs import INSIDE_A_JOB
 from components.loopback import opener
 from components.registry import split_credentials
 from components.settings import expand_path
 from pipelines.local_cluster.state_file import LocalAddresses, read_addresses
 
 STATE_FOLDER = Path(".prefixprop")
+HOME = "PREFIXPROP_HOME"
+"""Variable by which the local cluster tells a job the folder that its user works in."""
 DATABASE = "PREFIXPROP_DATABASE"
 """Variable with the address of the database of leases, records and states: where MLflow is reached
 over http, nothing else tells it.
@@ -64,6 +67,14 @@ def find_addresses(environ: Mapping[str, str], *, state_folder: Path = STATE_FOL
 def database_address(environ: Mapping[str, str]) -> str | None:
     """The SQL address of what schedulers, retrainings and promotions share, where one is set."""
     return environ.get(DATABASE) or None
+
+
+def lasting_folder(folder: Path, environ: Mapping[str, str]) -> Path:
+    """Where a relative folder of this machine's state lies. In a job on a cluster that `prefixprop
+    up` did not start, the working folder is an unpacked upload that goes with the job.
+    """
+    inside = INSIDE_A_JOB in environ and not environ.get(HOME)
+    return Path.home() / folder if inside else folder
 
 
 def connection_environment(

@@ -12,7 +12,7 @@ from sqlalchemy import Engine, Table, create_engine, inspect
 from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 
 from components.errors import ClusterError, ConfigError
-from pipelines.local_cluster.addresses import DATABASE, database_address
+from pipelines.local_cluster.addresses import DATABASE, database_address, lasting_folder
 
 EXTRAS = {"postgresql": "postgres"}
 """Dialect -> the extra of this project that installs its driver."""
@@ -41,6 +41,7 @@ def shared_engine(tracking_uri: str | None, state: Path) -> Engine:
             ) from error
     if database_address(os.environ):
         raise ConfigError(f"{DATABASE} names no PostgreSQL or MySQL: {WANTED}.")
+    state = lasting_folder(state, os.environ)
     state.mkdir(parents=True, exist_ok=True)
     return create_engine(f"sqlite:///{state / 'leases.db'}", connect_args={"timeout": 30})
 

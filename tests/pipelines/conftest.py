@@ -1,5 +1,5 @@
 from tests.postgres import new_postgres_database, shared_database
-from tests.ray_cluster import ray_address
+from tests.ray_cluster import ray_address, ray_cluster
 from tests.registry_fixtures import mlflow_server, mlflow_uri, plain_adapter, tiny_adapter
 
 __all__ = [
@@ -8,6 +8,7 @@ __all__ = [
     "new_postgres_database",
     "plain_adapter",
     "ray_address",
+    "ray_cluster",
     "shared_database",
     "tiny_adapter",
 ]
