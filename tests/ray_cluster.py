@@ -3,8 +3,10 @@ longer than what they do on it.
 """
 
 import os
+import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +19,7 @@ import sys
 import ray
 context = ray.init(
     address="local",
+    _temp_dir=sys.argv[1],
     num_cpus=2,
     include_dashboard=True,
     dashboard_host="127.0.0.1",
@@ -46,8 +49,10 @@ def ray_cluster() -> Iterator[RayCluster]:
     """A cluster of 2 CPUs that ends with the session. Commands on it name files by absolute paths:
     its workers stand in another folder.
     """
+    # Its own folder: a job's driver joins the cluster that was started last in it.
+    folder = tempfile.mkdtemp(prefix="pp-ray-", dir="/tmp")  # sockets want a short path
     process = subprocess.Popen(
-        [sys.executable, "-c", PROGRAM],
+        [sys.executable, "-c", PROGRAM, folder],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
@@ -68,3 +73,4 @@ def ray_cluster() -> Iterator[RayCluster]:
     finally:
         process.stdin.close()
         process.wait(timeout=120)
+        shutil.rmtree(folder, ignore_errors=True)
