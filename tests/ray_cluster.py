@@ -17,15 +17,17 @@ ROOT = Path(__file__).resolve().parents[1]
 PROGRAM = """
 import sys
 import ray
+from ray._private.utils import write_ray_address
 context = ray.init(
     address="local",
-    _temp_dir=sys.argv[1],
     num_cpus=2,
     include_dashboard=True,
     dashboard_host="127.0.0.1",
     log_to_driver=False,
     logging_level="ERROR",
 )
+# As `ray start` does: a job's driver joins the cluster named there, or else any on this machine.
+write_ray_address(context.address_info["gcs_address"])
 print(context.address_info["gcs_address"], context.dashboard_url, flush=True)
 sys.stdin.read()
 """
@@ -49,10 +51,9 @@ def ray_cluster() -> Iterator[RayCluster]:
     """A cluster of 2 CPUs that ends with the session. Commands on it name files by absolute paths:
     its workers stand in another folder.
     """
-    # Its own folder: a job's driver joins the cluster that was started last in it.
     folder = tempfile.mkdtemp(prefix="pp-ray-", dir="/tmp")  # sockets want a short path
     process = subprocess.Popen(
-        [sys.executable, "-c", PROGRAM, folder],
+        [sys.executable, "-c", PROGRAM],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
@@ -60,6 +61,7 @@ def ray_cluster() -> Iterator[RayCluster]:
         | {
             "RAY_AUTH_MODE": "disabled",
             "RAY_worker_niceness": "0",
+            "RAY_TMPDIR": folder,
             "PYTHONPATH": str(ROOT),
             # a job's `python` is this one
             "PATH": os.pathsep.join((str(Path(sys.executable).parent), os.environ["PATH"])),
