@@ -30,8 +30,8 @@ def held(folder: Path, *, what: str, other: str = "name (--set name=...)") -> It
     except Timeout as error:
         raise ConfigError(
             f"{what} still runs: {_holder(folder)} holds '{folder}'. Wait for its end, or end it "
-            "first (Ctrl-C in its terminal, or: ray job stop <id>). Another one at the same time "
-            f"takes another {other}."
+            "first (Ctrl-C in its terminal, or: prefixprop jobs stop <id>). Another one at the "
+            f"same time takes another {other}."
         ) from error
     try:
         note_holder(folder, what)

@@ -65,7 +65,7 @@ def _in_the_users_folder(file: str) -> str:
     (it lies outside, or .gitignore leaves it out), that of the folder which the user works in.
     """
     from components.settings import expand_path
-    from pipelines.local_cluster.lifecycle import HOME
+    from pipelines.local_cluster.addresses import HOME
 
     home = os.environ.get(HOME)
     if home and not Path(file).is_file():
@@ -75,27 +75,21 @@ def _in_the_users_folder(file: str) -> str:
 
 
 def _persistent(cluster: "ClusterConfig", environ: Mapping[str, str]) -> "ClusterConfig":
-    """In a job on a cluster that `prefixprop up` did not start, the working folder is an unpacked
-    upload: another one after every change, and gone with the cluster's session.
-    """
-    from components.jobs import INSIDE_A_JOB
-    from pipelines.local_cluster.lifecycle import HOME
+    """With folders that outlast a job."""
+    from pipelines.local_cluster.addresses import lasting_folder
 
-    if INSIDE_A_JOB not in environ or environ.get(HOME):
-        return cluster
-    return cluster.model_copy(
-        update={
-            "storage_path": str(Path.home() / cluster.storage_path),
-            "cache_path": str(Path.home() / cluster.cache_path),
-        }
+    storage, cache = (
+        str(lasting_folder(Path(each), environ))
+        for each in (cluster.storage_path, cluster.cache_path)
     )
+    return cluster.model_copy(update={"storage_path": storage, "cache_path": cache})
 
 
 def work_where_the_user_does() -> None:
     """Go to the folder that the user works in, where the local cluster told this job of it: paths
     on the command line are relative to that one, not to the job's uploaded copy.
     """
-    from pipelines.local_cluster.lifecycle import HOME
+    from pipelines.local_cluster.addresses import HOME
 
     if home := os.environ.get(HOME):
         os.chdir(home)

@@ -8,7 +8,7 @@ import typer
 from components.errors import ConfigError, GateRefused
 from pipelines.command_line import invocation
 from pipelines.command_line.options import DryRun, Json, path
-from pipelines.command_line.terminal import command
+from pipelines.command_line.terminal import Terminal, command
 
 if TYPE_CHECKING:
     from pipelines.scheduling.schedules import ScheduleConfig
@@ -51,13 +51,18 @@ def retrain(
 
 def schedule(
     action: Annotated[
-        Literal["run", "list", "pause", "resume", "trigger"],
-        typer.Argument(help="run: start what is due, until interrupted; the others end at once."),
+        Literal["run", "list", "next", "pause", "resume", "trigger", "render"],
+        typer.Argument(
+            help="run: start what is due, until interrupted. list: what comes next, what runs. "
+            "next: coming times. pause, resume, trigger: one schedule. render: a CronJob for "
+            "Kubernetes."
+        ),
     ],
-    file: Annotated[Path, typer.Argument(help="The YAML file of schedules.")],
-    name: Annotated[
-        str | None, typer.Argument(help="Which one to pause, resume or trigger.")
-    ] = None,
+    file: Annotated[Path, typer.Argument(help="The YAML file of schedules.", parser=path)],
+    name: Annotated[str | None, typer.Argument(help="Which schedule; run takes all.")] = None,
+    count: Annotated[
+        int, typer.Option("--count", min=1, max=1000, help="next: how many times of each.")
+    ] = 5,
     as_json: Json = False,
 ) -> None:
     """Start commands when they are due, as jobs on the Ray cluster."""
@@ -67,13 +72,17 @@ def schedule(
         invocation.work_where_the_user_does()
         schedules = load_schedules(file)
         chosen = None if name is None else _named(schedules, name, file)
-        if chosen is None and action in ("pause", "resume", "trigger"):
+        if chosen is None and action in ("pause", "resume", "trigger", "render"):
             raise ConfigError(f"schedule {action} needs the name of a schedule in {file}.")
+        if action == "next":
+            return _next(schedules if chosen is None else (chosen,), count, terminal)
         from pipelines.command_line.show.keep_current import show_schedules
         from pipelines.scheduling import commands
 
         found = invocation.addresses()
         states = commands.states_of(found.tracking_uri)
+        if action == "render" and chosen is not None:
+            return _render(chosen, file, commands.is_paused(states, chosen), terminal)
         if action == "pause" and chosen is not None:
             commands.pause(states, chosen)
         elif action == "resume" and chosen is not None:
@@ -85,6 +94,22 @@ def schedule(
             commands.run(states, schedules, found, say=terminal.say)
         report = commands.overview(states, schedules)
         terminal.report(report, lambda console: show_schedules(console, report))
+
+
+def _next(schedules: "tuple[ScheduleConfig, ...]", count: int, terminal: Terminal) -> None:
+    from pipelines.command_line.show.keep_current import show_starts
+    from pipelines.scheduling.commands import coming
+
+    starts = coming(schedules, count=count)
+    terminal.report(starts, lambda console: show_starts(console, starts))
+
+
+def _render(schedule: "ScheduleConfig", file: Path, paused: bool, terminal: Terminal) -> None:
+    from pipelines.scheduling.cron_job import cron_job, rendered
+
+    manifest = cron_job(schedule, paused=paused)
+    text = rendered(manifest, schedule, str(file)).rstrip("\n")
+    terminal.report(manifest, lambda console: console.out(text, highlight=False))
 
 
 def _named(schedules: "tuple[ScheduleConfig, ...]", name: str, file: Path) -> "ScheduleConfig":

@@ -1,19 +1,19 @@
-"""Commands that run the embedded cluster of this machine.
+"""Commands that run the embedded cluster of this machine, and look after jobs of any cluster.
 
 Each is a few lines: load, call the workflow, show its report. The workflow is imported after all
 that was typed has been checked.
 """
 
+import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated, Literal
 
 import typer
 
+from components.errors import ConfigError
+from pipelines.command_line import invocation
 from pipelines.command_line.options import Json, path
 from pipelines.command_line.terminal import command
-
-if TYPE_CHECKING:
-    pass
 
 StateFolder = Annotated[
     Path, typer.Option("--state", help="Folder of the local cluster's state.", parser=path)
@@ -51,6 +51,40 @@ def status(state: StateFolder = STATE, as_json: Json = False) -> None:
         terminal.report(found, lambda console: show_status(console, found))
         if not found.running:
             raise SystemExit(1)
+
+
+def jobs(
+    action: Annotated[
+        Literal["list", "status", "logs", "stop"],
+        typer.Argument(help="list: all, the latest first; the others: one job."),
+    ] = "list",
+    submission_id: Annotated[
+        str | None, typer.Argument(metavar="ID", help="The job's submission id.")
+    ] = None,
+    follow: Annotated[bool, typer.Option("--follow", help="logs: until the job ends.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Jobs that were submitted to the Ray cluster: which there are, one's status and log, its
+    end.
+    """
+    with command(as_json=as_json) as terminal:
+        if action != "list" and submission_id is None:
+            raise ConfigError(f"jobs {action} needs the id of a job; prefixprop jobs shows them.")
+        from pipelines.local_cluster.addresses import check_jobs
+
+        address = check_jobs(invocation.addresses().jobs_address, os.environ)
+        from pipelines import cluster_jobs
+        from pipelines.command_line.show.operate import show_job, show_jobs
+
+        if submission_id is None or action == "list":
+            found = cluster_jobs.jobs(address)
+            return terminal.report(found, lambda console: show_jobs(console, found))
+        if action == "logs":
+            job = cluster_jobs.log(address, submission_id, follow=follow, write=terminal.write)
+            return terminal.report(job, lambda console: None)
+        ends = cluster_jobs.stop if action == "stop" else cluster_jobs.job
+        job = ends(address, submission_id)
+        terminal.report(job, lambda console: show_job(console, job))
 
 
 def doctor(as_json: Json = False) -> None:

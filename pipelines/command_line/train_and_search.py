@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from components.config import ExperimentConfig
     from pipelines.command_line.leaderboard import Leaderboard
 
-LIST = "list"
-"""In the place of a search's id: show those that can be continued."""
+LIST, IF_ANY = "list", "if-any"
+"""In the place of a search's id: show those that can be continued; continue one if there is one."""
 
 
 def plan(experiment: Experiment, overrides: Overrides = None, as_json: Json = False) -> None:
@@ -40,7 +40,9 @@ def search(
     search_id: Annotated[
         str | None,
         typer.Argument(
-            metavar="ID", help="With --resume: the search to continue, or `list` to see them."
+            metavar="ID",
+            help="With --resume: the search to continue; `list` to see them; `if-any`: the latest, "
+            "or a new one.",
         ),
     ] = None,
     dry_run: DryRun = False,
@@ -68,7 +70,7 @@ def search(
                 config,
                 tracking_uri=addresses.tracking_uri or "",
                 ray_address=addresses.ray_address,
-                resume=search_id or resume,
+                resume=_is_unfinished(config) if search_id == IF_ANY else search_id or resume,
                 say=board.say,
                 on_trial=board.update,
             )
@@ -113,19 +115,21 @@ def submit(
         Literal["search", "train", "retrain", "compare", "study", "evaluate", "predict", "bench"],
         typer.Argument(help="The command to run on the cluster; its own arguments follow."),
     ],
-    wait: Annotated[
-        bool, typer.Option("--wait/--no-wait", help="Follow the job's log until it ends.")
+    follow: Annotated[
+        bool, typer.Option("--follow/--no-wait", help="Follow the job's log until it ends.")
     ] = True,
     dry_run: DryRun = False,
     as_json: Json = False,
 ) -> None:
-    """Run a command on the Ray cluster as a job: the same program, by `ray job submit`."""
+    """Run a command on the Ray cluster as a job: the same program, by `ray job submit`. Again what
+    still runs is followed, what failed is continued (see also: jobs).
+    """
     arguments = [workflow, *context.args]
     given = invocation.parsed(context, arguments)
     again = shlex.join(["prefixprop", "submit", *arguments])
     with command(
         as_json=as_json,
-        resume=f"{again} (follows the job, which still runs; end it with: ray job stop)",
+        resume=f"{again} (follows the job, which still runs; end it with: prefixprop jobs stop ID)",
     ) as terminal:
         config = invocation.load_for_submission(workflow, given)
         if dry_run and workflow in ("search", "train", "study"):
@@ -150,12 +154,12 @@ def submit(
             environ=os.environ,
             working_dir=Path.cwd(),
             home=here,
-            wait=wait,
+            follow=follow,
             write=terminal.write,
             say=terminal.say,
         )
         terminal.report(submission, lambda console: show_submission(console, submission))
-        if wait and submission.status != "SUCCEEDED":
+        if follow and submission.status != "SUCCEEDED":
             raise SystemExit(submission.exit_code or 1)
 
 
@@ -177,6 +181,15 @@ def _leaderboard(config: "ExperimentConfig", terminal: Terminal) -> "Leaderboard
 def _continued_by(experiment: str, search_id: str | None, overrides: list[str] | None) -> str:
     chosen = f"--resume {shlex.quote(search_id)}" if search_id else "--resume"
     return invocation.resume_command("search", experiment, chosen, overrides)
+
+
+def _is_unfinished(config: "ExperimentConfig") -> bool:
+    """Whether a search of exactly these settings can be continued."""
+    from components.config import config_sha256
+    from components.tuning.search_folder import unfinished
+
+    found = unfinished(Path(config.cluster.storage_path).resolve(), config.name)
+    return any(each.config_sha256 == config_sha256(config) for each in found)
 
 
 def _resumable(config: "ExperimentConfig", terminal: Terminal) -> None:

@@ -16,12 +16,19 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from components.errors import ClusterError
+from components.jobs import INSIDE_A_JOB
 from components.loopback import opener
 from components.registry import split_credentials
 from components.settings import expand_path
 from pipelines.local_cluster.state_file import LocalAddresses, read_addresses
 
 STATE_FOLDER = Path(".prefixprop")
+HOME = "PREFIXPROP_HOME"
+"""Variable by which the local cluster tells a job the folder that its user works in."""
+DATABASE = "PREFIXPROP_DATABASE"
+"""Variable with the address of the database of leases, records and states: where MLflow is reached
+over http, nothing else tells it.
+"""
 TIMEOUT_SECONDS = 4.0
 
 
@@ -55,6 +62,19 @@ def find_addresses(environ: Mapping[str, str], *, state_folder: Path = STATE_FOL
         tracking_uri=split_credentials(environ.get("MLFLOW_TRACKING_URI") or "")[0]
         or (local.tracking_uri if local is not None else None),
     )
+
+
+def database_address(environ: Mapping[str, str]) -> str | None:
+    """The SQL address of what schedulers, retrainings and promotions share, where one is set."""
+    return environ.get(DATABASE) or None
+
+
+def lasting_folder(folder: Path, environ: Mapping[str, str]) -> Path:
+    """Where a relative folder of this machine's state lies. In a job on a cluster that `prefixprop
+    up` did not start, the working folder is an unpacked upload that goes with the job.
+    """
+    inside = INSIDE_A_JOB in environ and not environ.get(HOME)
+    return Path.home() / folder if inside else folder
 
 
 def connection_environment(
@@ -212,6 +232,31 @@ def cluster_nodes(jobs_address: str, environ: Mapping[str, str]) -> tuple[dict[s
     except (OSError, ValueError, KeyError, TypeError):
         return ()
     return tuple(node for node in nodes if node.get("state") == "ALIVE")
+
+
+def ray_versions(jobs_address: str, environ: Mapping[str, str]) -> str:
+    """In one line: Ray here and on the cluster, with the fix where they differ."""
+    from importlib.metadata import version
+
+    here, there = version("ray"), cluster_ray(jobs_address, environ)
+    if there in (None, here):
+        return f"Ray {here} here{' and on the cluster' if there else ''}"
+    return (
+        f"Ray {here} here and {there} on the cluster: they must be the same (pip install "
+        f"ray=={there}, or an image with {here})"
+    )
+
+
+def cluster_ray(jobs_address: str, environ: Mapping[str, str]) -> str | None:
+    """The version of Ray that a job server runs; None where it does not say."""
+    request = urllib.request.Request(
+        f"{jobs_address.rstrip('/')}/api/version", headers=auth_headers(environ)
+    )
+    try:
+        with opener(jobs_address).open(request, timeout=TIMEOUT_SECONDS) as answer:
+            return str(json.load(answer)["ray_version"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
 
 
 def auth_headers(environ: Mapping[str, str]) -> dict[str, str]:

@@ -1,5 +1,6 @@
 """What this machine lacks to run the whole path, and how to fix each of it."""
 
+import os
 import re
 import shutil
 import socket
@@ -18,7 +19,12 @@ import psutil
 
 from components.errors import ClusterError
 from components.loopback import opener
-from pipelines.local_cluster.addresses import STATE_FOLDER
+from pipelines.local_cluster.addresses import (
+    STATE_FOLDER,
+    cluster_ray,
+    find_addresses,
+    ray_versions,
+)
 from pipelines.local_cluster.lifecycle import OBJECT_STORE_BYTES, free_port, status
 from pipelines.plan import available_memory, gpu_memory
 
@@ -53,6 +59,7 @@ def doctor(project: Path = Path()) -> tuple[Finding, ...]:
         lambda: _disk(project),
         _ports,
         _cluster,
+        _ray,
         _gpu,
         _offline_backbone,
         _hub,
@@ -207,6 +214,21 @@ def _cluster() -> Finding:
         "local cluster",
         f"runs, {state.processes} processes, {state.memory_bytes / GIB:.1f} GiB resident",
     )
+
+
+def _ray() -> Finding:
+    """Whether the cluster that commands would use runs the same Ray."""
+    try:
+        address = find_addresses(os.environ).jobs_address
+        there = None if address is None else cluster_ray(address, os.environ)
+    except ClusterError as error:
+        return Finding("problem", "ray on the cluster", str(error), "Correct what it names.")
+    if address is None or there is None:
+        return Finding("ok", "ray on the cluster", "no job server is known here or none answers")
+    told = ray_versions(address, os.environ)
+    if there == version("ray"):
+        return Finding("ok", "ray on the cluster", told)
+    return Finding("problem", "ray on the cluster", told, f"pip install ray=={there}")
 
 
 def _gpu() -> Finding:

@@ -23,7 +23,7 @@ from components.loopback import direct_loopback, opener
 from components.registry import check_sqlite
 from components.settings import writable_folder
 from pipelines.local_cluster import marked_processes
-from pipelines.local_cluster.addresses import STATE_FOLDER, cluster_nodes
+from pipelines.local_cluster.addresses import HOME, STATE_FOLDER, cluster_nodes
 from pipelines.local_cluster.state_file import (
     SERVERS,
     LocalCluster,
@@ -34,7 +34,6 @@ from pipelines.local_cluster.state_file import (
     write_port,
 )
 
-HOME = "PREFIXPROP_HOME"
 START_TIMEOUT_SECONDS = 120.0
 JOB_STOP_GRACE_SECONDS = 30
 """A stopped job may take this long to end its runs; Ray's own 3 seconds are too few on a busy

@@ -1,16 +1,19 @@
 """What `prefixprop schedule` does, from a file of schedules and addresses."""
 
+import itertools
 import os
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
+from zoneinfo import ZoneInfo
 
 from pipelines.promote import STATE
 from pipelines.scheduling import scheduler
 from pipelines.scheduling.database import shared_engine
-from pipelines.scheduling.due import upcoming
+from pipelines.scheduling.due import start_of, upcoming
 from pipelines.scheduling.notify import notify
 from pipelines.scheduling.ray_jobs import RayJobs
 from pipelines.scheduling.scheduler import JobStatus
@@ -37,6 +40,15 @@ class ScheduleReport:
     retry_at: float | None
 
 
+@dataclass(frozen=True)
+class Start:
+    """One coming start of a schedule: by the clocks of its time zone, and in UTC."""
+
+    name: str
+    local: str
+    utc: str
+
+
 def states_of(tracking_uri: str | None) -> States:
     """The table of states, in the database of the leases."""
     return States(shared_engine(tracking_uri, STATE))
@@ -48,15 +60,16 @@ def run(
     addresses: "Addresses",
     *,
     say: Callable[[str], None],
+    now: Callable[[], float] = time.time,
 ) -> None:
-    """Start what is due until interrupted."""
+    """Start what is due until interrupted. `now`: seconds since 1970."""
 
     def told(schedule: ScheduleConfig, job: str, status: JobStatus) -> None:
         if status != "running":
             notify(schedule.notify, schedule=schedule.name, job=job, status=status, say=say)
 
     say(f"{len(schedules)} schedules; Ctrl-C ends the scheduler and no job")
-    scheduler.run(schedules, states, _jobs(addresses), say=say, notify=told)
+    scheduler.run(schedules, states, _jobs(addresses), say=say, notify=told, now=now)
 
 
 def trigger(states: States, schedule: ScheduleConfig, addresses: "Addresses") -> str:
@@ -70,6 +83,10 @@ def pause(states: States, schedule: ScheduleConfig) -> None:
 
 def resume(states: States, schedule: ScheduleConfig) -> None:
     scheduler.resume(states, schedule.name, now=time.time())
+
+
+def is_paused(states: States, schedule: ScheduleConfig) -> bool:
+    return states.of(schedule.name, now=time.time()).paused
 
 
 def overview(states: States, schedules: Sequence[ScheduleConfig]) -> tuple[ScheduleReport, ...]:
@@ -89,6 +106,24 @@ def overview(states: States, schedules: Sequence[ScheduleConfig]) -> tuple[Sched
                 retry_at=state.retry_at,
             )
         )
+    return tuple(found)
+
+
+def coming(
+    schedules: Sequence[ScheduleConfig], *, count: int, now: float | None = None
+) -> tuple[Start, ...]:
+    """The next `count` starts of each schedule from `now` on (seconds since 1970; None: the
+    clock's), jitter included, whether it is paused or not.
+    """
+    found = []
+    for each in schedules:
+        first = upcoming(each, now=time.time() if now is None else now)
+        for moment in itertools.islice(each.times(first.time - 60), count):
+            start, zone = start_of(each, moment), ZoneInfo(each.timezone)
+            local, utc = (
+                datetime.fromtimestamp(start, clock).isoformat(" ") for clock in (zone, UTC)
+            )
+            found.append(Start(each.name, local, utc))
     return tuple(found)
 
 

@@ -4,22 +4,44 @@ What goes wrong in it is one ClusterError that shows no password; only Integrity
 because it is an answer: somebody else was faster.
 """
 
+import os
 from pathlib import Path
 from typing import Any
 
 from sqlalchemy import Engine, Table, create_engine, inspect
 from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 
-from components.errors import ClusterError
+from components.errors import ClusterError, ConfigError
+from pipelines.local_cluster.addresses import DATABASE, database_address, lasting_folder
+
+EXTRAS = {"postgresql": "postgres"}
+"""Dialect -> the extra of this project that installs its driver."""
+CONNECT_SECONDS = 10
+WANTED = "give postgresql://<user>:<password>@<host>/<database>"
 
 
 def shared_engine(tracking_uri: str | None, state: Path) -> Engine:
-    """The database behind MLflow where the tracking address names it, else sqlite in the state
-    folder of this machine.
+    """The database that the environment names (PREFIXPROP_DATABASE), else the one behind MLflow
+    where the tracking address names it, else sqlite in the state folder of this machine. Raises
+    ConfigError where the address is none or its driver is not installed.
     """
-    uri = tracking_uri or ""
-    if uri.split("+")[0].split(":")[0] in ("postgresql", "mysql"):
-        return create_engine(uri, pool_pre_ping=True)
+    uri = database_address(os.environ) or tracking_uri or ""
+    dialect = uri.split("+")[0].split(":")[0]
+    if dialect in ("postgresql", "mysql"):
+        waits = {"connect_timeout": CONNECT_SECONDS}
+        try:
+            return create_engine(uri, pool_pre_ping=True, connect_args=waits)
+        except ImportError as error:
+            extra = EXTRAS.get(dialect)
+            fix = f"pip install 'prefixprop[{extra}]'" if extra else f"Install {error.name}"
+            raise ConfigError(f"The database needs the driver {error.name}. {fix}.") from error
+        except (SQLAlchemyError, ValueError) as error:
+            raise ConfigError(
+                f"The address of the database of leases is none that can be read: {WANTED}."
+            ) from error
+    if database_address(os.environ):
+        raise ConfigError(f"{DATABASE} names no PostgreSQL or MySQL: {WANTED}.")
+    state = lasting_folder(state, os.environ)
     state.mkdir(parents=True, exist_ok=True)
     return create_engine(f"sqlite:///{state / 'leases.db'}", connect_args={"timeout": 30})
 

@@ -39,12 +39,14 @@ from pipelines.scheduling.database import changes, ensure_table, rows_of
 LEASES = Table(
     "prefixprop_leases",
     MetaData(),
-    Column("name", String(250), primary_key=True),
-    Column("holder", String(250)),
+    Column("name", String(300), primary_key=True),
+    Column("holder", String(300)),
     Column("fencing", BigInteger, nullable=False),
     Column("expires_at", Float(53), nullable=False),
 )
-"""`holder` is null where nobody holds it; `expires_at` in seconds since 1970."""
+"""`holder` is null where nobody holds it; `expires_at` in seconds since 1970. A model's name holds
+256 characters, a host's 253.
+"""
 CLOCKS = {
     "sqlite": "(julianday('now') - 2440587.5) * 86400.0",
     "postgresql": "extract(epoch from clock_timestamp())",
@@ -108,10 +110,11 @@ class Lease:
         )
 
 
-def take(engine: Engine, name: str, *, holder: str = "", seconds: float = SECONDS) -> Lease:
-    """Take the lease `name` for `seconds`. Raises LeaseHeld where somebody has it, ClusterError
-    where the database cannot be used.
+def take(engine: Engine, name: str, *, holder: str = "", seconds: float | None = None) -> Lease:
+    """Take the lease `name` for `seconds` (None: SECONDS). Raises LeaseHeld where somebody has it,
+    ClusterError where the database cannot be used.
     """
+    seconds = SECONDS if seconds is None else seconds
     holder = holder or f"{socket.gethostname()}:{os.getpid()}:{uuid.uuid4().hex[:8]}"
     now = _now(engine)
     ensure_table(engine, LEASES)
@@ -143,7 +146,7 @@ def held(
     name: str,
     *,
     holder: str = "",
-    seconds: float = SECONDS,
+    seconds: float | None = None,
     patience: float = 0.0,
 ) -> Iterator[Lease]:
     """Hold the lease while the block runs, renewed every third of its time by a thread that ends
@@ -162,7 +165,7 @@ def held(
     ended = threading.Event()
 
     def renew() -> None:
-        while not ended.wait(seconds / 3):
+        while not ended.wait(lease.seconds / 3):
             try:
                 lease.check()
             except LeaseLost:

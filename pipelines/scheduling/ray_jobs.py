@@ -2,14 +2,11 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from components.errors import ClusterError
+from pipelines.cluster_jobs import ClusterJob, has_ended, jobs
 from pipelines.scheduling.scheduler import JobStatus
-from pipelines.submit import send
-
-if TYPE_CHECKING:
-    from ray.job_submission import JobDetails, JobSubmissionClient
+from pipelines.submit import continuing, send
 
 GATE_REFUSED = 3
 """Exit code of a command whose gate did not promote."""
@@ -34,10 +31,13 @@ class RayJobs:
     def start(self, command: Sequence[str], *, submission_id: str) -> None:
         if self._find(submission_id) is not None:
             return
+        from ray.job_submission import JobSubmissionClient
+
         try:
             send(
-                self._client(),
-                command,
+                JobSubmissionClient(self.jobs_address),
+                # a further attempt continues what the one before it left
+                command if submission_id.endswith("-1") else continuing(command),
                 submission_id=submission_id,
                 name=command[0],
                 environ=self.environ,
@@ -53,23 +53,12 @@ class RayJobs:
         job = self._find(submission_id)
         if job is None:
             return "unknown"
-        if not job.status.is_terminal():
+        if not has_ended(job.status):
             return "running"
-        if getattr(job.status, "value", job.status) == "SUCCEEDED":
+        if job.status == "SUCCEEDED":
             return "succeeded"
-        return "refused" if job.driver_exit_code == GATE_REFUSED else "failed"
+        return "refused" if job.exit_code == GATE_REFUSED else "failed"
 
-    def _find(self, submission_id: str) -> "JobDetails | None":
-        try:
-            jobs = self._client().list_jobs()
-        except (ConnectionError, RuntimeError) as error:
-            first = (str(error).splitlines() or [type(error).__name__])[0]
-            raise ClusterError(
-                f"The job server {self.jobs_address} does not answer ({first})."
-            ) from error
-        return next((job for job in jobs if job.submission_id == submission_id), None)
-
-    def _client(self) -> "JobSubmissionClient":
-        from ray.job_submission import JobSubmissionClient
-
-        return JobSubmissionClient(self.jobs_address)
+    def _find(self, submission_id: str) -> ClusterJob | None:
+        found = jobs(self.jobs_address)
+        return next((job for job in found if job.submission_id == submission_id), None)

@@ -83,9 +83,7 @@ class Plant:
     def ended(self) -> list[str]:
         """What the scheduler has said of jobs that came to an end of their own."""
         return [
-            line
-            for line in self.log.splitlines()
-            if line.endswith((": succeeded.", ": refused."))
+            line for line in self.log.splitlines() if line.endswith((": succeeded.", ": refused."))
         ]
 
     def kill(self, kind: str) -> bool:

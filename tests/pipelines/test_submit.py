@@ -1,6 +1,7 @@
 """What a submitted job is told: everybody who reaches the dashboard can read it."""
 
 import json
+import os
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -8,12 +9,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import ray
 import yaml
 from typer.testing import CliRunner
 
 from components.errors import ConfigError
 from pipelines.cli import app
-from pipelines.submit import submit
+from pipelines.submit import continuing, is_lost, submission_base, submit
+from pipelines.upload import check_upload, look_at
 
 SECRET = "s3cr3t-0f-ann"
 EXPERIMENT = {
@@ -36,17 +39,21 @@ class JobServer(ThreadingHTTPServer):
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), Answers)
         self.told: list[dict[str, Any]] = []
+        self.jobs: list[dict[str, Any]] = []
+        self.ray_version = ray.__version__
         self.address = f"http://127.0.0.1:{self.server_port}"
 
 
 class Answers(BaseHTTPRequestHandler):
+    """What a Ray cluster answers; `server.jobs` are those of before."""
+
     server: JobServer
 
     def do_GET(self) -> None:
         if self.path == "/api/version":
-            self.answer({"version": "4", "ray_version": "2.60.0", "ray_commit": ""})
+            self.answer({"version": "4", "ray_version": self.server.ray_version, "ray_commit": ""})
         elif self.path == "/api/jobs/":
-            self.answer([])
+            self.answer(self.server.jobs)
         elif self.path.startswith("/api/packages/"):
             self.answer({})
         else:
@@ -99,7 +106,7 @@ def send(server: JobServer, project: Path, environ: dict[str, str]) -> list[str]
         jobs_address=server.address,
         environ=environ,
         working_dir=project,
-        wait=False,
+        follow=False,
         say=lines.append,
     )
     return lines
@@ -204,3 +211,116 @@ def test_files_of_secrets_are_not_uploaded(project: Path) -> None:
     assert package() == before
     (project / "notes").write_text("")
     assert package() != before
+
+
+def earlier(status: str, attempt: int, *, code: str = "") -> dict[str, Any]:
+    base = submission_base("toy", ["search", "toy.yaml"])
+    return {
+        "type": "SUBMISSION",
+        "submission_id": f"{base}-{attempt}",
+        "status": status,
+        "entrypoint": "",
+        "metadata": {"code": code},
+    }
+
+
+@pytest.mark.parametrize(
+    ("statuses", "attempt", "continues"),
+    [
+        (["SUCCEEDED"], 2, False),
+        (["FAILED"], 2, True),
+        (["STOPPED"], 2, True),
+        (["FAILED"] * 10, 11, True),
+        (["FAILED", "SUCCEEDED"], 3, False),
+    ],
+)
+def test_the_next_attempt_continues_what_failed_and_repeats_what_succeeded(
+    statuses: list[str], attempt: int, continues: bool, job_server: JobServer, project: Path
+) -> None:
+    job_server.jobs = [earlier(status, 1 + number) for number, status in enumerate(statuses)]
+    lines = send(job_server, project, {})
+    (told,) = job_server.told
+    base = submission_base("toy", ["search", "toy.yaml"])
+    assert told["submission_id"] == f"{base}-{attempt}"
+    assert told["entrypoint"].endswith("--resume if-any") == continues
+    said = f"It continues what {base}-{attempt - 1} left, where that left anything"
+    assert (said in lines) == continues
+
+
+def test_a_running_job_is_followed_and_code_that_differs_is_told(
+    job_server: JobServer, project: Path
+) -> None:
+    job_server.jobs = [earlier("FAILED", 1), earlier("RUNNING", 2, code="0123456789abcdef")]
+    (line,) = send(job_server, project, {})
+    assert not job_server.told
+    assert "runs already; following it, with its own code 0123456789abcdef (here is " in line
+
+
+def test_another_ray_on_the_cluster_is_told_in_a_line_with_the_fix(
+    job_server: JobServer, project: Path
+) -> None:
+    assert f"Ray {ray.__version__} here and on the cluster" in send(job_server, project, {})[-1]
+    job_server.ray_version = "2.1.0"
+    assert "2.1.0 on the cluster: they must be the same (pip install ray==2.1.0" in "".join(
+        send(job_server, project, {})
+    )
+
+
+def test_a_folder_that_is_too_large_is_refused_with_its_largest_entries(project: Path) -> None:
+    (project / "documents" / "news").mkdir(parents=True)
+    for name in ("a", "b"):
+        (project / "documents" / "news" / name).write_bytes(os.urandom(40_000))
+    (project / "documents" / "small").write_bytes(os.urandom(1000))
+    (project / ".env").write_text("x")
+    (project / ".rayignore").write_text("/kept-here/\n")
+    (project / "kept-here").mkdir()
+    (project / "kept-here" / "large").write_bytes(os.urandom(500_000))
+    found = look_at(project, [".env"])
+    assert found.entries[0] == ("documents/news", 80_000) and found.bytes < 100_000
+    assert set(found.left_out) == {".env", "kept-here"}
+    assert check_upload(project, [".env"], limit=100_000) == found
+    with pytest.raises(ConfigError, match=r"Largest: documents/news \(0\.1 MiB\)") as refused:
+        check_upload(project, [".env"], limit=50_000)
+    assert "a line such as /documents/news to .rayignore" in str(refused.value)
+
+
+def test_the_size_that_is_checked_is_that_of_rays_package(project: Path, tmp_path: Path) -> None:
+    from ray._private.runtime_env.packaging import create_package
+
+    (project / "zeros").write_bytes(bytes(1_000_000))
+    package = tmp_path / "upload.zip"
+    create_package(str(project), package, include_gitignore=True)
+    assert 0 <= package.stat().st_size - look_at(project, []).bytes < 1000
+
+
+def test_only_commands_that_do_not_continue_by_themselves_are_told_to() -> None:
+    assert continuing(["search", "x"]) == ["search", "x", "--resume", "if-any"]
+    assert continuing(["search", "x", "--resume", "ID"]) == ["search", "x", "--resume", "ID"]
+    assert continuing(["train", "x", "-o", "a"]) == ["train", "x", "-o", "a", "--resume"]
+    assert continuing(["retrain", "x"]) == ["retrain", "x"]
+
+
+@pytest.mark.parametrize(
+    ("status", "kind", "code", "lost"),
+    [
+        ("FAILED", "JOB_SUPERVISOR_ACTOR_DIED", None, True),
+        ("FAILED", "JOB_ENTRYPOINT_COMMAND_ERROR", 2, False),
+        ("FAILED", "RUNTIME_ENV_SETUP_FAILURE", None, False),
+        ("STOPPED", None, None, False),
+        ("SUCCEEDED", None, 0, False),
+    ],
+)
+def test_a_job_is_lost_where_it_did_not_end_by_itself(
+    status: str, kind: str | None, code: int | None, lost: bool
+) -> None:
+    from ray.job_submission import JobDetails, JobStatus, JobType
+
+    details = JobDetails(
+        type=JobType.SUBMISSION,
+        submission_id="a-1",
+        entrypoint="",
+        status=JobStatus(status),
+        error_type=kind,
+        driver_exit_code=code,
+    )
+    assert is_lost(details) == lost

@@ -12,7 +12,7 @@ from pipelines.command_line.show.use import show_decision
 
 if TYPE_CHECKING:
     from pipelines.reports import RetrainReport
-    from pipelines.scheduling.commands import ScheduleReport
+    from pipelines.scheduling.commands import ScheduleReport, Start
 
 
 def show_retraining(console: Console, report: "RetrainReport") -> None:
@@ -43,6 +43,13 @@ def show_schedules(console: Console, report: "tuple[ScheduleReport, ...]") -> No
         job = each.job or ("" if each.retry_at is None else f"again at {_time(each.retry_at)}")
         cron = f"{each.cron} ({each.timezone})"
         table.add_row(each.name, " ".join(each.command), cron, starts, job)
+    console.print(table)
+
+
+def show_starts(console: Console, starts: "tuple[Start, ...]") -> None:
+    table = Table("schedule", "start", "UTC", box=None, pad_edge=False)
+    for each in starts:
+        table.add_row(each.name, each.local, each.utc)
     console.print(table)
 
 

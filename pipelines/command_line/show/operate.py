@@ -1,12 +1,15 @@
 """The local cluster and its jobs as people read them on a terminal."""
 
+import time
 from typing import TYPE_CHECKING
 
 from rich.console import Console
+from rich.table import Table
 
 from pipelines.command_line.show.figures import gib, pairs
 
 if TYPE_CHECKING:
+    from pipelines.cluster_jobs import ClusterJob
     from pipelines.local_cluster.doctor import Finding
     from pipelines.local_cluster.lifecycle import ClusterStatus
     from pipelines.local_cluster.state_file import LocalCluster
@@ -19,6 +22,25 @@ def show_submission(console: Console, submission: "Submission") -> None:
         {"job": submission.submission_id, "status": submission.status}
         | ({"message": submission.message} if submission.message else {}),
     )
+
+
+def show_jobs(console: Console, jobs: "tuple[ClusterJob, ...]") -> None:
+    table = Table("job", "status", "started (UTC)", "command", box=None, pad_edge=False)
+    for job in jobs:
+        table.add_row(job.submission_id, job.status, _time(job.started_at), job.command)
+    console.print(table if jobs else "The cluster knows no job.")
+
+
+def show_job(console: Console, job: "ClusterJob") -> None:
+    rows = {"job": job.submission_id, "status": job.status, "command": job.command}
+    rows |= {"started (UTC)": _time(job.started_at), "ended (UTC)": _time(job.ended_at)}
+    rows |= {} if job.exit_code is None else {"exit code": str(job.exit_code)}
+    rows |= {"code": job.code} if job.code else {}
+    pairs(console, rows | ({"message": job.message} if job.message else {}))
+
+
+def _time(seconds: float | None) -> str:
+    return "" if seconds is None else time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime(seconds))
 
 
 def show_cluster(console: Console, cluster: "LocalCluster") -> None:

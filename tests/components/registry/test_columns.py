@@ -1,9 +1,10 @@
-"""Every text that is written to MLflow fits its column, in a store that refuses what does not fit
-as PostgreSQL and MySQL do.
+"""Every text that is written to MLflow fits its column: in PostgreSQL, and in a sqlite store that
+refuses what does not fit as PostgreSQL and MySQL do.
 
 Not covered: the column of a run's artifact address, which MLflow makes itself.
 """
 
+import contextlib
 import re
 import shutil
 import sqlite3
@@ -15,6 +16,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy import create_engine, text
+from sqlalchemy.exc import SQLAlchemyError
 
 from components.errors import ConfigError
 from components.inference.package import adapter_package
@@ -23,6 +26,7 @@ from components.registry.describe import model_description
 from components.registry.history import entry_now
 from components.registry.mlflow_client import FittedClient, check_name, fitted
 
+SLOW = pytest.mark.slow
 NUMBERS = count()
 LONG = "long text, "
 HUGE = LONG * 3000
@@ -57,9 +61,19 @@ def strict(database: Path) -> int:
     return made
 
 
-@pytest.fixture(scope="module")
-def strict_store(mlflow_uri: str) -> Iterator[str]:
-    """A strict copy of the session's database, under a short path as a server's would be."""
+@pytest.fixture(scope="module", params=["sqlite", pytest.param("postgresql", marks=SLOW)])
+def strict_store(request: pytest.FixtureRequest, tmp_path_factory: Any) -> Iterator[str]:
+    """A strict copy of the session's database, under a short path as a server's would be; and a
+    PostgreSQL database.
+    """
+    if request.param == "postgresql":
+        # Artifacts go to the working folder where a database alone is named.
+        with contextlib.chdir(tmp_path_factory.mktemp("artifacts")):
+            address: str = request.getfixturevalue("new_postgres_database")()
+            open_tracker("mlflow", address).ensure_experiment("columns", "")
+            yield address
+        return
+    mlflow_uri: str = request.getfixturevalue("mlflow_uri")
     tracker = open_tracker("mlflow", mlflow_uri)
     tracker.ensure_experiment("columns", "")
     with tempfile.TemporaryDirectory(dir="/tmp", prefix="pp-") as folder:
@@ -75,11 +89,13 @@ def name() -> str:
 
 
 def test_the_strict_store_refuses_what_is_too_long(strict_store: str) -> None:
-    store = sqlite3.connect(strict_store.removeprefix("sqlite:///"))
+    engine = create_engine(strict_store)
+    insert = text("INSERT INTO registered_models (name) VALUES (:name)")
+    said = r"registered_models\.name refuses|too long for type|cannot contain NUL"
     for value in ("n" * 257, "a\0b"):
-        with pytest.raises(sqlite3.IntegrityError, match=r"registered_models\.name refuses"):
-            store.execute("INSERT INTO registered_models (name) VALUES (?)", (value,))
-    store.close()
+        with pytest.raises((SQLAlchemyError, ValueError), match=said), engine.begin() as connection:
+            connection.execute(insert, {"name": value})
+    engine.dispose()
 
 
 def test_every_text_of_a_search_fits_its_column(
@@ -142,9 +158,9 @@ def test_a_history_of_many_champions_stays_readable(
     from components.registry.mlflow_models import _history
 
     champions = Champions(name, tuple(range(20_000)), 19_999, tuple(range(10_000, 19_999)))
-    text = _history(champions)
-    assert len(text) <= 5000
-    assert text.endswith("19997, 19998]")
+    kept = _history(champions)
+    assert len(kept) <= 5000
+    assert kept.endswith("19997, 19998]")
     assert _history(replace(champions, before=(1, 2))) == "[1, 2]"
 
 
@@ -171,9 +187,9 @@ def test_a_description_of_a_model_keeps_its_instructions_beside_many_labels() ->
     class Usage:
         purpose, frame, file = "label documents", "{}", "documents.jsonl"
 
-    text = model_description("toy", LABELS, "b", Usage())
-    assert len(text) < 3000
-    assert "and 4 more" in text and "prefixprop predict --model models:/toy@champion" in text
+    long = model_description("toy", LABELS, "b", Usage())
+    assert len(long) < 3000
+    assert "and 4 more" in long and "prefixprop predict --model models:/toy@champion" in long
     assert "a, b;" in model_description("toy", ("a", "b"), "b", Usage())
 
 

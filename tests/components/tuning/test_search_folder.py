@@ -75,7 +75,7 @@ def test_a_search_has_one_driver_at_a_time(tmp_path: Path) -> None:
     folder = new_search(tmp_path, "toy", "a")
     with (
         exclusive(folder),
-        pytest.raises(ConfigError, match=r"still runs.*ray job stop"),
+        pytest.raises(ConfigError, match=r"still runs.*prefixprop jobs stop"),
         exclusive(unfinished_search(tmp_path, "toy", "a")),
     ):
         pass

@@ -103,6 +103,7 @@ def test_the_doctor_looks_at_everything_and_each_trouble_has_a_mend(
             "disk",
             "ports",
             "local cluster",
+            "ray on the cluster",
             "gpu",
             "offline backbone",
             "hub",

@@ -9,16 +9,16 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from sqlalchemy import Engine, create_engine, update
+from sqlalchemy import Engine, update
 
-from components.errors import ClusterError
+from components.errors import ClusterError, ConfigError
 from pipelines.scheduling.database import shared_engine
 from pipelines.scheduling.lease import LEASES, LeaseHeld, LeaseLost, held, take
 
 
 @pytest.fixture
-def engine(tmp_path: Path) -> Engine:
-    return shared_engine("http://127.0.0.1:1", tmp_path)
+def engine(shared_database: str | None, tmp_path: Path) -> Engine:
+    return shared_engine(shared_database or "http://127.0.0.1:1", tmp_path)
 
 
 def expire(engine: Engine) -> None:
@@ -53,18 +53,18 @@ def test_a_dead_holders_lease_is_taken_over_and_it_changes_nothing_when_it_comes
 
 
 def test_it_is_renewed_while_it_is_held_and_free_afterwards(engine: Engine) -> None:
-    with held(engine, "demo", seconds=0.6) as lease:
-        time.sleep(1.5)
+    with held(engine, "demo", seconds=3.0) as lease:  # a busy machine stands still for a second
+        time.sleep(5.0)
         lease.check()
         with pytest.raises(LeaseHeld):
             take(engine, "demo")
     take(engine, "demo")
 
 
-def test_of_many_at_once_one_has_it(tmp_path: Path) -> None:
+def test_of_many_at_once_one_has_it(shared_database: str | None, tmp_path: Path) -> None:
     def attempt(number: int) -> bool:
         try:
-            take(shared_engine(None, tmp_path), "demo", holder=f"h{number}")
+            take(shared_engine(shared_database, tmp_path), "demo", holder=f"h{number}")
         except LeaseHeld:
             return False
         return True
@@ -77,10 +77,27 @@ def test_an_unusable_database_is_named_without_its_password(tmp_path: Path) -> N
     (tmp_path / "leases.db").write_bytes(b"no database at all, but long enough to be read as one")
     with pytest.raises(ClusterError, match="database of leases at"):
         take(shared_engine(None, tmp_path), "demo")
-    pytest.importorskip("psycopg2")
     with pytest.raises(ClusterError) as refused:
-        take(create_engine("postgresql://user:s3cr3t@127.0.0.1:1/x"), "demo")
-    assert "s3cr3t" not in str(refused.value)
+        take(shared_engine("postgresql://user:s3cr3t@127.0.0.1:1/x", tmp_path), "demo")
+    assert "s3cr3t" not in str(refused.value) and "Connection refused" in str(refused.value)
+
+
+def test_the_longest_names_of_models_and_hosts_have_room(engine: Engine) -> None:
+    name, holder = f"promote {'m' * 256}", f"{'h' * 253}:4194304:01234567"
+    assert take(engine, name, holder=holder).holder == holder
+
+
+def test_the_environment_names_the_database_where_mlflow_is_reached_over_http(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PREFIXPROP_DATABASE", "postgresql://user:s3cr3t@host/x")
+    found = shared_engine("http://mlflow:5000", tmp_path).url
+    assert (found.host, found.database) == ("host", "x")
+    for wrong in ("oracle://user:s3cr3t@host/x", "postgresql+absent://user:s3cr3t@host/x"):
+        monkeypatch.setenv("PREFIXPROP_DATABASE", wrong)
+        with pytest.raises(ConfigError) as refused:
+            shared_engine("http://mlflow:5000", tmp_path)
+        assert "s3cr3t" not in str(refused.value)
 
 
 HOLDER = """
@@ -88,7 +105,8 @@ import sys, time
 from pathlib import Path
 from pipelines.scheduling.database import shared_engine
 from pipelines.scheduling.lease import LeaseLost, held
-with held(shared_engine(None, Path(sys.argv[1])), "demo", holder="paused", seconds=1.0) as lease:
+engine = shared_engine(sys.argv[2] or None, Path(sys.argv[1]))
+with held(engine, "demo", holder="paused", seconds=1.0) as lease:
     print("held", flush=True)
     sys.stdin.readline()
     try:
@@ -100,10 +118,10 @@ with held(shared_engine(None, Path(sys.argv[1])), "demo", holder="paused", secon
 
 
 def test_a_holder_that_was_paused_past_its_lease_changes_nothing(
-    tmp_path: Path, engine: Engine
+    tmp_path: Path, engine: Engine, shared_database: str | None
 ) -> None:
     process = subprocess.Popen(
-        [sys.executable, "-c", HOLDER, str(tmp_path)],
+        [sys.executable, "-c", HOLDER, str(tmp_path), shared_database or ""],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,

@@ -10,8 +10,12 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import pytest
+import yaml
 
+from components.errors import ConfigError
+from components.secrets import without_secrets
 from pipelines.scheduling.notify import SIGNATURE, NotifyConfig, notify
+from pipelines.scheduling.schedules import load_schedules
 
 KEY = "a key"
 
@@ -56,6 +60,38 @@ def test_a_command_is_told_in_its_environment(tmp_path: Path) -> None:
     assert not (tmp_path / "told").exists(), "only what is asked for"
     notify(config, schedule="weekly", job="j", status="refused")
     assert (tmp_path / "told").read_text() == "refused"
+
+
+def test_an_address_that_only_its_owner_may_know_comes_from_the_environment_and_is_never_said(
+    listener: tuple[str, list[tuple[bytes, str | None]]], tmp_path: Path
+) -> None:
+    address, posted = listener
+    config = NotifyConfig(webhook_variable="HOOK")
+    notify(config, schedule="w", job="j", status="failed", environ={"HOOK": f"{address}/T0/k3y"})
+    assert len(posted) == 1
+    said: list[str] = []
+    for wrong in ("https://127.0.0.1:9/T0/k3y", "http://host/T0/k3y with spaces", "http://h:k3y/"):
+        notify(
+            config,
+            schedule="w",
+            job="j",
+            status="failed",
+            environ={"HOOK": wrong},
+            say=said.append,
+        )
+    assert len(said) == 3 and "k3y" not in " ".join(said)
+    assert without_secrets(f"posting to {address}/T0/k3y now") == "posting to *** now"
+    one = {"name": "w", "command": ["retrain", "w.yaml"], "cron": "0 3 * * *"}
+    for notification in (
+        {"webhook": "https://hooks.example/x?token=k3y-of-ann"},
+        {"webhook": "https://ann:k3y-of-ann@hooks.example/x"},
+        {"webhook": "https://hooks.example/x", "webhook_variable": "HOOK"},
+    ):
+        file = tmp_path / "s.yaml"
+        file.write_text(yaml.safe_dump({"schedules": [one | {"notify": notification}]}))
+        with pytest.raises(ConfigError, match="webhook_variable") as refused:
+            load_schedules(file)
+        assert "k3y" not in str(refused.value)
 
 
 def test_what_goes_wrong_is_said_and_harms_nothing(

@@ -51,8 +51,8 @@ class Cluster:
 
 
 @pytest.fixture
-def states(tmp_path: Path) -> States:
-    return States(shared_engine(None, tmp_path))
+def states(shared_database: str | None, tmp_path: Path) -> States:
+    return States(shared_engine(shared_database, tmp_path))
 
 
 def steps(
@@ -143,12 +143,14 @@ def test_a_scheduler_that_is_killed_after_submitting_submits_nothing_twice(
     assert len(cluster.jobs) == 1
 
 
-def test_many_schedulers_at_once_start_one_job(states: States, tmp_path: Path) -> None:
+def test_many_schedulers_at_once_start_one_job(
+    states: States, shared_database: str | None, tmp_path: Path
+) -> None:
     cluster = Cluster()
     steps(schedule(), states, cluster, hours=[0])
 
     def look(_: int) -> None:
-        own = States(shared_engine(None, tmp_path))
+        own = States(shared_engine(shared_database, tmp_path))
         step(schedule(), own, cluster, now=START + HOUR, say=lambda _: None)
 
     with ThreadPoolExecutor(8) as pool:
