@@ -7,7 +7,7 @@ STAMP := $(VENV)/.installed
 PIP := $(BIN)/python -m pip install -qq --disable-pip-version-check -c constraints.txt
 MAKEFLAGS += --no-print-directory
 
-.PHONY: help install demo test quick-tests check lint format faults kills clean
+.PHONY: help install demo test quick-tests check lint format faults kills retrainings clean
 
 help:
 	@echo "make demo     install, start the local cluster, search, register and use an adapter"
@@ -15,6 +15,7 @@ help:
 	@echo "make check    formatting, lint, types, import layers and the quick tests: a minute or two"
 	@echo "make faults   processes of a search are killed and stopped: some minutes"
 	@echo "make kills    twenty kills in one search (SEED=1): a quarter of an hour"
+	@echo "make retrainings  three scheduled retrainings with ten kills (SEED=1)"
 	@echo "make format   format and mend what ruff can mend"
 	@echo "make install  install into $(VENV) (the others do it by themselves)"
 	@echo "make clean    stop the local cluster, remove caches and build outputs"
@@ -60,6 +61,9 @@ faults: $(STAMP)
 SEED ?= 1
 kills: $(STAMP)
 	@$(BIN)/python -m tests.faults.kills $(SEED)
+
+retrainings: $(STAMP)
+	@$(BIN)/python -m tests.faults.retrainings $(SEED)
 
 clean:
 	@test ! -x $(BIN)/prefixprop || $(BIN)/prefixprop down
