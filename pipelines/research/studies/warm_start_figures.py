@@ -1,6 +1,6 @@
 """The figures of the study of warm starts, from its numbers alone."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -9,18 +9,14 @@ if TYPE_CHECKING:
 
 COLOURS = ("#606060", "#c0504d", "#1f6fb2", "#4f9a4f", "#8064a2", "#d08b2f")
 MEASURES = {"accuracy": "validation accuracy", "nll": "validation NLL, nats"}
-Arms = Sequence[str]
 
 
 def figures(numbers: Mapping[str, Any]) -> "dict[str, Figure]":
     """File name -> figure."""
-    arms = list(next(iter(numbers["seeds"].values()))["arms"])
-    cut = [name for name in arms if name.startswith("cut")]
-    made = {"warm_and_cold.png": curves(numbers, [name for name in arms if name not in cut])}
-    return made | {"shorter_prefix.png": curves(numbers, cut)} if cut else made
+    return {"warm_and_cold.png": curves(numbers)}
 
 
-def curves(numbers: Mapping[str, Any], arms: Arms) -> "Figure":
+def curves(numbers: Mapping[str, Any]) -> "Figure":
     """Quality over trained tokens: a column for each seed, accuracy above NLL."""
     from matplotlib.figure import Figure
 
@@ -30,7 +26,7 @@ def curves(numbers: Mapping[str, Any], arms: Arms) -> "Figure":
     for row, (measure, words) in enumerate(MEASURES.items()):
         for column, (seed, found) in enumerate(seeds.items()):
             panel = panels[row][column]
-            _one_panel(panel, found, arms, measure)
+            _one_panel(panel, found, measure)
             if row == 0:
                 panel.set_title(f"seed {seed}")
             else:
@@ -46,9 +42,8 @@ def curves(numbers: Mapping[str, Any], arms: Arms) -> "Figure":
     return figure
 
 
-def _one_panel(panel: "Axes", found: Mapping[str, Any], arms: Arms, measure: str) -> None:
-    for index, name in enumerate(arms):
-        arm = found["arms"][name]
+def _one_panel(panel: "Axes", found: Mapping[str, Any], measure: str) -> None:
+    for index, (name, arm) in enumerate(found["arms"].items()):
         points = [{"tokens": 0} | arm["start"], *arm["curve"]]
         if name == "cold" and measure == "nll":
             points = points[1:]  # a head as it is drawn; its NLL would hide the rest

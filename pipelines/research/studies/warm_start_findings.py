@@ -15,8 +15,6 @@ def findings(numbers: Mapping[str, Any]) -> str:
     seeds = numbers["seeds"]
     documents = next(iter(seeds.values()))["documents"]
     arms = list(next(iter(seeds.values()))["arms"])
-    cut = [name for name in arms if name.startswith("cut")]
-    main = [name for name in arms if name not in cut]
     parts = [
         "# Warm starts: how soon is the champion's quality reached again?",
         f"{documents['old']} old training documents of at most {numbers['max_tokens']} tokens, "
@@ -31,24 +29,21 @@ def findings(numbers: Mapping[str, Any]) -> str:
         "before its first step; what counts is the first evaluation after one (first), and the one "
         "from which on it was never lost again (lasting).",
         "## Answer",
-        "\n".join(_answer(seeds, name, measure) for name in main for measure in MEASURES),
+        "\n".join(_answer(seeds, name, measure) for name in arms for measure in MEASURES),
         "## By seed",
-        _table(seeds, main),
+        _table(seeds, arms),
         "![warm and cold](warm_and_cold.png)",
         "Test documents, seeds averaged; intervals at 95% over documents, the chance of other "
         "seeds not in them (a star: the interval excludes 0):",
-        _differences(numbers, main),
+        _differences(numbers),
     ]
-    if cut:
+    if numbers["shorter_length"] is not None:
         parts += [
             "## A shorter prefix",
-            f"The champion's prefix cut to {numbers['shorter_length']} rows: the first ones, those "
-            "of the largest norm over all layers, and as a control those of the smallest.",
-            _starts(seeds),
-            "\n".join(_answer(seeds, name, measure) for name in cut for measure in MEASURES),
-            _table(seeds, cut),
-            "![shorter prefix](shorter_prefix.png)",
-            _differences(numbers, cut),
+            f"The champion's prefix cut to {numbers['shorter_length']} rows, not trained further: "
+            "the first ones, those of the largest norm over all layers, and as a control those of "
+            "the smallest. On the validation documents:",
+            _cuts(seeds),
         ]
     return "\n\n".join(parts) + "\n"
 
@@ -86,20 +81,23 @@ def _pair(values: Mapping[str, float]) -> list[str]:
     return [f"{values['accuracy']:.3f}", f"{values['nll']:.3f}"]
 
 
-def _differences(numbers: Mapping[str, Any], arms: Sequence[str]) -> str:
+def _differences(numbers: Mapping[str, Any]) -> str:
     rows = [
-        [name, signed(each["accuracy"]), signed(each["nll"])]
+        [f"{name} minus cold", signed(each["accuracy"]), signed(each["nll"])]
         for name, each in numbers["differences"].items()
-        if name.split(" minus ")[0] in arms
     ]
     return markdown_table(["difference", "accuracy", "NLL, nats"], rows)
 
 
-def _starts(seeds: Mapping[str, Any]) -> str:
+def _cuts(seeds: Mapping[str, Any]) -> str:
     """Quality of the cut champions before any training."""
+    kept = {"whole": [each["champion"]["best"] for each in seeds.values()]}
+    kept |= {
+        way: [each["cut"][way] for each in seeds.values()]
+        for way in next(iter(seeds.values()))["cut"]
+    }
     rows = []
-    for way in next(iter(seeds.values()))["cut_at_start"]:
-        starts = [each["cut_at_start"][way] for each in seeds.values()]
+    for way, starts in kept.items():
         of_seeds = (", ".join(f"{start[name]:.3f}" for start in starts) for name in MEASURES)
         means = (f"{np.mean([start[name] for start in starts]):.3f}" for name in MEASURES)
         rows.append([way, *of_seeds, *means])

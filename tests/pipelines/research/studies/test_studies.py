@@ -195,7 +195,6 @@ def test_a_warm_start_is_the_champion_before_its_first_step(tmp_path: Path) -> N
         "findings.md",
         "study.json",
         "warm_and_cold.png",
-        "shorter_prefix.png",
     }
     assert set(numbers["seeds"]) == {"10", "11"}
     for found in numbers["seeds"].values():
@@ -204,8 +203,7 @@ def test_a_warm_start_is_the_champion_before_its_first_step(tmp_path: Path) -> N
         for factor in ("1", "0.25"):
             assert arms[f"warm x{factor}"]["start"] == pytest.approx(best, abs=1e-6)
         assert arms["cold"]["start"]["nll"] != pytest.approx(best["nll"], abs=1e-6)
-        assert {arms[name]["prefix_length"] for name in arms if name.startswith("cut")} == {2}
-        assert set(found["cut_at_start"]) == {"first", "largest", "smallest"}
+        assert set(found["cut"]) == {"first", "largest", "smallest"}
         assert {len(arm["curve"]) for arm in arms.values()} == {4}
         assert arms["warm x0.25"]["learning_rate"] == arms["cold"]["learning_rate"] / 4
     assert (
@@ -218,7 +216,7 @@ def test_a_warm_start_is_the_champion_before_its_first_step(tmp_path: Path) -> N
     without = warm_start_experiment(tmp_path, warm_rate_factors=[1.0, 0.25], shorter_length=None)
     report, _, said = ran("warm_start", without, tmp_path / "out")
     assert not [line for line in said if line.startswith("measuring ")]
-    assert "shorter_prefix.png" not in report.files
+    assert "## A shorter prefix" not in (report.folder / "findings.md").read_text()
 
 
 def test_every_study_has_its_experiment_and_a_module() -> None:
