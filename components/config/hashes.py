@@ -36,6 +36,7 @@ LATER: dict[str, Callable[[Mapping[str, Any]], Any]] = {
     "cluster.progress_timeout_seconds": _of_no_effect("progress_timeout_seconds"),
     "search.allow_lost_trials": _of_no_effect("allow_lost_trials"),
     "training.warm_start": _null,
+    "study.warm_start": _null,
     "gate": lambda _: resolved(GateConfig()),
 }
 """Dotted path of a setting that came after the first release -> its default, given its section."""

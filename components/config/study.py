@@ -60,6 +60,23 @@ class LengthStudyConfig(Config):
     """Peak learning rate on the real documents; null: the experiment's own."""
 
 
+class WarmStartStudyConfig(Config):
+    """What `prefixprop study warm_start` compares; the experiment's own `data` are the documents of
+    the retraining.
+    """
+
+    seeds: Annotated[tuple[Seed, ...], Field(min_length=1)] = (10, 11, 12)
+    """Of each seed its own champion, and its own choice of the documents that are new."""
+    added_share: Annotated[float, Field(gt=0.0, le=1.0)] = 0.2
+    """New training documents, as a share of those that the champion was trained on."""
+    warm_rate_factors: Annotated[tuple[Rate, ...], Field(min_length=1)] = (1.0, 0.3)
+    """A warm training for each: its learning rate as a multiple of the cold one's."""
+    shorter_length: PositiveInt | None = None
+    """Prefix length to which the champion's prefix is cut, by each way of choosing the rows that
+    stay; null: not measured.
+    """
+
+
 class StudyConfig(Config):
     """What `prefixprop study` varies; other commands do not read it."""
 
@@ -67,3 +84,5 @@ class StudyConfig(Config):
     """Settings of `prefixprop study kernel`."""
     length: LengthStudyConfig | None = None
     """Settings of `prefixprop study length`."""
+    warm_start: WarmStartStudyConfig | None = None
+    """Settings of `prefixprop study warm_start`."""

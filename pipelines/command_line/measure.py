@@ -78,7 +78,7 @@ def _plan_comparison(config: "ComparisonConfig", terminal: Terminal) -> None:
 
 def study(
     name: Annotated[
-        Literal["kernel", "length"],
+        Literal["kernel", "length", "warm_start"],
         typer.Argument(help="Which question (pipelines/research/studies)."),
     ],
     output: Annotated[

@@ -34,7 +34,7 @@ from tests.toy import make_documents, make_experiment
 ROOT = Path(__file__).resolve().parents[2]
 SCHEDULER, DRIVER, MLFLOW, HEAD = "scheduler", "pipelines.cli retrain", "mlflow", "head"
 KINDS = (SCHEDULER, DRIVER, harness.WORKER, MLFLOW, HEAD)
-HOUR = 3600.0
+DAY = 86400.0
 FEWEST_SECONDS, MOST_SECONDS, NOTHING_TO_DO_SECONDS = 2.0, 25.0, 5.0
 RETRAINING_SECONDS = 900.0
 
@@ -46,7 +46,6 @@ class Plant:
     folder: Path
     cluster: LocalCluster
     scheduler: "subprocess.Popen[bytes] | None" = None
-    hours: int = 0
     killed: list[str] = field(default_factory=list)
 
     @property
@@ -73,11 +72,11 @@ class Plant:
         self.scheduler.kill()
         self.scheduler.wait()
 
-    def an_hour_later(self) -> int:
-        """Move the scheduler's clock to its next time; how many retrainings had ended before."""
+    def a_day_later(self) -> int:
+        """Move the scheduler's clock past its next time; how many retrainings had ended before."""
         before = len(self.ended())
-        self.hours += 1
-        (self.folder / "clock").write_text(str(self.hours * HOUR))
+        ahead = float((self.folder / "clock").read_text())
+        (self.folder / "clock").write_text(str(ahead + DAY))
         return before
 
     def ended(self) -> list[str]:
@@ -148,10 +147,10 @@ def make(folder: Path) -> None:
         "drift": {"text": "fine"},
     }
     schedule = {
-        "name": "hourly",
+        "name": "daily",
         "command": ["retrain", "weekly.yaml"],
-        "cron": "0 * * * *",
-        "late_seconds": int(HOUR),
+        "cron": "0 12 * * *",
+        "late_seconds": int(DAY),
         "retries": 10,
         "retry_seconds": 1,
     }
@@ -161,7 +160,8 @@ def make(folder: Path) -> None:
         ("schedules", {"schedules": [schedule]}),
     ):
         (folder / f"{name}.yaml").write_text(yaml.safe_dump(content))
-    (folder / "clock").write_text("0")
+    # Half past twelve: the test is over long before noon comes by itself.
+    (folder / "clock").write_text(str((12.5 * 3600 - time.time()) % DAY))
 
 
 def change_documents(folder: Path) -> list[str]:
@@ -192,7 +192,7 @@ def main(seed: int) -> int:
                 if number == 3:
                     gone = change_documents(folder)
                 started = time.monotonic()
-                plant.until_ended(plant.an_hour_later(), order, draw)
+                plant.until_ended(plant.a_day_later(), order, draw)
                 print(f"retraining {number}: {time.monotonic() - started:.0f} s", flush=True)
                 if number == 2:
                     seconds = seconds_of_nothing(plant)

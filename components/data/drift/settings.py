@@ -21,7 +21,9 @@ class DriftConfig(Config):
     lost_labels: Verdict = "stop"
     """Labels that no new document has."""
     labels: Verdict = "warn"
-    """Shares of the labels: chi-square test, effect Cramer's V."""
+    """Shares of the labels: chi-square test; effect: the share of documents that would need another
+    label for the old shares (total variation).
+    """
     label_effect: Effect = 0.15
     lengths: Verdict = "warn"
     """Lengths in words: Kolmogorov and Smirnov's test, effect D."""
@@ -32,9 +34,18 @@ class DriftConfig(Config):
     """
     text_effect: Effect = 0.2
     duplicates: Verdict = "warn"
-    """Share of added documents that copy another one, word for word or nearly."""
+    """Share of added documents that copy another one, new or old, word for word or nearly."""
     duplicate_share: Fraction = 0.1
     leaks: Verdict = "stop"
-    """Documents of the test set that turn up among the others, word for word or nearly."""
+    """Documents of the test set that have turned up among the others since: word for word, nearly,
+    or quoted in a longer one.
+    """
+    leak_share: Fraction = 0.01
+    """Share of the test set that may have, with a warning; those that were there before count not.
+    """
+    ids: Verdict = "warn"
+    """The source has stopped giving ids: a corrected text is another document then, also of the
+    test set.
+    """
     false_discovery_rate: Annotated[float, Field(gt=0.0, lt=0.5)] = 0.01
     """Share of false alarms among the distributions that are called changed."""

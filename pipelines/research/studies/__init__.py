@@ -8,4 +8,5 @@ measured: a study that was interrupted goes on where it stopped, with the same c
 STUDIES: dict[str, str] = {
     "kernel": "pipelines.research.studies.kernel",
     "length": "pipelines.research.studies.length",
+    "warm_start": "pipelines.research.studies.warm_start",
 }

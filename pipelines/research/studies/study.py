@@ -24,7 +24,7 @@ from pipelines.research.studies import STUDIES
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-StudyName = Literal["kernel", "length"]
+StudyName = Literal["kernel", "length", "warm_start"]
 
 
 @dataclass(frozen=True)

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 
     from components.adapters import AdaptedModel
     from components.data import PreparedData
+    from components.data.prepared import TokenizedSplit
     from components.jobs.events import Trained
     from components.training.session import Session
 
@@ -73,13 +74,35 @@ class StudySession:
             name, self.key(config, data), lambda: self._train(name, config, data)
         )
 
+    def at_start(self, name: str, config: TrainConfig, data: "PreparedData") -> Measured:
+        """What a training's evaluations would measure before its first step."""
+        return self.measurements.get(
+            name, self.key(config, data), lambda: self._at_start(config, data)
+        )
+
+    def _at_start(self, config: TrainConfig, data: "PreparedData") -> Mapping[str, Any]:
+        validation, count = data.splits["validation"], config.training.evaluation_documents
+        with self.model(config, data, trained=None) as model:
+            rows = (
+                np.arange(len(validation))
+                if count is None
+                else model.task.subset(validation, count, config.data.split_seed)
+            )
+            outputs = self._answers(model, validation, rows, config)
+            return model.task.measured(outputs, validation, rows)
+
+    def adapter(self, name: str, config: TrainConfig, data: "PreparedData") -> Path:
+        """The artifact folder of a training's best evaluation."""
+        from components.adapters import save_adapter
+
+        with self.model(config, data, trained=name) as model:
+            return save_adapter(model, self._folder(name) / "adapter").absolute()
+
     def key(self, config: TrainConfig, data: "PreparedData") -> dict[str, Any]:
         """What decides a training and all that is measured on it."""
         return {"config": resolved(config), "data": data.fingerprint}
 
     def _train(self, name: str, config: TrainConfig, data: "PreparedData") -> Mapping[str, Any]:
-        from components.training.evaluation import split_outputs
-
         trained = self._run(name, config, data)
         if trained.outcome != "completed":
             # Compared with others, it would be compared at another budget.
@@ -91,15 +114,7 @@ class StudySession:
         progress, best = trained.progress, self._best(name, config, data)
         test = data.splits["test"]
         with self.model(config, data, trained=name) as model:
-            logits = split_outputs(
-                model,
-                test,
-                np.arange(len(test)),
-                task=model.task,
-                config=config.training,
-                world=self.session.world,
-                pad_token_id=self.session.pad_token_id,
-            )
+            logits = self._answers(model, test, np.arange(len(test)), config)
         last = progress.history[-1]
         self.say(
             f"{name}: training loss {last['train/loss']:.3f}, {progress.seconds:.0f} s of training"
@@ -115,6 +130,21 @@ class StudySession:
             "history": [dict(metrics) for metrics in progress.history],
             "alpha": best["adapter.alpha"].tolist() if "adapter.alpha" in best else None,
         }
+
+    def _answers(
+        self, model: "AdaptedModel", split: "TokenizedSplit", rows: Any, config: TrainConfig
+    ) -> Any:
+        from components.training.evaluation import split_outputs
+
+        return split_outputs(
+            model,
+            split,
+            rows,
+            task=model.task,
+            config=config.training,
+            world=self.session.world,
+            pad_token_id=self.session.pad_token_id,
+        )
 
     def _run(self, name: str, config: TrainConfig, data: "PreparedData") -> "Trained":
         """Train as a job of this process, from its checkpoint where there is one of this very

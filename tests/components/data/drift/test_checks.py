@@ -13,6 +13,7 @@ from components.tasks.labelled_text import LabelledText
 LABELS = ("politics", "space", "sports")
 WORDS = [f"word{number}" for number in range(300)]
 FOREIGN = [f"wort{number}" for number in range(300)]
+LOUD = [word.upper() for word in WORDS]
 
 
 def documents(
@@ -84,6 +85,30 @@ CHANGES: dict[str, tuple[list[LabelledText], str, str]] = {
         "stop",
     ),
     "another language": ([*OLD, *documents(100, seed=6, words=FOREIGN)], "text", "warn"),
+    # As a source appends them: one fold of the classifier must not hold all of a kind.
+    "three signatures, one after the other": (
+        [
+            *OLD,
+            *(
+                replace(each, text=f"{each.text} {name}")
+                for number, name in enumerate(("Mail", "Telegram", "Usenet"))
+                for each in documents(40, seed=20 + number)
+            ),
+        ],
+        "text",
+        "warn",
+    ),
+    "another case": ([*OLD, *documents(100, seed=13, words=LOUD)], "text", "warn"),
+    "marks where there were none": (
+        [*OLD, *(replace(each, text=each.text + " .") for each in documents(100, seed=14))],
+        "text",
+        "warn",
+    ),
+    "a label is gone from what was added": (
+        [*OLD, *documents(200, seed=15, shares=(0.6, 0.4, 0.0))],
+        "labels",
+        "warn",
+    ),
 }
 
 
@@ -133,8 +158,8 @@ def test_many_documents_do_not_turn_a_trifle_into_an_alarm() -> None:
     assert {each.verdict for each in found} == {"fine"}
 
 
-def test_findings_name_where_copies_are() -> None:
-    copy = replace(OLD[3], id="x", file="new.jsonl", row=7)
-    found = findings([*OLD, copy])
-    assert found["leaks"].verdict == "stop"
-    assert "new.jsonl row 7 and 1.jsonl row 4" in found["leaks"].line
+def test_few_documents_of_one_label_count_beside_very_many_old_ones() -> None:
+    old = documents(3000, seed=16, length=6)
+    new = [*old, *documents(30, seed=17, length=6, shares=(0.0, 0.0, 1.0))]
+    found = compare(old, new, rules=DriftConfig(text="fine", duplicates="fine"))
+    assert [each.verdict for each in found if each.check == "labels"] == ["fine", "warn"]

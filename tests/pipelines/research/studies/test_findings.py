@@ -13,6 +13,8 @@ from pipelines.research.studies import (
     length_findings,
 )
 from pipelines.research.studies.length import compared
+from pipelines.research.studies.shorter_prefix import WAYS
+from pipelines.research.studies.warm_start import reached
 
 LENGTHS = np.repeat([512, 1024, 2048], 40)
 
@@ -186,3 +188,29 @@ def test_the_exponent_of_a_share_that_halves_with_every_doubling_is_minus_one() 
     assert kernel_figures.uniform_share(
         {"prefix_length": 8, "attention_window": 128}, "first", 256
     ) == pytest.approx(8 / 264)
+
+
+@pytest.mark.parametrize(
+    ("accuracies", "first", "lasting"),
+    [
+        ((0.2, 0.5, 0.4, 0.5, 0.6), 200, 400),
+        ((0.2, 0.5, 0.4, 0.5, 0.4), 200, None),
+        ((0.5, 0.6, 0.5, 0.7, 0.5), 100, 100),
+        ((0.2, 0.3, 0.4, 0.4, 0.4), None, None),
+    ],
+)
+def test_quality_is_reached_when_it_is_first_there_and_lasts_where_it_never_leaves(
+    accuracies: tuple[float, ...], first: int | None, lasting: int | None
+) -> None:
+    curve = [
+        {"tokens": 100 * number, "accuracy": value, "nll": 1 - value}
+        for number, value in enumerate(accuracies, start=1)
+    ]
+    found = {"first": first, "lasting": lasting}
+    assert reached(curve, "accuracy", 0.5) == found == reached(curve, "nll", 0.5)
+
+
+def test_the_rows_of_a_shorter_prefix_keep_their_order() -> None:
+    norms = [3.0, 1.0, 4.0, 2.0]
+    kept = {way: choose(norms, 2) for way, choose in WAYS.items()}
+    assert kept == {"first": [0, 1], "largest": [0, 2], "smallest": [1, 3]}

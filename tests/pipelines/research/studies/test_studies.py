@@ -175,6 +175,50 @@ def test_the_length_study_groups_compares_and_writes(tmp_path: Path) -> None:
     assert str(tmp_path) not in text
 
 
+def warm_start_experiment(folder: Path, **settings: Any) -> ExperimentConfig:
+    values = make_experiment(
+        folder,
+        build_tiny_longformer(),
+        adapter=TRAINING["adapter"],
+        training={"epochs": 2, "micro_batch_size": 4, "evaluations_per_epoch": 2},
+        registry={"kind": "memory"},
+        study={"warm_start": {"seeds": [10, 11], "shorter_length": 2} | settings},
+    )
+    return validate(ExperimentConfig, values)
+
+
+@pytest.mark.slow
+def test_a_warm_start_is_the_champion_before_its_first_step(tmp_path: Path) -> None:
+    config = warm_start_experiment(tmp_path, warm_rate_factors=[1.0, 0.25])
+    report, numbers, said = ran("warm_start", config, tmp_path / "out")
+    assert set(report.files) == {
+        "findings.md",
+        "study.json",
+        "warm_and_cold.png",
+    }
+    assert set(numbers["seeds"]) == {"10", "11"}
+    for found in numbers["seeds"].values():
+        assert found["documents"]["all"] > found["documents"]["old"]
+        best, arms = found["champion"]["best"], found["arms"]
+        for factor in ("1", "0.25"):
+            assert arms[f"warm x{factor}"]["start"] == pytest.approx(best, abs=1e-6)
+        assert arms["cold"]["start"]["nll"] != pytest.approx(best["nll"], abs=1e-6)
+        assert set(found["cut"]) == {"first", "largest", "smallest"}
+        assert {len(arm["curve"]) for arm in arms.values()} == {4}
+        assert arms["warm x0.25"]["learning_rate"] == arms["cold"]["learning_rate"] / 4
+    assert (
+        numbers["seeds"]["10"]["champion"]["curve"] != numbers["seeds"]["11"]["champion"]["curve"]
+    )
+    text = (report.folder / "findings.md").read_text()
+    assert "## A shorter prefix" in text and str(tmp_path) not in text
+
+    # Without the cuts nothing is trained again.
+    without = warm_start_experiment(tmp_path, warm_rate_factors=[1.0, 0.25], shorter_length=None)
+    report, _, said = ran("warm_start", without, tmp_path / "out")
+    assert not [line for line in said if line.startswith("measuring ")]
+    assert "## A shorter prefix" not in (report.folder / "findings.md").read_text()
+
+
 def test_every_study_has_its_experiment_and_a_module() -> None:
     for name, module in STUDIES.items():
         config = load_experiment(f"study_{name}")
