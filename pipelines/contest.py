@@ -138,7 +138,7 @@ def decide_contest(
             theirs,
             data=settings.data,
             rules=settings.gate,
-            decisions_before=lambda test_set: decisions_on(past, test_set),
+            decisions_before=lambda *test_set: decisions_on(past, *test_set),
             cache_path=cache_path,
         )
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from components.evaluation.gate.decision import Answers, Decision, decide, incomparable
 from components.evaluation.gate.settings import GateConfig
+from components.registry.history import sketch_of
 
 if TYPE_CHECKING:
     import numpy as np
@@ -22,10 +23,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Compared:
-    """A decision and the fingerprint of the documents that it rests on (empty: it needed none)."""
+    """A decision, fingerprint and sketch of the documents that it rests on (empty: it needed
+    none).
+    """
 
     decision: Decision
-    test_set: str
+    test_set: str = ""
+    test_documents: tuple[str, ...] = ()
 
 
 def undecided(reason: str, rules: GateConfig) -> Compared:
@@ -45,6 +49,7 @@ class Documents:
     labels_N: "np.ndarray[Any, Any]"
     """Class ids in the order of the adapter's own labels."""
     fingerprint: str
+    sketch: tuple[str, ...]
 
 
 def compare(
@@ -53,11 +58,12 @@ def compare(
     *,
     data: "DataConfig",
     rules: GateConfig,
-    decisions_before: Callable[[str], int],
+    decisions_before: Callable[[str, tuple[str, ...]], int],
     cache_path: Path,
 ) -> Compared:
     """Decide between adapter folders; `challenger` holds the trainings of one point with different
-    seeds, at least one. `decisions_before`: fingerprint of a test set -> how often it has decided.
+    seeds, at least one. `decisions_before`: fingerprint and sketch of a test set -> how often it
+    has decided.
 
     Raises DataError where the documents hold a label that the adapters do not know.
     """
@@ -73,7 +79,7 @@ def compare(
         )
         return undecided(reason, rules)
     if incomparable(ours, theirs):
-        return Compared(_decided(ours, theirs, None, rules, 1), "")
+        return Compared(_decided(ours, theirs, None, rules, 1))
     answers: list[Answers] = []
     documents: Documents | None = None
     for folders in (challenger, (champion,)):
@@ -81,12 +87,14 @@ def compare(
         for folder in folders:
             classifier = load_classifier(folder, cache_path=cache_path, trusted=True)
             documents = documents_for(classifier, data, cache_path)
-            found.append(answered(classifier, documents, about(folder)))
+            timed = rules.max_latency_ratio is not None
+            found.append(answered(classifier, documents, about(folder), timed=timed))
         answers.append(_joined(found))
     assert documents is not None
-    number = decisions_before(documents.fingerprint) + 1
+    test_set = documents.fingerprint, documents.sketch
+    number = decisions_before(*test_set) + 1
     first, second = answers
-    return Compared(_decided(first, second, documents, rules, number), documents.fingerprint)
+    return Compared(_decided(first, second, documents, rules, number), *test_set)
 
 
 def about(folder: Path) -> Answers:
@@ -125,35 +133,39 @@ def documents_for(classifier: "Classifier", data: "DataConfig", cache_path: Path
     labels_N = split.label_ids
     if task.has_classes:
         labels_N = np.array(ids_in(classifier.labels, prepared.labels, split))[labels_N]
-    return Documents(split, labels_N, fingerprint_of(split, task.columns))
+    hashes = hashes_of(split, task.columns)
+    fingerprint = hashlib.sha256("".join(hashes).encode()).hexdigest()
+    return Documents(split, labels_N, fingerprint, sketch_of(hashes))
 
 
-def fingerprint_of(split: "TokenizedSplit", columns: Iterable[str]) -> str:
-    """Hash of the documents of a split, their order aside: ids, what is learnt, tokens."""
+def hashes_of(split: "TokenizedSplit", columns: Iterable[str]) -> list[str]:
+    """Of each document of a split, sorted: its id, what is learnt, its tokens."""
     learnt = [split.column(name) for name in sorted(columns)]
-    documents = sorted(
+    return sorted(
         hashlib.sha256(
             json.dumps([identity, *(float(column[index]) for column in learnt)]).encode()
             + split.input_ids(index).tobytes()
-        ).digest()
+        ).hexdigest()
         for index, identity in enumerate(split.ids)
     )
-    return hashlib.sha256(b"".join(documents)).hexdigest()
 
 
-def answered(classifier: "Classifier", documents: Documents, what: Answers) -> Answers:
-    """The adapter's calibrated answers, and how long one document took, in seconds."""
+def answered(
+    classifier: "Classifier", documents: Documents, what: Answers, *, timed: bool
+) -> Answers:
+    """The adapter's calibrated answers; `timed`: and how long one document took, in seconds, when
+    all were answered a second time, so that nobody pays for warming up.
+    """
     import torch
 
-    started = time.perf_counter()
     outputs = classifier.split_outputs(documents.split)
-    seconds = time.perf_counter() - started
+    seconds = None
+    if timed:
+        started = time.perf_counter()
+        classifier.split_outputs(documents.split)
+        seconds = (time.perf_counter() - started) / max(1, len(documents.split))
     probabilities = classifier.task.answered(torch.from_numpy(outputs), classifier.temperature)
-    return dataclasses.replace(
-        what,
-        probabilities=(probabilities,),
-        seconds_per_document=seconds / max(1, len(documents.split)),
-    )
+    return dataclasses.replace(what, probabilities=(probabilities,), seconds_per_document=seconds)
 
 
 def _joined(found: Sequence[Answers]) -> Answers:

@@ -125,8 +125,9 @@ def rollback(
     there was none.
     """
     tracker = checked_tracker(tracking_uri)
-    with _exclusive(tracker, model_name, tracking_uri, state_path):
+    with _exclusive(tracker, model_name, tracking_uri, state_path) as lease:
         previous = holder_of(tracker.versions(model_name), CHAMPION)
+        lease.check()
         now = tracker.rollback(model_name)
         assert previous is not None
         entry = entry_now(
@@ -189,6 +190,7 @@ def _move(
         reason=reason,
         evidence=evidence,
         test_set="" if compared is None else compared.test_set,
+        test_documents=() if compared is None else compared.test_documents,
     )
     tracker.record(challenger.name, entry)
     now = Contest(challenger, champion)

@@ -16,8 +16,10 @@ Factor = Annotated[float, Field(gt=0.0, le=100.0, allow_inf_nan=False)]
 class RoundChampionConfig(Config):
     """The small search round the champion's point."""
 
-    learning_rate_factors: Annotated[tuple[Factor, ...], Field(min_length=1)] = (0.5, 1.0, 2.0)
-    """The champion's learning rate times each of these is tried."""
+    learning_rate_factors: Annotated[tuple[Factor, ...], Field(min_length=1)] = (0.3, 1.0)
+    """The champion's learning rate times each of these is tried. Trials that start from its values
+    want a smaller one (pipelines/research/results.md, warm starts).
+    """
     prefix_length_factors: Annotated[tuple[Factor, ...], Field(min_length=1)] = (1.0,)
     """The same for the prefix length, where the method has one (rounded, at least 1)."""
     warm_start: bool = True

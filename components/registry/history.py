@@ -7,7 +7,7 @@ import json
 import os
 import socket
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from typing import Literal
 
@@ -16,6 +16,7 @@ Action = Literal["first", "promoted", "forced", "held", "rejected", "rolled_back
 DECIDED: frozenset[Action] = frozenset({"promoted", "held", "rejected"})
 """What the gate decided, and so used its test set for."""
 TAG_PREFIX = "history."
+SKETCHED, SKETCHED_DIGITS = 32, 12
 LONGEST_REASON = 1500
 """Characters; an entry has to fit into one tag."""
 
@@ -38,6 +39,10 @@ class HistoryEntry:
     """Where the numbers lie: runs:/<run id>/<file>; empty where there are none."""
     test_set: str = ""
     """Fingerprint of the documents that decided; empty where none did."""
+    test_documents: tuple[str, ...] = ()
+    """Some of their hashes (`sketch_of`): a test set is known again by them after documents of it
+    were corrected or removed.
+    """
 
     def text(self) -> str:
         """As it is stored."""
@@ -55,6 +60,7 @@ def entry_now(
     reason: str,
     evidence: str = "",
     test_set: str = "",
+    test_documents: tuple[str, ...] = (),
 ) -> HistoryEntry:
     """An entry of this moment, by this user."""
     return HistoryEntry(
@@ -67,6 +73,7 @@ def entry_now(
         reason=reason,
         evidence=evidence,
         test_set=test_set,
+        test_documents=test_documents,
     )
 
 
@@ -101,13 +108,28 @@ def entries_of(tags: Mapping[str, str]) -> tuple[HistoryEntry, ...]:
     found = []
     for name in sorted(name for name in tags if name.startswith(TAG_PREFIX)):
         values = json.loads(tags[name])
+        values["test_documents"] = tuple(values.get("test_documents") or ())
         found.append(HistoryEntry(**{key: values[key] for key in values.keys() & known}))
     return tuple(found)
 
 
-def decisions_on(history: Sequence[HistoryEntry], test_set: str) -> int:
-    """How often the gate has decided on these documents."""
-    return sum(entry.test_set == test_set and entry.action in DECIDED for entry in history)
+def sketch_of(hashes: Iterable[str]) -> tuple[str, ...]:
+    """The smallest of the documents' hashes (Broder 1997): of two sets that share many documents,
+    they have some in common; of two that share none, none.
+    """
+    return tuple(sorted(digest[:SKETCHED_DIGITS] for digest in hashes)[:SKETCHED])
+
+
+def decisions_on(
+    history: Sequence[HistoryEntry], test_set: str, test_documents: tuple[str, ...]
+) -> int:
+    """How often the gate has decided on these documents, or on most of them."""
+    sketch = frozenset(test_documents)
+    return sum(
+        entry.action in DECIDED
+        and (entry.test_set == test_set or not sketch.isdisjoint(entry.test_documents))
+        for entry in history
+    )
 
 
 def decision_about(history: Sequence[HistoryEntry], version: int) -> HistoryEntry | None:

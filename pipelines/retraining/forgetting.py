@@ -5,10 +5,7 @@ in its snapshots and in the cache that was made of them.
 import shutil
 from pathlib import Path
 
-from components.adapters import read_adapter_config
-from components.backbones import tokenizer_id
 from components.config import ExperimentConfig
-from components.data.preparation import cache_key
 from components.errors import UserError
 from pipelines.retraining.documents import TEST_SET
 from pipelines.retraining.round_champion import on_snapshot
@@ -32,6 +29,9 @@ def _token_folders(snapshot: Path, config: ExperimentConfig) -> list[Path]:
     """Where its documents lie tokenised: cut as the experiment says, and as each champion was
     trained that met a challenger on them.
     """
+    from components.backbones import tokenizer_id
+    from components.data.preparation import cache_key
+
     data, tokenizer = on_snapshot(config, snapshot).data, tokenizer_id(config.backbone)
     lengths = {data.max_tokens, *_lengths_of_champions(snapshot.parent)}
     cache = Path(config.cluster.cache_path).resolve()
@@ -43,6 +43,8 @@ def _token_folders(snapshot: Path, config: ExperimentConfig) -> list[Path]:
 
 
 def _lengths_of_champions(folder: Path) -> set[int]:
+    from components.adapters import read_adapter_config
+
     found = set()
     for adapter in folder.glob("champion-*/adapter"):
         try:

@@ -12,11 +12,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from components.config import ExperimentConfig, config_sha256, resolved
 from components.config.retraining import RetrainingConfig
 from components.data.documents import Example
-from components.data.drift.checks import Finding, compare, worst
 from components.errors import ConfigError, DataError
 from components.registry import (
     Outcome,
@@ -47,6 +47,9 @@ from pipelines.retraining.work import Retraining, Say, adapter_of, still_held, w
 from pipelines.scheduling.database import shared_engine
 from pipelines.scheduling.lease import held
 
+if TYPE_CHECKING:
+    from components.data.drift.checks import Finding
+
 
 @dataclass(frozen=True)
 class Ended:
@@ -55,7 +58,7 @@ class Ended:
     status: str
     reason: str
     version: int
-    findings: tuple[Finding, ...]
+    findings: "tuple[Finding, ...]"
     quality: Quality | None
     promotion: PromotionReport | None
 
@@ -238,8 +241,10 @@ def carry_out(work: Retraining, run_id: str) -> Ended:
     return Ended(status, reason, version, findings, quality, promotion)
 
 
-def drift(work: Retraining) -> tuple[Finding, ...]:
+def drift(work: Retraining) -> "tuple[Finding, ...]":
     """What has changed since the last success. Raises DataError where the rules say stop."""
+    from components.data.drift.checks import compare, worst
+
     if not work.old:
         work.say("first retraining: there are no documents to compare with")
         return ()

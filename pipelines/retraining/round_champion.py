@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from components.adapters import read_adapter_config
 from components.config import ExperimentConfig, resolved, validate
 from components.config.retraining import RoundChampionConfig
 from components.config.space import check_space
@@ -64,6 +63,8 @@ def point_of(champion: Path, config_of_run: Mapping[str, Any]) -> dict[str, Any]
     """The champion's values of what is searched round it. `config_of_run`: the resolved
     configuration that its run keeps.
     """
+    from components.adapters import read_adapter_config
+
     adapter = read_adapter_config(champion)
     found = {"optimizer.learning_rate": config_of_run["optimizer"]["learning_rate"]}
     if adapter.get("prefix_length"):
