@@ -35,24 +35,26 @@ import os, sys, time
 from pathlib import Path
 from components.config.retraining import load_retraining
 from components.errors import ClusterError
+from pipelines.experiments import load_experiment
 from pipelines.retraining import retrain as module
 from pipelines.scheduling import lease
 
 folder, database, seconds = Path(sys.argv[1]), sys.argv[2], float(sys.argv[3])
 lease.SECONDS = float(sys.argv[4])
 
-def search(work, old, held, say, uri):
+def search(work, run_id):
     with (folder / "trained").open("a") as file:
         file.write(f"{os.getpid()}\\n")
     time.sleep(seconds)
-    held.check()
+    work.lease.check()
     work.records.end(work.record.key, "done", {})
-    return "promoted", "better", (), 1, None
+    return module.Ended("promoted", "better", 1, (), None, None)
 
 module.carry_out = search
 try:
     spec = load_retraining(folder / "weekly.yaml")
-    report = module.retrain(spec, tracking_uri=database, state_path=folder)
+    config = load_experiment(spec.experiment, spec.overrides)
+    report = module.retrain(spec, config, tracking_uri=database, state_path=folder)
 except ClusterError as error:
     sys.exit(str(error))
 print(report.status)
