@@ -55,12 +55,8 @@ def evaluate(
         classifier = load_classifier(
             source.folder, cache_path=cache_path, backbone=backbone, trusted=source.registered
         )
-    data = prepare(
-        config,
-        classifier.tokenizer,
-        tokenizer_id=classifier.tokenizer_id,
-        cache_path=cache_path,
-    )
+    identity = classifier.tokenizer_id
+    data = prepare(config, classifier.tokenizer, tokenizer_id=identity, cache_path=cache_path)
     found = _evaluated(classifier, data, config.task, split)
     if output is not None:
         _write(output, found, title=f"{source.address(model)}, {split}")

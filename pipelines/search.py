@@ -6,7 +6,7 @@ on test data -> registered version -> the gate -> alias, and where to look.
 
 import time
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -30,7 +30,7 @@ from pipelines.promote import STATE
 from pipelines.reports import SearchReport
 from pipelines.run_params import key_params, search_params, truncation_params
 from pipelines.running_search import Search, Trials, TrialsLost, ending_with
-from pipelines.search_gate import meet_champion
+from pipelines.search_gate import RegistryAccess, meet_champion
 from pipelines.search_results import finish, register, report
 
 if TYPE_CHECKING:
@@ -84,30 +84,24 @@ def search(
         folder = open_folder(config, storage, resume=resume, say=say)
         with exclusive(folder):
             running = open_search(config, tracker, folder, say)
-            with ending_with(running):
-                trials = run_trials(running, on_trial)
-                final = evaluate_best(running, trials.best, say)
-                before_change()
-                registered = register(running, trials, final, say)
-                promotion = meet_champion(
-                    running,
-                    trials.best,
-                    registered,
-                    tracking_uri=tracking_uri,
-                    say=say,
-                    before_change=before_change,
-                    state_path=state_path,
-                )
-                finish(running, trials, registered)
+            registry = RegistryAccess(tracking_uri, state_path, before_change)
+            found = carry_out(running, registry, on_trial, say)
             close_slots(running.slots)
-            return report(
-                running,
-                trials,
-                final,
-                registered,
-                promotion=promotion,
-                seconds=time.monotonic() - started,
-            )
+    return replace(found, seconds=time.monotonic() - started)
+
+
+def carry_out(
+    running: Search, registry: RegistryAccess, on_trial: OnTrial, say: Say
+) -> SearchReport:
+    """The stages of a search whose slots, data and run are there."""
+    with ending_with(running):
+        trials = run_trials(running, on_trial)
+        final = evaluate_best(running, trials.best, say)
+        registry.before_change()
+        registered = register(running, trials, final, say)
+        promotion = meet_champion(running, trials.best, registered, registry, say)
+        finish(running, trials, registered)
+        return report(running, trials, final, registered, promotion)
 
 
 def open_folder(

@@ -6,6 +6,7 @@ decides over all these trainings, on test documents, which have not chosen it.
 """
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,7 +14,7 @@ from components.config import TrainConfig, trial_config
 from components.errors import WorkFailed
 from components.registry import CHALLENGER, RegisteredAdapter
 from pipelines.contest import CONFIRMED_SEEDS, PromotionSettings, confirmation_of
-from pipelines.promote import STATE, settle
+from pipelines.promote import settle
 from pipelines.reports import PromotionReport
 from pipelines.running_search import Search
 
@@ -25,15 +26,23 @@ Say = Callable[[str], None]
 MOST_SEED = 2**64 - 1
 
 
+@dataclass(frozen=True)
+class RegistryAccess:
+    """How a search changes the registry: its address, where leases are kept that the address does
+    not keep, and what is called right before a change, and may raise.
+    """
+
+    tracking_uri: str
+    state_path: Path
+    before_change: Callable[[], None]
+
+
 def meet_champion(
     running: Search,
     best: "TrialSummary",
     registered: RegisteredAdapter,
-    *,
-    tracking_uri: str,
+    registry: RegistryAccess,
     say: Say,
-    before_change: Callable[[], None] = lambda: None,
-    state_path: Path = STATE,
 ) -> PromotionReport | None:
     """What became of the version; None where the experiment has no gate. Raises WorkFailed where
     the confirming trainings were lost with their workers, ClusterError where another promotion of
@@ -49,10 +58,10 @@ def meet_champion(
         registered.name,
         registered.version,
         settings=PromotionSettings(data=config.data, gate=config.gate),
-        tracking_uri=tracking_uri,
+        tracking_uri=registry.tracking_uri,
         cache_path=Path(config.cluster.cache_path).resolve(),
-        state_path=state_path,
-        before_change=before_change,
+        state_path=registry.state_path,
+        before_change=registry.before_change,
     )
     say(f"{report.model_name} version {report.version}: {report.action}: {report.reason}")
     return report

@@ -112,11 +112,9 @@ def report(
     trials: Trials,
     final: "FinalEvaluation",
     registered: RegisteredAdapter,
-    *,
     promotion: PromotionReport | None,
-    seconds: float,
 ) -> SearchReport:
-    """What the workflow returns."""
+    """What the workflow returns, its time apart."""
     config, tracker, best = running.config, running.tracker, trials.best
     metric, mode = config.training.metric, config.training.mode
     return SearchReport(
@@ -146,7 +144,7 @@ def report(
             "registered adapter": tracker.model_url(registered.name, registered.version),
             "experiment": tracker.experiment_url(config.name),
         },
-        seconds=seconds,
+        seconds=0.0,
         lost_trials=tuple(summary.name for summary in trials.lost),
         promotion=promotion,
     )

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from components.config import ExperimentConfig
     from pipelines.command_line.leaderboard import Leaderboard
 
+FOLLOWS = " (follows the job, which still runs; end it with: prefixprop jobs stop ID)"
 LIST, IF_ANY = "list", "if-any"
 """In the place of a search's id: show those that can be continued; continue one if there is one."""
 
@@ -126,11 +127,8 @@ def submit(
     """
     arguments = [workflow, *context.args]
     given = invocation.parsed(context, arguments)
-    again = shlex.join(["prefixprop", "submit", *arguments])
-    with command(
-        as_json=as_json,
-        resume=f"{again} (follows the job, which still runs; end it with: prefixprop jobs stop ID)",
-    ) as terminal:
+    again = shlex.join(["prefixprop", "submit", *arguments]) + FOLLOWS
+    with command(as_json=as_json, resume=again) as terminal:
         config = invocation.load_for_submission(workflow, given)
         if dry_run and workflow in ("search", "train", "study"):
             return _plan(cast("ExperimentConfig", config), terminal)

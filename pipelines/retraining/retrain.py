@@ -10,7 +10,7 @@ import json
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -51,18 +51,6 @@ if TYPE_CHECKING:
     from components.data.drift.checks import Finding
 
 
-@dataclass(frozen=True)
-class Ended:
-    """How a retraining ended: `status` as in RetrainReport."""
-
-    status: str
-    reason: str
-    version: int
-    findings: "tuple[Finding, ...]"
-    quality: Quality | None
-    promotion: PromotionReport | None
-
-
 def retrain(
     spec: RetrainingConfig,
     config: ExperimentConfig,
@@ -93,21 +81,19 @@ def retrain(
         documents = with_kept_test_set(loaded, config, previous)
         old = [] if previous is None else read_snapshot(previous)
         reason = nothing_to_do(spec, config, documents, last, old)
-        if reason is not None:
+        if reason is not None and previous is not None:
             say(f"nothing to do: {reason}")
-            if previous is not None:
-                keep_only(previous, config)
+            keep_only(previous, config)
             return RetrainReport(spec.name, "nothing to do", reason, time.monotonic() - started)
         tracker = open_tracker(config.registry.kind, tracking_uri)
         tracker.check()
-        record = begin(spec, config, records, documents)
         work = Retraining(
             spec=spec,
             config=config,
             tracker=tracker,
             tracking_uri=tracking_uri,
             records=records,
-            record=record,
+            record=begin(spec, config, records, documents),
             documents=documents,
             old=old,
             lease=lease,
@@ -115,21 +101,18 @@ def retrain(
             ray_address=ray_address,
             say=say,
         )
-        with in_its_run(work) as run_id, deadline(spec.limits):
-            ended = carry_out(work, run_id)
-        removed = keep_only(work.snapshot, config)
-        if removed:
-            say(f"{len(removed)} folders of documents that are no longer used are removed")
-        return RetrainReport(
-            name=spec.name,
-            status=ended.status,
-            reason=ended.reason,
-            seconds=time.monotonic() - started,
-            findings=ended.findings,
-            quality=ended.quality,
-            version=ended.version,
-            promotion=ended.promotion,
-        )
+        report = worked(work)
+    return replace(report, seconds=time.monotonic() - started)
+
+
+def worked(work: Retraining) -> RetrainReport:
+    """Carry the retraining out in its run and its time, then forget what is no longer used."""
+    with in_its_run(work) as run_id, deadline(work.spec.limits):
+        report = carry_out(work, run_id)
+    removed = keep_only(work.snapshot, work.config)
+    if removed:
+        work.say(f"{len(removed)} folders of documents that are no longer used are removed")
+    return report
 
 
 def nothing_to_do(
@@ -222,7 +205,7 @@ def in_its_run(work: Retraining) -> Iterator[str]:
         raise
 
 
-def carry_out(work: Retraining, run_id: str) -> Ended:
+def carry_out(work: Retraining, run_id: str) -> RetrainReport:
     """Drift, the champion on what is new, search with its gate."""
     findings = drift(work)
     work.tracker.log_dict(run_id, {"findings": [asdict(each) for each in findings]}, "drift.json")
@@ -238,7 +221,16 @@ def carry_out(work: Retraining, run_id: str) -> Ended:
     work.records.end(work.record.key, "done", work.record.report | facts)
     work.tracker.finish(run_id, "completed", f"version {version} {status}: {reason}")
     work.say(f"{work.spec.name}: version {version} {status}: {reason}")
-    return Ended(status, reason, version, findings, quality, promotion)
+    return RetrainReport(
+        name=work.spec.name,
+        status=status,
+        reason=reason,
+        seconds=0.0,
+        findings=findings,
+        quality=quality,
+        version=version,
+        promotion=promotion,
+    )
 
 
 def drift(work: Retraining) -> "tuple[Finding, ...]":

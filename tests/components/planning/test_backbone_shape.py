@@ -105,6 +105,7 @@ def test_every_method_is_counted_as_it_is_built(
     tiny_longformer: Callable[..., Any], tiny_decoder: Callable[..., Any], method: str, family: str
 ) -> None:
     backbone = tiny_longformer() if family == "longformer" else tiny_decoder()
-    shape, adapter = backbone_shape(backbone.config.to_dict()), METHODS[method]()  # type: ignore[call-arg]
+    shape = backbone_shape(backbone.config.to_dict())
+    adapter = METHODS[method]()  # type: ignore[call-arg]
     model = adapt(backbone, adapter, ClassificationHeadConfig(num_labels=3, pooling="last"))
     assert trainable_parameters(shape, adapter, num_labels=3) == model.num_trainable_parameters()
