@@ -64,10 +64,9 @@ def retrain(
     through.
 
     Unchanged documents and settings since the last success: nothing is done, and the report says
-    so. A kill at any point is continued by the same call. Raises ConfigError where the gate or a
-    limit forbids it, DataError where the documents cannot be used or have drifted further than the
-    rules allow, ClusterError where another retraining of this name is at work; nothing is
-    registered then.
+    so. A kill at any point is continued by the same call. Raises, before anything is registered,
+    ConfigError (no gate, a limit), DataError (documents that cannot be used, or have drifted
+    further than the rules allow) and ClusterError (another retraining of this name is at work).
     """
     started = time.monotonic()
     if config.gate is None:
@@ -75,10 +74,9 @@ def retrain(
     engine = shared_engine(tracking_uri, state_path)
     with held(engine, f"retrain {spec.name}") as lease:
         records = Records(engine)
-        loaded = read_source(config)
         last = records.last_done(spec.name)
         previous = None if last is None else Path(last.snapshot)
-        documents = with_kept_test_set(loaded, config, previous)
+        documents = with_kept_test_set(read_source(config), config, previous)
         old = [] if previous is None else read_snapshot(previous)
         reason = nothing_to_do(spec, config, documents, last, old)
         if reason is not None and previous is not None:
