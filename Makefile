@@ -7,7 +7,7 @@ STAMP := $(VENV)/.installed
 PIP := $(BIN)/python -m pip install -qq --disable-pip-version-check -c constraints.txt
 MAKEFLAGS += --no-print-directory
 
-.PHONY: help install demo test quick-tests check lint format faults kills retrainings clean
+.PHONY: help install demo test quick-tests check lint format faults kills retrainings jobs clean
 
 help:
 	@echo "make demo     install, start the local cluster, search, register and use an adapter"
@@ -15,6 +15,7 @@ help:
 	@echo "make check    formatting, lint, types, import layers and the quick tests: a minute or two"
 	@echo "make faults   processes of a search are killed and stopped: some minutes"
 	@echo "make kills    twenty kills in one search (SEED=1): a quarter of an hour"
+	@echo "make jobs     commands as jobs of a cluster, many at once: some minutes"
 	@echo "make retrainings  three scheduled retrainings with ten kills (SEED=1)"
 	@echo "make format   format and mend what ruff can mend"
 	@echo "make install  install into $(VENV) (the others do it by themselves)"
@@ -36,9 +37,11 @@ demo: $(STAMP)
 	@$(BIN)/prefixprop up
 	@$(BIN)/python -m pipelines.local_cluster.demo
 
-# The tests of one slow file stay together: they share a Ray cluster or an MLflow server.
+# The tests of one slow file stay together: they share a Ray cluster or an MLflow server, and wait
+# for it much of the time, so that two cores have room for three of them.
+APART := --ignore tests/faults --ignore tests/pipelines/jobs
 test: quick-tests
-	@$(BIN)/python -m pytest -m slow --ignore tests/faults -n 2 --dist loadfile
+	@$(BIN)/python -m pytest -m slow $(APART) -n 3 --dist loadfile
 
 quick-tests: $(STAMP)
 	@$(BIN)/python -m pytest -m "not slow" -n auto --dist worksteal
@@ -57,6 +60,9 @@ format: $(STAMP)
 
 faults: $(STAMP)
 	@$(BIN)/python -m pytest -m slow tests/faults
+
+jobs: $(STAMP)
+	@$(BIN)/python -m pytest -m slow tests/pipelines/jobs
 
 SEED ?= 1
 kills: $(STAMP)

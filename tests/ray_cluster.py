@@ -7,30 +7,21 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.request import urlopen
 
+import psutil
 import pytest
 
+from pipelines.local_cluster.lifecycle import free_port
+
 ROOT = Path(__file__).resolve().parents[1]
-PROGRAM = """
-import sys
-import ray
-from ray._private.utils import write_ray_address
-context = ray.init(
-    address="local",
-    num_cpus=2,
-    include_dashboard=True,
-    dashboard_host="127.0.0.1",
-    log_to_driver=False,
-    logging_level="ERROR",
-)
-# As `ray start` does: a job's driver joins the cluster named there, or else any on this machine.
-write_ray_address(context.address_info["gcs_address"])
-print(context.address_info["gcs_address"], context.dashboard_url, flush=True)
-sys.stdin.read()
-"""
+START_SECONDS, END_SECONDS = 120.0, 60.0
+OBJECT_STORE_BYTES = 512 * 1024**2
 
 
 @dataclass(frozen=True)
@@ -51,28 +42,69 @@ def ray_cluster() -> Iterator[RayCluster]:
     """A cluster of 2 CPUs that ends with the session. Commands on it name files by absolute paths:
     its workers stand in another folder.
     """
+    # A folder of its own: a job's driver joins the cluster that `ray start` noted in it.
     folder = tempfile.mkdtemp(prefix="pp-ray-", dir="/tmp")  # sockets want a short path
-    process = subprocess.Popen(
-        [sys.executable, "-c", PROGRAM],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-        env=os.environ
-        | {
-            "RAY_AUTH_MODE": "disabled",
-            "RAY_worker_niceness": "0",
-            "RAY_TMPDIR": folder,
-            "PYTHONPATH": str(ROOT),
-            # a job's `python` is this one
-            "PATH": os.pathsep.join((str(Path(sys.executable).parent), os.environ["PATH"])),
-        },
-    )
-    assert process.stdin is not None and process.stdout is not None
-    addresses = process.stdout.readline().split()
-    assert len(addresses) == 2, "the cluster did not start"
+    port, dashboard_port = free_port(), free_port()
+    environment = os.environ | {
+        "RAY_AUTH_MODE": "disabled",
+        "RAY_TMPDIR": folder,
+        "RAY_worker_niceness": "0",
+        "PYTHONPATH": str(ROOT),
+        # a job's `python` is this one
+        "PATH": os.pathsep.join((str(Path(sys.executable).parent), os.environ["PATH"])),
+    }
+    with (Path(folder) / "head.log").open("wb") as log:
+        process = subprocess.Popen(
+            ray_start(port, dashboard_port),
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            env=environment,
+        )
     try:
-        yield RayCluster(addresses[0], f"http://{addresses[1]}")
+        jobs_address = f"http://127.0.0.1:{dashboard_port}"
+        wait_for_jobs(jobs_address, process, Path(folder) / "head.log")
+        noted = Path(folder) / "ray" / "ray_current_cluster"
+        yield RayCluster(noted.read_text().strip(), jobs_address)
     finally:
-        process.stdin.close()
-        process.wait(timeout=120)
+        children = psutil.Process(process.pid).children(recursive=True)
+        process.terminate()
+        process.wait(END_SECONDS)
+        _, alive = psutil.wait_procs(children, timeout=END_SECONDS)
+        for each in alive:
+            with suppress(psutil.NoSuchProcess):
+                each.kill()
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def ray_start(port: int, dashboard_port: int) -> list[str]:
+    """The head of a cluster beside which another one may run: no port is Ray's default."""
+    options: dict[str, object] = {
+        "port": port,
+        "num-cpus": 2,
+        "include-dashboard": "true",
+        "dashboard-host": "127.0.0.1",
+        "dashboard-port": dashboard_port,
+        "dashboard-agent-listen-port": free_port(),
+        "ray-client-server-port": free_port(),
+        "min-worker-port": 0,
+        "max-worker-port": 0,
+        "object-store-memory": OBJECT_STORE_BYTES,
+    }
+    command = [sys.executable, "-m", "ray.scripts.scripts", "start", "--head", "--block"]
+    for name, value in options.items():
+        command += [f"--{name}", str(value)]
+    return [*command, "--disable-usage-stats", "--log-color", "false"]
+
+
+def wait_for_jobs(jobs_address: str, process: "subprocess.Popen[bytes]", log: Path) -> None:
+    """Return when the job server answers."""
+    deadline = time.monotonic() + START_SECONDS
+    while True:
+        try:
+            with urlopen(f"{jobs_address}/api/jobs/", timeout=5):
+                return
+        except OSError:
+            assert process.poll() is None, log.read_text()[-2000:]
+            assert time.monotonic() < deadline, log.read_text()[-2000:]
+            time.sleep(0.2)

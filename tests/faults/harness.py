@@ -139,6 +139,13 @@ def is_over(pid: int) -> bool:
         return True
 
 
+def flip_a_bit(file: Path) -> None:
+    """Change one bit in the middle of a file, as a failing disk does."""
+    content = bytearray(file.read_bytes())
+    content[len(content) // 2] ^= 1
+    file.write_bytes(bytes(content))
+
+
 def in_trial(driver: Driver, name: str, *, evaluations: int) -> None:
     """Return when the trial has told so many evaluations."""
 

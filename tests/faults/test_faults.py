@@ -3,7 +3,6 @@ the search that nothing happened to; and what cannot be mended is said in a line
 """
 
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +13,6 @@ from tests.components.tuning.drive import start_driver
 from tests.faults import harness
 
 pytestmark = pytest.mark.slow
-
-
-@pytest.fixture(scope="module")
-def cluster() -> Iterator[str]:
-    with harness.local_cluster() as address:
-        yield address
 
 
 @pytest.fixture(scope="module")

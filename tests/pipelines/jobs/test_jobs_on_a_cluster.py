@@ -25,7 +25,7 @@ from tests.ray_cluster import RayCluster
 from tests.toy import make_documents, make_experiment
 
 pytestmark = pytest.mark.slow
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 PATIENCE = 400.0
 RATES = {"choice": [0.01, 0.003]}
 

@@ -45,7 +45,7 @@ def test_of_twenty_promotions_at_once_one_wins(
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
-            cwd=Path(__file__).resolve().parents[2],
+            cwd=Path(__file__).resolve().parents[3],
         )
         for _ in range(PROCESSES)
     ]
