@@ -15,7 +15,7 @@ help:
 	@echo "make check    formatting, lint, types, import layers and the quick tests: a minute or two"
 	@echo "make faults   processes of a search are killed and stopped: some minutes"
 	@echo "make kills    twenty kills in one search (SEED=1): a quarter of an hour"
-	@echo "make jobs     commands as jobs of a cluster, many at once: some minutes"
+	@echo "make jobs     comparisons, jobs of a cluster, many at once: ten minutes"
 	@echo "make retrainings  three scheduled retrainings with ten kills (SEED=1)"
 	@echo "make format   format and mend what ruff can mend"
 	@echo "make install  install into $(VENV) (the others do it by themselves)"
@@ -37,11 +37,10 @@ demo: $(STAMP)
 	@$(BIN)/prefixprop up
 	@$(BIN)/python -m pipelines.local_cluster.demo
 
-# The tests of one slow file stay together: they share a Ray cluster or an MLflow server, and wait
-# for it much of the time, so that two cores have room for three of them.
+# The tests of one slow file stay together: they share a Ray cluster or an MLflow server.
 APART := --ignore tests/faults --ignore tests/pipelines/jobs
 test: quick-tests
-	@$(BIN)/python -m pytest -m slow $(APART) -n 3 --dist loadfile
+	@$(BIN)/python -m pytest -m slow $(APART) -n 2 --dist loadfile
 
 quick-tests: $(STAMP)
 	@$(BIN)/python -m pytest -m "not slow" -n auto --dist worksteal

@@ -63,8 +63,8 @@ def ray_cluster() -> Iterator[RayCluster]:
         )
     try:
         jobs_address = f"http://127.0.0.1:{dashboard_port}"
-        wait_for_jobs(jobs_address, process, Path(folder) / "head.log")
         noted = Path(folder) / "ray" / "ray_current_cluster"
+        wait_for_jobs(jobs_address, process, Path(folder) / "head.log", noted)
         yield RayCluster(noted.read_text().strip(), jobs_address)
     finally:
         children = psutil.Process(process.pid).children(recursive=True)
@@ -97,14 +97,17 @@ def ray_start(port: int, dashboard_port: int) -> list[str]:
     return [*command, "--disable-usage-stats", "--log-color", "false"]
 
 
-def wait_for_jobs(jobs_address: str, process: "subprocess.Popen[bytes]", log: Path) -> None:
-    """Return when the job server answers."""
+def wait_for_jobs(
+    jobs_address: str, process: "subprocess.Popen[bytes]", log: Path, noted: Path
+) -> None:
+    """Return when the job server answers and `ray start` has noted the cluster."""
     deadline = time.monotonic() + START_SECONDS
     while True:
         try:
             with urlopen(f"{jobs_address}/api/jobs/", timeout=5):
-                return
+                if noted.exists():
+                    return
         except OSError:
             assert process.poll() is None, log.read_text()[-2000:]
-            assert time.monotonic() < deadline, log.read_text()[-2000:]
-            time.sleep(0.2)
+        assert time.monotonic() < deadline, log.read_text()[-2000:]
+        time.sleep(0.2)
