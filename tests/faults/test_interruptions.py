@@ -16,7 +16,8 @@ from tests.components.tuning.drive import Driver, start_driver
 from tests.faults import harness
 
 pytestmark = pytest.mark.slow
-INTERRUPTED = 130
+INTERRUPTED = (130, -signal.SIGINT)
+"""The second one may meet the interpreter as it ends."""
 
 
 @pytest.fixture(scope="module")
@@ -70,7 +71,7 @@ def test_interrupted_twice_moved_and_damaged_it_comes_to_the_same(
     for _ in range(2):
         driver.process.send_signal(signal.SIGINT)
         time.sleep(0.5)
-    assert driver.wait() == INTERRUPTED, driver.log()
+    assert driver.wait() in INTERRUPTED, driver.log()
     statuses = {
         name: run["status"]
         for name, run in harness.tracked(where["tracking_uri"], "toy")["runs"].items()

@@ -26,7 +26,7 @@ from tests.toy import make_documents, make_experiment
 
 pytestmark = pytest.mark.slow
 ROOT = Path(__file__).resolve().parents[3]
-PATIENCE = 400.0
+PATIENCE, GATE_REFUSED = 400.0, 3
 RATES = {"choice": [0.01, 0.003]}
 
 
@@ -142,8 +142,10 @@ def test_a_command_runs_by_ray_job_submit_and_by_submit(
     assert "succeeded" in said and first in said.lower(), said[-4000:]
     again = prefixprop(project, "submit", *words)
     said = ended(again)
-    assert again.returncode == 0, said[-4000:]
-    assert "SUCCEEDED" in said and then in said.lower(), said[-4000:]
+    # The second search meets the champion of the first one, and the gate may refuse it.
+    expected = {0: "SUCCEEDED"} | ({GATE_REFUSED: "verdict: hold"} if words[0] == "search" else {})
+    assert again.returncode in expected, said[-4000:]
+    assert expected[again.returncode] in said and then in said.lower(), said[-4000:]
     assert "here and on the cluster; code " in said and "left out: .prefixprop" in said
 
 
