@@ -14,6 +14,9 @@ from components.jobs.summary import TrialSummary
 from components.jobs.trial import Trial
 from components.registry import OUTCOMES, Outcome, RunLog, run_tags
 
+UNFINISHED = frozenset({"failed", "lost"})
+"""Outcomes of trials that a search which is continued runs again."""
+
 
 class RunWriter:
     """Runs below `parent_run_id`, one per trial, and what is known of each trial by its job's id.
@@ -86,13 +89,14 @@ class RunWriter:
     ) -> TrialSummary:
         """End the trial's run. `final_metrics`: of the evaluation on all documents, at `step`;
         those on validation documents are left out where an evaluation told of them at this step.
+        What its best evaluation was is told once nothing more can come (UNFINISHED).
         """
         summary = replace(self.summaries[job_id], outcome=outcome, reason=reason)
         step = summary.step if step is None else step
         best = {
             f"best/{name}": value
             for name, value in summary.best_metrics.items()
-            if name.startswith("validation/")
+            if name.startswith("validation/") and outcome not in UNFINISHED
         }
         told = any(step == known for _, known, _ in summary.rungs)
         final = {

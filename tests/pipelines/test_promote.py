@@ -257,6 +257,18 @@ def test_other_seeds_decide_too_and_without_them_nothing_is_decided(
     assert report.decision.gain.gain == pytest.approx(alone.gain.gain / 3)
 
 
+def test_a_model_that_lost_its_champion_takes_the_next_version_as_its_first(
+    model: str, mlflow_uri: str, tmp_path: Path
+) -> None:
+    tracker = open_tracker("mlflow", mlflow_uri)
+    client: Any = tracker.client  # type: ignore[attr-defined]
+    client.delete_registered_model_alias(model, "champion")
+    report = promote(model, tracking_uri=mlflow_uri, state_path=tmp_path)
+    assert (report.action, report.version, report.previous) == ("first", 2, None)
+    assert report.moved and report.decision is None
+    assert tracker.history(model)[-1].reason.startswith("the model had no champion")
+
+
 def test_a_search_that_is_continued_asks_the_gate_once(
     two: tuple[Path, Path, dict[str, Any]], mlflow_uri: str, tmp_path: Path
 ) -> None:
