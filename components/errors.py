@@ -44,8 +44,12 @@ class RegistryError(UserError):
     """A run, a registered adapter or one of its versions does not exist."""
 
 
+GATE_REFUSED = 3
+"""Exit code of a command whose gate did not let a version become champion."""
+
+
 class GateRefused(Exception):
-    """A candidate was measured and not promoted (exit code 3)."""
+    """A candidate was measured and not promoted (exit code GATE_REFUSED)."""
 
 
 class WorkFailed(Exception):

@@ -36,8 +36,7 @@ def undecided(reason: str, rules: GateConfig) -> Compared:
     """Held for a reason that needs no answers: the test documents have not decided anything."""
     about: dict[str, Any] = {"metric": rules.metric, "alpha": rules.alpha}
     return Compared(
-        Decision("hold", (reason,), (), (), None, None, documents=0, seeds=0, number=0, **about),
-        "",
+        Decision("hold", (reason,), (), (), None, None, documents=0, seeds=0, number=0, **about)
     )
 
 
@@ -48,8 +47,6 @@ class Documents:
     split: "TokenizedSplit"
     labels_N: "np.ndarray[Any, Any]"
     """Class ids in the order of the adapter's own labels."""
-    fingerprint: str
-    sketch: tuple[str, ...]
 
 
 def compare(
@@ -91,7 +88,8 @@ def compare(
             found.append(answered(classifier, documents, about(folder), timed=timed))
         answers.append(_joined(found))
     assert documents is not None
-    test_set = documents.fingerprint, documents.sketch
+    hashes = hashes_of(documents.split, task.columns)
+    test_set = hashlib.sha256("".join(hashes).encode()).hexdigest(), sketch_of(hashes)
     number = decisions_before(*test_set) + 1
     first, second = answers
     return Compared(_decided(first, second, documents, rules, number), *test_set)
@@ -133,9 +131,7 @@ def documents_for(classifier: "Classifier", data: "DataConfig", cache_path: Path
     labels_N = split.label_ids
     if task.has_classes:
         labels_N = np.array(ids_in(classifier.labels, prepared.labels, split))[labels_N]
-    hashes = hashes_of(split, task.columns)
-    fingerprint = hashlib.sha256("".join(hashes).encode()).hexdigest()
-    return Documents(split, labels_N, fingerprint, sketch_of(hashes))
+    return Documents(split, labels_N)
 
 
 def hashes_of(split: "TokenizedSplit", columns: Iterable[str]) -> list[str]:

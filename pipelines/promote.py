@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from components.errors import ConfigError
 from components.registry import CHAMPION, RegisteredVersion, Tracker
 from components.registry.adapter_source import checked_tracker
-from components.registry.history import Action, HistoryEntry, decision_about, entry_now
+from components.registry.history import REFUSED, Action, HistoryEntry, decision_about, entry_now
 from pipelines.contest import (
     Contest,
     PromotionSettings,
@@ -28,7 +28,6 @@ if TYPE_CHECKING:
 
 ACTIONS: dict[str, Action] = {"promote": "promoted", "hold": "held", "reject": "rejected"}
 """Verdict -> what the history calls it."""
-REFUSED: frozenset[Action] = frozenset({"held", "rejected"})
 NO_CHAMPION = "the model had no champion: there is nothing to compare with"
 STATE = Path(".prefixprop")
 CACHE = STATE / "cache"

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from components.config import TrainConfig, trial_config
 from components.errors import WorkFailed
 from components.registry import CHALLENGER, RegisteredAdapter
+from components.settings.base import LARGEST_SEED
 from pipelines.contest import CONFIRMED_SEEDS, PromotionSettings, confirmation_of
 from pipelines.promote import settle
 from pipelines.reports import PromotionReport
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
     from components.jobs.summary import TrialSummary
 
 Say = Callable[[str], None]
-MOST_SEED = 2**64 - 1
 
 
 @dataclass(frozen=True)
@@ -74,8 +74,7 @@ def confirm(
     version. A seed that gives no adapter (it diverged) is left out, which the gate notices.
     """
     tracker = running.tracker
-    versions = tracker.versions(registered.name)
-    version = next(each for each in versions if each.version == registered.version)
+    version = tracker.resolve(registered.model_uri)
     if CONFIRMED_SEEDS in version.tags:  # by a search that was killed afterwards
         return
     config = trial_config(running.config, best.point)
@@ -102,7 +101,7 @@ def confirm(
 
 def other_seeds(seed: int, count: int) -> tuple[int, ...]:
     """The seeds after `seed`, beginning anew at 0 after the largest."""
-    return tuple((seed + number) % (MOST_SEED + 1) for number in range(1, count + 1))
+    return tuple((seed + number) % (LARGEST_SEED + 1) for number in range(1, count + 1))
 
 
 def trained_with(

@@ -20,7 +20,7 @@ from components.errors import ClusterError, ConfigError
 from components.registry import check_passed_on, code_fingerprint, split_credentials
 from components.secrets import holds_secret
 from pipelines.cluster_jobs import follow_log, has_ended, job_of
-from pipelines.local_cluster.addresses import HOME, ray_versions
+from pipelines.local_cluster.addresses import HOME, cluster_ray, ray_versions
 from pipelines.upload import check_upload
 
 if TYPE_CHECKING:
@@ -140,7 +140,7 @@ def _running_or_next(order: _Order) -> tuple[str, bool]:
         f"Submitted, as this does: ray job submit --address {order.jobs_address} --submission-id "
         f"{submission_id} --working-dir . -- {entrypoint_of(arguments)}"
     )
-    versions = ray_versions(order.jobs_address, order.environ)
+    versions = ray_versions(cluster_ray(order.jobs_address, order.environ))
     order.say(f"{upload}. {versions}; code {code_fingerprint()}")
     if last is not None and len(arguments) > len(order.arguments):
         order.say(f"It continues what {last.submission_id} left, where that left anything")

@@ -71,13 +71,14 @@ def id_beside(tokenizer: "PreTrainedTokenizerBase", config: BackboneConfig) -> s
     """The same for a tokenizer that came with an adapter of this backbone: the backbone's own id
     where both cut alike, whatever their files are called.
     """
+    cutting = _cutting_of(tokenizer)
     try:
-        alike = _cutting_of(load_tokenizer(config)) == _cutting_of(tokenizer)
+        alike = _cutting_of(load_tokenizer(config)) == cutting
     except BackboneError:
         alike = False  # the backbone has none that can be read
     if alike:
         return tokenizer_id(config)
-    return hashlib.sha256(json.dumps(_cutting_of(tokenizer)).encode()).hexdigest()
+    return hashlib.sha256(json.dumps(cutting).encode()).hexdigest()
 
 
 def _cutting_of(tokenizer: "PreTrainedTokenizerBase") -> list[Any]:

@@ -15,6 +15,8 @@ Action = Literal["first", "promoted", "forced", "held", "rejected", "rolled_back
 """`found`: the champion is another one than the last entry says: the alias was moved elsewhere."""
 DECIDED: frozenset[Action] = frozenset({"promoted", "held", "rejected"})
 """What the gate decided, and so used its test set for."""
+REFUSED: frozenset[Action] = frozenset({"held", "rejected"})
+"""What left the alias where it was."""
 TAG_PREFIX = "history."
 SKETCHED, SKETCHED_DIGITS = 32, 12
 LONGEST_REASON = 1500

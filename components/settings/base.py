@@ -13,7 +13,8 @@ PositiveInt = Annotated[int, Field(gt=0, le=LARGEST_COUNT)]
 Count = Annotated[int, Field(ge=0, le=LARGEST_COUNT)]
 """Nothing, or a PositiveInt."""
 Fraction = Annotated[float, Field(ge=0.0, lt=1.0)]
-Seed = Annotated[int, Field(ge=0, le=2**64 - 1)]
+LARGEST_SEED = 2**64 - 1
+Seed = Annotated[int, Field(ge=0, le=LARGEST_SEED)]
 """What torch's generators take."""
 Rate = Annotated[float, Field(gt=0.0, ge=1e-30, le=1e37)]
 """A positive number that float32 holds: a learning rate, a standard deviation. One that is far too

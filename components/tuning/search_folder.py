@@ -116,6 +116,11 @@ def unfinished(storage: Path, experiment: str) -> list[SearchFolder]:
     return [folder for folder in searches(storage, experiment) if folder.state != "done"]
 
 
+def is_unfinished(storage: Path, experiment: str, config_sha256: str) -> bool:
+    """Whether a search of exactly these settings can be continued."""
+    return any(each.config_sha256 == config_sha256 for each in unfinished(storage, experiment))
+
+
 def unfinished_search(
     storage: Path, experiment: str, config_sha256: str, *, search_id: str | None = None
 ) -> SearchFolder:

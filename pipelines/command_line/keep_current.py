@@ -34,6 +34,7 @@ def retrain(
             line = f"Would retrain {config.model_name} by experiment {config.name}."
             return terminal.report(loaded, lambda console: console.print(line))
         found = invocation.addresses()
+        from components.registry.history import REFUSED
         from pipelines.command_line.show.keep_current import show_retraining
         from pipelines.retraining.retrain import retrain as run
 
@@ -45,7 +46,7 @@ def retrain(
             say=terminal.say,
         )
         terminal.report(report, lambda console: show_retraining(console, report))
-        if report.status in ("held", "rejected"):
+        if report.status in REFUSED:
             raise GateRefused(f"version {report.version} {report.status}: {report.reason}")
 
 

@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, TextIO, cast
 
-from components.errors import WorkFailed
+from components.errors import GATE_REFUSED, WorkFailed
 from components.secrets import without_secrets
 from pipelines.command_line.printable import printable
 from pipelines.interruption import one_interruption
@@ -117,7 +117,7 @@ def command(*, as_json: bool, resume: str | None = None, quiet: bool = False) ->
                         error.add_note(f"Once the cause is mended, continue with: {resume}")
                     raise
                 _leave(2, f"Error: {line}")
-            _leave(code, f"{'Refused' if code == 3 else 'Error'}: {error}")
+            _leave(code, f"{'Refused' if code == GATE_REFUSED else 'Error'}: {error}")
 
 
 def failed_line(error: WorkFailed, resume: str | None) -> str:
@@ -131,7 +131,9 @@ def exit_code(error: Exception) -> int:
     """2 for what the user can fix, 3 for a refusing gate, 1 for everything else."""
     from components.errors import GateRefused, UserError
 
-    return 2 if isinstance(error, UserError) else 3 if isinstance(error, GateRefused) else 1
+    if isinstance(error, UserError):
+        return 2
+    return GATE_REFUSED if isinstance(error, GateRefused) else 1
 
 
 def refuse(promotion: "PromotionReport | None") -> None:

@@ -184,10 +184,10 @@ def _continued_by(experiment: str, search_id: str | None, overrides: list[str] |
 def _is_unfinished(config: "ExperimentConfig") -> bool:
     """Whether a search of exactly these settings can be continued."""
     from components.config import config_sha256
-    from components.tuning.search_folder import unfinished
+    from components.tuning.search_folder import is_unfinished
 
-    found = unfinished(Path(config.cluster.storage_path).resolve(), config.name)
-    return any(each.config_sha256 == config_sha256(config) for each in found)
+    storage = Path(config.cluster.storage_path).resolve()
+    return is_unfinished(storage, config.name, config_sha256(config))
 
 
 def _resumable(config: "ExperimentConfig", terminal: Terminal) -> None:

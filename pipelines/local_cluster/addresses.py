@@ -234,11 +234,13 @@ def cluster_nodes(jobs_address: str, environ: Mapping[str, str]) -> tuple[dict[s
     return tuple(node for node in nodes if node.get("state") == "ALIVE")
 
 
-def ray_versions(jobs_address: str, environ: Mapping[str, str]) -> str:
-    """In one line: Ray here and on the cluster, with the fix where they differ."""
+def ray_versions(there: str | None) -> str:
+    """In one line: Ray here and on the cluster (`there`; None: it does not say), with the fix where
+    they differ.
+    """
     from importlib.metadata import version
 
-    here, there = version("ray"), cluster_ray(jobs_address, environ)
+    here = version("ray")
     if there in (None, here):
         return f"Ray {here} here{' and on the cluster' if there else ''}"
     return (

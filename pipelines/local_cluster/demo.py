@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from components.config import ExperimentConfig
-from components.errors import ClusterError
+from components.errors import GATE_REFUSED, ClusterError
 from pipelines.command_line import invocation
 from pipelines.command_line.terminal import Terminal, command
 from pipelines.experiments import load_experiment
@@ -25,8 +25,6 @@ if TYPE_CHECKING:
     from components.tasks.labelled_text import LabelledText
 
 EXPERIMENT = "demo"
-GATE_REFUSED = 3
-"""Exit code of a search whose version did not become champion: no failure of the second demo."""
 FOLDER = Path(".prefixprop/demo")
 
 
@@ -46,6 +44,7 @@ def main() -> None:
             write=terminal.write,
             say=terminal.say,
         )
+        # A second demo's search meets the champion of the first, and may be refused.
         if submission.status != "SUCCEEDED" and submission.exit_code != GATE_REFUSED:
             sys.exit(submission.exit_code or 1)
         compare_with_what_is_simpler(load_experiment(EXPERIMENT), addresses.tracking_uri, terminal)

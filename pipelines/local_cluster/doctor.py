@@ -225,7 +225,7 @@ def _ray() -> Finding:
         return Finding("problem", "ray on the cluster", str(error), "Correct what it names.")
     if address is None or there is None:
         return Finding("ok", "ray on the cluster", "no job server is known here or none answers")
-    told = ray_versions(address, os.environ)
+    told = ray_versions(there)
     if there == version("ray"):
         return Finding("ok", "ray on the cluster", told)
     return Finding("problem", "ray on the cluster", told, f"pip install ray=={there}")

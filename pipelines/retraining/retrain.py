@@ -25,7 +25,7 @@ from components.registry import (
     open_tracker,
     run_tags,
 )
-from components.registry.history import decision_about
+from components.registry.history import REFUSED, decision_about
 from pipelines.failures import one_line
 from pipelines.promote import STATE
 from pipelines.reports import PromotionReport, RetrainReport
@@ -289,7 +289,7 @@ def outcome_of(
         entry = decision_about(work.tracker.history(work.config.model_name), version)
         assert entry is not None  # a search ends after the gate
         action, reason = entry.action, entry.reason
-    return (action if action in ("held", "rejected") else "promoted"), reason
+    return (action if action in REFUSED else "promoted"), reason
 
 
 def _settings_sha256(spec: RetrainingConfig, config: ExperimentConfig) -> str:

@@ -18,6 +18,7 @@ def search_round(
     """Search and let the gate decide; the version, and what became of it (None: an earlier try knew
     it).
     """
+    from components.tuning.search_folder import is_unfinished
     from pipelines.search import search
 
     config = to_search(work, champion)
@@ -33,7 +34,7 @@ def search_round(
         config,
         tracking_uri=work.tracking_uri,
         ray_address=work.ray_address,
-        resume=has_unfinished_search(config),
+        resume=is_unfinished(storage_of(config), config.name, config_sha256(config)),
         say=work.say,
         state_path=work.state_path,
         before_change=work.lease.check,
@@ -54,25 +55,17 @@ def to_search(work: Retraining, champion: RegisteredVersion | None) -> Experimen
     return round_champion(config, point, adapter, work.spec.round_champion)
 
 
-def has_unfinished_search(config: ExperimentConfig) -> bool:
-    """Whether a killed try left a search of exactly this configuration."""
-    from components.tuning.search_folder import unfinished
-
-    found = unfinished(Path(config.cluster.storage_path).resolve(), config.name)
-    return any(each.config_sha256 == config_sha256(config) for each in found)
-
-
 def registered_by(work: Retraining, config: ExperimentConfig) -> int | None:
     """The version that a search of exactly this configuration, ended by a try that was killed
     afterwards, has registered; None where there is none.
     """
     from components.tuning.search_folder import searches
 
-    storage = Path(config.cluster.storage_path).resolve()
+    sha256 = config_sha256(config)
     ended = {
         each.search_id
-        for each in searches(storage, config.name)
-        if each.state == "done" and each.config_sha256 == config_sha256(config)
+        for each in searches(storage_of(config), config.name)
+        if each.state == "done" and each.config_sha256 == sha256
     }
     if not ended:
         return None
@@ -80,6 +73,10 @@ def registered_by(work: Retraining, config: ExperimentConfig) -> int | None:
     return next(
         (each.version for each in reversed(versions) if each.tags.get("search_id") in ended), None
     )
+
+
+def storage_of(config: ExperimentConfig) -> Path:
+    return Path(config.cluster.storage_path).resolve()
 
 
 def _listed(point: Mapping[str, Any]) -> str:

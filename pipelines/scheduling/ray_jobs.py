@@ -3,13 +3,10 @@
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from components.errors import ClusterError
+from components.errors import GATE_REFUSED, ClusterError
 from pipelines.cluster_jobs import ClusterJob, has_ended, jobs
 from pipelines.scheduling.scheduler import JobStatus
 from pipelines.submit import continuing, send
-
-GATE_REFUSED = 3
-"""Exit code of a command whose gate did not promote."""
 
 
 class RayJobs:

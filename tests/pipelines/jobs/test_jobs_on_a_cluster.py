@@ -19,6 +19,7 @@ import psutil
 import pytest
 import yaml
 
+from components.errors import GATE_REFUSED
 from pipelines import cluster_jobs
 from tests.conftest import build_tiny_longformer
 from tests.ray_cluster import RayCluster
@@ -26,7 +27,7 @@ from tests.toy import make_documents, make_experiment
 
 pytestmark = pytest.mark.slow
 ROOT = Path(__file__).resolve().parents[3]
-PATIENCE, GATE_REFUSED = 400.0, 3
+PATIENCE = 400.0
 RATES = {"choice": [0.01, 0.003]}
 
 
