@@ -77,6 +77,24 @@ def ray_cluster() -> Iterator[RayCluster]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
+def environment_on(address: str, folder: Path) -> dict[str, str]:
+    """Of a command on the cluster whose MLflow is a database in `folder`: nothing of this machine's
+    Ray or MLflow.
+    """
+    kept = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith(("RAY_", "MLFLOW_"))
+    }
+    return kept | {
+        "MLFLOW_TRACKING_URI": f"sqlite:///{folder}/mlflow.db",
+        "RAY_ADDRESS": address,
+        "RAY_AUTH_MODE": "disabled",
+        "HF_HUB_OFFLINE": "1",
+        "PYTHONPATH": str(ROOT),
+    }
+
+
 def ray_start(port: int, dashboard_port: int) -> list[str]:
     """The head of a cluster beside which another one may run: no port is Ray's default."""
     options: dict[str, object] = {

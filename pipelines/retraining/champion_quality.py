@@ -8,9 +8,10 @@ from pathlib import Path
 
 import numpy as np
 
-from components.config import ExperimentConfig, config_sha256, resolved
+from components.config import ExperimentConfig, config_sha256
 from components.data.documents import Example
 from components.registry import Tracker, run_tags
+from pipelines.retraining.work import run_of
 
 MOST_DOCUMENTS = 1000
 """The newest of these are answered."""
@@ -61,17 +62,14 @@ def log_quality(
     """Add a point to the champion's curve. `number`: the how-manieth retraining it is; the same one
     again adds nothing.
     """
-    whose = {"kind": "champion_quality", "retraining": name}
-    tracker.ensure_experiment(config.name, config.description)
-    run_id = tracker.find_run(config.name, whose)
-    if run_id is None:
-        run_id = tracker.start_run(
-            config.name,
-            run_name=f"champion of {config.model_name}",
-            config=resolved(config),
-            params={"retraining": name},
-            tags=run_tags(config_sha256=config_sha256(config)) | whose,
-        )
+    run_id, _ = run_of(
+        tracker,
+        config,
+        name,
+        {"kind": "champion_quality", "retraining": name},
+        run_name=f"champion of {config.model_name}",
+        tags=run_tags(config_sha256=config_sha256(config)),
+    )
     tracker.resume_run(run_id, {"champion_version": str(quality.version)})
     metrics = {
         "champion/newest_documents": float(quality.documents),

@@ -43,7 +43,7 @@ from pipelines.retraining.forgetting import keep_only
 from pipelines.retraining.limits import deadline
 from pipelines.retraining.records import Record, Records, Status
 from pipelines.retraining.search_round import search_round
-from pipelines.retraining.work import Retraining, Say, adapter_of, still_held, with_champion
+from pipelines.retraining.work import Retraining, Say, adapter_of, run_of, still_held, with_champion
 from pipelines.scheduling.database import shared_engine
 from pipelines.scheduling.lease import held
 
@@ -169,24 +169,19 @@ def in_its_run(work: Retraining) -> Iterator[str]:
     """One MLflow run that shows decision and reasons, the same one for every try; yields its id.
     However the block ends stands in it and in the record.
     """
-    tracker, config, key = work.tracker, work.config, work.record.key
-    tracker.ensure_experiment(config.name, config.description)
-    whose = {"kind": "retraining", "retraining_key": key}
-    run_id = tracker.find_run(config.name, whose)
-    if run_id is None:
-        run_id = tracker.start_run(
-            config.name,
-            run_name=f"retrain {work.spec.name} {time.strftime('%d %b %H:%M')}",
-            config=resolved(config),
-            params={"retraining": work.spec.name},
-            tags=whose
-            | run_tags(
-                config_sha256=work.record.config_sha256,
-                data_fingerprint=work.record.data_fingerprint,
-                kind="retraining",
-            ),
-        )
-    else:
+    tracker, key = work.tracker, work.record.key
+    run_id, was_there = run_of(
+        tracker,
+        work.config,
+        work.spec.name,
+        {"kind": "retraining", "retraining_key": key},
+        run_name=f"retrain {work.spec.name} {time.strftime('%d %b %H:%M')}",
+        tags=run_tags(
+            config_sha256=work.record.config_sha256,
+            data_fingerprint=work.record.data_fingerprint,
+        ),
+    )
+    if was_there:
         tracker.resume_run(run_id, {"resumed": "true"})
     try:
         yield run_id

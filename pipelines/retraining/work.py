@@ -1,11 +1,11 @@
 """A retraining that is at work: what its stages share, and the champion it started from."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from components.config import ExperimentConfig
+from components.config import ExperimentConfig, resolved
 from components.config.retraining import RetrainingConfig
 from components.data.documents import Example
 from components.errors import ClusterError, RegistryError
@@ -73,6 +73,32 @@ def adapter_of(work: Retraining, champion: RegisteredVersion) -> Path:
     if not (folder / "adapter").is_dir():
         work.tracker.download_adapter(champion.model_uri, folder)
     return folder / "adapter"
+
+
+def run_of(
+    tracker: Tracker,
+    config: ExperimentConfig,
+    name: str,
+    whose: Mapping[str, str],
+    *,
+    run_name: str,
+    tags: Mapping[str, str],
+) -> tuple[str, bool]:
+    """Id of the run of the retraining `name` that carries the tags `whose`, started with the
+    further `tags` where there is none; and whether it was there.
+    """
+    tracker.ensure_experiment(config.name, config.description)
+    known = tracker.find_run(config.name, whose)
+    if known is not None:
+        return known, True
+    run_id = tracker.start_run(
+        config.name,
+        run_name=run_name,
+        config=resolved(config),
+        params={"retraining": name},
+        tags={**tags, **whose},
+    )
+    return run_id, False
 
 
 def still_held(lease: Lease) -> bool:

@@ -5,7 +5,6 @@ Not covered here: the MLflow server and `ray job submit` (`make demo` runs both)
 """
 
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -15,6 +14,7 @@ import pytest
 import yaml
 
 from tests.conftest import build_tiny_decoder
+from tests.ray_cluster import environment_on
 from tests.toy import make_experiment
 
 pytestmark = pytest.mark.slow
@@ -22,18 +22,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 def run(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    environment = {
-        **{
-            name: value
-            for name, value in os.environ.items()
-            if not name.startswith(("RAY_", "MLFLOW_"))
-        },
-        "MLFLOW_TRACKING_URI": f"sqlite:///{folder}/mlflow.db",
-        "RAY_ADDRESS": (folder / "ray_address").read_text(),
-        "RAY_AUTH_MODE": "disabled",
-        "HF_HUB_OFFLINE": "1",
-        "PYTHONPATH": str(ROOT),
-    }
+    environment = environment_on((folder / "ray_address").read_text(), folder)
     return subprocess.run(
         [sys.executable, *arguments],
         cwd=folder,

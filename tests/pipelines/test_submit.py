@@ -17,20 +17,9 @@ from components.errors import ConfigError
 from pipelines.cli import app
 from pipelines.submit import continuing, is_lost, submission_base, submit
 from pipelines.upload import check_upload, look_at
+from tests.pipelines.typed import EXPERIMENT
 
 SECRET = "s3cr3t-0f-ann"
-EXPERIMENT = {
-    "name": "toy",
-    "backbone": {
-        "source": "installed",
-        "name_or_path": "all-MiniLM-L6-v2",
-        "family": "longformer",
-        "lengthen_to": 512,
-        "attention_window": 128,
-    },
-    "data": {"files": {"train": "documents.jsonl"}, "max_tokens": 256},
-    "search": {"space": {"adapter.prefix_length": {"choice": [4, 8]}}},
-}
 
 
 class JobServer(ThreadingHTTPServer):

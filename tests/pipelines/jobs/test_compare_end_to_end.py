@@ -7,7 +7,6 @@ nodes, workers that are killed (tests/components/tuning covers slots).
 
 import csv
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -20,6 +19,7 @@ import pytest
 import yaml
 
 from tests.conftest import build_tiny_longformer
+from tests.ray_cluster import environment_on
 from tests.toy import make_experiment
 
 pytestmark = pytest.mark.slow
@@ -28,19 +28,7 @@ TIMEOUT_SECONDS = 400
 
 
 def start(folder: Path, *sets: str) -> subprocess.Popen[str]:
-    environment = {
-        **{
-            name: value
-            for name, value in os.environ.items()
-            if not name.startswith(("RAY_", "MLFLOW_"))
-        },
-        "MLFLOW_TRACKING_URI": f"sqlite:///{folder}/mlflow.db",
-        "RAY_ADDRESS": (folder / "ray_address").read_text(),
-        "RAY_AUTH_MODE": "disabled",
-        "RAY_worker_niceness": "0",
-        "HF_HUB_OFFLINE": "1",
-        "PYTHONPATH": str(ROOT),
-    }
+    environment = environment_on((folder / "ray_address").read_text(), folder)
     options = [part for override in sets for part in ("--set", override)]
     command = [
         sys.executable,
@@ -56,7 +44,7 @@ def start(folder: Path, *sets: str) -> subprocess.Popen[str]:
     return subprocess.Popen(
         command,
         cwd=folder,
-        env=environment,
+        env=environment | {"RAY_worker_niceness": "0"},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,

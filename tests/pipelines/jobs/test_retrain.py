@@ -15,28 +15,17 @@ import yaml
 
 from components.registry import open_tracker
 from tests.conftest import build_tiny_longformer
+from tests.ray_cluster import environment_on
 from tests.toy import make_documents, make_experiment
 
 ROOT = Path(__file__).resolve().parents[3]
 
 
 def run(folder: Path, ray_address: str, *arguments: str) -> tuple[int, dict[str, Any], str]:
-    kept = {
-        name: value
-        for name, value in os.environ.items()
-        if not name.startswith(("RAY_", "MLFLOW_"))
-    }
-    environment = kept | {
-        "MLFLOW_TRACKING_URI": f"sqlite:///{folder}/mlflow.db",
-        "RAY_ADDRESS": ray_address,
-        "RAY_AUTH_MODE": "disabled",
-        "HF_HUB_OFFLINE": "1",
-        "PYTHONPATH": str(ROOT),
-    }
     done = subprocess.run(
         [sys.executable, "-m", "pipelines.cli", *arguments, "--json"],
         cwd=folder,
-        env=environment,
+        env=environment_on(ray_address, folder),
         capture_output=True,
         text=True,
         timeout=400,
