@@ -73,7 +73,10 @@ def promote(
         settings = settings_of(tracker, contest.challenger, overrides)
         compared = decide_contest(tracker, contest, settings, cache_path)
         if dry_run:
-            return _report(tracker, contest, compared=compared, dry_run=True)
+            action, said = _said(compared)
+            return _report(
+                tracker, contest, action=action, reason=said, compared=compared, dry_run=True
+            )
         return conclude(tracker, contest, compared, lease)
 
 
@@ -160,8 +163,13 @@ def conclude(
     """Store the decision, and move the alias where it says so."""
     lease.check()
     evidence = keep_decision(tracker, contest, compared)
-    action, reason = ACTIONS[compared.decision.verdict], "; ".join(compared.decision.reasons)
+    action, reason = _said(compared)
     return _move(tracker, contest, lease, action, reason, evidence=evidence, compared=compared)
+
+
+def _said(compared: "Compared") -> tuple[Action, str]:
+    """What the history calls a decision, and why."""
+    return ACTIONS[compared.decision.verdict], "; ".join(compared.decision.reasons)
 
 
 def _move(
@@ -254,10 +262,8 @@ def _report(
     compared: "Compared | None" = None,
     dry_run: bool = False,
 ) -> PromotionReport:
-    """`action`: None where the decision says it, or where there was nothing to do."""
+    """`action`: None where there was nothing to do."""
     version, previous = contest.challenger, contest.champion
-    if compared is not None:
-        action, reason = ACTIONS[compared.decision.verdict], "; ".join(compared.decision.reasons)
     return PromotionReport(
         model_name=version.name,
         version=version.version,

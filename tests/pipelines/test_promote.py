@@ -186,17 +186,18 @@ def two(
     return good, bad, {"data": {"files": files, "max_tokens": 96}, "gate": rules}
 
 
+def with_cache(mlflow_uri: str, folder: Path) -> dict[str, Any]:
+    """Where the gate finds registry, leases and backbones."""
+    return {"tracking_uri": mlflow_uri, "state_path": folder, "cache_path": folder / "cache"}
+
+
 def test_the_gate_promotes_what_is_better_and_refuses_the_way_back(
     two: tuple[Path, Path, dict[str, Any]], mlflow_uri: str, tmp_path: Path
 ) -> None:
     good, bad, config = two
     name, tracker = next(NAMES), open_tracker("mlflow", mlflow_uri)
     register(tracker, name, bad, good, config=config)
-    where: dict[str, Any] = {
-        "tracking_uri": mlflow_uri,
-        "state_path": tmp_path,
-        "cache_path": tmp_path / "cache",
-    }
+    where = with_cache(mlflow_uri, tmp_path)
     tried = promote(name, dry_run=True, **where)
     assert tried.decision is not None and tried.decision.verdict == "promote"
     assert [entry.action for entry in tracker.history(name)] == ["found"]
@@ -235,12 +236,7 @@ def test_other_seeds_decide_too_and_without_them_nothing_is_decided(
     good, bad, config = two
     name, tracker = next(NAMES), open_tracker("mlflow", mlflow_uri)
     register(tracker, name, bad, good, config=config)
-    where: dict[str, Any] = {
-        "tracking_uri": mlflow_uri,
-        "state_path": tmp_path,
-        "cache_path": tmp_path / "cache",
-        "overrides": ("gate.confirm_seeds=2",),
-    }
+    where = with_cache(mlflow_uri, tmp_path) | {"overrides": ("gate.confirm_seeds=2",)}
     asked = promote(name, **where)
     assert (asked.action, asked.changed) == ("held", False)
     assert "trained with 0 other seeds, gate.confirm_seeds asks for 2" in asked.reason
@@ -274,12 +270,8 @@ def test_a_search_that_is_continued_asks_the_gate_once(
 ) -> None:
     good, bad, config = two
     name, tracker = next(NAMES), open_tracker("mlflow", mlflow_uri)
-    where: dict[str, Any] = {
-        "settings": PromotionSettings.model_validate(config),
-        "tracking_uri": mlflow_uri,
-        "state_path": tmp_path,
-        "cache_path": tmp_path / "cache",
-    }
+    settings = PromotionSettings.model_validate(config)
+    where = with_cache(mlflow_uri, tmp_path) | {"settings": settings}
     register(tracker, name, bad, config=config)
     first = settle(tracker, name, 1, **where)
     assert (first.action, first.moved, first.decision) == ("first", True, None)
