@@ -25,6 +25,7 @@ from components.data.prepared import (
     FORMAT,
     DamagedCache,
     DataReport,
+    OlderCache,
     PreparedData,
     SplitReport,
     TokenizedDocument,
@@ -96,9 +97,10 @@ def prepare(
     tasks offers it with the task that the settings name.
 
     `tokenizer_id` identifies the tokenizer's content (a hash of its files). Two processes may call
-    at once: one makes, the other waits. A damaged cache is made anew, with a warning. Raises
-    `DataError` for documents that cannot be used, naming file, row and fix, and `ConfigError` for a
-    tokenizer or max_tokens that cannot work.
+    at once: one makes, the other waits. A damaged cache is made anew, with a warning; so is one of
+    an earlier version that kept no full lengths. Raises `DataError` for documents that cannot be
+    used, naming file, row and fix, and `ConfigError` for a tokenizer or max_tokens that cannot
+    work.
     """
     from filelock import FileLock
 
@@ -120,11 +122,13 @@ def prepare(
 
 
 def _found(folder: Path) -> PreparedData | None:
-    """What is in the cache; None where nothing is, or what is there is damaged."""
+    """What is in the cache; None where nothing is, or what is there is damaged or of before."""
     if not (folder / DESCRIPTION).is_file():
         return None
     try:
         return open_prepared(folder)
+    except OlderCache:
+        return None
     except DamagedCache as error:
         warnings.warn(f"{error} It is made anew now.", RuntimeWarning, stacklevel=3)
         return None

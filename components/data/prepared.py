@@ -1,10 +1,9 @@
 """Tokenised documents on disk: written once, memory-mapped by every worker.
 
 One Arrow IPC stream per split (`train.arrow`, ... with columns id, what the task learns,
-input_ids),
-readable by `datasets.Dataset.from_file` too, and `prepared.json`, written last.
-A document may be several sequences: input_ids then holds its chunks one after the other, and a
-further column chunk_lengths says where they end.
+input_ids, full_length), readable by `datasets.Dataset.from_file` too, and `prepared.json`, written
+last. A document may be several sequences: input_ids then holds its chunks one after the other, and
+a further column chunk_lengths says where they end.
 """
 
 import json
@@ -20,16 +19,24 @@ from numpy.typing import NDArray
 from components.checksums import check
 from components.data.documents import SPLITS
 from components.errors import DataError
+from components.last_use import used_now
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
 FORMAT = 1
 DESCRIPTION = "prepared.json"
+FULL_LENGTH = "full_length"
 
 
 class DamagedCache(DataError):
     """What is prepared is not what was written; `prepare` makes it anew."""
+
+
+class OlderCache(DataError):
+    """What is prepared lacks the documents' full lengths, which caches of before did not keep;
+    `prepare` makes it anew, under the same key and fingerprint.
+    """
 
 
 @dataclass(frozen=True)
@@ -106,6 +113,11 @@ class TokenizedSplit:
         return np.array([sum(lengths) for lengths in self._chunk_lengths], dtype=np.int64)
 
     @property
+    def full_lengths(self) -> NDArray[np.int64]:
+        """Tokens of each document before anything was cut off, counted as `tokens` counts them."""
+        return self.column(FULL_LENGTH)
+
+    @property
     def is_chunked(self) -> bool:
         """Whether a document may be several sequences."""
         return "chunk_lengths" in self.table.column_names
@@ -179,7 +191,7 @@ class TokenizedDocument:
     """What is learnt of it, by the task's columns of the cache."""
     input_ids: NDArray[np.int32]
     full_length: int
-    """Tokens before anything was cut off."""
+    """Tokens before anything was cut off; of chunks all together, whatever each repeats."""
     chunk_lengths: tuple[int, ...] | None = None
     """Of a document in chunks, whose `input_ids` are its chunks one after the other."""
 
@@ -198,7 +210,12 @@ def write_split(
     import pyarrow as pa
 
     types = {name: pa.type_for_alias(kind) for name, kind in columns.items()}
-    fields = [("id", pa.string()), *types.items(), ("input_ids", pa.large_list(pa.int32()))]
+    fields = [
+        ("id", pa.string()),
+        *types.items(),
+        ("input_ids", pa.large_list(pa.int32())),
+        (FULL_LENGTH, pa.int64()),
+    ]
     schema = pa.schema([*fields, ("chunk_lengths", pa.list_(pa.int32()))] if chunked else fields)
     with (
         pa.OSFile(str(folder / f"{split}.arrow"), "wb") as file,
@@ -216,6 +233,7 @@ def write_split(
                     for name, kind in types.items()
                 ),
                 pa.LargeListArray.from_arrays(pa.array(offsets), pa.array(values)),
+                pa.array([document.full_length for document in chunk], pa.int64()),
             ]
             if chunked:
                 arrays.append(
@@ -242,8 +260,9 @@ def write_description(
 def open_prepared(folder: Path) -> PreparedData:
     """Memory-maps what `prepare` wrote: what every worker calls. The first time that a process
     opens a folder it reads all of it, for its checksums (about 3 seconds for each GB). Raises
-    `DataError` where there is nothing, or it is damaged (DamagedCache).
+    `DataError` where there is nothing, or it is damaged (DamagedCache) or of before (OlderCache).
     """
+    used_now(folder)
     try:
         _check_once(folder, _stamps(folder))
         content = json.loads((folder / DESCRIPTION).read_text(encoding="utf-8"))
@@ -301,6 +320,12 @@ def _open_split(path: Path) -> TokenizedSplit:
     import pyarrow as pa
 
     table = pa.ipc.open_stream(pa.memory_map(str(path))).read_all()
+    if FULL_LENGTH not in table.column_names:
+        raise OlderCache(
+            f"the prepared data in '{path.parent}' were written by an earlier version, which did "
+            "not keep how long documents were before they were cut. Run the same command again, "
+            "which makes them anew."
+        )
     if "chunk_lengths" in table.column_names:
         lengths = [
             np.array(

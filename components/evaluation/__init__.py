@@ -6,8 +6,8 @@ from components.evaluation.by_length import (
     by_document_length,
     ece_if_calibrated,
     length_bucket,
-    plot_by_length,
 )
+from components.evaluation.by_length_figure import plot_by_length
 from components.evaluation.calibration import adaptive_ece, ece, ece_upper_edge_10, mce
 from components.evaluation.metrics import (
     accuracy_interval,
@@ -19,9 +19,10 @@ from components.evaluation.metrics import (
 )
 from components.evaluation.reliability import (
     ReliabilityDiagram,
-    plot_reliability,
+    before_and_after,
     reliability_diagram,
 )
+from components.evaluation.reliability_figure import plot_reliability
 from components.evaluation.temperature import calibration_report, fit_temperature, softmax
 
 __all__ = [
@@ -29,6 +30,7 @@ __all__ = [
     "ReliabilityDiagram",
     "accuracy_interval",
     "adaptive_ece",
+    "before_and_after",
     "bootstrap_interval",
     "brier",
     "by_document_length",

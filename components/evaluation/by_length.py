@@ -4,22 +4,20 @@ honest confidence?
 The fact a newcomer gets wrong: an ECE of few documents is far above 0 even where confidences are
 perfectly honest. So every bucket carries `ece_if_calibrated`, the ECE that answers with just these
 confidences would show on average if they were right exactly as often as they say: only what lies
-clearly above it is miscalibration.
-Shapes: N documents, C classes. Lengths are in tokens, special tokens included, after truncation.
+clearly above it is miscalibration. And a document is as long as it was before anything was cut
+off: those beyond max_tokens are told from those that the model saw whole.
+Shapes: N documents, C classes. Lengths are in tokens, special tokens included.
 """
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from components.evaluation.bootstrap import bootstrap_interval, mean_interval
 from components.evaluation.calibration import Floats, Integers, ece, top_class
 from components.evaluation.metrics import SMALLEST_PROBABILITY, accuracy_interval
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 NUM_BUCKETS = 4
 SIMULATIONS = 200
@@ -29,6 +27,10 @@ SIMULATIONS = 200
 class LengthBucket:
     """Documents of `shortest` to `longest` tokens. Intervals are at 95%: Wilson's for accuracy,
     bootstrap over documents for NLL (nats) and ECE.
+
+    `cut`: how many of them are longer than what the model saw; `cut_at`: the most tokens that it
+    saw of one of these, None where there is none. Where `cut` is None nobody counted (records of
+    earlier versions): lengths are then those after the cut.
     """
 
     shortest: int
@@ -45,6 +47,8 @@ class LengthBucket:
     ece_high: float
     ece_if_calibrated: float
     mean_confidence: float
+    cut: int | None = None
+    cut_at: int | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """JSON-able."""
@@ -56,11 +60,12 @@ def by_document_length(
     label_ids: Integers,
     lengths: Integers,
     *,
+    kept: Integers | None = None,
     num_buckets: int = NUM_BUCKETS,
     edges: Sequence[int] | None = None,
 ) -> tuple[LengthBucket, ...]:
     """Buckets from short to long, of probabilities (N, C), labels (N,) and document lengths (N,) in
-    tokens.
+    tokens; `kept` (N,): how many of them the model saw.
 
     By default `num_buckets` quantiles of equal count; equally long documents share a bucket, so
     there can be fewer of them. `edges`: the longest length of every bucket but the last, in place
@@ -69,6 +74,7 @@ def by_document_length(
     """
     if (
         lengths.shape != label_ids.shape
+        or (kept is not None and kept.shape != lengths.shape)
         or label_ids.shape != probabilities.shape[:1]
         or len(lengths) == 0
     ):
@@ -80,7 +86,13 @@ def by_document_length(
     bucket_N = np.searchsorted(np.asarray(upper, dtype=np.int64), lengths, side="left")
     members = [np.flatnonzero(bucket_N == index) for index in np.unique(bucket_N)]
     return tuple(
-        length_bucket(probabilities[rows], label_ids[rows], lengths[rows]) for rows in members
+        length_bucket(
+            probabilities[rows],
+            label_ids[rows],
+            lengths[rows],
+            kept=None if kept is None else kept[rows],
+        )
+        for rows in members
     )
 
 
@@ -94,9 +106,13 @@ def quantile_edges(lengths_N: Integers, num_buckets: int) -> list[int]:
 
 
 def length_bucket(
-    probabilities_NC: Floats, label_ids_N: Integers, lengths_N: Integers
+    probabilities_NC: Floats,
+    label_ids_N: Integers,
+    lengths_N: Integers,
+    *,
+    kept: Integers | None = None,
 ) -> LengthBucket:
-    """One bucket of all these documents."""
+    """One bucket of all these documents; `kept` as of `by_document_length`."""
     confidence_N, correct_N = top_class(probabilities_NC, label_ids_N)
     of_label_N = probabilities_NC[np.arange(len(label_ids_N)), label_ids_N].astype(np.float64)
     nll_N = -np.log(np.maximum(of_label_N, SMALLEST_PROBABILITY))
@@ -121,7 +137,14 @@ def length_bucket(
         ece_high=ece_high,
         ece_if_calibrated=ece_if_calibrated(confidence_N),
         mean_confidence=float(confidence_N.astype(np.float64).mean()),
+        **({} if kept is None else _cut_of(lengths_N, kept)),
     )
+
+
+def _cut_of(lengths_N: Integers, kept_N: Integers) -> dict[str, int | None]:
+    """How many documents were cut, and where."""
+    seen = kept_N[kept_N < lengths_N]
+    return {"cut": len(seen), "cut_at": int(seen.max()) if len(seen) else None}
 
 
 def ece_if_calibrated(
@@ -143,48 +166,3 @@ def ece_if_calibrated(
             ]
         )
     )
-
-
-def plot_by_length(buckets: Sequence[LengthBucket], *, title: str) -> "Figure":
-    """A matplotlib figure: accuracy, ECE and NLL with their 95% intervals, one mark per bucket, the
-    number of documents below.
-    """
-    # Figure, not pyplot: pyplot picks a display backend and keeps every figure alive.
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(11, 3.8), layout="constrained")
-    panels = figure.subplots(1, 3)
-    places = list(range(len(buckets)))
-    names = [
-        f"{bucket.shortest:,}-{bucket.longest:,}\n{bucket.documents} docs" for bucket in buckets
-    ]
-    for panel, name, unit in zip(
-        panels, ("accuracy", "ece", "nll"), ("accuracy", "ECE (15 bins)", "NLL (nats)"), strict=True
-    ):
-        middle = [getattr(bucket, name) for bucket in buckets]
-        below = [
-            value - getattr(bucket, f"{name}_low")
-            for value, bucket in zip(middle, buckets, strict=True)
-        ]
-        above = [
-            getattr(bucket, f"{name}_high") - value
-            for value, bucket in zip(middle, buckets, strict=True)
-        ]
-        panel.errorbar(
-            places,
-            middle,
-            yerr=[below, above],
-            fmt="o-",
-            capsize=4,
-            color="#4878a8",
-            label="measured, 95% interval",
-        )
-        panel.set(ylabel=unit, xlabel="tokens of the document", xlim=(-0.5, len(buckets) - 0.5))
-        panel.set_ylim(0, 1 if name == "accuracy" else None)
-        panel.set_xticks(places, names, fontsize="small")
-        panel.grid(axis="y", alpha=0.3)
-    floor = [bucket.ece_if_calibrated for bucket in buckets]
-    panels[1].plot(places, floor, "x--", color="#b04030", label="if perfectly calibrated")
-    panels[1].legend(fontsize="small")
-    figure.suptitle(title)
-    return figure

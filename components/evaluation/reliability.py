@@ -1,32 +1,48 @@
 """The reliability diagram: accuracy against confidence, bin by bin, with the number of documents
 behind each bar.
+
+The fact a newcomer gets wrong: bars of few documents lie far from the diagonal by chance. So a
+diagram carries `ece_if_calibrated`, the ECE that answers with just these confidences would show if
+they were right exactly as often as they say, and every bar is drawn with its interval.
 """
 
-from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from dataclasses import asdict, dataclass, replace
+from typing import Any
 
 import numpy as np
 
+from components.evaluation.by_length import ece_if_calibrated
 from components.evaluation.calibration import Floats, Integers, ece, equal_width_bins, top_class
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
+from components.evaluation.metrics import accuracy_interval
 
 
 @dataclass(frozen=True)
 class ReliabilityDiagram:
     """One entry per equal-width bin, from low to high confidence; accuracy and confidence (the
-    bin's mean) are None in an empty bin.
+    bin's mean) are None in an empty bin. `uncalibrated`: of the same documents at temperature 1.
+    That and `ece_if_calibrated` are None where they are not known (records of earlier versions).
     """
 
     count: tuple[int, ...]
     accuracy: tuple[float | None, ...]
     confidence: tuple[float | None, ...]
     ece: float
+    ece_if_calibrated: float | None = None
+    uncalibrated: "ReliabilityDiagram | None" = None
 
     @property
     def num_bins(self) -> int:
         return len(self.count)
+
+    @property
+    def intervals(self) -> tuple[tuple[float, float] | None, ...]:
+        """Wilson's 95% interval of each bin's accuracy; None in an empty bin. Only of answers to
+        different documents: several seeds' answers to one document are no further documents.
+        """
+        return tuple(
+            None if accuracy is None else accuracy_interval(round(accuracy * count), count)
+            for accuracy, count in zip(self.accuracy, self.count, strict=True)
+        )
 
     def as_dict(self) -> dict[str, Any]:
         """JSON-able."""
@@ -53,41 +69,17 @@ def reliability_diagram(
     )
 
 
-def plot_reliability(diagram: ReliabilityDiagram, *, title: str) -> "Figure":
-    """A matplotlib figure: bars of accuracy, the mean confidence of each bin as a mark, the
-    diagonal of perfect calibration, and document counts below.
+def before_and_after(
+    uncalibrated: Floats, calibrated: Floats, label_ids: Integers
+) -> ReliabilityDiagram:
+    """The diagram of calibrated probabilities (N, C) of N different documents, which holds that of
+    the same documents at temperature 1; both with what honest answers would show.
     """
-    # Figure, not pyplot: pyplot picks a display backend and keeps every figure alive.
-    from matplotlib.figure import Figure
-
-    width = 1 / diagram.num_bins
-    centres = [(index + 0.5) * width for index in range(diagram.num_bins)]
-    figure = Figure(figsize=(5, 6), layout="constrained")
-    above, below = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
-    above.bar(
-        centres,
-        [value or 0.0 for value in diagram.accuracy],
-        width=width,
-        edgecolor="white",
-        color="#4878a8",
-        label="accuracy",
+    before, after = (
+        replace(
+            reliability_diagram(each, label_ids),
+            ece_if_calibrated=ece_if_calibrated(top_class(each, label_ids)[0]),
+        )
+        for each in (uncalibrated, calibrated)
     )
-    seen = [
-        (confidence, accuracy)
-        for confidence, accuracy in zip(diagram.confidence, diagram.accuracy, strict=True)
-        if confidence is not None
-    ]
-    above.plot(
-        [point[0] for point in seen],
-        [point[1] for point in seen],
-        "o",
-        color="#b04030",
-        markersize=4,
-        label="mean confidence of the bin",
-    )
-    above.plot([0, 1], [0, 1], "--", color="#808080", linewidth=1, label="perfect calibration")
-    above.set(xlim=(0, 1), ylim=(0, 1), ylabel="accuracy", title=f"{title}: ECE {diagram.ece:.3f}")
-    above.legend(loc="upper left", fontsize="small")
-    below.bar(centres, diagram.count, width=width, edgecolor="white", color="#a0a0a0")
-    below.set(xlabel="confidence of the answer", ylabel="documents")
-    return figure
+    return replace(after, uncalibrated=before)

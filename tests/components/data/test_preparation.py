@@ -3,6 +3,7 @@ import multiprocessing
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
 from components.data import open_prepared, preparation
@@ -217,6 +218,41 @@ def test_a_damaged_cache_is_found_out_and_made_anew(tmp_path, bert_like, spoil):
     assert not after.report.cached
     assert (after.fingerprint, after.labels) == (before.fingerprint, before.labels)
     assert [split.table.to_pylist() for split in after.splits.values()] == rows
+
+
+def without_full_lengths(folder):
+    """As caches were before they kept full lengths."""
+    for file in folder.glob("*.arrow"):
+        with pa.ipc.open_stream(file.read_bytes()) as stream:
+            batches = [batch.drop_columns(["full_length"]) for batch in stream]
+        with pa.ipc.new_stream(str(file), batches[0].schema) as writer:
+            for batch in batches:
+                writer.write_batch(batch)
+    (folder / "checksums.json").unlink()
+
+
+def test_full_lengths_are_those_before_the_cut(tmp_path, any_tokenizer):
+    rows = write_documents(tmp_path / "train.jsonl")
+    for split in prepare_in(tmp_path, any_tokenizer).splits.values():
+        full = [len(any_tokenizer(rows[name]["text"])["input_ids"]) for name in split.ids]
+        assert split.full_lengths.tolist() == full
+        assert split.tokens.tolist() == [min(length, 20) for length in full]
+
+
+def test_a_cache_of_before_full_lengths_were_kept_is_made_anew_with_the_same_fingerprint(
+    tmp_path, bert_like, recwarn
+):
+    write_documents(tmp_path / "train.jsonl")
+    made = prepare_in(tmp_path, bert_like)
+    without_full_lengths(made.folder)
+    with pytest.raises(DataError, match="an earlier version"):
+        open_prepared(made.folder)
+    again = prepare_in(tmp_path, bert_like)
+    assert not again.report.cached and again.folder == made.folder
+    assert again.fingerprint == made.fingerprint
+    assert again.splits["test"].full_lengths.max() > 20
+    assert prepare_in(tmp_path, bert_like).report.cached
+    assert not [each for each in recwarn if issubclass(each.category, RuntimeWarning)]
 
 
 def test_a_cache_from_before_there_were_checksums_is_read(tmp_path, bert_like):

@@ -106,6 +106,9 @@ def test_chunks_beyond_the_limit_are_left_out_and_counted(tmp_path, tokenizer):
         for index in range(len(split)):
             kept = [chunk.tolist() for chunk in whole.splits[name].chunks(index)[:2]]
             assert [chunk.tolist() for chunk in split.chunks(index)] == kept
+        assert split.full_lengths.tolist() == whole.splits[name].tokens.tolist()
+    assert (cut.splits["train"].tokens < cut.splits["train"].full_lengths).any()
+    assert whole.splits["train"].tokens.tolist() == whole.splits["train"].full_lengths.tolist()
 
 
 def test_second_call_reads_the_cache_and_workers_open_it(tmp_path, tokenizer):

@@ -89,6 +89,39 @@ def test_given_edges_are_the_longest_lengths_and_empty_buckets_are_left_out():
     ] == [3, 3]
 
 
+def test_a_bucket_says_how_many_of_its_documents_were_cut_and_where():
+    kept = np.minimum(TOKENS, 450)
+    short, long = by_document_length(PROBABILITIES, LABELS, TOKENS, kept=kept, num_buckets=2)
+    assert (short.cut, short.cut_at) == (0, None)
+    assert (long.cut, long.cut_at) == (2, 450)
+    assert (long.shortest, long.longest) == (400, 600)
+    uncounted = by_document_length(PROBABILITIES, LABELS, TOKENS, num_buckets=2)
+    assert [bucket.cut for bucket in uncounted] == [None, None]
+    with pytest.raises(ValueError, match="as many lengths"):
+        by_document_length(PROBABILITIES, LABELS, TOKENS, kept=kept[:3])
+
+
+def test_the_plot_is_grey_from_the_cut_on_and_says_where_it_is():
+    kept = np.minimum(TOKENS, 450)
+    found = by_document_length(PROBABILITIES, LABELS, TOKENS, kept=kept, num_buckets=2)
+    figure = plot_by_length(found, title="two cut")
+    ticks = [text.get_text() for text in figure.axes[0].get_xticklabels()]
+    assert ticks == ["10-30\n3 docs", "400-600\n3 docs\n2 cut"]
+    (ground,) = figure.axes[0].patches  # two of three documents of the second bucket
+    assert (ground.get_x(), ground.get_x() + ground.get_width()) == pytest.approx(
+        (1.5 - 2 / 3, 1.5)
+    )
+    legend = [text.get_text() for text in figure.legends[0].get_texts()]
+    assert legend[-1] == "cut at 450 tokens: the model saw their beginning alone"
+
+
+def test_the_plot_of_lengths_after_the_cut_says_that_they_are():
+    """As records of earlier versions have them."""
+    figure = plot_by_length(by_document_length(PROBABILITIES, LABELS, TOKENS), title="old")
+    assert figure.axes[0].get_xlabel() == "tokens of the document after the cut"
+    assert not figure.axes[0].patches
+
+
 def test_arrays_that_do_not_belong_together_are_refused():
     with pytest.raises(ValueError, match="as many lengths"):
         by_document_length(PROBABILITIES, LABELS, TOKENS[:3])

@@ -194,7 +194,7 @@ def test_reliability_diagram_adds_up_to_ece_and_draws():
     ]
     assert sum(gaps) / sum(diagram.count) == pytest.approx(diagram.ece, abs=1e-12)
     assert sum(diagram.count) == len(labels)
-    assert plot_reliability(diagram, title="test").axes[0].get_title().startswith("test")
+    assert plot_reliability(diagram, title="test").get_suptitle() == "test"
 
 
 def test_adaptive_ece_does_not_depend_on_the_order_of_equal_confidences():
