@@ -88,6 +88,13 @@ def without_secrets(text: str) -> str:
     return text
 
 
+def without_secret_value(name: str, value: str) -> str:
+    """The value of a named entry: hidden where the name says that it is secret, else without the
+    secrets in it.
+    """
+    return HIDDEN if value and _SECRET_NAME.fullmatch(name) else without_secrets(value)
+
+
 def holds_secret(text: str) -> bool:
     """Whether `without_secrets` would change the text."""
     return without_secrets(text) != text

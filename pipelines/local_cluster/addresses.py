@@ -17,9 +17,10 @@ from urllib.parse import urlsplit
 
 from components.errors import ClusterError
 from components.jobs import INSIDE_A_JOB
-from components.loopback import opener
-from components.registry import split_credentials
+from components.loopback import is_loopback, opener
+from components.registry import MLFLOW_USER, split_credentials
 from components.settings import expand_path
+from pipelines.local_cluster.access import PASSWORD, USER, mlflow_credentials
 from pipelines.local_cluster.state_file import LocalAddresses, read_addresses
 
 STATE_FOLDER = Path(".prefixprop")
@@ -83,8 +84,9 @@ def connection_environment(
     """What to add to the environment before ray is imported: how the local cluster is reached, and
     RAY_AUTH_MODE always (Ray's default differs between versions).
 
-    The user's own settings are never overridden, but that user and password of a server's
-    MLFLOW_TRACKING_URI are moved to where MLflow looks for them and nobody prints them.
+    The user's own settings are not overridden, but that user and password of a server's
+    MLFLOW_TRACKING_URI are moved to where MLflow looks for them and nobody prints them. The local
+    MLflow server gets its own user and password, whatever is set for another one.
     """
     local = _local(environ, state_folder)
     needed: dict[str, str] = {"RAY_AUTH_MODE": "disabled"}
@@ -93,7 +95,16 @@ def connection_environment(
     added = {name: value for name, value in needed.items() if name not in environ}
     given = environ.get("MLFLOW_TRACKING_URI") or ""
     address, credentials = split_credentials(given)
+    if local is not None and addresses.tracking_uri == local.tracking_uri:
+        credentials = mlflow_credentials(state_folder)
+    elif environ.get(USER) == MLFLOW_USER and _is_elsewhere(addresses.tracking_uri):
+        credentials = {USER: "", PASSWORD: ""} | credentials  # not for another machine to see
     return added | credentials | ({"MLFLOW_TRACKING_URI": address} if address != given else {})
+
+
+def _is_elsewhere(tracking_uri: str | None) -> bool:
+    parts = urlsplit(tracking_uri or "")
+    return parts.scheme in ("http", "https") and not is_loopback(parts.hostname or "")
 
 
 def _local(environ: Mapping[str, str], state_folder: Path) -> LocalAddresses | None:
@@ -181,7 +192,7 @@ def _accepts(ray_address: str, token: str | None) -> bool:
 def _refused(what: str) -> str:
     return (
         f"{what} refuses the token. Set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN (or "
-        "RAY_AUTH_TOKEN_PATH) to the cluster's own."
+        "RAY_AUTH_TOKEN_PATH) to the cluster's own; for the local cluster unset them."
     )
 
 

@@ -18,7 +18,10 @@ from components.errors import GATE_REFUSED, ClusterError
 from pipelines.command_line import invocation
 from pipelines.command_line.terminal import Terminal, command
 from pipelines.experiments import load_experiment
+from pipelines.local_cluster.access import access_to
+from pipelines.local_cluster.addresses import STATE_FOLDER
 from pipelines.local_cluster.baselines import Score, bag_of_words, head_alone, majority
+from pipelines.local_cluster.state_file import read_cluster
 from pipelines.submit import submit
 
 if TYPE_CHECKING:
@@ -48,6 +51,10 @@ def main() -> None:
         if submission.status != "SUCCEEDED" and submission.exit_code != GATE_REFUSED:
             sys.exit(submission.exit_code or 1)
         compare_with_what_is_simpler(load_experiment(EXPERIMENT), addresses.tracking_uri, terminal)
+        cluster = read_cluster(STATE_FOLDER)
+        if cluster is not None:
+            terminal.say("")
+            terminal.say(f"In a browser: {access_to(cluster, STATE_FOLDER).mlflow_link}")
 
 
 def compare_with_what_is_simpler(

@@ -3,7 +3,6 @@
 import os
 import re
 import shutil
-import socket
 import subprocess
 import sys
 import urllib.error
@@ -22,10 +21,12 @@ from components.loopback import opener
 from pipelines.local_cluster.addresses import (
     STATE_FOLDER,
     cluster_ray,
+    connection_environment,
     find_addresses,
     ray_versions,
 )
-from pipelines.local_cluster.lifecycle import OBJECT_STORE_BYTES, free_port, status
+from pipelines.local_cluster.lifecycle import status
+from pipelines.local_cluster.servers import OBJECT_STORE_BYTES, free_port, is_free
 from pipelines.plan import available_memory, gpu_memory
 
 GIB = 1024**3
@@ -174,7 +175,7 @@ def _disk(project: Path) -> Finding:
 
 def _ports() -> Finding:
     free_port()
-    taken = [f"{port} ({name})" for port, name in USUAL_PORTS.items() if not _is_bindable(port)]
+    taken = [f"{port} ({name})" for port, name in USUAL_PORTS.items() if not is_free(port)]
     if taken:
         return Finding(
             "ok",
@@ -182,16 +183,6 @@ def _ports() -> Finding:
             f"free ones can be had; the usual {', '.join(taken)} are taken, and not needed",
         )
     return Finding("ok", "ports", "free ones can be had")
-
-
-def _is_bindable(port: int) -> bool:
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind(("127.0.0.1", port))
-        except OSError:
-            return False
-    return True
 
 
 def _cluster() -> Finding:
@@ -219,8 +210,10 @@ def _cluster() -> Finding:
 def _ray() -> Finding:
     """Whether the cluster that commands would use runs the same Ray."""
     try:
-        address = find_addresses(os.environ).jobs_address
-        there = None if address is None else cluster_ray(address, os.environ)
+        found = find_addresses(os.environ)
+        address = found.jobs_address
+        environ = os.environ | connection_environment(found, os.environ)
+        there = None if address is None else cluster_ray(address, environ)
     except ClusterError as error:
         return Finding("problem", "ray on the cluster", str(error), "Correct what it names.")
     if address is None or there is None:

@@ -6,49 +6,44 @@ died is started again alone: the other one may have searches on it.
 """
 
 import os
-import shutil
-import socket
-import sys
-import tempfile
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from hashlib import sha256
 from pathlib import Path
 
 from filelock import FileLock
 
 from components.errors import ClusterError
-from components.loopback import direct_loopback, opener
-from components.registry import check_sqlite
+from components.loopback import opener
 from components.settings import writable_folder
 from pipelines.local_cluster import marked_processes
-from pipelines.local_cluster.addresses import HOME, STATE_FOLDER, cluster_nodes
+from pipelines.local_cluster.access import (
+    Access,
+    access_to,
+    private_folder,
+    ray_environment,
+    write_environment,
+)
+from pipelines.local_cluster.addresses import STATE_FOLDER, cluster_nodes
+from pipelines.local_cluster.servers import (
+    LOOPBACK_ONLY,
+    NAMES,
+    database,
+    free_port,
+    mlflow_port,
+    ray_path,
+    server_command,
+    server_environment,
+)
 from pipelines.local_cluster.state_file import (
     SERVERS,
     LocalCluster,
     forget_cluster,
     read_cluster,
-    read_port,
     write_cluster,
-    write_port,
 )
 
 START_TIMEOUT_SECONDS = 120.0
-JOB_STOP_GRACE_SECONDS = 30
-"""A stopped job may take this long to end its runs; Ray's own 3 seconds are too few on a busy
-machine.
-"""
-OBJECT_STORE_BYTES = 512 * 1024**2
-# A Unix socket path holds 107 bytes; below its folder Ray makes
-# /session_<date>_<time>_<pid>/sockets/<name>.
-LONGEST_RAY_FOLDER_BYTES = 107 - len(
-    "/session_2000-01-01_00-00-00_000000_1234567/sockets/dash_ReportHead"
-)
-# Ray binds to every interface unless told that this is no machine for clusters; then it keeps to
-# 127.0.0.1. Whoever connects must be told the same.
-LOOPBACK_ONLY = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
-NAMES = {"mlflow": "MLflow server", "ray": "Ray head"}
 
 
 @dataclass(frozen=True)
@@ -60,6 +55,8 @@ class ClusterStatus:
     mlflow: bool = False
     processes: int = 0
     memory_bytes: int = 0
+    access: Access | None = None
+    """None where neither answers."""
 
     @property
     def running(self) -> bool:
@@ -79,7 +76,7 @@ def up(
     progress. Raises ClusterError where a server ends or does not answer in time; what this call
     started is ended then, and nothing else.
     """
-    state_folder = writable_folder(state_folder.resolve(), "--state")
+    state_folder = private_folder(writable_folder(state_folder.resolve(), "--state"), "--state")
     with FileLock(state_folder / "cluster.lock"):
         known = _known(state_folder, say)
         started = [name for name in SERVERS if known is None or not _alive(known, name)]
@@ -91,6 +88,7 @@ def up(
                     say(f"The {NAMES[name]} is not running any more; starting it again")
                 cluster = _start(name, cluster, state_folder, given, say)
             _wait(cluster, state_folder)
+            write_environment(cluster, state_folder)
         except BaseException:
             for name in started:
                 _stop(cluster, name)
@@ -114,7 +112,7 @@ def _known(state_folder: Path, say: Callable[[str], None]) -> LocalCluster | Non
     if cluster is not None:
         say("The cluster is not running any more; starting it again")
         _stop(cluster)
-    marked_processes.stop(marked_processes.folder_mark(state_folder))
+    _stop_whatever_is_left(state_folder)
     return None
 
 
@@ -124,12 +122,15 @@ def status(state_folder: Path = STATE_FOLDER) -> ClusterStatus:
     if cluster is None:
         return ClusterStatus(None)
     members = marked_processes.members(cluster.mark, leaders=tuple(cluster.pids.values()))
+    ray = _alive(cluster, "ray") and _ray_answers(cluster)
+    mlflow = _alive(cluster, "mlflow") and _mlflow_answers(cluster)
     return ClusterStatus(
         cluster,
-        ray=_alive(cluster, "ray") and _ray_answers(cluster),
-        mlflow=_alive(cluster, "mlflow") and _mlflow_answers(cluster),
+        ray=ray,
+        mlflow=mlflow,
         processes=len(members),
         memory_bytes=marked_processes.memory_bytes(members),
+        access=access_to(cluster, state_folder) if ray or mlflow else None,
     )
 
 
@@ -145,7 +146,7 @@ def down(state_folder: Path = STATE_FOLDER) -> int:
         except ClusterError:
             cluster = None
         ended = 0 if cluster is None else _stop(cluster)
-        ended += marked_processes.stop(marked_processes.folder_mark(state_folder))
+        ended += _stop_whatever_is_left(state_folder)
         forget_cluster(state_folder)
         return ended
 
@@ -157,8 +158,8 @@ def _new(state_folder: Path, environ: Mapping[str, str]) -> LocalCluster:
         ray_address=f"127.0.0.1:{free_port()}",
         jobs_address=jobs_address,
         dashboard_url=jobs_address,
-        tracking_uri=f"http://127.0.0.1:{_mlflow_port(state_folder)}",
-        environment={"RAY_AUTH_MODE": environ.get("RAY_AUTH_MODE", "disabled"), **LOOPBACK_ONLY},
+        tracking_uri=f"http://127.0.0.1:{mlflow_port(state_folder)}",
+        environment=ray_environment(state_folder, environ) | LOOPBACK_ONLY,
         home=os.getcwd(),
         mark=marked_processes.new_mark(state_folder),
         pids={},
@@ -174,145 +175,15 @@ def _start(
 ) -> LocalCluster:
     """Start one server where it listened before, after what is left of it has ended."""
     _stop(cluster, name)
+    command = server_command(name, cluster, state_folder)
+    environment = server_environment(name, cluster, state_folder, environ)
     address = cluster.tracking_uri if name == "mlflow" else cluster.ray_address
-    if not _is_free(port := int(address.rpartition(":")[2])):
-        raise ClusterError(
-            f"Another program listens on port {port}, which was the {NAMES[name]}'s, and jobs that "
-            "run look for it there. End that program, or start all of it on other ports: "
-            "prefixprop down, then prefixprop up"
-        )
-    command = (
-        _mlflow_command(state_folder, port)
-        if name == "mlflow"
-        else _ray_command(_ray_folder(state_folder), port, int(cluster.jobs_address.split(":")[2]))
-    )
     say(f"Starting the {NAMES[name]} on {address}")
-    pid = marked_processes.spawn(
-        command, _environment(name, cluster, environ), _log(state_folder, name)
-    )
+    pid = marked_processes.spawn(command, environment, _log(state_folder, name))
     started = replace(cluster, pids=cluster.pids | {name: pid})
     if set(started.pids) == set(SERVERS):
         write_cluster(state_folder, started)
     return started
-
-
-def _environment(name: str, cluster: LocalCluster, environ: Mapping[str, str]) -> dict[str, str]:
-    """What a server and everything that it starts finds in its environment, jobs among them."""
-    path = [str(Path(sys.executable).parent), environ.get("PATH", os.defpath)]
-    return (
-        {variable: value for variable, value in environ.items() if variable != "RAY_ADDRESS"}
-        | direct_loopback(environ)
-        | cluster.environment
-        | {
-            marked_processes.MARK: cluster.mark,
-            marked_processes.SERVER: name,
-            HOME: cluster.home,
-            "PATH": os.pathsep.join(path),
-            "MLFLOW_TRACKING_URI": cluster.tracking_uri,
-            "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
-            "RAY_USAGE_STATS_ENABLED": "0",
-            "RAY_JOB_STOP_WAIT_TIME_S": str(JOB_STOP_GRACE_SECONDS),
-            "PYTHONUNBUFFERED": "1",
-        }
-    )
-
-
-def _mlflow_command(state_folder: Path, port: int) -> list[str]:
-    folder = state_folder / "mlflow"
-    writable_folder(folder / "artifacts", "--state")
-    check_sqlite(folder / "mlflow.db")
-    return [
-        *(
-            sys.executable,
-            "-m",
-            "mlflow",
-            "server",
-            "--host",
-            "127.0.0.1",
-            "--port",
-            str(port),
-            "--workers",
-            "1",
-        ),
-        *(
-            "--backend-store-uri",
-            _database(state_folder),
-            "--artifacts-destination",
-            str(folder / "artifacts"),
-            "--serve-artifacts",
-        ),
-    ]
-
-
-def _database(state_folder: Path) -> str:
-    return f"sqlite:///{state_folder / 'mlflow' / 'mlflow.db'}"
-
-
-def _mlflow_port(state_folder: Path) -> int:
-    """The port of the time before where it is free, so that links to runs stay valid over `down`
-    and `up`; else any free one.
-    """
-    remembered = state_folder / "mlflow" / "port"
-    port = read_port(remembered)
-    if port is None or not _is_free(port):
-        port = free_port()
-        write_port(remembered, port)
-    return port
-
-
-def _ray_command(folder: Path, port: int, dashboard_port: int) -> list[str]:
-    return [
-        *(
-            sys.executable,
-            "-m",
-            "ray.scripts.scripts",
-            "start",
-            "--head",
-            "--block",
-            "--node-ip-address",
-            "127.0.0.1",
-            "--port",
-            str(port),
-        ),
-        *(
-            "--include-dashboard",
-            "true",
-            "--dashboard-host",
-            "127.0.0.1",
-            "--dashboard-port",
-            str(dashboard_port),
-        ),
-        *(
-            "--dashboard-agent-listen-port",
-            str(free_port()),
-            "--ray-client-server-port",
-            str(free_port()),
-        ),
-        *(
-            "--min-worker-port",
-            "0",
-            "--max-worker-port",
-            "0",
-            "--object-store-memory",
-            str(OBJECT_STORE_BYTES),
-        ),
-        *("--temp-dir", str(folder), "--disable-usage-stats", "--log-color", "false"),
-    ]
-
-
-def _ray_folder(state_folder: Path) -> Path:
-    """Ray's session folder, emptied: inside the state folder where socket paths stay short enough,
-    else beside other temporary files.
-    """
-    folder = state_folder / "ray"
-    if len(os.fsencode(folder)) > LONGEST_RAY_FOLDER_BYTES:
-        folder = (
-            Path(tempfile.gettempdir())
-            / f"prefixprop-{os.getuid()}-{sha256(os.fsencode(state_folder)).hexdigest()[:8]}"
-        )
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True, mode=0o700)
-    return folder
 
 
 def _wait(cluster: LocalCluster, state_folder: Path) -> None:
@@ -334,7 +205,7 @@ def _failed(state_folder: Path, name: str, what: str) -> ClusterError:
         lines = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
     except OSError:
         lines = []
-    last = (lines[-1] if lines else "(empty)").replace("<database_uri>", _database(state_folder))
+    last = (lines[-1] if lines else "(empty)").replace("<database_uri>", database(state_folder))
     return ClusterError(
         f"The local cluster's {name} server {what}; its log {log} ends with: {last} "
         "Try: prefixprop doctor"
@@ -357,11 +228,18 @@ def _stop(cluster: LocalCluster, name: str | None = None) -> int:
     return marked_processes.stop(cluster.mark, leaders=leaders, server=name)
 
 
+def _stop_whatever_is_left(state_folder: Path) -> int:
+    """End what no file tells of any more."""
+    mark = marked_processes.folder_mark(state_folder)
+    return marked_processes.stop(mark, writing_in=ray_path(state_folder.resolve()))
+
+
 def _ray_answers(cluster: LocalCluster) -> bool:
     """Whether the cluster has its node: the dashboard answers seconds before that, and what is
     submitted then sees no CPU.
     """
-    return bool(cluster_nodes(cluster.jobs_address, os.environ | cluster.environment))
+    environ = {name: value for name, value in os.environ.items() if name != "RAY_AUTH_TOKEN"}
+    return bool(cluster_nodes(cluster.jobs_address, environ | cluster.environment))
 
 
 def _mlflow_answers(cluster: LocalCluster) -> bool:
@@ -375,20 +253,3 @@ def _mlflow_answers(cluster: LocalCluster) -> bool:
 
 def _log(state_folder: Path, name: str) -> Path:
     return state_folder / "logs" / f"{name}.log"
-
-
-def _is_free(port: int) -> bool:
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind(("127.0.0.1", port))
-        except OSError:
-            return False
-    return True
-
-
-def free_port() -> int:
-    """A port of 127.0.0.1 that was free a moment ago."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])

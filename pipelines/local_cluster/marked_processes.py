@@ -17,6 +17,8 @@ from pathlib import Path
 
 import psutil
 
+from pipelines.local_cluster.access import PRIVATE_UMASK
+
 MARK = "PREFIXPROP_CLUSTER"
 SERVER = "PREFIXPROP_SERVER"
 """Which of a cluster's servers a process belongs to: `ray` or `mlflow`."""
@@ -37,7 +39,9 @@ def folder_mark(state_folder: Path) -> str:
 
 
 def spawn(command: Sequence[str], environ: Mapping[str, str], log: Path) -> int:
-    """Start a process in a session of its own, output to `log`, and return its id."""
+    """Start a process in a session of its own, output to `log`, and return its id. What it and its
+    children write is readable by this user alone.
+    """
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("wb") as stream:
         process = subprocess.Popen(
@@ -47,6 +51,7 @@ def spawn(command: Sequence[str], environ: Mapping[str, str], log: Path) -> int:
             stdout=stream,
             stderr=subprocess.STDOUT,
             start_new_session=True,
+            umask=PRIVATE_UMASK,
         )
     process.returncode = (
         0  # it outlives this program on purpose; keeps the interpreter from warning about it
@@ -82,13 +87,18 @@ def carries(pid: int | None, mark: str) -> bool:
 
 
 def members(
-    mark: str, server: str | None = None, *, leaders: Sequence[int] = ()
+    mark: str,
+    server: str | None = None,
+    *,
+    leaders: Sequence[int] = (),
+    writing_in: Path | None = None,
 ) -> list[psutil.Process]:
     """Every live process that carries the mark, or, for the mark of a folder, one of that folder;
     those of one `server` where it is given.
 
-    Ray's helpers write their title over their environment. They are known by their parent or by
-    their session, whose first process is a member or was one of the `leaders`.
+    Ray's helpers write their title over their environment. They are known by their parent, by their
+    session, whose first process is a member or gone or was one of the `leaders`, or by the logs
+    that they have open below `writing_in`.
     """
     seen = {each.process.pid: each for each in _processes()}
     found = {
@@ -97,9 +107,17 @@ def members(
         if (each.mark == mark or (mark.endswith("-") and each.mark.startswith(mark)))
         and server in (None, each.server)
     }
-    sessions = {each.session for each in map(seen.__getitem__, found) if each.session in found}
     orphaned = {pid for pid in leaders if pid not in seen}
-    found |= {pid for pid, each in seen.items() if each.blank and each.session in orphaned}
+    found |= {
+        pid
+        for pid, each in seen.items()
+        if each.blank and (each.session in orphaned or _has_open(each.process, writing_in))
+    }
+    sessions = {
+        session
+        for session in (seen[pid].session for pid in found)
+        if session in found or not psutil.pid_exists(session)
+    }
     unmarked = {pid: each for pid, each in seen.items() if not each.mark}
     while more := {
         pid
@@ -108,6 +126,15 @@ def members(
     }:
         found |= more
     return [seen[pid].process for pid in sorted(found)]
+
+
+def _has_open(process: psutil.Process, folder: Path | None) -> bool:
+    try:
+        return folder is not None and any(
+            Path(file.path).is_relative_to(folder) for file in process.open_files()
+        )
+    except (psutil.Error, OSError):
+        return False
 
 
 def _processes() -> Iterator[_Seen]:
@@ -123,12 +150,17 @@ def _processes() -> Iterator[_Seen]:
             continue  # another user's process, or gone meanwhile
 
 
-def stop(mark: str, *, leaders: Sequence[int] = (), server: str | None = None) -> int:
-    """End every process with the mark (of one `server` where it is given) and return how many there
-    were: first the leaders, which end their own children in order; then whatever is left, in the
-    end by force.
+def stop(
+    mark: str,
+    *,
+    leaders: Sequence[int] = (),
+    server: str | None = None,
+    writing_in: Path | None = None,
+) -> int:
+    """End every member (of one `server` where it is given) and return how many there were: first
+    the leaders, which end their own children in order; then whatever is left, in the end by force.
     """
-    found = members(mark, server, leaders=leaders)
+    found = members(mark, server, leaders=leaders, writing_in=writing_in)
     leading = [process for process in found if process.pid in leaders]
     for process in leading:
         _unless_gone(process.terminate)
@@ -139,7 +171,7 @@ def stop(mark: str, *, leaders: Sequence[int] = (), server: str | None = None) -
     for round_ in range(ROUNDS):
         # Those that were found stay ours when their parents are gone.
         running = {process for process in (*found, *left) if process.is_running()}
-        left = [*{*running, *members(mark, server, leaders=leaders)}]
+        left = [*{*running, *members(mark, server, leaders=leaders, writing_in=writing_in)}]
         if not left:
             break
         for process in left:

@@ -7,7 +7,13 @@ import pytest
 
 from components import secrets
 from components.errors import ClusterError
-from components.secrets import holds_secret, keep_secret, secret_values, without_secrets
+from components.secrets import (
+    holds_secret,
+    keep_secret,
+    secret_values,
+    without_secret_value,
+    without_secrets,
+)
 
 
 @pytest.mark.parametrize(
@@ -93,3 +99,10 @@ def test_an_error_for_the_user_never_holds_one() -> None:
     error = ClusterError("http://ann:s3cr3t@host refuses")
     again = pickle.loads(pickle.dumps(error))  # noqa: S301
     assert str(error) == str(again) == "http://***@host refuses"
+
+
+def test_the_value_of_an_entry_whose_name_says_so_is_hidden() -> None:
+    assert without_secret_value("hub.hf_token", "plain") == "***"
+    assert without_secret_value("hub.hf_token", "") == ""
+    assert without_secret_value("max_tokens", "512") == "512"
+    assert without_secret_value("source", "http://ann:s3cr3t@host") == "http://***@host"

@@ -203,3 +203,35 @@ def test_the_local_cluster_says_how_to_connect_and_the_users_own_settings_stay(
     assert connection_environment(other, {}, state_folder=state_folder) == {
         "RAY_AUTH_MODE": "disabled"
     }
+
+
+def test_the_local_mlflow_server_gets_its_own_credentials_whatever_is_set_for_another(
+    state_folder: Path,
+) -> None:
+    (state_folder / "mlflow_token").write_text("secret\n")
+    own = {"MLFLOW_TRACKING_USERNAME": "prefixprop", "MLFLOW_TRACKING_PASSWORD": "secret"}
+    team = {"MLFLOW_TRACKING_USERNAME": "ann", "MLFLOW_TRACKING_PASSWORD": "hers"}
+    for environ in ({}, team, {"MLFLOW_TRACKING_URI": "http://127.0.0.1:3"} | team):
+        found = find_addresses(environ, state_folder=state_folder)
+        added = connection_environment(found, environ, state_folder=state_folder)
+        assert environ | added == environ | added | own
+    for environ in (
+        {"MLFLOW_TRACKING_URI": "http://mlflow"} | team,
+        {"MLFLOW_TRACKING_URI": "http://ann:hers@mlflow"} | own,
+        {"MLFLOW_TRACKING_URI": "http://ann:hers@mlflow"},
+    ):
+        found = find_addresses(environ, state_folder=state_folder)
+        added = connection_environment(found, environ, state_folder=state_folder)
+        assert environ | added == environ | added | team
+
+
+def test_the_local_credentials_are_not_sent_to_another_machine(state_folder: Path) -> None:
+    """As in a job of the local cluster that logs to a server without passwords."""
+    own = {"MLFLOW_TRACKING_USERNAME": "prefixprop", "MLFLOW_TRACKING_PASSWORD": "secret"}
+    environ = {"MLFLOW_TRACKING_URI": "http://mlflow"} | own
+    found = find_addresses(environ, state_folder=state_folder)
+    added = connection_environment(found, environ, state_folder=state_folder)
+    assert not any((environ | added)[name] for name in own)
+    environ["MLFLOW_TRACKING_URI"] = "http://127.0.0.1:9"
+    found = find_addresses(environ, state_folder=state_folder)
+    assert connection_environment(found, environ, state_folder=state_folder).keys().isdisjoint(own)

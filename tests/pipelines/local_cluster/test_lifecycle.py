@@ -13,7 +13,8 @@ import psutil
 import pytest
 
 from components.errors import ClusterError
-from pipelines.local_cluster import lifecycle, marked_processes, state_file
+from pipelines.local_cluster import lifecycle, marked_processes, servers, state_file
+from pipelines.local_cluster.access import mlflow_credentials
 
 
 @pytest.mark.slow
@@ -68,13 +69,19 @@ def test_an_unreadable_state_file_is_told_with_the_fix(tmp_path: Path) -> None:
         lifecycle.status(tmp_path)
 
 
-def test_the_folder_of_ray_is_short_enough_for_its_sockets(tmp_path: Path) -> None:
+def test_the_folder_of_ray_is_short_enough_for_its_sockets_and_private(tmp_path: Path) -> None:
     deep = tmp_path / ("x" * 100)
     deep.mkdir()
-    folder = lifecycle._ray_folder(deep)
-    assert len(os.fsencode(folder)) <= lifecycle.LONGEST_RAY_FOLDER_BYTES
-    assert lifecycle._ray_folder(deep) == folder
+    folder = servers.ray_folder(deep)
+    assert len(os.fsencode(folder)) <= servers.LONGEST_RAY_FOLDER_BYTES
+    assert servers.ray_folder(deep) == folder
+    assert folder.parent.stat().st_mode & 0o077 == 0  # Ray opens its own to everybody
     folder.rmdir()
+    folder.parent.rmdir()
+    folder.parent.write_text("someone else's")
+    with pytest.raises(ClusterError, match=r"cannot be made \(File exists\).*shorter --state"):
+        servers.ray_folder(deep)
+    folder.parent.unlink()
 
 
 PROXIED = {"http_proxy": "http://127.0.0.1:9", "no_proxy": "localhost"}
@@ -100,6 +107,26 @@ def cluster(
         os.chdir(before)
 
 
+@pytest.fixture
+def connected(
+    cluster: tuple[Path, state_file.LocalCluster], monkeypatch: pytest.MonkeyPatch
+) -> Iterator[state_file.LocalCluster]:
+    """The cluster, and this process as a command finds it, which imports ray after that."""
+    from ray._raylet import AuthenticationTokenLoader, Config
+
+    def read_anew() -> None:
+        Config.initialize("")
+        AuthenticationTokenLoader.instance().reset_cache()
+
+    state, started = cluster
+    for name, value in (started.environment | mlflow_credentials(state)).items():
+        monkeypatch.setenv(name, value)
+    read_anew()
+    yield started
+    monkeypatch.undo()
+    read_anew()
+
+
 @pytest.mark.slow
 def test_up_twice_is_up_once(cluster: tuple[Path, state_file.LocalCluster]) -> None:
     state, started = cluster
@@ -113,7 +140,7 @@ def test_up_twice_is_up_once(cluster: tuple[Path, state_file.LocalCluster]) -> N
 
 @pytest.mark.slow
 def test_behind_a_proxy_everything_that_was_started_is_reached(
-    cluster: tuple[Path, state_file.LocalCluster], monkeypatch: pytest.MonkeyPatch
+    connected: state_file.LocalCluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from ray.job_submission import JobSubmissionClient
 
@@ -121,14 +148,13 @@ def test_behind_a_proxy_everything_that_was_started_is_reached(
     from components.registry import open_tracker
     from pipelines.local_cluster.addresses import check_jobs, check_ray
 
-    _, started = cluster
+    started = connected
     for name in ("http_proxy", "https_proxy", "HTTP_PROXY", "grpc_proxy"):
         monkeypatch.setenv(name, PROXIED["http_proxy"])
     monkeypatch.setenv("no_proxy", "localhost")
     monkeypatch.delenv("NO_PROXY", raising=False)
-    environ = os.environ | started.environment
-    check_ray(started.ray_address, environ)
-    check_jobs(started.jobs_address, environ)
+    check_ray(started.ray_address, os.environ)
+    check_jobs(started.jobs_address, os.environ)
     for name, value in direct_loopback(os.environ).items():  # as every command begins
         monkeypatch.setenv(name, value)
     open_tracker("mlflow", started.tracking_uri).check()
@@ -206,20 +232,17 @@ def test_a_plain_job_gets_the_tracking_uri_the_home_and_this_interpreter(
 
 @pytest.mark.slow
 def test_submit_runs_the_command_line_and_hands_on_its_exit_code(
-    cluster: tuple[Path, state_file.LocalCluster], monkeypatch: pytest.MonkeyPatch
+    connected: state_file.LocalCluster,
 ) -> None:
     from pipelines.submit import submit
 
-    _, started = cluster
-    for name, value in started.environment.items():
-        monkeypatch.setenv(name, value)
     project = Path(__file__).resolve().parents[3]
     log: list[str] = []
     ended = [
         submit(
             ["search", "demo", "--set", "adapter.prefix_lenght=1"],
             name="demo",
-            jobs_address=started.jobs_address,
+            jobs_address=connected.jobs_address,
             environ={},
             working_dir=project,
             write=log.append,
@@ -245,4 +268,4 @@ def test_down_ends_everything_and_up_comes_back_on_the_same_mlflow_port(
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         probe.bind(("127.0.0.1", port))
-    assert lifecycle._mlflow_port(state) == port
+    assert servers.mlflow_port(state) == port

@@ -13,7 +13,7 @@ import psutil
 import pytest
 
 from components.errors import ClusterError, ConfigError
-from pipelines.local_cluster import lifecycle, marked_processes
+from pipelines.local_cluster import lifecycle, marked_processes, servers
 from pipelines.local_cluster.addresses import connection_environment, find_addresses
 from pipelines.local_cluster.state_file import (
     LocalCluster,
@@ -90,8 +90,8 @@ def test_a_port_file_that_holds_no_port_counts_as_absent(content: bytes, tmp_pat
     file = tmp_path / "mlflow" / "port"
     file.write_bytes(content)
     assert read_port(file) is None
-    port = lifecycle._mlflow_port(tmp_path)
-    assert read_port(file) == port == lifecycle._mlflow_port(tmp_path)
+    port = servers.mlflow_port(tmp_path)
+    assert read_port(file) == port == servers.mlflow_port(tmp_path)
 
 
 def test_a_port_is_remembered_whole_or_not_at_all(tmp_path: Path) -> None:
@@ -166,3 +166,49 @@ def test_helpers_without_an_environment_are_known_by_parent_and_session(tmp_path
         marked_processes.stop("of another")
         bystander.kill()
         bystander.wait()
+
+
+def test_a_helper_that_nothing_leads_to_any_more_is_known_by_the_logs_that_it_writes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ray's agents once all else of it was killed: no environment, parent, leader or file."""
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))  # where Ray's folder is, of a long path
+    logs = servers.ray_path(tmp_path) / "session" / "logs"
+    logs.mkdir(parents=True)
+    program = "import sys, time; log = open(sys.argv[1], 'w'); log.write('x'); time.sleep(60)"
+    helper, bystander = (
+        subprocess.Popen([sys.executable, "-c", program, file], env={}, start_new_session=True)
+        for file in (str(logs / "agent.log"), str(tmp_path / "elsewhere.log"))
+    )
+    try:
+        while not ((logs / "agent.log").exists() and (tmp_path / "elsewhere.log").exists()):
+            psutil.cpu_percent(interval=0.05)
+        assert lifecycle.down(tmp_path) == 1
+        helper.wait(5)
+        assert bystander.poll() is None
+    finally:
+        for each in (helper, bystander):
+            each.kill()
+            each.wait()
+
+
+def test_a_helper_whose_leader_is_gone_is_known_by_what_is_marked_in_its_session(
+    tmp_path: Path,
+) -> None:
+    program = (
+        "import os, subprocess, sys\n"
+        "sleep = [sys.executable, '-c', 'import time; time.sleep(60)']\n"
+        "orphan = 'import os, sys; os.fork() and os._exit(0); os.execve(sys.executable, '\n"
+        'orphan += \'[sys.executable, "-c", "import time; time.sleep(60)"], {})\'\n'
+        "subprocess.run([sys.executable, '-c', orphan])\n"
+        "subprocess.Popen(sleep)\n"
+    )
+    mark = marked_processes.new_mark(tmp_path)
+    command = [sys.executable, "-c", program]
+    leader = marked_processes.spawn(
+        command, os.environ | {marked_processes.MARK: mark}, tmp_path / "log"
+    )
+    os.waitpid(leader, 0)
+    assert len(marked_processes.members(mark)) == 2
+    assert lifecycle.down(tmp_path) == 2
+    assert marked_processes.members(mark, leaders=[leader]) == []
