@@ -4,7 +4,8 @@ Hooks are set only while the forward pass runs (and around each layer that is re
 several adapted models can share one backbone, and a trial slot can go from one trial to the next
 without a trace of the last. Not where a method trains parameters of the backbone itself (prefix
 methods on Longformer: the token type embedding): there the latest adapter has the backbone, and an
-earlier one refuses to answer with values that are not its own.
+earlier one refuses to answer with values that are not its own. Copies that share one backbone's
+weights (components/backbones/sharing.py) are backbones of their own in this.
 Shapes: B batch, P prefix, T text tokens, S all rows, D hidden, C classes.
 """
 
@@ -21,6 +22,7 @@ from torch import Tensor, nn
 from components.adapters.methods import METHODS, MethodConfig, Setting
 from components.adapters.modules.adapter_method import AdapterMethod, Contribution
 from components.backbones import check_positions, family_of
+from components.backbones.sharing import is_shared, own_parameter
 from components.errors import BackboneError, ConfigError
 from components.tasks import TaskHeadConfig, task_named
 from components.tasks.heads.head import Head
@@ -278,7 +280,9 @@ def keep_pretrained(backbone: nn.Module, name: str) -> None:
     """
     parameter, kept = backbone.get_parameter(name), pretrained_values(backbone)
     if name not in kept and not hasattr(parameter, "ds_id"):
-        kept[name] = parameter.detach().to("cpu", torch.float32, copy=True)
+        # One that is shared is never changed: the copy gets one of its own.
+        copied = not is_shared(backbone, name)
+        kept[name] = parameter.detach().to("cpu", torch.float32, copy=copied)
 
 
 def _put_back(backbone: nn.Module) -> None:
@@ -313,7 +317,7 @@ def train_in_float32(backbone: nn.Module, name: str, value: Tensor | None = None
     cast back, so that small updates are not rounded away. `value`: the parameter's whole value,
     needed where ZeRO-3 holds only a shard of it here.
     """
-    parameter = backbone.get_parameter(name)
+    parameter = own_parameter(backbone, name)
     if parameter.dtype != torch.float32:
         module_name, _, leaf = name.rpartition(".")
         module, dtype = backbone.get_submodule(module_name), parameter.dtype

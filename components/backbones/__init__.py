@@ -12,6 +12,7 @@ from components.backbones.families import (
 )
 from components.backbones.family import BackboneFamily
 from components.backbones.inspection import inspect_backbone
+from components.backbones.licence import licence
 from components.backbones.loading import backbone_folder, load_backbone, weights_sha256
 from components.backbones.settings import BackboneConfig
 from components.backbones.shape import BackboneShape
@@ -35,6 +36,7 @@ __all__ = [
     "family_named",
     "family_of",
     "inspect_backbone",
+    "licence",
     "load_backbone",
     "load_tokenizer",
     "packages",

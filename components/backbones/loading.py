@@ -25,6 +25,7 @@ from components.backbones.told import told
 from components.backbones.weights import check_weights, weight_files
 from components.errors import BackboneError
 from components.foreign_file import open_foreign
+from components.last_use import used_now
 from components.settings import writing
 
 if TYPE_CHECKING:
@@ -125,6 +126,7 @@ def backbone_folder(config: BackboneConfig, *, cache_path: Path) -> Path:
                     positions=config.lengthen_to,
                     attention_window=config.attention_window,
                 )
+    used_now(target)
     return target
 
 

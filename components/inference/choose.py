@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from components.adapters.model import AdaptedModel
-from components.inference.outputs import batches_of_logits
+from components.inference.outputs import batches_of_logits, sequences_of
 from components.tasks.multiple_choice import MultipleChoiceHeadConfig
 from components.tasks.questions import Question
 
@@ -38,7 +38,7 @@ def choose(
     if not isinstance(model.head_config, MultipleChoiceHeadConfig):
         raise ValueError(f"this adapter was trained for {model.task.words}: it chooses nothing")
     cutting = {"max_chunks": max_chunks}
-    encoded = model.task.encoded(questions, tokenizer, max_tokens=max_tokens, cutting=cutting)
+    encoded = sequences_of(model.task, questions, tokenizer, max_tokens=max_tokens, cutting=cutting)
     found: Probabilities = [np.zeros(0, dtype=np.float32)] * len(questions)
     for members, logits in batches_of_logits(model, tokenizer, encoded, batch_size=batch_size):
         for member, row in zip(members, model.task.answered(logits, temperature), strict=True):

@@ -91,12 +91,16 @@ class Classifier:
         """One answer for each that is asked (texts of a classifier), by the columns of the task's
         signature, calibrated; float32 values written as float64, exactly.
         """
-        from components.inference.outputs import batches_of_logits
+        from components.inference.outputs import batches_of_logits, sequences_of
 
         for start in range(0, len(asked), CHUNK_DOCUMENTS):
             chunk = asked[start : start + CHUNK_DOCUMENTS]
-            encoded = self.task.encoded(
-                chunk, self.tokenizer, max_tokens=self.max_tokens, cutting=self.cutting
+            encoded = sequences_of(
+                self.task,
+                chunk,
+                self.tokenizer,
+                max_tokens=self.max_tokens,
+                cutting=self.cutting,
             )
             rows: dict[int, Any] = {}
             for members, logits in batches_of_logits(
@@ -116,6 +120,7 @@ class Classifier:
         import torch
 
         from components.data import evaluation_batches
+        from components.inference.shared_backbone import turn
         from components.tasks.outputs import gathered
 
         device = next(self.model.head.parameters()).device
@@ -126,7 +131,7 @@ class Classifier:
             batch = self.task.batch(split, rows, pad_token_id=int(self.tokenizer.pad_token_id))
             batch = {name: tensor.to(device) for name, tensor in batch.items()}
             labels = batch.pop("labels")
-            with torch.inference_mode():
+            with turn(self.model), torch.inference_mode():
                 outputs = self.task.outputs(self.model(**batch).logits, labels)
             found.append((rows, _checked(outputs)))
         return gathered(found, len(split))
@@ -145,7 +150,8 @@ def load_classifier(
     trusted: bool = False,
 ) -> Classifier:
     """Rebuild the adapted model of an artifact folder; on a GPU where torch sees one, in the
-    precision it was trained in.
+    precision it was trained in. Weights and tokenizer are shared with the other adapters of this
+    process that need the same (shared_backbone.py).
 
     `backbone`: a folder, hub id or installed model to load in place of the one that the adapter
     names; `trusted`: load whatever it names (components/inference/named_backbone.py). Raises
@@ -156,12 +162,8 @@ def load_classifier(
 
     _check_beside(folder)
     from components.adapters import load_adapter, read_adapter_config
-    from components.backbones import (
-        backbone_shape,
-        family_named,
-        load_backbone,
-        read_backbone_config,
-    )
+    from components.backbones import backbone_shape, family_named, read_backbone_config
+    from components.inference.shared_backbone import shared_backbone
 
     config = read_adapter_config(folder)
     source = named_backbone(config, folder, given=backbone, trusted=trusted)
@@ -181,8 +183,13 @@ def load_classifier(
     # In training's precision: the temperature and the registered metrics are those of its answers.
     dtype = torch.bfloat16 if _precision(training, folder) == "bf16" else torch.float32
     # All that is cheap to know is known: the weights come last.
-    loaded = load_backbone(source, cache_path=cache_path or default_cache_path(), dtype=dtype)
-    model = load_adapter(loaded, folder).to("cuda" if torch.cuda.is_available() else "cpu")
+    backbone_copy = shared_backbone(
+        source,
+        cache_path=cache_path or default_cache_path(),
+        dtype=dtype,
+        device="cuda" if torch.cuda.is_available() else "cpu",
+    )
+    model = load_adapter(backbone_copy, folder)
     return Classifier(model=model, tokenizer=tokenizer, backbone=source, **rest)
 
 
@@ -198,14 +205,20 @@ def _check_beside(folder: Path) -> None:
 
 
 def _tokenizer(folder: Path, source: Any, *, embeddings: int) -> "PreTrainedTokenizerBase":
-    from components.backbones import load_tokenizer, read_tokenizer
+    from components.backbones import load_tokenizer, read_tokenizer, tokenizer_files
+    from components.inference.shared_backbone import shared_tokenizer
 
-    place = folder / TOKENIZER_FOLDER
-    if not place.is_dir():
-        return load_tokenizer(source)
-    return read_tokenizer(
-        place, embeddings=embeddings, refuse=lambda reason: ArtifactError(f"'{place}' {reason}")
-    )
+    own = folder / TOKENIZER_FOLDER
+    if not own.is_dir():
+        files = tokenizer_files(source)
+        return shared_tokenizer(files, embeddings, lambda: load_tokenizer(source))
+
+    def read() -> "PreTrainedTokenizerBase":
+        return read_tokenizer(
+            own, embeddings=embeddings, refuse=lambda reason: ArtifactError(f"'{own}' {reason}")
+        )
+
+    return shared_tokenizer(own, embeddings, read)
 
 
 def _precision(training: Mapping[str, Any], folder: Path) -> str:

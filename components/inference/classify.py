@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from components.adapters.model import AdaptedModel
-from components.inference.outputs import batches_of_logits
+from components.inference.outputs import batches_of_logits, sequences_of
 from components.tasks.classification import ClassificationHeadConfig
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ def classify(
     head = model.head_config
     if not isinstance(head, ClassificationHeadConfig):
         raise ValueError(f"this adapter was trained for {model.task.words}: it classifies no texts")
-    encoded = model.task.encoded(texts, tokenizer, max_tokens=max_tokens, cutting={})
+    encoded = sequences_of(model.task, texts, tokenizer, max_tokens=max_tokens, cutting={})
     probabilities = np.zeros((len(texts), head.num_labels), dtype=np.float32)
     for rows, logits in batches_of_logits(model, tokenizer, encoded, batch_size=batch_size):
         probabilities[rows] = model.task.answered(logits, temperature)

@@ -2,17 +2,33 @@
 the registered pyfunc and Python users get equal answers for equal batches.
 """
 
-from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import torch
 
 from components.adapters.model import AdaptedModel
 from components.data.batching import padded
-from components.tasks.task import Sequences
+from components.inference.shared_backbone import turn
+from components.tasks.task import Sequences, Task
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
+
+
+def sequences_of(
+    task: Task,
+    asked: Sequence[Any],
+    tokenizer: "PreTrainedTokenizerBase",
+    *,
+    max_tokens: int,
+    cutting: Mapping[str, Any],
+) -> list[Sequences]:
+    """Token ids of each that is asked. The tokenizer is told where to cut before it cuts, so that
+    one thread at a time may use it.
+    """
+    with turn(tokenizer):
+        return task.encoded(asked, tokenizer, max_tokens=max_tokens, cutting=cutting)
 
 
 def batches_of_logits(
@@ -23,9 +39,11 @@ def batches_of_logits(
     batch_size: int,
 ) -> Iterator[tuple[list[int], torch.Tensor]]:
     """(indices, their logits) of at most `batch_size` documents at a time, from most to fewest
-    tokens, so that little is padded. The model is put into evaluation mode.
+    tokens, so that little is padded. The model is put into evaluation mode. Several threads may
+    ask: they take turns, batch by batch.
     """
-    model.eval()
+    with turn(model):
+        model.eval()
     tokens = [sum(len(sequence) for sequence in sequences) for sequences in encoded]
     order = sorted(range(len(encoded)), key=lambda index: (-tokens[index], index))
     device = next(model.head.parameters()).device
@@ -38,7 +56,7 @@ def batches_of_logits(
             if model.task.chunked
             else {}
         )
-        with torch.inference_mode():
+        with turn(model), torch.inference_mode():
             logits = model(
                 torch.from_numpy(ids_BT).to(device), torch.from_numpy(mask_BT).to(device), **which
             ).logits

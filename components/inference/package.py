@@ -9,6 +9,8 @@ from typing import Any
 
 from components.adapters.methods import METHODS
 from components.backbones import packages
+from components.inference.serving import ServingConfig
+from components.settings import resolved
 from components.tasks import stored_task
 from components.tasks.task import Signature, Usage
 
@@ -50,6 +52,8 @@ class AdapterPackage:
     """Names of distributions."""
     signature: Signature
     usage: Usage
+    model_config: Mapping[str, Any]
+    """What it may be told when it is loaded, with the defaults."""
 
 
 def adapter_package(folder: Path) -> AdapterPackage:
@@ -66,6 +70,7 @@ def adapter_package(folder: Path) -> AdapterPackage:
         requirements=(*REQUIRED, *_further(config)),
         signature=task.signature,
         usage=task.usage,
+        model_config=resolved(ServingConfig()),
     )
 
 

@@ -1,32 +1,64 @@
 """The code of a registered adapter (models-from-code): MLflow runs this file where the model is
 loaded.
 
-The backbone comes from where adapter_config.json says (hub, installed package or folder).
-`model_config={"cache_path": ...}` at load time moves the cache of lengthened backbones.
+The backbone comes from where adapter_config.json says (hub, installed package or folder). What may
+be told it by `model_config` at load time, and the limits of a request: serving.py. A request that
+goes beyond them is MLflow's INVALID_PARAMETER_VALUE, HTTP status 400; an adapter that cannot answer
+is its INTERNAL_ERROR, 500.
 """
 
+from collections.abc import Mapping
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
+import mlflow.artifacts
 import mlflow.pyfunc
 import pandas
-from mlflow.models import set_model
+from mlflow import MlflowClient
+from mlflow.exceptions import MlflowException
+from mlflow.models import Model, set_model
+from mlflow.protos.databricks_pb2 import INTERNAL_ERROR, INVALID_PARAMETER_VALUE
 
+from components.errors import ArtifactError, BackboneError, ConfigError, UserError
 from components.inference.classifier import BATCH_SIZE, Classifier, load_classifier
+from components.inference.following import Answering, Following
+from components.inference.serving import (
+    ServingConfig,
+    batch_size_of,
+    check_request,
+    serving_config,
+)
+
+ADAPTER = "artifacts/adapter"
+VERSION_COLUMN = "model"
+
+
+class Refused(MlflowException):  # type: ignore[misc]
+    """A request that is not answered. MLflow's server would put the frame before the message, and
+    with it what somebody's documents say.
+    """
+
+    @property
+    def message(self) -> str:
+        return self._line
+
+    @message.setter
+    def message(self, line: str) -> None:
+        self._line: str = getattr(self, "_line", line)
 
 
 class AdapterModel(mlflow.pyfunc.PythonModel):  # type: ignore[misc]
     """The columns of the task's signature, in and out."""
 
-    classifier: Classifier
+    settings: ServingConfig
+    following: Following
 
     def load_context(self, context: Any) -> None:
-        cache_path = (context.model_config or {}).get("cache_path")
-        self.classifier = load_classifier(
-            Path(context.artifacts["adapter"]),
-            cache_path=Path(cache_path) if cache_path else None,
-            trusted=True,  # whoever may register a model decides what it runs
-        )
+        self.settings = serving_config(context.model_config)
+        folder = Path(context.artifacts["adapter"])
+        first = Answering(_live(folder, self.settings), _version_of(folder.parents[1]))
+        self.following = _following(first, self.settings)
 
     # DataFrame is the one type hint that MLflow neither turns into a signature of its own nor warns
     # about.
@@ -35,17 +67,73 @@ class AdapterModel(mlflow.pyfunc.PythonModel):  # type: ignore[misc]
     ) -> pandas.DataFrame:
         """`model_input`: a DataFrame with the columns of the task's signature (`text` of a
         classifier); returns one with its answers (`label` and `probabilities`), same rows in the
-        same order.
+        same order. With `with_version` of `params` a column `model` says which version answered.
         """
-        batch_size = int((params or {}).get("batch_size", BATCH_SIZE))
-        signature = self.classifier.task.signature
+        try:
+            return self._answers(model_input, params or {})
+        except (ArtifactError, BackboneError) as error:
+            raise Refused(str(error), error_code=INTERNAL_ERROR) from error
+        except UserError as error:
+            raise Refused(str(error), error_code=INVALID_PARAMETER_VALUE) from error
+
+    def _answers(
+        self, model_input: pandas.DataFrame, params: Mapping[str, Any]
+    ) -> pandas.DataFrame:
+        answering = self.following.current  # one version answers the whole request
+        signature = answering.classifier.task.signature
         records = model_input[list(signature.inputs)].to_dict("records")
-        answers = self.classifier.answers(
-            self.classifier.task.asked(records), batch_size=batch_size
+        check_request(records, signature.inputs, self.settings)
+        answers = answering.classifier.answers(
+            answering.classifier.task.asked(records),
+            batch_size=batch_size_of(params, BATCH_SIZE),
         )
-        return pandas.DataFrame(
+        found = pandas.DataFrame(
             list(answers), columns=list(signature.outputs), index=model_input.index
         )
+        if params.get("with_version"):
+            found[VERSION_COLUMN] = answering.version
+        return found
+
+
+def _live(folder: Path, settings: ServingConfig) -> Classifier:
+    return load_classifier(
+        folder,
+        cache_path=Path(settings.cache_path) if settings.cache_path else None,
+        trusted=True,  # whoever may register a model decides what it runs
+    )
+
+
+def _version_of(model_folder: Path) -> str:
+    """<name>/<version> of a model that came by the registry, else the id of its logged model."""
+    meta = model_folder / "registered_model_meta"
+    if meta.is_file():
+        import yaml
+
+        values = yaml.safe_load(meta.read_text(encoding="utf-8"))
+        return f"{values['model_name']}/{values['model_version']}"
+    return str(Model.load(str(model_folder)).model_id or "unregistered")
+
+
+def _following(first: Answering, settings: ServingConfig) -> Following:
+    """Who answers: always the first, unless the settings say whom to follow."""
+    address = settings.follow or ""
+    name, _, alias = address.removeprefix("models:/").partition("@")
+    if settings.follow is not None and not (address.startswith("models:/") and name and alias):
+        raise ConfigError(
+            f"model_config: follow: '{address}' names no alias. Give models:/<name>@champion."
+        )
+
+    def newest() -> str:
+        return f"{name}/{MlflowClient().get_model_version_by_alias(name, alias).version}"
+
+    def load(version: str) -> Classifier:
+        with TemporaryDirectory(prefix="prefixprop-") as scratch:
+            place = f"models:/{version}/{ADAPTER}"
+            folder = mlflow.artifacts.download_artifacts(artifact_uri=place, dst_path=scratch)
+            return _live(Path(folder), settings)
+
+    following = Following(first, newest=newest, load=load, every_seconds=settings.follow_seconds)
+    return following if settings.follow is None else following.start()
 
 
 set_model(AdapterModel())

@@ -2,6 +2,7 @@
 artifact inside. What goes in is handed over as plain values (components/inference/package.py).
 """
 
+import json
 import shutil
 import tempfile
 import warnings
@@ -58,6 +59,9 @@ class Package(Protocol):
     @property
     def usage(self) -> PackageUsage: ...
 
+    @property
+    def model_config(self) -> Mapping[str, Any]: ...
+
 
 def save_pyfunc(
     folder: Path,
@@ -69,11 +73,12 @@ def save_pyfunc(
     artifact_location: str | None = None,
 ) -> None:
     """Write `folder` as an MLflow model (models-from-code) around an adapter folder of format 1.
-    The backbone is neither loaded nor stored.
+    The backbone is neither loaded nor stored; no path of this machine stays in what MLflow writes.
     """
     import mlflow.pyfunc
     from mlflow.models import Model
 
+    about = Model(artifact_path=_elsewhere(artifact_location), run_id=run_id, model_id=model_id)
     with tempfile.TemporaryDirectory() as scratch, warnings.catch_warnings():
         # The signature is written by hand: an input example would load the backbone here.
         warnings.filterwarnings("ignore", message=".*[Ii]nput example.*")
@@ -81,16 +86,56 @@ def save_pyfunc(
         adapter = shutil.copytree(adapter_folder, Path(scratch) / "adapter")
         mlflow.pyfunc.save_model(
             path=str(folder),
-            mlflow_model=Model(artifact_path=artifact_location, run_id=run_id, model_id=model_id),
+            mlflow_model=about,
             python_model=str(package.code_file),
             artifacts={"adapter": str(adapter)},
             code_paths=[str(_copy_code(package, Path(scratch)))],
             pip_requirements=pip_requirements(package),
             signature=model_signature(package.signature),
+            model_config=dict(package.model_config),
             metadata={"adapter_format": 1},
         )
     for cache in list(folder.rglob("__pycache__")):
         shutil.rmtree(cache)
+    about.saved_input_example_info = _write_example(folder, package)
+    _forget_build_paths(about.flavors["python_function"])
+    files = (path for path in folder.rglob("*") if path.is_file() and path.name != "MLmodel")
+    about.model_size_bytes = sum(path.stat().st_size for path in files)
+    about.save(str(folder / "MLmodel"))
+
+
+def _elsewhere(location: str | None) -> str | None:
+    """Where the model is kept, unless that is a folder of this machine."""
+    local = location is None or location.startswith(("/", "file:"))
+    return None if local else location
+
+
+def _write_example(folder: Path, package: Package) -> dict[str, str]:
+    """An input that serves, as MLflow would store it; returns what MLmodel says of it. MLflow's own
+    way to it loads the model, and with it the backbone.
+    """
+    frame: Mapping[str, list[Any]] = json.loads(package.usage.frame)
+    rows = [list(row) for row in zip(*frame.values(), strict=True)]
+    split = {"columns": list(frame), "data": rows}
+    info = {
+        "artifact_path": "input_example.json",
+        "serving_input_path": "serving_input_example.json",
+        "type": "dataframe",
+        "pandas_orient": "split",
+    }
+    for name, content in (
+        (info["artifact_path"], split),
+        (info["serving_input_path"], {"dataframe_split": split}),
+    ):
+        (folder / name).write_text(json.dumps(content) + "\n", encoding="utf-8")
+    return info
+
+
+def _forget_build_paths(flavor: dict[str, Any]) -> None:
+    """MLflow keeps where it copied artifacts and code from, and reads neither."""
+    flavor["model_code_path"] = Path(flavor["model_code_path"]).name
+    for artifact in flavor["artifacts"].values():
+        artifact["uri"] = artifact["path"]
 
 
 def _copy_code(package: Package, scratch: Path) -> Path:
@@ -119,7 +164,7 @@ def pip_requirements(package: Package) -> list[str]:
 
 
 def model_signature(signature: PackageSignature) -> Any:
-    """MLflow's form of it; `batch_size` may be given at prediction time."""
+    """MLflow's form of it; `batch_size` and `with_version` may be given at prediction time."""
     from mlflow.models import ModelSignature
     from mlflow.types.schema import Array, ColSpec, DataType, Map, ParamSchema, ParamSpec, Schema
 
@@ -132,5 +177,10 @@ def model_signature(signature: PackageSignature) -> Any:
     return ModelSignature(
         inputs=Schema([ColSpec(types[kind], name) for name, kind in signature.inputs.items()]),
         outputs=Schema([ColSpec(types[kind], name) for name, kind in signature.outputs.items()]),
-        params=ParamSchema([ParamSpec("batch_size", DataType.integer, 8)]),
+        params=ParamSchema(
+            [
+                ParamSpec("batch_size", DataType.integer, 8),
+                ParamSpec("with_version", DataType.boolean, False),
+            ]
+        ),
     )

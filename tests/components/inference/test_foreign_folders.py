@@ -1,5 +1,7 @@
-"""Adapter folders that nobody here wrote: refused in one line, or harmless. All of them are asked
-for answers in one process, whose memory is bounded and measured (foreign_folders.py).
+"""Adapter folders that nobody here wrote: refused in one line, or harmless, in the command line and
+in a registered model alike. All of them are asked for answers in one process, whose memory is
+bounded and measured (foreign_folders.py; what is done to
+them: foreign_edits.py).
 """
 
 import json
@@ -15,7 +17,7 @@ from components.backbones import weights_sha256
 from components.errors import ArtifactError, BackboneError
 from components.inference.named_backbone import named_backbone
 from pipelines.command_line.printable import printable
-from tests.components.inference.foreign_folders import HARMLESS, REFUSED
+from tests.components.inference.foreign_edits import AT_ITS_WORD, HARMLESS, REFUSED
 
 LABELS = ["alpha", "beta", "gamma"]
 
@@ -29,7 +31,7 @@ def found(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
         ],
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=600,
         check=False,
     )
     assert done.returncode == 0, done.stderr[-3000:]
@@ -39,6 +41,33 @@ def found(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
 
 def no_number(name: str) -> Any:
     raise ValueError(name)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("how", REFUSED)
+def test_in_a_registered_model_it_is_refused_in_the_same_line(
+    how: str, found: dict[str, Any]
+) -> None:
+    """A backbone that it names is taken: whoever may register a model decides what it runs."""
+    outcome = found["in_models"][how]
+    if how == "a backbone of its own":
+        assert list(outcome) == ["answers"], outcome
+        return
+    assert list(outcome) == ["refused"], outcome
+    assert "\n" not in outcome["refused"] and len(outcome["refused"]) < 600
+    if how not in AT_ITS_WORD:
+        assert re.search(REFUSED[how][1], outcome["refused"]), outcome
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("how", HARMLESS)
+def test_in_a_registered_model_it_answers_as_in_the_command_line(
+    how: str, found: dict[str, Any]
+) -> None:
+    told, in_model = (found[where][how]["answers"] for where in ("outcomes", "in_models"))
+    assert len(in_model) == len(told) == 2
+    for answer, expected in zip(map(json.loads, in_model), map(json.loads, told), strict=True):
+        assert answer == {name: expected[name] for name in ("label", "probabilities")}
 
 
 @pytest.mark.slow

@@ -7,16 +7,21 @@ import os
 import subprocess
 import sys
 
+import mlflow
 import numpy as np
+import pandas
 import pytest
+from mlflow.exceptions import MlflowException
+from safetensors.torch import load_file, save_file
 
 from components.checksums import seal
-from components.errors import ArtifactError
+from components.errors import ArtifactError, ConfigError
 from components.inference import classify
 from components.inference.classifier import load_classifier, read_temperature
 from components.inference.package import adapter_package
+from components.inference.serving import ServingConfig
 from components.registry import open_tracker
-from components.registry.packaging import pip_requirements
+from components.registry.packaging import pip_requirements, save_pyfunc
 from tests.registry_fixtures import LABELS, sample_texts
 
 # Runs where neither this checkout nor its tests can be imported: all code comes out of the model.
@@ -118,6 +123,61 @@ def test_adapter_without_training_section_takes_all_positions(family, tiny_adapt
     # 140 positions less the prefix; Longformer counts real tokens from pad_token_id + 1.
     assert classifier.max_tokens == {"decoder": 136, "longformer": 134}[family]
     assert classifier.probabilities([" ".join(["space"] * 500)]).shape == (1, 3)
+
+
+@pytest.fixture
+def model_folder(tiny_adapter, tmp_path):
+    folder, _ = tiny_adapter("longformer")
+    save_pyfunc(tmp_path / "model", folder, adapter_package(folder), model_id="m-7")
+    return tmp_path / "model"
+
+
+def test_a_model_without_a_version_says_its_own_id_where_it_is_asked(model_folder):
+    model = mlflow.pyfunc.load_model(str(model_folder))
+    frame = pandas.DataFrame({"text": sample_texts(2)}, index=[5, 3])
+    assert list(model.predict(frame).columns) == ["label", "probabilities"]
+    found = model.predict(frame, params={"with_version": True})
+    assert list(found.columns) == ["label", "probabilities", "model"]
+    assert set(found["model"]) == {"m-7"} and list(found.index) == [5, 3]
+    assert model.predict(frame[:0]).empty
+
+
+def test_what_is_told_at_load_time_takes_the_place_of_what_is_stored(model_folder, tmp_path):
+    told = {"cache_path": str(tmp_path / "elsewhere"), "max_documents": 2}
+    model = mlflow.pyfunc.load_model(str(model_folder), model_config=told)
+    settings = model.unwrap_python_model().settings
+    assert settings == ServingConfig(**told)
+    assert len(model.predict(pandas.DataFrame({"text": ["a", "b"]}))) == 2
+    with pytest.raises(MlflowException) as refused:
+        model.predict(pandas.DataFrame({"text": ["a", "b", "c"]}))
+    assert str(refused.value).startswith("request: 3 documents, at most 2")
+    refused.value.message = "a server puts the documents before it"
+    assert refused.value.message == str(refused.value)
+    assert (refused.value.error_code, refused.value.get_http_status_code()) == (
+        "INVALID_PARAMETER_VALUE",
+        400,
+    )
+
+
+def test_an_adapter_that_cannot_answer_is_not_the_fault_of_the_request(model_folder):
+    path = model_folder / "artifacts" / "adapter" / "adapter_model.safetensors"
+    tensors = {name: 1e38 * tensor for name, tensor in load_file(path).items()}
+    path.unlink()
+    save_file({name: tensor.clamp(-3e38, 3e38) for name, tensor in tensors.items()}, path)
+    model = mlflow.pyfunc.load_model(str(model_folder))
+    with pytest.raises(MlflowException, match="are no numbers") as refused:
+        model.predict(pandas.DataFrame({"text": sample_texts(2)}))
+    assert refused.value.get_http_status_code() == 500
+
+
+def test_a_setting_that_is_none_is_refused_when_it_is_loaded(model_folder):
+    for wrong, told in (
+        ({"max_documents": 0}, "model_config: max_documents"),
+        ({"follow": "demo"}, "model_config: follow: 'demo' names no alias"),
+        ({"follow": "models:/demo/3"}, "names no alias"),
+    ):
+        with pytest.raises(ConfigError, match=told):
+            mlflow.pyfunc.load_model(str(model_folder), model_config=wrong)
 
 
 def test_adapter_that_does_not_name_its_backbone_says_what_to_do(plain_adapter):
