@@ -40,6 +40,19 @@ def held(folder: Path, *, what: str, other: str = "name (--set name=...)") -> It
         lock.release()
 
 
+def holder_of(folder: Path) -> str | None:
+    """Who holds the folder; None where nobody does. Nothing is written."""
+    if not (folder / LOCK_FILE).exists():
+        return None
+    lock = FileLock(folder / LOCK_FILE, timeout=0)
+    try:
+        lock.acquire()
+    except Timeout:
+        return _holder(folder)
+    lock.release()
+    return None
+
+
 def note_holder(folder: Path, what: str) -> None:
     """Leave word of this process for whoever finds the folder held."""
     values = {

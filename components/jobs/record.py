@@ -8,12 +8,15 @@ before there was this file is read too: trial.json of searches, cell.json of com
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from components.atomic_file import read_state, write_state
 from components.errors import ArtifactError
 from components.jobs.run_jobs import JobResult
-from components.training.outcomes import FinalEvaluation, Progress
+from components.training.outcomes import FinalEvaluation, Progress, of_all_documents
+
+if TYPE_CHECKING:
+    from components.evaluation import ReliabilityDiagram
 
 RECORD_FILE = "record.json"
 OLD_TRIAL_FILE, OLD_CELL_FILE = "trial.json", "cell.json"
@@ -128,18 +131,29 @@ def _progress(values: dict[str, Any]) -> Progress:
 def _final(values: dict[str, Any] | None) -> FinalEvaluation | None:
     if values is None:
         return None
-    from components.evaluation import LengthBucket, ReliabilityDiagram
+    from components.evaluation import LengthBucket
 
-    diagram: dict[str, Any] = {
-        name: tuple(value) if isinstance(value, list) else value
-        for name, value in values["reliability"].items()
-    }
     parts: dict[str, Any] = {
         "folder": Path(values["folder"]),
-        "reliability": ReliabilityDiagram(**diagram),
+        "reliability": _diagram(values["reliability"]),
         "by_length": tuple(LengthBucket(**bucket) for bucket in values["by_length"]),
     }
-    return FinalEvaluation(**(values | parts))
+    return FinalEvaluation(**(values | parts | {"metrics": of_all_documents(values["metrics"])}))
+
+
+def _diagram(values: dict[str, Any] | None) -> "ReliabilityDiagram | None":
+    """None of a task that has none. Records of earlier versions have neither the diagram at
+    temperature 1 nor `ece_if_calibrated`.
+    """
+    if values is None:
+        return None
+    from components.evaluation import ReliabilityDiagram
+
+    parts: dict[str, Any] = {
+        name: tuple(value) if isinstance(value, list) else value for name, value in values.items()
+    }
+    before = _diagram(parts.pop("uncalibrated", None))
+    return ReliabilityDiagram(**parts, uncalibrated=before)
 
 
 def _old_trial(values: dict[str, Any], folder: Path) -> JobRecord:

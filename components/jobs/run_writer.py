@@ -1,21 +1,33 @@
 """From a job's life to a run of the tracker: the one writer for trials of a search and cells of a
-comparison.
+comparison. What of it is a metric is decided in run_metrics.py.
 
-All tracking happens in the driver's process, so that trainings never wait for it. A metric is what
-an evaluation reported, whatever its name.
+All tracking happens in the driver's process, so that trainings never wait for it.
 """
 
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import replace
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 from components.jobs.events import Evaluated, Event, Reused
+from components.jobs.run_metrics import at_the_end, curves, evaluations, final_numbers
+from components.jobs.run_names import ended_name
 from components.jobs.summary import TrialSummary
 from components.jobs.trial import Trial
-from components.registry import OUTCOMES, Outcome, RunLog, run_tags
+from components.registry import OUTCOMES, Dataset, Outcome, RunLog, run_tags
 
 UNFINISHED = frozenset({"failed", "lost"})
 """Outcomes of trials that a search which is continued runs again."""
+EVALUATIONS_FILE, FINAL_FILE = "evaluations.json", "final.json"
+"""Artifacts of a run: every metric of every evaluation, and of the final one."""
+
+
+@dataclass(frozen=True)
+class _Run:
+    """What a run is called, the metric that decides, and its task."""
+
+    title: str
+    metric: str
+    task: str
 
 
 class RunWriter:
@@ -32,7 +44,7 @@ class RunWriter:
     ) -> None:
         self.tracker, self.parent_run_id, self.on_change = tracker, parent_run_id, on_change
         self.summaries: dict[str, TrialSummary] = {}
-        self._metric: dict[str, str] = {}
+        self._of: dict[str, _Run] = {}
 
     def start(
         self,
@@ -42,18 +54,24 @@ class RunWriter:
         name: str,
         params: Mapping[str, Any],
         tags: Mapping[str, str],
+        title: str = "",
+        datasets: Sequence[Dataset] = (),
     ) -> TrialSummary:
-        """Start the trial's run, or set the one of this name to running again. The run is called
-        after name and settings.
+        """Start the trial's run, or set the one of this name and settings to running again.
+        `title`: what the run is called for people; empty: the name.
         """
+        title = title or name
         run_id = self.tracker.start_child(
             self.parent_run_id,
-            name=f"{name}-{trial.sha256[:8]}",
+            key=f"{name}-{trial.sha256[:8]}",
+            name=title,
             params=params,
             tags=dict(tags) | run_tags(config_sha256=trial.sha256),
         )
         self.tracker.log_dict(run_id, trial.config.model_dump(mode="json"), "config.json")
-        self._metric[job_id] = trial.config.training.metric
+        if datasets:
+            self.tracker.log_datasets(run_id, datasets)
+        self._of[job_id] = _Run(title, trial.config.training.metric, trial.config.data.task)
         summary = TrialSummary(name, trial.point, trial.sha256, str(trial.folder), run_id)
         return self._changed(job_id, summary)
 
@@ -67,12 +85,14 @@ class RunWriter:
 
     def _take(self, job_id: str, event: Event) -> None:
         before = self.summaries[job_id]
-        after = before.after(event, metric=self._metric[job_id])
+        run = self._of[job_id]
+        after = before.after(event, metric=run.metric)
         match event:
             case Reused(run_id=run_id):
                 self.tracker.set_tags(before.run_id, {"reused_from_run": run_id})
             case Evaluated(report=report) if after is not before:
-                self.tracker.log_metrics(before.run_id, report.metrics, step=report.step)
+                shown = curves(report.metrics, task=run.task, deciding=run.metric)
+                self.tracker.log_metrics(before.run_id, shown, step=report.step)
                 if before.trainable_parameters is None:
                     size = {"trainable_parameters": report.trainable_parameters}
                     self.tracker.log_params(before.run_id, size)
@@ -87,38 +107,35 @@ class RunWriter:
         final_metrics: Mapping[str, float] | None = None,
         step: int | None = None,
     ) -> TrialSummary:
-        """End the trial's run. `final_metrics`: of the evaluation on all documents, at `step`;
-        those on validation documents are left out where an evaluation told of them at this step.
-        What its best evaluation was is told once nothing more can come (UNFINISHED).
+        """End the trial's run. `final_metrics`: of the best adapter on all documents, at `step`.
+        What the trial's best evaluation was is told once nothing more can come (UNFINISHED).
         """
         summary = replace(self.summaries[job_id], outcome=outcome, reason=reason)
-        step = summary.step if step is None else step
-        best = {
-            f"best/{name}": value
-            for name, value in summary.best_metrics.items()
-            if name.startswith("validation/") and outcome not in UNFINISHED
-        }
-        told = any(step == known for _, known, _ in summary.rungs)
-        final = {
-            name: value
-            for name, value in (final_metrics or {}).items()
-            if not (told and name.startswith("validation/"))
-        }
-        if metrics := best | final:
-            self.tracker.log_metrics(summary.run_id, metrics, step=step)
+        run, run_id = self._of[job_id], summary.run_id
+        if outcome not in UNFINISHED:
+            for at, metrics in at_the_end(summary, run.metric):
+                self.tracker.log_metrics(run_id, metrics, step=at)
+        if final_metrics:
+            shown = final_numbers(final_metrics, task=run.task)
+            self.tracker.log_metrics(run_id, shown, step=summary.step if step is None else step)
+            self.tracker.log_dict(run_id, dict(final_metrics), FINAL_FILE)
         if summary.rungs:
-            self.tracker.log_dict(
-                summary.run_id, rungs(summary, self._metric[job_id]), "rungs.json"
-            )
+            content = evaluations(summary, run.metric)
+            self.tracker.log_dict(run_id, content, EVALUATIONS_FILE)
         known: dict[str, Outcome] = {name: name for name in OUTCOMES}
-        self.tracker.finish(summary.run_id, known[outcome], reason)
+        self._finish(job_id, run_id, known[outcome], reason)
         return self._changed(job_id, summary)
+
+    def _finish(self, job_id: str, run_id: str, outcome: Outcome, reason: str) -> None:
+        self.tracker.finish(run_id, outcome, reason)
+        if outcome != "completed":
+            self.tracker.rename(run_id, ended_name(self._of[job_id].title, outcome))
 
     def interrupt(self, reason: str) -> None:
         """End the runs of all trials that still run."""
         for job_id, summary in self.summaries.items():
             if summary.outcome == "running":
-                self.tracker.finish(summary.run_id, "interrupted", reason)
+                self._finish(job_id, summary.run_id, "interrupted", reason)
                 self.summaries[job_id] = replace(summary, outcome="interrupted", reason=reason)
 
     def use_real_ids(self, real_run_id: Callable[[str], str | None]) -> None:
@@ -131,14 +148,3 @@ class RunWriter:
         self.summaries[job_id] = summary
         self.on_change(summary)
         return summary
-
-
-def rungs(summary: TrialSummary, metric: str) -> dict[str, Any]:
-    """A trial's evaluations, JSON-able."""
-    return {
-        "rungs": [
-            {"evaluation": evaluation, "step": step, metric: value}
-            for evaluation, step, value in summary.rungs
-        ],
-        "best_evaluation": summary.best_evaluation,
-    }

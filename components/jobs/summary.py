@@ -11,7 +11,8 @@ from components.training.outcomes import Report
 @dataclass(frozen=True)
 class TrialSummary:
     """One trial. `best_metrics`: metrics of its best evaluation; `rungs`: (evaluation, step,
-    metric) of each report; `outcome` is "running" until it ended.
+    metric) of each report; `history`: all metrics of each; `tokens`, `seconds`: all that it took;
+    `outcome` is "running" until it ended.
     """
 
     name: str
@@ -28,6 +29,17 @@ class TrialSummary:
     metrics: Mapping[str, float] = field(default_factory=dict)
     trainable_parameters: int | None = None
     rungs: tuple[tuple[int, int, float], ...] = ()
+    history: tuple[Mapping[str, float], ...] = ()
+    tokens: int = 0
+    seconds: float = 0.0
+    peak_memory_bytes: int | None = None
+
+    @property
+    def best_step(self) -> int | None:
+        """Optimizer step of the best evaluation, None where there is none."""
+        return next(
+            (step for number, step, _ in self.rungs if number == self.best_evaluation), None
+        )
 
     def after(self, event: Event, *, metric: str) -> "TrialSummary":
         """The summary after an event; an evaluation that is told again changes nothing. `metric`:
@@ -36,8 +48,17 @@ class TrialSummary:
         match event:
             case Evaluated(report=report) if report.evaluation > self.evaluations:
                 return self._after_report(report, metric)
-            case Trained(outcome=outcome, reason=reason, trainable_parameters=size):
-                return replace(self, outcome=outcome, reason=reason, trainable_parameters=size)
+            case Trained():
+                return replace(
+                    self,
+                    outcome=event.outcome,
+                    reason=event.reason,
+                    step=max(self.step, event.progress.step),
+                    tokens=max(self.tokens, event.progress.tokens),
+                    seconds=max(self.seconds, event.progress.seconds),
+                    trainable_parameters=event.trainable_parameters,
+                    peak_memory_bytes=event.peak_memory_bytes,
+                )
         return self
 
     def _after_report(self, report: Report, metric: str) -> "TrialSummary":
@@ -48,6 +69,9 @@ class TrialSummary:
             step=report.step,
             metrics=report.metrics,
             rungs=(*self.rungs, rung),
+            history=(*self.history, report.metrics),
+            tokens=int(report.metrics.get("tokens", 0)),
+            seconds=report.metrics.get("seconds", 0.0),
             trainable_parameters=report.trainable_parameters,
         )
         if not report.is_best:

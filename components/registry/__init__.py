@@ -6,8 +6,10 @@ when the first call needs it, never by importing this package.
 
 from importlib import import_module
 
+from components.registry.entry import MLFLOW_USER, entry_link
 from components.registry.environment import code_fingerprint, code_version, environment, run_tags
 from components.registry.mlflow_check import check_sqlite
+from components.registry.pages import Chart, Dataset, Measured, View
 from components.registry.store_address import check_passed_on, split_credentials
 from components.registry.tolerant_tracker import TolerantTracker
 from components.registry.tracking import (
@@ -41,19 +43,25 @@ def open_tracker(kind: str, tracking_uri: str) -> Tracker:
 __all__ = [
     "CHALLENGER",
     "CHAMPION",
+    "MLFLOW_USER",
     "OUTCOMES",
     "REGISTRIES",
+    "Chart",
+    "Dataset",
+    "Measured",
     "Outcome",
     "RegisteredAdapter",
     "RegisteredVersion",
     "RunLog",
     "TolerantTracker",
     "Tracker",
+    "View",
     "check_model_name",
     "check_passed_on",
     "check_sqlite",
     "code_fingerprint",
     "code_version",
+    "entry_link",
     "environment",
     "open_tracker",
     "parse_model_uri",

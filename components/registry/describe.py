@@ -2,21 +2,19 @@
 descriptions around it.
 """
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
-from components.registry.packaging import PackageUsage
+if TYPE_CHECKING:
+    from components.registry.history import HistoryEntry
+    from components.registry.packaging import PackageUsage
 
-# Params that become tags of the version.
-TAGGED_PARAMS = (
-    "backbone",
-    "method",
-    "prefix_length",
-    "learning_rate",
-    "trainable_parameters",
-    "max_tokens",
-)
+TAGGED_PARAMS = ("prefix_length", "learning_rate")
+"""Params that become tags of the version."""
 MOST_LABELS, LONGEST_LABEL, LONGEST_BACKBONE = 20, 60, 400
+HISTORY, MOST_EVENTS, LONGEST_EVENT = "## What happened", 8, 110
+CHAMPION_LINE = "Champion: version "
+GAP = "&emsp;"
 
 
 def accuracy_text(metrics: Mapping[str, float]) -> str | None:
@@ -35,8 +33,9 @@ def accuracy_text(metrics: Mapping[str, float]) -> str | None:
 
 
 def headline(metrics: Mapping[str, float], params: Mapping[str, Any]) -> str:
-    """The telling line: the versions table shows little more than this of a description. Reads
-    test/* metrics and the params of TAGGED_PARAMS, as far as they are there.
+    """The telling line: the versions table shows little more than this of a description. How good,
+    against what, calibrated or not; then what it is. Reads test/... metrics and params, as far as
+    they are there.
     """
     accuracy = accuracy_text(metrics)
     parts = [f"Test accuracy {accuracy}" if accuracy else "Not evaluated on test data"]
@@ -44,6 +43,10 @@ def headline(metrics: Mapping[str, float], params: Mapping[str, Any]) -> str:
         parts.append(f"majority class {100 * metrics['test/majority_accuracy']:.1f}%")
     if "test/chance_accuracy" in metrics:
         parts.append(f"guessing {100 * metrics['test/chance_accuracy']:.1f}%")
+    if "test_calibrated/ece" in metrics:
+        parts.append(f"calibrated (ECE {metrics['test_calibrated/ece']:.3f})")
+    elif accuracy:
+        parts.append("not calibrated")
     if params.get("prefix_length") not in (None, 0, "0"):  # methods without a prefix have length 0
         parts.append(f"prefix length {params['prefix_length']}")
     if "learning_rate" in params:
@@ -51,7 +54,7 @@ def headline(metrics: Mapping[str, float], params: Mapping[str, Any]) -> str:
     if "trainable_parameters" in params:
         parts.append(f"{int(params['trainable_parameters']):,} trainable parameters")
     if "backbone" in params:
-        parts.append(f"on {params['backbone']}")
+        parts.append(f"on {_short(str(params['backbone']), LONGEST_BACKBONE)}")
     return ", ".join(parts) + "."
 
 
@@ -62,8 +65,24 @@ def version_tags(metrics: Mapping[str, float], params: Mapping[str, Any]) -> dic
     return tags | ({"test_accuracy": accuracy} if accuracy else {})
 
 
+def with_line(description: str, line: str, headline: str | None) -> str:
+    """A version's description with a line below its first, which becomes `headline` where one is
+    given.
+    """
+    first, _, rest = description.partition("\n\n")
+    return "\n\n".join(part for part in (headline or first, line, rest) if part)
+
+
+def with_champion(description: str, said: str) -> str:
+    """The first line of a version's description with what is said of the champion, right after how
+    good the version itself is.
+    """
+    good, _, rest = description.partition("\n\n")[0].partition(", ")
+    return f"{good}, {said}, {rest}" if rest else f"{good} {said}."
+
+
 def model_description(
-    model_name: str, labels: tuple[str, ...], backbone: str | None, usage: PackageUsage
+    model_name: str, labels: tuple[str, ...], backbone: str | None, usage: "PackageUsage"
 ) -> str:
     """Description of the registered model: what its versions are and how to use one."""
     purpose = usage.purpose + (f" into {_listed(labels)}" if labels else "")
@@ -82,6 +101,57 @@ def model_description(
     )
 
 
+def with_history(
+    description: str, model_name: str, entries: "Sequence[HistoryEntry]", champion: str
+) -> str:
+    """A model's description with its champion in the first line (`champion`: the telling line of
+    that version), the latest events at its end, and how to go back.
+    """
+    about = description.partition(HISTORY)[0].strip()
+    if about.startswith(CHAMPION_LINE):
+        about = about.partition("\n\n")[2]
+    last = entries[-1]
+    parts = [about, HISTORY, _events(entries)]
+    if last.champion_after is not None:
+        parts.insert(0, f"{CHAMPION_LINE}{last.champion_after}. {champion}".strip())
+    before = [
+        each.champion_before for each in entries if each.champion_after != each.champion_before
+    ]
+    if before and before[-1] is not None:
+        parts.append(
+            f"The champion before was version {before[-1]}. To go back: `prefixprop rollback "
+            f"{model_name}`"
+        )
+    return "\n\n".join(parts)
+
+
+def _events(entries: "Sequence[HistoryEntry]") -> str:
+    rows = [
+        (
+            each.time.replace("T", " ").removesuffix("Z"),
+            str(each.version),
+            each.action.replace("_", " "),
+            str(each.champion_after or "-"),
+            _short(" ".join(each.reason.split()), LONGEST_EVENT),
+        )
+        for each in reversed(entries[-MOST_EVENTS:])
+    ]
+    return table(("time (UTC)", "version", "decision", "champion then", "why"), rows)
+
+
+def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """A Markdown table. MLflow's pages set cells without a gap, so each but the last ends with
+    one.
+    """
+    lines = [_row(head), "|---" * len(head) + "|", *map(_row, rows)]
+    return "\n".join(lines)
+
+
+def _row(cells: Sequence[str]) -> str:
+    *others, last = (" ".join(cell.split()).replace("|", "/") for cell in cells)
+    return "| " + " | ".join([*(f"{cell}{GAP}" for cell in others), last]) + " |"
+
+
 def _listed(labels: tuple[str, ...]) -> str:
     """The labels in a line that leaves room for the rest of the description."""
     shown = [_short(label, LONGEST_LABEL) for label in labels]
@@ -94,11 +164,14 @@ def _short(text: str, limit: int) -> str:
 
 
 def experiment_description(description: str) -> str:
-    """Description of the experiment: what it is about, then how to read its runs."""
+    """Description of the experiment: where its runs are to be found, because MLflow opens it in a
+    view of traces; what it is about; how to read it.
+    """
+    signpost = "**Runs: choose *Model training* at the top left.**"
     guide = (
-        "Each parent run is one search, its children are the trials: open the parent with + or "
-        "filter by `tags.kind = 'trial'`. The tags `outcome` and `outcome_reason` say how a "
-        "trial ended; `config.json` and `environment.json` hold everything needed to repeat it. "
-        "Curves over training cost: plot a metric against the metric `tokens`."
+        "Each search is a run, its trials are its children (+ opens it). The menu *Views* at the "
+        "top right holds tables and charts ready made: *Trials, best first*, *Learning curves*, "
+        "*Cost and quality*. A search's own page says what came out; its file report.html shows "
+        "that in pictures."
     )
-    return "\n\n".join(part for part in (description, guide) if part)
+    return "\n\n".join(part for part in (f"{signpost} {description}".strip(), guide) if part)

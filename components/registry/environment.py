@@ -23,6 +23,8 @@ PACKAGES = (
     "pydantic",
 )
 SOURCE_ROOT = Path(__file__).resolve().parents[2]
+CODE_VERSION = "PREFIXPROP_CODE_VERSION"
+"""What a submitter tells a job in its environment: the upload leaves `.git` out."""
 
 
 @cache
@@ -53,12 +55,14 @@ def environment() -> dict[str, Any]:
 
 @cache
 def code_version() -> str:
-    """The git commit of the checkout this runs from (`-dirty` where tracked files differ from it),
-    else the installed package's version, else `unknown`.
+    """The git commit of the checkout this runs from (`-dirty` where tracked files differ from it);
+    of an upload, which has no git, the one that its submitter told; else the installed package's
+    version, else `unknown`.
     """
     commit = _git("rev-parse", "HEAD") if (SOURCE_ROOT / ".git").exists() else None
     if commit is None:
-        return installed_version("prefixprop") or "unknown"
+        told = os.environ.get(CODE_VERSION, "")
+        return told or installed_version("prefixprop") or "unknown"
     return commit + ("-dirty" if _git("status", "--porcelain", "--untracked-files=no") else "")
 
 
@@ -82,18 +86,12 @@ def run_tags(
     *, config_sha256: str, data_fingerprint: str | None = None, **further: str
 ) -> dict[str, str]:
     """The tags that every run carries; `further` adds to them. A missing data fingerprint is left
-    out, not written as empty.
+    out, not written as empty. Versions of packages stand in environment.json.
     """
     tags = {
         "config_sha256": config_sha256,
         "code_version": code_version(),
         "code_fingerprint": code_fingerprint(),
-        "python": platform.python_version(),
-        **{
-            f"version.{package}": version
-            for package in ("torch", "transformers", "deepspeed", "ray")
-            if (version := installed_version(package)) is not None
-        },
         "mlflow.source.name": "prefixprop",
         "mlflow.source.type": "LOCAL",
         **further,

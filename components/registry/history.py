@@ -11,6 +11,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from typing import Literal
 
+from components.registry import shown_tags
+
 Action = Literal["first", "promoted", "forced", "held", "rejected", "rolled_back", "found"]
 """`found`: the champion is another one than the last entry says: the alias was moved elsewhere."""
 DECIDED: frozenset[Action] = frozenset({"promoted", "held", "rejected"})
@@ -18,6 +20,7 @@ DECIDED: frozenset[Action] = frozenset({"promoted", "held", "rejected"})
 REFUSED: frozenset[Action] = frozenset({"held", "rejected"})
 """What left the alias where it was."""
 TAG_PREFIX = "history."
+"""Of the stored tag's name, after what hides it from MLflow's pages (shown_tags.py)."""
 SKETCHED, SKETCHED_DIGITS = 32, 12
 LONGEST_REASON = 1500
 """Characters; an entry has to fit into one tag."""
@@ -101,12 +104,13 @@ def _submission_id() -> str | None:
 
 def tag_of(number: int) -> str:
     """Name of the tag that holds the `number`-th entry."""
-    return f"{TAG_PREFIX}{number:05d}"
+    return f"{shown_tags.PREFIX}{TAG_PREFIX}{number:05d}"
 
 
 def entries_of(tags: Mapping[str, str]) -> tuple[HistoryEntry, ...]:
     """The entries among a model's tags, oldest first. What a later version added is left out."""
     known = {field.name for field in fields(HistoryEntry)}
+    tags = shown_tags.told(tags)
     found = []
     for name in sorted(name for name in tags if name.startswith(TAG_PREFIX)):
         values = json.loads(tags[name])

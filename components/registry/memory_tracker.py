@@ -7,16 +7,19 @@ import json
 import shutil
 import time
 import uuid
-from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from components.errors import RegistryError
 from components.registry.champions import Champions, promoted, rolled_back
-from components.registry.describe import headline, version_tags
+from components.registry.describe import headline as headline_of
+from components.registry.describe import version_tags, with_line
 from components.registry.history import HistoryEntry
+from components.registry.memory_store import MemoryModel, MemoryRun, read_files, write_files
 from components.registry.packaging import Package
+from components.registry.pages import Dataset, Measured, View
 from components.registry.tracking import (
     CHALLENGER,
     CHAMPION,
@@ -30,31 +33,6 @@ from components.registry.tracking import (
 )
 
 
-@dataclass
-class MemoryRun:
-    """A run: everything that was logged. `metrics` maps a name to its (step, value) pairs in
-    order.
-    """
-
-    experiment: str
-    name: str
-    parent: str | None
-    tags: dict[str, str]
-    status: str = "RUNNING"
-    continued: bool = False
-    params: dict[str, str] = field(default_factory=dict)
-    metrics: dict[str, list[tuple[int, float]]] = field(default_factory=dict)
-    files: dict[str, bytes] = field(default_factory=dict)
-
-
-@dataclass
-class MemoryModel:
-    versions: list[RegisteredVersion] = field(default_factory=list)
-    aliases: dict[str, int] = field(default_factory=dict)
-    before: tuple[int, ...] = ()
-    history: list[HistoryEntry] = field(default_factory=list)
-
-
 class MemoryTracker:
     """See tracking.Tracker. `tracking_uri` is only kept as a name. Adapter files are kept in memory
     too.
@@ -65,6 +43,7 @@ class MemoryTracker:
         self.experiments: dict[str, str] = {}
         self.runs: dict[str, MemoryRun] = {}
         self.models: dict[str, MemoryModel] = {}
+        self.views: dict[str, tuple[View, ...]] = {}
         self._adapters: dict[str, dict[str, bytes]] = {}
 
     def check(self) -> None:
@@ -104,22 +83,30 @@ class MemoryTracker:
         name: str,
         params: Mapping[str, Any],
         tags: Mapping[str, str],
+        key: str = "",
     ) -> str:
-        parent = self._run(parent_run_id)
-        all_tags = {"kind": "trial", "trial": name, **tags}
+        parent, key = self._run(parent_run_id), key or name
+        all_tags = {"kind": "trial", **tags, "trial": key}
         existing = [
             run_id
             for run_id, run in self.runs.items()
-            if run.parent == parent_run_id and run.name == name
+            if run.parent == parent_run_id and run.tags["trial"] == key
         ]
         if existing:
             run_id = existing[0]
             self._continue(run_id)
-            self.set_tags(run_id, all_tags)
+            self.rename(run_id, name)
+            self.set_tags(run_id, all_tags | {"resumed": "true"})
         else:
             run_id = self._new_run(MemoryRun(parent.experiment, name, parent_run_id, all_tags))
         self.log_params(run_id, {**parent.params, **params})
         return run_id
+
+    def rename(self, run_id: str, name: str) -> None:
+        self._run(run_id).name = name
+
+    def log_datasets(self, run_id: str, datasets: Sequence[Dataset]) -> None:
+        self._run(run_id).datasets = tuple(datasets)
 
     def log_metrics(self, run_id: str, metrics: Mapping[str, float], *, step: int) -> None:
         run = self._run(run_id)
@@ -144,9 +131,15 @@ class MemoryTracker:
     def log_dict(self, run_id: str, content: Mapping[str, Any], artifact_file: str) -> None:
         self._run(run_id).files[artifact_file] = json.dumps(content).encode()
 
+    def log_text(self, run_id: str, text: str, artifact_file: str) -> None:
+        self._run(run_id).files[artifact_file] = text.encode()
+
+    def describe_run(self, run_id: str, text: str) -> None:
+        self._run(run_id).description = text
+
     def log_folder(self, run_id: str, folder: Path, artifact_path: str) -> None:
         self._run(run_id).files.update(
-            {f"{artifact_path}/{name}": content for name, content in _read_files(folder).items()}
+            {f"{artifact_path}/{name}": content for name, content in read_files(folder).items()}
         )
 
     def log_figure(self, run_id: str, figure: Any, artifact_file: str) -> None:
@@ -183,7 +176,10 @@ class MemoryTracker:
     def experiment_url(self, experiment_name: str) -> str:
         return ""
 
-    def trials_url(self, search_run_id: str, *, metric: str, mode: Literal["max", "min"]) -> str:
+    def save_views(self, experiment_name: str, views: Sequence[View]) -> None:
+        self.views[experiment_name] = tuple(views)
+
+    def view_url(self, experiment_name: str, view: View) -> str:
         return ""
 
     def model_url(self, model_name: str, version: int) -> str:
@@ -200,6 +196,9 @@ class MemoryTracker:
         params: Mapping[str, Any],
         description: str,
         tags: Mapping[str, str],
+        headline: str = "",
+        title: str = "",
+        measured: Measured | None = None,
     ) -> RegisteredAdapter:
         check_model_name(model_name)
         self._run(run_id)
@@ -216,8 +215,13 @@ class MemoryTracker:
                     model_name, made.version, alias, made.model_uri, made.model_id
                 )
         version, model_id = len(model.versions) + 1, f"m-{uuid.uuid4().hex}"
-        self._adapters[model_id] = _read_files(adapter_folder)
-        text = "\n\n".join(part for part in (headline(metrics, params), description) if part)
+        self._adapters[model_id] = read_files(adapter_folder)
+        by = measured or Measured(run_id)
+        run = self._run(by.run_id)
+        new = {name: value for name, value in metrics.items() if name not in run.metrics}
+        self.log_metrics(by.run_id, new, step=by.step)
+        first = headline or headline_of(metrics, params)
+        text = "\n\n".join(part for part in (first, description) if part)
         all_tags = {**version_tags(metrics, params), **tags}
         model.versions.append(
             RegisteredVersion(
@@ -249,7 +253,7 @@ class MemoryTracker:
             model_id = self.resolve(model_uri).model_id
         target = folder / "adapter"
         shutil.rmtree(target, ignore_errors=True)
-        _write_files(self._adapters[model_id], target)
+        write_files(self._adapters[model_id], target)
         return target
 
     def download_folder(self, run_id: str, artifact_path: str, folder: Path) -> Path:
@@ -261,7 +265,7 @@ class MemoryTracker:
         }
         if not files:
             raise RegistryError(f"The run {run_id} holds no folder {artifact_path}.")
-        _write_files(files, folder)
+        write_files(files, folder)
         return folder
 
     def resolve(self, model_uri: str) -> RegisteredVersion:
@@ -304,14 +308,21 @@ class MemoryTracker:
         self._write(self._model(model_name), after)
         return self.resolve(f"models:/{model_name}/{after.current}")
 
-    def annotate(self, version: RegisteredVersion, *, tags: Mapping[str, str], line: str) -> None:
+    def annotate(
+        self,
+        version: RegisteredVersion,
+        *,
+        tags: Mapping[str, str],
+        line: str,
+        headline: str | None = None,
+    ) -> None:
         versions = self._model(version.name).versions
         index = next(i for i, each in enumerate(versions) if each.version == version.version)
         each = versions[index]
         versions[index] = replace(
             each,
             tags={**each.tags, **tags},
-            description=f"{each.description}\n\n{line}".strip(),
+            description=with_line(each.description, line, headline),
         )
 
     def record(self, model_name: str, entry: HistoryEntry) -> None:
@@ -353,17 +364,3 @@ class MemoryTracker:
         if run_id not in self.runs:
             raise RegistryError(f"The memory tracker has no run '{run_id}'.")
         return self.runs[run_id]
-
-
-def _write_files(files: Mapping[str, bytes], folder: Path) -> None:
-    for name, content in files.items():
-        (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        (folder / name).write_bytes(content)
-
-
-def _read_files(folder: Path) -> dict[str, bytes]:
-    return {
-        str(path.relative_to(folder)): path.read_bytes()
-        for path in sorted(folder.rglob("*"))
-        if path.is_file()
-    }

@@ -13,7 +13,7 @@ from mlflow import MlflowClient
 from mlflow.entities import Metric, Param, RunTag
 
 from components.errors import ConfigError
-from components.secrets import without_secrets
+from components.secrets import without_secret_value, without_secrets
 
 NAME, RUN_NAME, KEY = 256, 250, 250
 PARAM, TAG, DESCRIPTION = 6000, 5000, 5000
@@ -29,9 +29,14 @@ def fitted(text: str, limit: int) -> str:
     return text if len(text) <= limit else text[: limit - len(MORE)] + MORE
 
 
+def fitted_value(key: str, value: str, limit: int) -> str:
+    """The value of an entry, fitted; hidden where its key says that it is secret."""
+    return fitted(without_secret_value(key, value), limit)
+
+
 def fitted_values(values: Mapping[str, Any] | None, limit: int) -> dict[str, str]:
     """The same keys with fitted values."""
-    return {key: fitted(str(value), limit) for key, value in (values or {}).items()}
+    return {key: fitted_value(key, str(value), limit) for key, value in (values or {}).items()}
 
 
 def check_name(name: str, limit: int, what: str) -> None:
@@ -68,6 +73,10 @@ class FittedClient(MlflowClient):
         name = None if run_name is None else fitted(run_name, RUN_NAME)
         return super().create_run(experiment_id, tags=fitted_values(tags, TAG), run_name=name)
 
+    def update_run(self, run_id: str, status: str | None = None, name: str | None = None) -> None:
+        name = None if name is None else fitted(name, RUN_NAME)
+        super().update_run(run_id, status=status, name=name)
+
     def log_batch(
         self,
         run_id: str,
@@ -81,9 +90,12 @@ class FittedClient(MlflowClient):
         super().log_batch(
             run_id,
             metrics=metrics,
-            params=[Param(each.key, fitted(each.value, PARAM)) for each in params],
-            tags=[RunTag(each.key, fitted(each.value, TAG)) for each in tags],
+            params=[Param(each.key, fitted_value(each.key, each.value, PARAM)) for each in params],
+            tags=[RunTag(each.key, fitted_value(each.key, each.value, TAG)) for each in tags],
         )
+
+    def log_text(self, run_id: str, text: str, artifact_file: str) -> None:
+        super().log_text(run_id, without_secrets(text), artifact_file)
 
     def create_logged_model(
         self,
@@ -107,6 +119,9 @@ class FittedClient(MlflowClient):
         return super().create_registered_model(
             name, tags=fitted_values(tags, TAG), description=fitted(description, DESCRIPTION)
         )
+
+    def update_registered_model(self, name: str, description: str) -> Any:
+        return super().update_registered_model(name, fitted(description, DESCRIPTION))
 
     def create_model_version(
         self, name: str, *, tags: Mapping[str, Any], description: str, **further: Any

@@ -11,8 +11,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from components.errors import ConfigError, RegistryError
+from components.registry import shown_tags
 from components.registry.champions import Champions, promoted, rolled_back
+from components.registry.describe import with_history, with_line
 from components.registry.history import HistoryEntry, entries_of, tag_of
+from components.registry.shown_tags import PREFIX
 from components.registry.tracking import (
     CHALLENGER,
     CHAMPION,
@@ -154,9 +157,9 @@ def promote(client: "MlflowClient", model_name: str, version: int) -> Registered
     if after != champions:
         # History before alias: should the second step fail, a rollback skips the entry that equals
         # the champion. In a rollback it is the other way round.
-        client.set_registered_model_tag(model_name, HISTORY_TAG, _history(after))
+        client.set_registered_model_tag(model_name, PREFIX + HISTORY_TAG, _history(after))
         client.set_registered_model_alias(model_name, CHAMPION, str(version))
-        client.set_model_version_tag(model_name, str(version), "promoted_at", _now())
+        _tag_version(client, model_name, version, {"promoted_at": _now()})
         if _alias(client, model_name, CHALLENGER) == version:
             client.delete_registered_model_alias(model_name, CHALLENGER)
     return resolve(client, f"models:/{model_name}/{version}")
@@ -166,29 +169,50 @@ def rollback(client: "MlflowClient", model_name: str) -> RegisteredVersion:
     champions = _champions(client, model_name)
     after = rolled_back(champions)
     client.set_registered_model_alias(model_name, CHAMPION, str(after.current))
-    client.set_registered_model_tag(model_name, HISTORY_TAG, _history(after))
-    client.set_model_version_tag(model_name, str(champions.current), "rolled_back_at", _now())
+    client.set_registered_model_tag(model_name, PREFIX + HISTORY_TAG, _history(after))
+    assert champions.current is not None
+    _tag_version(client, model_name, champions.current, {"rolled_back_at": _now()})
     return resolve(client, f"models:/{model_name}/{after.current}")
 
 
 def annotate(
-    client: "MlflowClient", version: RegisteredVersion, *, tags: Mapping[str, str], line: str
+    client: "MlflowClient",
+    version: RegisteredVersion,
+    *,
+    tags: Mapping[str, str],
+    line: str,
+    headline: str | None,
 ) -> None:
-    for name, value in tags.items():
-        client.set_model_version_tag(version.name, str(version.version), name, value)
-    from components.registry.mlflow_client import DESCRIPTION, fitted
+    _tag_version(client, version.name, version.version, tags)
+    text = with_line(version.description, line, headline)
+    client.update_model_version(version.name, str(version.version), description=text)
 
-    before = fitted(
-        version.description, max(0, DESCRIPTION - len(line) - 2)
-    )  # the line comes whole
-    client.update_model_version(
-        version.name, str(version.version), description=f"{before}\n\n{line}".strip()
-    )
+
+def _tag_version(
+    client: "MlflowClient", model_name: str, version: int, tags: Mapping[str, str]
+) -> None:
+    for name, value in shown_tags.of_version(tags).items():
+        client.set_model_version_tag(model_name, str(version), name, value)
 
 
 def record(client: "MlflowClient", model_name: str, entry: HistoryEntry) -> None:
-    number = len(history(client, model_name)) + 1
-    client.set_registered_model_tag(model_name, tag_of(number), entry.text())
+    past = history(client, model_name)
+    client.set_registered_model_tag(model_name, tag_of(len(past) + 1), entry.text())
+    _tell(client, model_name, (*past, entry))
+
+
+def _tell(client: "MlflowClient", model_name: str, entries: tuple[HistoryEntry, ...]) -> None:
+    """Renew what the model's page says of its champion."""
+    number, telling = entries[-1].champion_after, ""
+    if number is not None:
+        version = client.get_model_version(model_name, str(number))
+        telling = (version.description or "").split("\n")[0]
+        accuracy = version.tags.get("test_accuracy", "")
+        client.set_registered_model_tag(
+            model_name, CHAMPION, f"version {number} {accuracy}".strip()
+        )
+    text = _model(client, model_name).description or ""
+    client.update_registered_model(model_name, with_history(text, model_name, entries, telling))
 
 
 def history(client: "MlflowClient", model_name: str) -> tuple[HistoryEntry, ...]:
@@ -197,7 +221,8 @@ def history(client: "MlflowClient", model_name: str) -> tuple[HistoryEntry, ...]
 
 def _champions(client: "MlflowClient", model_name: str) -> Champions:
     known = tuple(version.version for version in versions(client, model_name))
-    history = client.get_registered_model(model_name).tags.get(HISTORY_TAG, "[]")
+    tags = shown_tags.told(client.get_registered_model(model_name).tags)
+    history = tags.get(HISTORY_TAG, "[]")
     return Champions(
         model_name, known, _alias(client, model_name, CHAMPION), tuple(json.loads(history))
     )
@@ -213,16 +238,17 @@ def _alias(client: "MlflowClient", model_name: str, alias: str) -> int | None:
 
 
 def _version(item: "ModelVersion", aliases: Mapping[str, str]) -> RegisteredVersion:
+    tags = shown_tags.told(item.tags)
     return RegisteredVersion(
         name=item.name,
         version=int(item.version),
         aliases=tuple(
             sorted(alias for alias, version in aliases.items() if int(version) == int(item.version))
         ),
-        tags=dict(item.tags),
+        tags=tags,
         description=item.description or "",
         run_id=item.run_id or "",
-        model_id=item.model_id or item.tags.get("model_id", ""),
+        model_id=item.model_id or tags.get("model_id", ""),
         created_at=item.creation_timestamp / 1000,
     )
 

@@ -16,8 +16,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from components.registry.describe import headline, model_description, version_tags
+from components.registry import shown_tags
+from components.registry.describe import headline as headline_of
+from components.registry.describe import model_description, version_tags
+from components.registry.mlflow_datasets import LONGEST_DIGEST
 from components.registry.packaging import Package, save_pyfunc
+from components.registry.pages import Measured
 from components.registry.tracking import (
     CHALLENGER,
     CHAMPION,
@@ -41,8 +45,11 @@ def register(
     model_name: str,
     metrics: Mapping[str, float],
     params: Mapping[str, Any],
+    headline: str,
     description: str,
     tags: Mapping[str, str],
+    title: str,
+    measured: Measured,
 ) -> RegisteredAdapter:
     """Make a LoggedModel of the run, and of it a version of `model_name` with its alias; the same
     ones again where this registration (see `registration_of`) was begun before.
@@ -57,12 +64,14 @@ def register(
             run_id,
             adapter_folder,
             package,
-            name=model_name,
+            name=title or model_name,
             metrics=metrics,
+            measured=measured,
             params=params,
             tags=all_tags,
         )
         _ensure_model(client, model_name, config, package)
+        first = headline or headline_of(metrics, params)
         made = client.create_model_version(
             model_name,
             # Not models:/<model id>: on a database without a server MLflow looks that up in its
@@ -72,10 +81,8 @@ def register(
             model_id=model_id,
             await_creation_for=0,
             # MLflow on a database does not keep model_id with the version.
-            tags={**all_tags, "model_id": model_id},
-            description="\n\n".join(
-                part for part in (headline(metrics, params), description) if part
-            ),
+            tags=shown_tags.of_version({**all_tags, "model_id": model_id}),
+            description="\n\n".join(part for part in (first, description) if part),
         )
     return _with_alias(client, model_name, made)
 
@@ -90,7 +97,7 @@ def _with_alias(client: "MlflowClient", name: str, made: "ModelVersion") -> Regi
     if alias is None:
         alias = CHALLENGER if CHAMPION in aliases else CHAMPION
         client.set_registered_model_alias(name, alias, made.version)
-    model_id = made.model_id or made.tags["model_id"]
+    model_id = made.model_id or shown_tags.told(made.tags)["model_id"]
     return RegisteredAdapter(name, version, alias, f"models:/{name}/{version}", model_id)
 
 
@@ -102,7 +109,9 @@ def _version_before(
     if registration is None:
         return None
     for version in client.search_model_versions(f"run_id = '{run_id}'", max_results=200):
-        if version.name == model_name and registration == registration_of(version.tags):
+        if version.name == model_name and registration == registration_of(
+            shown_tags.told(version.tags)
+        ):
             return version
     return None
 
@@ -115,6 +124,7 @@ def _log_model(
     *,
     name: str,
     metrics: Mapping[str, float],
+    measured: Measured,
     params: Mapping[str, Any],
     tags: Mapping[str, str],
 ) -> tuple[str, str]:
@@ -126,7 +136,7 @@ def _log_model(
         # MLflow is stricter with these names than with registered ones.
         name=re.sub(r"[/:.%\"']", "-", name),
         source_run_id=run_id,
-        tags=dict(tags),
+        tags=shown_tags.of_version(tags),
         params={key: param_text(value) for key, value in params.items()},
         model_type="adapter",
     )
@@ -145,7 +155,7 @@ def _log_model(
                 artifact_location=logged.artifact_location,
             )
             client.log_model_artifacts(model_id, str(folder))
-        _tell_of_model(client, run_id, logged, metrics)
+        _tell_of_model(client, run_id, logged, metrics, measured)
     except BaseException:
         client.finalize_logged_model(model_id, "FAILED")
         raise
@@ -154,22 +164,37 @@ def _log_model(
 
 
 def _tell_of_model(
-    client: "MlflowClient", run_id: str, logged: Any, metrics: Mapping[str, float]
+    client: "MlflowClient",
+    run_id: str,
+    logged: Any,
+    metrics: Mapping[str, float],
+    measured: Measured,
 ) -> None:
-    """The model's metrics, and that the run made it; each once."""
+    """The model's metrics, which MLflow keeps as points of the run that measured them too, and that
+    the run made it; each once.
+    """
     from mlflow.entities import LoggedModelOutput, Metric
 
     model_id, now = str(logged.model_id), int(time.time() * 1000)
     known = {metric.key for metric in logged.metrics or ()}
-    values = [
-        Metric(key, float(value), now, 0, model_id=model_id, run_id=run_id)
+    documents = measured.dataset
+    about = {
+        "model_id": model_id,
+        "run_id": measured.run_id,
+        "dataset_name": None if documents is None else documents.name,
+        "dataset_digest": None if documents is None else documents.digest[:LONGEST_DIGEST],
+    }
+    points = [
+        Metric(key, float(value), now, measured.step, **about)
         for key, value in metrics.items()
         if key not in known
     ]
-    client.log_batch(run_id, metrics=values)
-    outputs = client.get_run(run_id).outputs
-    if all(known.model_id != model_id for known in (outputs.model_outputs if outputs else ())):
-        client.log_outputs(run_id, [LoggedModelOutput(model_id, step=0)])
+    client.log_batch(measured.run_id, metrics=points)
+    for each in dict.fromkeys((run_id, measured.run_id)):
+        outputs = client.get_run(each).outputs
+        made = [] if outputs is None else outputs.model_outputs
+        if all(known.model_id != model_id for known in made):
+            client.log_outputs(each, [LoggedModelOutput(model_id, step=measured.step)])
 
 
 def _model_before(client: "MlflowClient", run_id: str, tags: Mapping[str, str]) -> Any:
@@ -188,7 +213,8 @@ def _model_before(client: "MlflowClient", run_id: str, tags: Mapping[str, str]) 
         (
             client.get_logged_model(model.model_id)
             for model in found
-            if model.status != "FAILED" and registration_of(model.tags) == registration
+            if model.status != "FAILED"
+            and registration_of(shown_tags.told(model.tags)) == registration
         ),
         None,
     )
@@ -206,7 +232,14 @@ def _ensure_model(
     try:
         client.create_registered_model(
             model_name,
-            tags={"method": str(config.get("method")), "backbone": str(backbone)},
+            # Four at least: MLflow's table of models counts hidden tags among those that it leaves
+            # out, and says "-1 more" of two.
+            tags={
+                "method": str(config.get("method")),
+                "backbone": str(backbone),
+                "task": package.usage.purpose,
+                CHAMPION: "none yet",
+            },
             description=model_description(model_name, labels, backbone, package.usage),
         )
     except MlflowException as error:

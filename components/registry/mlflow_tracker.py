@@ -9,20 +9,28 @@ import json
 import os
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
-from urllib.parse import quote, urlencode, urlsplit
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote, urlsplit
 
 from components.errors import ConfigError, RegistryError
 from components.loopback import direct_loopback
-from components.registry import mlflow_models, mlflow_registration
-from components.registry.describe import experiment_description
+from components.registry import (
+    mlflow_children,
+    mlflow_datasets,
+    mlflow_experiments,
+    mlflow_models,
+    mlflow_registration,
+    mlflow_views,
+    shown_tags,
+)
 from components.registry.history import HistoryEntry
 from components.registry.mlflow_check import check_store
 from components.registry.packaging import Package
-from components.registry.store_address import split_credentials, sqlite_file
+from components.registry.pages import Dataset, Measured, View
+from components.registry.store_address import split_credentials
 from components.registry.tracking import Outcome, RegisteredAdapter, RegisteredVersion, param_text
 
 if TYPE_CHECKING:
@@ -42,6 +50,7 @@ STATUS: dict[Outcome, str] = {
 # seen.
 VIEW = "?workflowType=machine_learning"
 CONFIG_FILE = "config.json"
+NOTE = "mlflow.note.content"
 # Set unless the user set them.
 CLIENT_DEFAULTS = {
     # With MLflow's own 7 attempts of up to 120 seconds, a server that is down holds every call for
@@ -89,41 +98,7 @@ class MlflowTracker:
         check_store(self.tracking_uri)
 
     def ensure_experiment(self, name: str, description: str) -> str:
-        from mlflow.exceptions import MlflowException
-
-        from components.registry.mlflow_client import TAG, fitted
-
-        note = fitted(experiment_description(description), TAG)
-        experiment = self.client.get_experiment_by_name(name)
-        if experiment is None:
-            try:
-                return str(
-                    self.client.create_experiment(
-                        name,
-                        artifact_location=self._artifact_location(name),
-                        tags={"mlflow.note.content": note},
-                    )
-                )
-            except MlflowException as error:
-                if error.error_code != "RESOURCE_ALREADY_EXISTS":
-                    raise
-                experiment = self.client.get_experiment_by_name(name)
-                assert experiment is not None
-        if experiment.lifecycle_stage != "active":
-            raise ConfigError(
-                f"name: the MLflow experiment '{name}' was deleted. Restore it (`mlflow "
-                f"experiments restore -x {experiment.experiment_id}`) or take another name."
-            )
-        if experiment.tags.get("mlflow.note.content") != note:
-            self.client.set_experiment_tag(experiment.experiment_id, "mlflow.note.content", note)
-        return str(experiment.experiment_id)
-
-    def _artifact_location(self, experiment_name: str) -> str | None:
-        """A database has no artifact store of its own: without a location MLflow would write below
-        the current folder.
-        """
-        file = sqlite_file(self.tracking_uri)
-        return None if file is None else (file.parent / "artifacts" / experiment_name).as_uri()
+        return mlflow_experiments.ensure(self.client, name, description, self.tracking_uri)
 
     def start_run(
         self,
@@ -135,7 +110,7 @@ class MlflowTracker:
         tags: Mapping[str, str],
     ) -> str:
         run = self.client.create_run(
-            self._experiment_id(experiment_name), run_name=run_name, tags=dict(tags)
+            self._experiment_id(experiment_name), run_name=run_name, tags=shown_tags.of_run(tags)
         )
         self.log_params(run.info.run_id, params)
         self.log_dict(run.info.run_id, config, CONFIG_FILE)
@@ -154,28 +129,21 @@ class MlflowTracker:
         name: str,
         params: Mapping[str, Any],
         tags: Mapping[str, str],
+        key: str = "",
     ) -> str:
-        from components.registry.mlflow_client import RUN_NAME, check_name
-
-        check_name(name, RUN_NAME, "name")  # the run is found by it
-        parent = self.client.get_run(parent_run_id)
-        tags = {"kind": "trial", "trial": name, "mlflow.parentRunId": parent_run_id, **tags}
-        existing = self._search_runs(
-            parent.info.experiment_id, {"mlflow.parentRunId": parent_run_id, "trial": name}
+        run_id, is_continued = mlflow_children.start(
+            self.client, parent_run_id, key=key or name, name=name, tags=tags
         )
-        if existing is None:
-            run_id = str(
-                self.client.create_run(
-                    parent.info.experiment_id, run_name=name, tags=tags
-                ).info.run_id
-            )
-        else:
-            run_id = str(existing.info.run_id)
+        if is_continued:
             self._continued[run_id] = {}
-            self.client.update_run(run_id, status="RUNNING")
-            self.set_tags(run_id, tags)
-        self.log_params(run_id, {**parent.data.params, **params})
+        self.log_params(run_id, {**self._run(parent_run_id).data.params, **params})
         return run_id
+
+    def rename(self, run_id: str, name: str) -> None:
+        self.client.update_run(run_id, name=name)
+
+    def log_datasets(self, run_id: str, datasets: Sequence[Dataset]) -> None:
+        mlflow_datasets.log_datasets(self.client, run_id, datasets)
 
     def log_metrics(self, run_id: str, metrics: Mapping[str, float], *, step: int) -> None:
         from mlflow.entities import Metric
@@ -215,12 +183,19 @@ class MlflowTracker:
     def set_tags(self, run_id: str, tags: Mapping[str, str]) -> None:
         from mlflow.entities import RunTag
 
+        stored = shown_tags.of_run(tags)
         self.client.log_batch(
-            run_id, tags=[RunTag(name, str(value)) for name, value in tags.items()]
+            run_id, tags=[RunTag(name, str(value)) for name, value in stored.items()]
         )
 
     def log_dict(self, run_id: str, content: Mapping[str, Any], artifact_file: str) -> None:
         self.client.log_text(run_id, json.dumps(content, indent=2) + "\n", artifact_file)
+
+    def log_text(self, run_id: str, text: str, artifact_file: str) -> None:
+        self.client.log_text(run_id, text, artifact_file)
+
+    def describe_run(self, run_id: str, text: str) -> None:
+        self.set_tags(run_id, {NOTE: text})
 
     def log_folder(self, run_id: str, folder: Path, artifact_path: str) -> None:
         self.client.log_artifacts(run_id, str(folder), artifact_path)
@@ -234,11 +209,14 @@ class MlflowTracker:
 
     def find_run(self, experiment_name: str, tags: Mapping[str, str]) -> str | None:
         experiment = self.client.get_experiment_by_name(experiment_name)
-        run = None if experiment is None else self._search_runs(experiment.experiment_id, tags)
+        if experiment is None:
+            return None
+        stored = shown_tags.of_run(tags)
+        run = mlflow_children.latest_run(self.client, experiment.experiment_id, stored)
         return None if run is None else str(run.info.run_id)
 
     def run_tags(self, run_id: str) -> dict[str, str]:
-        return dict(self._run(run_id).data.tags)
+        return shown_tags.told(self._run(run_id).data.tags)
 
     def read_dict(self, run_id: str, artifact_file: str) -> dict[str, Any]:
         from mlflow.exceptions import MlflowException
@@ -271,19 +249,12 @@ class MlflowTracker:
             else ""
         )
 
-    def trials_url(self, search_run_id: str, *, metric: str, mode: Literal["max", "min"]) -> str:
-        if not self._has_page:
-            return ""
-        query = {
-            "searchFilter": f"tags.`mlflow.parentRunId` = '{search_run_id}'",
-            "orderByKey": f"metrics.`{metric}`",
-            "orderByAsc": str(mode == "min").lower(),
-        }
-        return (
-            self._url(f"experiments/{self._run(search_run_id).info.experiment_id}/runs")
-            + "&"
-            + urlencode(query, quote_via=quote, safe="/")
-        )
+    def save_views(self, experiment_name: str, views: Sequence[View]) -> None:
+        mlflow_views.save_views(self.client, self._experiment_id(experiment_name), views)
+
+    def view_url(self, experiment_name: str, view: View) -> str:
+        page = self.experiment_url(experiment_name)
+        return page and f"{page}&{mlflow_views.query_of(view)}"
 
     def model_url(self, model_name: str, version: int) -> str:
         return (
@@ -303,6 +274,9 @@ class MlflowTracker:
         params: Mapping[str, Any],
         description: str,
         tags: Mapping[str, str],
+        headline: str = "",
+        title: str = "",
+        measured: Measured | None = None,
     ) -> RegisteredAdapter:
         return mlflow_registration.register(
             self.client,
@@ -312,8 +286,11 @@ class MlflowTracker:
             model_name=model_name,
             metrics=metrics,
             params=params,
+            headline=headline,
             description=description,
             tags=tags,
+            title=title,
+            measured=measured or Measured(run_id),
         )
 
     def download_adapter(self, model_uri: str, folder: Path) -> Path:
@@ -334,8 +311,15 @@ class MlflowTracker:
     def rollback(self, model_name: str) -> RegisteredVersion:
         return mlflow_models.rollback(self.client, model_name)
 
-    def annotate(self, version: RegisteredVersion, *, tags: Mapping[str, str], line: str) -> None:
-        mlflow_models.annotate(self.client, version, tags=tags, line=line)
+    def annotate(
+        self,
+        version: RegisteredVersion,
+        *,
+        tags: Mapping[str, str],
+        line: str,
+        headline: str | None = None,
+    ) -> None:
+        mlflow_models.annotate(self.client, version, tags=tags, line=line, headline=headline)
 
     def record(self, model_name: str, entry: HistoryEntry) -> None:
         mlflow_models.record(self.client, model_name, entry)
@@ -371,24 +355,3 @@ class MlflowTracker:
                 f"MLflow at {self.tracking_uri} has no run '{run_id}'. It was deleted, or is in "
                 "another store: give that one's address, or begin anew, without --resume."
             ) from error
-
-    def _search_runs(self, experiment_id: str, tags: Mapping[str, str]) -> "Run | None":
-        from components.registry.mlflow_client import TAG, fitted
-
-        query = " and ".join(
-            f"tags.`{name}` = '{quoted(fitted(value, TAG))}'" for name, value in tags.items()
-        )
-        found = self.client.search_runs(
-            [experiment_id], query, order_by=["attributes.start_time DESC"], max_results=1
-        )
-        return found[0] if found else None
-
-
-def quoted(value: str) -> str:
-    """A value inside single quotes of an MLflow filter, which knows no escape."""
-    if "'" in value:
-        raise ConfigError(
-            f"The value {value!r} holds a single quote, which MLflow cannot search for. Take "
-            "another name."
-        )
-    return value

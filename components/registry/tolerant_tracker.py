@@ -7,12 +7,13 @@ must stop what depends on it, so nothing can swallow it.
 import time
 import warnings
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from components.errors import ConfigError
+from components.registry.pages import Dataset
 from components.registry.tracking import Outcome, RunLog
 from components.secrets import without_secrets
 
@@ -54,13 +55,14 @@ class TolerantTracker:
         name: str,
         params: Mapping[str, Any],
         tags: Mapping[str, str],
+        key: str = "",
     ) -> str:
-        provisional = f"{PENDING}{name}"
+        provisional = f"{PENDING}{key or name}"
         self._run_ids.pop(provisional, None)
 
         def start() -> None:
             self._run_ids[provisional] = self._tracker.start_child(
-                parent_run_id, name=name, params=params, tags=tags
+                parent_run_id, name=name, params=params, tags=tags, key=key
             )
 
         self._call(start)
@@ -68,6 +70,12 @@ class TolerantTracker:
 
     def log_metrics(self, run_id: str, metrics: Mapping[str, float], *, step: int) -> None:
         self._on_run(run_id, partial(self._tracker.log_metrics, metrics=dict(metrics), step=step))
+
+    def rename(self, run_id: str, name: str) -> None:
+        self._on_run(run_id, partial(self._tracker.rename, name=name))
+
+    def log_datasets(self, run_id: str, datasets: Sequence[Dataset]) -> None:
+        self._on_run(run_id, partial(self._tracker.log_datasets, datasets=tuple(datasets)))
 
     def log_params(self, run_id: str, params: Mapping[str, Any]) -> None:
         self._on_run(run_id, partial(self._tracker.log_params, params=dict(params)))
@@ -80,6 +88,14 @@ class TolerantTracker:
             run_id,
             partial(self._tracker.log_dict, content=dict(content), artifact_file=artifact_file),
         )
+
+    def log_text(self, run_id: str, text: str, artifact_file: str) -> None:
+        self._on_run(
+            run_id, partial(self._tracker.log_text, text=text, artifact_file=artifact_file)
+        )
+
+    def describe_run(self, run_id: str, text: str) -> None:
+        self._on_run(run_id, partial(self._tracker.describe_run, text=text))
 
     def log_folder(self, run_id: str, folder: Path, artifact_path: str) -> None:
         """As in RunLog; a retry stores the folder as it is then."""

@@ -4,7 +4,7 @@ Two Protocols: `RunLog` is what a trial may need (and what TolerantTracker lets 
 adds what must never fail silently: searches, the registry, promotion.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Protocol
@@ -12,6 +12,7 @@ from typing import Any, Literal, Protocol
 from components.errors import ConfigError
 from components.registry.history import HistoryEntry
 from components.registry.packaging import Package
+from components.registry.pages import Dataset, Measured, View
 
 Outcome = Literal["completed", "stopped", "diverged", "infeasible", "failed", "lost", "interrupted"]
 OUTCOMES: tuple[Outcome, ...] = (
@@ -70,10 +71,20 @@ class RunLog(Protocol):
         name: str,
         params: Mapping[str, Any],
         tags: Mapping[str, str],
+        key: str = "",
     ) -> str:
         """Run id of a child of the run, one training of many, with the parent's params copied down.
-        The same (parent_run_id, name) gives the same run again, set to running.
+        The same (parent_run_id, key) gives the same run again, set to running, with this name and
+        the tag `resumed`; an empty key is the name.
         """
+        ...
+
+    def rename(self, run_id: str, name: str) -> None:
+        """Give a run another name for people."""
+        ...
+
+    def log_datasets(self, run_id: str, datasets: Sequence[Dataset]) -> None:
+        """The documents that a run was trained and measured with."""
         ...
 
     def log_metrics(self, run_id: str, metrics: Mapping[str, float], *, step: int) -> None:
@@ -93,6 +104,14 @@ class RunLog(Protocol):
 
     def log_dict(self, run_id: str, content: Mapping[str, Any], artifact_file: str) -> None:
         """Store a JSON-able mapping as a file of the run (name ends in .json)."""
+        ...
+
+    def log_text(self, run_id: str, text: str, artifact_file: str) -> None:
+        """Store a text as a file of the run."""
+        ...
+
+    def describe_run(self, run_id: str, text: str) -> None:
+        """What the run's page says of it, Markdown; replaces what it said before."""
         ...
 
     def log_folder(self, run_id: str, folder: Path, artifact_path: str) -> None:
@@ -159,8 +178,12 @@ class Tracker(RunLog, Protocol):
 
     def experiment_url(self, experiment_name: str) -> str: ...
 
-    def trials_url(self, search_run_id: str, *, metric: str, mode: Literal["max", "min"]) -> str:
-        """Page of a search's trials alone, the best first by their latest value of `metric`."""
+    def save_views(self, experiment_name: str, views: Sequence[View]) -> None:
+        """Keep named views with the experiment: they stand in the menu of its page."""
+        ...
+
+    def view_url(self, experiment_name: str, view: View) -> str:
+        """Page of the experiment as the view shows it; empty where the store has no web page."""
         ...
 
     def model_url(self, model_name: str, version: int) -> str: ...
@@ -176,10 +199,17 @@ class Tracker(RunLog, Protocol):
         params: Mapping[str, Any],
         description: str,
         tags: Mapping[str, str],
+        headline: str = "",
+        title: str = "",
+        measured: Measured | None = None,
     ) -> RegisteredAdapter:
         """Register an adapter folder (artifact format 1) as a version of `model_name`; `package`
         says how it answers (components/inference/package.py). A new version, but where a search
         registered this very run before (`registration_of`): then that one. Any failure raises.
+
+        `headline`: the first line of the version's page (left out: made of `metrics` and `params`),
+        `description`: what stands below it; `title`: what the trained model is called among others
+        of its run; `measured`: who measured the metrics (left out: the run itself, at step 0).
         """
         ...
 
@@ -215,8 +245,17 @@ class Tracker(RunLog, Protocol):
         """
         ...
 
-    def annotate(self, version: RegisteredVersion, *, tags: Mapping[str, str], line: str) -> None:
-        """Set tags of a version, and append a line to its description."""
+    def annotate(
+        self,
+        version: RegisteredVersion,
+        *,
+        tags: Mapping[str, str],
+        line: str,
+        headline: str | None = None,
+    ) -> None:
+        """Set tags of a version, and put a line below the first of its description, which becomes
+        `headline` where one is given.
+        """
         ...
 
     def record(self, model_name: str, entry: HistoryEntry) -> None:

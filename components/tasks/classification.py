@@ -90,6 +90,7 @@ class Classification:
         "validation/macro_f1": "max",
         **{f"validation/{name}": better for name, better in probabilities.CALIBRATED.items()},
     }
+    curves: tuple[str, ...] = ("accuracy", "macro_f1", "nll", "ece")
     signature = Signature(
         inputs={"text": "string"}, outputs={"label": "string", "probabilities": "map of double"}
     )
@@ -222,7 +223,7 @@ class Classification:
             lambda found: classification_metrics(found, label_ids),
             outputs,
             label_ids,
-            split.tokens,
+            split,
             temperature=temperature,
             confusion=tuple(tuple(int(count) for count in row) for row in confusion),
         )

@@ -70,6 +70,7 @@ class MultipleChoice:
         "validation/accuracy": "max",
         **{f"validation/{name}": better for name, better in probabilities.CALIBRATED.items()},
     }
+    curves: tuple[str, ...] = ("accuracy", "nll", "ece")
     signature = Signature(
         inputs={
             "query": "string",
@@ -81,8 +82,8 @@ class MultipleChoice:
     usage = Usage(
         purpose="choose among the candidates of a question about long documents",
         frame=(
-            '{"query": ["..."], "candidates": [["...", "..."]], "supports": [["a document ...", '
-            '"another ..."]]}'
+            '{"query": ["country the harbour"], "candidates": [["Norway", "Chile"]], '
+            '"supports": [["The harbour is in Bergen ...", "Bergen is a city in Norway ..."]]}'
         ),
         file="questions.json",
     )
@@ -227,7 +228,7 @@ class MultipleChoice:
             lambda found: multiple_choice_metrics(found, split.label_ids, num_candidates=counts),
             outputs,
             split.label_ids,
-            split.tokens,
+            split,
             temperature=temperature,
             confusion=(),
         )

@@ -56,13 +56,13 @@ def concluded(
     splits: "Mapping[str, TokenizedSplit]",
 ) -> Conclusion:
     """validation/... and test/... at temperature 1, test_calibrated/... at the temperature that is
-    fitted on validation documents; reliability and lengths of the calibrated test answers.
-    `measure`: logits and label ids -> metrics.
+    fitted on validation documents; reliability and lengths of the calibrated test answers, and
+    reliability of those at temperature 1. `measure`: logits and label ids -> metrics.
     """
     from components.evaluation import (
+        before_and_after,
         by_document_length,
         calibration_report,
-        reliability_diagram,
         softmax,
     )
 
@@ -79,8 +79,10 @@ def concluded(
     return Conclusion(
         metrics=metrics,
         calibration=calibration,
-        reliability=reliability_diagram(probabilities, test.label_ids),
-        by_length=by_document_length(probabilities, test.label_ids, test.tokens),
+        reliability=before_and_after(softmax(outputs["test"]), probabilities, test.label_ids),
+        by_length=by_document_length(
+            probabilities, test.label_ids, test.full_lengths, kept=test.tokens
+        ),
     )
 
 
@@ -88,21 +90,21 @@ def evaluated(
     measure: "Callable[[Array], dict[str, float]]",
     logits: "Array",
     label_ids: "Array",
-    lengths: "Array",
+    split: "TokenizedSplit",
     *,
     temperature: float,
     confusion: tuple[tuple[int, ...], ...],
 ) -> Evaluated:
-    """Metrics of the calibrated answers and of temperature 1. `measure`: probabilities ->
-    metrics.
+    """Metrics of the calibrated answers and of temperature 1, for the documents of `split` with
+    labels `label_ids` (N,). `measure`: probabilities -> metrics.
     """
-    from components.evaluation import by_document_length, reliability_diagram, softmax
+    from components.evaluation import before_and_after, by_document_length, softmax
 
-    calibrated = softmax(logits, temperature=temperature)
+    calibrated, uncalibrated = softmax(logits, temperature=temperature), softmax(logits)
     return Evaluated(
         metrics=measure(calibrated),
-        uncalibrated=measure(softmax(logits)),
+        uncalibrated=measure(uncalibrated),
         confusion=confusion,
-        by_length=by_document_length(calibrated, label_ids, lengths),
-        reliability=reliability_diagram(calibrated, label_ids),
+        by_length=by_document_length(calibrated, label_ids, split.full_lengths, kept=split.tokens),
+        reliability=before_and_after(uncalibrated, calibrated, label_ids),
     )

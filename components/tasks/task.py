@@ -215,6 +215,11 @@ class Task(Protocol):
     better.
     """
 
+    curves: tuple[str, ...]
+    """Those of `measured` that are worth a curve, the telling one first; the others stand in a file
+    of the run.
+    """
+
     def outputs(self, logits: "Tensor", labels: "Tensor") -> "Outputs":
         """What evaluation keeps of a batch: (B, C) float32."""
 

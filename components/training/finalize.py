@@ -4,6 +4,7 @@ per search, by the ranks that still hold the backbone.
 
 import json
 import re
+import time
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
@@ -26,7 +27,7 @@ from components.tasks import task_named
 from components.training.checkpoint import load_checkpoint, resume_key
 from components.training.engine import Engine
 from components.training.evaluation import split_outputs
-from components.training.outcomes import FinalEvaluation
+from components.training.outcomes import FinalEvaluation, of_all_documents
 from components.training.session import Session
 
 PREDICTIONS_FILE = "predictions.npz"
@@ -56,7 +57,7 @@ def finalize(
     )
     as_stored = config.model_copy(update={"adapter": config.adapter.as_stored()})
     with session.engine(as_stored, data.labels, parameters=best) as (model, engine):
-        outputs = _outputs(session, engine, data, config, training or config.training)
+        outputs, seconds = _outputs(session, engine, data, config, training or config.training)
         head_config, trainable_parameters = model.head_config, model.num_trainable_parameters()
     conclusion = task.concluded(outputs, data.splits)
     if session.world.is_main:
@@ -76,12 +77,13 @@ def finalize(
     session.world.barrier()
     return FinalEvaluation(
         folder=artifact_folder,
-        metrics=conclusion.metrics,
+        metrics=of_all_documents(conclusion.metrics),
         calibration=conclusion.calibration,
         reliability=conclusion.reliability,
         by_length=conclusion.by_length,
         trainable_parameters=trainable_parameters,
         head_parameters=_head_parameters(best),
+        seconds_per_document=seconds / len(data.splits["test"]),
     )
 
 
@@ -108,10 +110,14 @@ def _outputs(
     data: PreparedData,
     config: TrainConfig,
     training: TrainingConfig,
-) -> dict[str, Any]:
-    """What the task keeps of the answers to all validation and test documents."""
-    return {
-        name: split_outputs(
+) -> tuple[dict[str, Any], float]:
+    """What the task keeps of the answers to all validation and test documents, and the seconds that
+    the latter took.
+    """
+    outputs: dict[str, Any] = {}
+    for name in ("validation", "test"):
+        started = time.monotonic()
+        outputs[name] = split_outputs(
             engine.deepspeed,
             data.splits[name],
             np.arange(len(data.splits[name])),
@@ -120,8 +126,7 @@ def _outputs(
             world=session.world,
             pad_token_id=session.pad_token_id,
         )
-        for name in ("validation", "test")
-    }
+    return outputs, time.monotonic() - started
 
 
 def _backbone_identity(config: TrainConfig) -> dict[str, Any]:
@@ -168,13 +173,13 @@ def save_predictions(
     temperature: float | None,
 ) -> None:
     """Write what paired tests and diagrams need, as .npz: for validation and test `<split>_logits`
-    (N, C), what is learnt (`_label_ids`), `_lengths` (tokens) and `_ids` (N,), and the fitted
-    `temperature` where there is one.
+    (N, C), what is learnt (`_label_ids`), `_lengths` (tokens before the cut) and `_ids` (N,), and
+    the fitted `temperature` where there is one.
     """
     arrays: dict[str, Any] = {} if temperature is None else {"temperature": np.float64(temperature)}
     for name, outputs_NC in outputs.items():
         split = data.splits[name]
-        arrays |= {f"{name}_logits": outputs_NC, f"{name}_lengths": split.tokens}
+        arrays |= {f"{name}_logits": outputs_NC, f"{name}_lengths": split.full_lengths}
         arrays |= {f"{name}_{column}s": split.column(column) for column in columns}
         arrays[f"{name}_ids"] = np.array(split.ids)
     with atomic_file(file) as unfinished:

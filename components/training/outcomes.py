@@ -46,14 +46,26 @@ class Progress:
         return self.tokens / self.seconds if self.seconds else 0.0
 
 
+def of_all_documents(metrics: Mapping[str, float]) -> dict[str, float]:
+    """Metrics of a final evaluation, those on validation documents under a name of their own: while
+    it trained, the adapter may have been measured on a part of them only.
+    """
+    return {
+        name.replace("validation/", "validation_all/", 1)
+        if name.startswith("validation/")
+        else name: value
+        for name, value in metrics.items()
+    }
+
+
 @dataclass(frozen=True)
 class FinalEvaluation:
     """The best adapter on the whole validation and test splits: its artifact folder, metrics, and
     what was trained: all of it, and the head's part.
 
-    `metrics`: validation/... and test/..., and of tasks that are calibrated test_calibrated/...,
-    which is what `predict` answers; `calibration`, `reliability` and `by_length` (of the calibrated
-    test answers) are empty where the task has none.
+    `metrics`: validation_all/... and test/..., and of tasks that are calibrated
+    test_calibrated/..., which is what `predict` answers; `calibration`, `reliability` and
+    `by_length` (of the calibrated test answers) are empty where the task has none.
     """
 
     folder: Path
@@ -63,3 +75,5 @@ class FinalEvaluation:
     by_length: "tuple[LengthBucket, ...]"
     trainable_parameters: int
     head_parameters: int
+    seconds_per_document: float | None = None
+    """Of the test documents, answered in batches by all ranks; None in older records."""

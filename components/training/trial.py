@@ -32,6 +32,7 @@ from components.training.lr_schedule import lr_factor
 from components.training.outcomes import Outcome, Progress, Report
 from components.training.pulse import PULSE
 from components.training.session import Session
+from components.training.system_metrics import SystemMeter
 
 CHECK_EVERY_STEPS_ON_GPU = 20
 
@@ -121,6 +122,7 @@ class _Trial:
         self.task, self.folder = task_named(config.data.task), checkpoint_folder
         self.trainable_parameters = model.num_trainable_parameters()
         self.progress = Progress()
+        self.meter = SystemMeter(session.world.device)
         self.best: dict[str, torch.Tensor] = {}
         self.train_split, validation = data.splits["train"], data.splits["validation"]
         count = config.training.evaluation_documents
@@ -294,6 +296,7 @@ class _Trial:
             "tokens": float(self.progress.tokens),
             "seconds": seconds,
             "tokens_per_second": self.progress.tokens / seconds,
+            **self.meter.read(),
         }
         is_best = self._is_best(metrics)
         parameters = whole_parameters(self.engine)

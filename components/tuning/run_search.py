@@ -1,8 +1,10 @@
 """Let Ray Tune run the trials of a search on its slots."""
 
 import os
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from components.config.steps import most_evaluations
@@ -19,6 +21,7 @@ from components.tuning.tune_trial import SearchContext, TuneTrial
 HOLDS_NO_CPU = {"memory": 1}
 UNTIL_THE_SEARCHER_ENDS = -1
 REUSE_ACTORS = True
+TUNES_FOLDER = "tune"
 
 if TYPE_CHECKING:
     from ray.tune.experiment import Trial as TunesTrial
@@ -44,7 +47,7 @@ def run_trials(
         num_documents=num_documents,
         world_size=config.cluster.num_workers,
     )
-    with _quiet_tune():
+    with _quiet_tune(), _without_pickles(context.folder / TUNES_FOLDER):
         tuner = tune.Tuner(
             tune.with_resources(tune.with_parameters(TuneTrial, context=context), HOLDS_NO_CPU),
             tune_config=tune.TuneConfig(
@@ -58,7 +61,7 @@ def run_trials(
                 reuse_actors=reuse_actors,
             ),
             run_config=tune.RunConfig(
-                name="tune",
+                name=TUNES_FOLDER,
                 storage_path=str(context.folder),
                 callbacks=[log],
                 # Of Tune's own actors; what happens in a slot is counted in tune_trial.py.
@@ -75,6 +78,18 @@ def run_trials(
 def _folder_name(trial: "TunesTrial") -> str:
     """Tune would make one of all settings."""
     return str(trial.trial_id)
+
+
+@contextmanager
+def _without_pickles(folder: Path) -> Iterator[None]:
+    """Tune keeps its state as pickles, for a restore of its own that no search uses. They go when
+    the trials end, and those of a driver that was killed when its search is continued.
+    """
+    shutil.rmtree(folder, ignore_errors=True)
+    try:
+        yield
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 @contextmanager

@@ -9,13 +9,15 @@ from typing import TYPE_CHECKING, Any
 
 from ray.tune import Callback
 
-from components.config import ExperimentConfig, TrainConfig, resolved
+from components.config import ExperimentConfig, resolved
 from components.jobs.events import Event, Failed, Trained
 from components.jobs.record import Identity, JobRecord, write_record
 from components.jobs.repetition import LOST, given_up
+from components.jobs.run_names import trial_name
 from components.jobs.run_writer import RunWriter
 from components.jobs.summary import TrialSummary
 from components.jobs.trial import Trial
+from components.registry import Dataset
 from components.training.outcomes import Progress
 from components.tuning.asking import EVENTS, TRIAL
 
@@ -25,10 +27,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class RunFacts:
-    """What every trial's run carries besides its point: tags, and params made of its settings."""
+    """What every trial's run carries: tags, params made of its point and settings, documents."""
 
     tags: Mapping[str, str] = field(default_factory=dict)
-    params: Callable[[TrainConfig], Mapping[str, Any]] = lambda config: {}
+    params: Callable[[Trial], Mapping[str, Any]] = lambda trial: trial.point
+    datasets: tuple[Dataset, ...] = ()
 
 
 class TrialLog(Callback):
@@ -68,12 +71,15 @@ class TrialLog(Callback):
         """
         ours: Trial = trial.config[TRIAL]
         if ours.key not in self.writer.summaries:
+            name = f"trial-{len(self.writer.summaries):03d}"
             self.writer.start(
                 ours.key,
                 ours,
-                name=f"trial-{len(self.writer.summaries):03d}",
-                params=dict(self.facts.params(ours.config)) | dict(ours.point),
+                name=name,
+                title=trial_name(name, ours.point),
+                params=self.facts.params(ours),
                 tags=self.facts.tags,
+                datasets=self.facts.datasets,
             )
         return ours
 

@@ -19,14 +19,20 @@ SHA = "0123456789abcdef" * 4
 KEY = SHA[:16]
 IDENTITY = Identity(SHA, 8, "documents", "code")
 METRICS = {"validation/accuracy": 0.5, "gradient_norm": 2.0, "step": 3.0}
+DIAGRAM = ReliabilityDiagram((1, 0), (0.5, None), (0.4, None), 0.1)
 FINAL = FinalEvaluation(
     folder=Path("/somewhere/adapter"),
     metrics={"test/accuracy": 0.5},
     calibration={"temperature": 1.5},
-    reliability=ReliabilityDiagram((1, 0), (0.5, None), (0.4, None), 0.1),
+    reliability=DIAGRAM,
     by_length=(LengthBucket(1, 9, 3, *(0.5 for _ in range(11))),),
     trainable_parameters=10,
     head_parameters=4,
+)
+OF_NOW = replace(
+    FINAL,
+    reliability=replace(DIAGRAM, ece_if_calibrated=0.2, uncalibrated=DIAGRAM),
+    by_length=(replace(FINAL.by_length[0], cut=1, cut_at=8),),
 )
 RECORD = JobRecord(
     IDENTITY,
@@ -63,10 +69,29 @@ def old_trial_file(folder: Path, **changes: Any) -> None:
 
 
 def test_what_is_written_is_read_back(tmp_path: Path) -> None:
-    for record in (RECORD, replace(RECORD, final=None, peak_memory_bytes=None)):
+    without = replace(FINAL, reliability=None, by_length=())
+    for record in (
+        RECORD,
+        replace(RECORD, final=OF_NOW),
+        replace(RECORD, final=without),
+        replace(RECORD, final=None, peak_memory_bytes=None),
+    ):
         write_record(tmp_path, record, config={"seed": 1})
         assert read_record(tmp_path) == record
     assert read_record(tmp_path / "none") is None
+
+
+def test_a_record_of_before_cuts_and_calibration_were_told_is_read(tmp_path: Path) -> None:
+    write_record(tmp_path, RECORD, config={})
+    file = tmp_path / "record.json"
+    values = json.loads(file.read_text())
+    values.pop("sha256", None)
+    for name in ("ece_if_calibrated", "uncalibrated"):
+        del values["final"]["reliability"][name]
+    for name in ("cut", "cut_at"):
+        del values["final"]["by_length"][0][name]
+    file.write_text(json.dumps(values))
+    assert read_record(tmp_path) == RECORD
 
 
 def test_a_damaged_record_says_what_to_do(tmp_path: Path) -> None:

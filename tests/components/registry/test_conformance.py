@@ -1,6 +1,7 @@
 """Laws that every registry obeys; a new entry of REGISTRIES is tested by being listed."""
 
 import itertools
+import json
 import math
 from typing import Any, get_args
 
@@ -9,7 +10,8 @@ import pytest
 from components.config.registry import RegistryConfig
 from components.errors import ConfigError, RegistryError
 from components.inference.package import adapter_package
-from components.registry import REGISTRIES, open_tracker
+from components.registry import REGISTRIES, Dataset, Measured, View, open_tracker
+from components.registry.history import entry_now
 
 NAMES = (f"law-{number}" for number in itertools.count())
 METRICS = {
@@ -107,12 +109,12 @@ def test_experiment_is_made_once(tracker, name):
 
 def test_trial_is_a_child_with_the_params_of_its_search(tracker, search):
     trial = tracker.start_child(
-        search, name="t1", params={"adapter.prefix_length": 8, "seed": 10}, tags={"slot": "0"}
+        search, name="t1", params={"prefix_length": 8, "seed": 10}, tags={"slot": "0"}
     )
     seen = look(tracker, trial)
     assert seen["parent"] == search
-    assert seen["params"] == {"backbone": "tiny", "seed": "10", "adapter.prefix_length": "8"}
-    assert seen["tags"]["trial"] == "t1"
+    assert seen["params"] == {"backbone": "tiny", "seed": "10", "prefix_length": "8"}
+    assert tracker.run_tags(trial)["trial"] == "t1"
     assert seen["tags"]["slot"] == "0"
 
 
@@ -128,7 +130,80 @@ def test_restarted_trial_reuses_its_run(tracker, search):
     assert tracker.start_child(search, name="t1", params={"p": 8}, tags={}) == first
     tracker.log_metrics(first, {"loss": 0.5}, step=2)
     assert look(tracker, first)["metrics"]["loss"] == [(1, 1.0), (2, 0.5)]
-    assert tracker.start_child(search, name="t2", params={"p": 8}, tags={}) != first
+    assert tracker.run_tags(first)["resumed"] == "true"
+    second = tracker.start_child(search, name="t2", params={"p": 8}, tags={})
+    assert second != first and "resumed" not in tracker.run_tags(second)
+
+
+def test_a_trial_is_found_by_its_key_whatever_it_is_called(tracker, search):
+    first = tracker.start_child(search, key="k1", name="001 P=4", params={"p": 8}, tags={})
+    tracker.rename(first, "001 P=4 - diverged")
+    again = tracker.start_child(search, key="k1", name="007 P=4", params={"p": 8}, tags={})
+    other = tracker.start_child(search, key="k2", name="001 P=4", params={"p": 8}, tags={})
+    assert again == first and other != first
+
+
+def test_datasets_views_and_descriptions_are_kept_and_may_be_told_again(tracker, name, search):
+    documents = [Dataset("d train", "train", "ab" * 32, "files", 7, 90)]
+    view = View("best", "Best first", ("metrics.x", "tags.outcome"), order_by="metrics.x")
+    for _ in range(2):
+        tracker.log_datasets(search, documents)
+        tracker.save_views(name, (view,))
+        tracker.describe_run(search, "a | table")
+        tracker.log_text(search, "<p>", "report.html")
+    if hasattr(tracker, "client"):
+        run = tracker.client.get_run(search)
+        ((only,),) = [run.inputs.dataset_inputs]
+        assert (only.dataset.name, only.dataset.digest) == ("d train", ("ab" * 32)[:36])
+        assert run.data.tags["mlflow.note.content"] == "a | table"
+        tags = tracker.client.get_experiment_by_name(name).tags
+        assert json.loads(tags["mlflow.sharedViewState.best"])["name"] == "Best first"
+
+
+def test_the_metrics_of_a_registered_adapter_are_points_of_who_measured_it(
+    tracker, search, name, plain_adapter
+):
+    """A curve of the run that trained it does not grow by the registration."""
+    trial = tracker.start_child(search, name="t1", params={}, tags={})
+    for step, value in ((15, 0.5), (30, 0.6)):
+        tracker.log_metrics(trial, {"validation/accuracy": value}, step=step)
+    for _ in range(2):  # the second finds the first's
+        register(
+            tracker,
+            trial,
+            name,
+            plain_adapter,
+            measured=Measured(search, dataset=Dataset("d", "test", "cd" * 32, "files", 7, 90)),
+            tags={"search_id": "s1", "config_sha256": "c1"},
+        )
+    seen = look(tracker, trial)["metrics"]
+    assert seen == {"validation/accuracy": [(15, 0.5), (30, 0.6)]}
+    measured = look(tracker, search)["metrics"]
+    assert measured == {name: [(0, value)] for name, value in METRICS.items()}
+
+
+def test_few_tags_are_shown_and_all_are_told(tracker, search, name, plain_adapter):
+    many = {f"machine_{number}": "x" for number in range(9)} | {"data": "ab", "search_id": "s"}
+    adapter = register(tracker, search, name, plain_adapter, tags=many)
+    assert many.items() <= tracker.resolve(adapter.model_uri).tags.items()
+    if hasattr(tracker, "client"):
+        stored = tracker.client.get_model_version(name, "1").tags
+        assert len([tag for tag in stored if not tag.startswith("mlflow.")]) <= 6
+
+
+def test_the_model_s_page_tells_its_champion_and_the_way_back(tracker, name, search, plain_adapter):
+    for _ in range(2):
+        register(tracker, search, name, plain_adapter)
+    for before, after in ((None, 1), (1, 2)):
+        entry = entry_now(
+            "promoted", after, champion_before=before, champion_after=after, reason="better"
+        )
+        tracker.record(name, entry)
+    if hasattr(tracker, "client"):
+        text = tracker.client.get_registered_model(name).description
+        assert text.startswith("Champion: version 2. Test accuracy 80.0%")
+        assert text.count("Champion: version") == 1 and text.count("## What happened") == 1
+        assert f"`prefixprop rollback {name}`" in text and "version 1" in text
 
 
 def test_metrics_that_are_not_finite_are_kept(tracker, search):
@@ -202,25 +277,16 @@ def test_version_tells_what_it_is(tracker, name, search, plain_adapter):
     adapter = register(tracker, search, name, plain_adapter)
     version = tracker.resolve(adapter.model_uri)
     assert version.description.split("\n")[0] == (
-        "Test accuracy 80.0% (95% interval 70.0 to 90.0), majority class 25.0%, prefix length 4, "
-        "learning rate 0.005, 1,234 trainable parameters, on tiny."
+        "Test accuracy 80.0% (95% interval 70.0 to 90.0), majority class 25.0%, not "
+        "calibrated, prefix length 4, learning rate 0.005, 1,234 trainable parameters, on tiny."
     )
     assert "more about it" in version.description
     assert version.tags["test_accuracy"] == "80.0% (95% interval 70.0 to 90.0)"
     assert {
-        name: version.tags[name]
-        for name in (
-            "prefix_length",
-            "learning_rate",
-            "trainable_parameters",
-            "backbone",
-            "search_id",
-        )
+        name: version.tags[name] for name in ("prefix_length", "learning_rate", "search_id")
     } == {
         "prefix_length": "4",
         "learning_rate": "0.005",
-        "trainable_parameters": "1234",
-        "backbone": "tiny",
         "search_id": "s1",
     }
     assert version.run_id == search

@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from components.inference.package import adapter_package
-from components.registry import open_tracker
+from components.registry import View, open_tracker
 
 pytestmark = pytest.mark.slow
 
@@ -97,10 +97,9 @@ def test_links_open_the_training_view(tracker, search):
         tracker.experiment_url("served")
         == f"{tracker.tracking_uri}/#/experiments/{experiment}/runs?workflowType=machine_learning"
     )
-    assert tracker.trials_url(search, metric="validation/accuracy", mode="max") == (
+    assert tracker.view_url("served", View("best-first", "Best first", ())) == (
         f"{tracker.tracking_uri}/#/experiments/{experiment}/runs?workflowType=machine_learning"
-        f"&searchFilter=tags.%60mlflow.parentRunId%60%20%3D%20%27{search}%27"
-        "&orderByKey=metrics.%60validation/accuracy%60&orderByAsc=false"
+        "&viewStateShareKey=best-first"
     )
     assert (
         tracker.model_url("a model", 3)
