@@ -31,7 +31,7 @@ COMMANDS = {
     ),
     "Keep current": (keep_current.retrain, keep_current.schedule),
     "Use": (use.predict, use.evaluate, use.promote, use.rollback, use.history, use.export),
-    "Operate": (operate.up, operate.status, operate.down, operate.jobs, operate.doctor),
+    "Operate": (operate.up, operate.status, operate.down, operate.jobs, operate.gc, operate.doctor),
     "Measure": (measure.compare, measure.study, measure.bench),
 }
 """Group of the help page -> its commands, in the order in which they are shown."""

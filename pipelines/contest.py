@@ -14,6 +14,7 @@ from components.data.settings import DataConfig
 from components.errors import ConfigError, RegistryError
 from components.evaluation.gate.settings import GateConfig
 from components.registry import CHALLENGER, CHAMPION, RegisteredVersion, Tracker
+from components.registry.describe import with_champion
 from components.registry.history import decisions_on, was_rolled_back
 from components.settings import Config, validate
 
@@ -159,7 +160,15 @@ def keep_decision(tracker: Tracker, contest: Contest, compared: "Compared") -> s
         page = decision_page(decision, contest)
         (folder / "decision.md").write_text(page, encoding="utf-8")
         tracker.log_folder(challenger.run_id, folder, place)
-    line = f"Gate: {decision.verdict}. {'; '.join(decision.reasons)}."
-    tags = {"gate_verdict": decision.verdict, "gate_decision": place}
-    tracker.annotate(challenger, tags=tags, line=line)
+    several = f", over {decision.seeds} trainings of its point"
+    over = several if decision.seeds > 1 else ""
+    line = f"Gate: {decision.verdict}{over}: {'; '.join(decision.reasons)}."
+    tags = {"gate": decision.verdict, "gate_decision": place}
+    headline = None
+    if decision.gain is not None and contest.champion is not None:
+        value, metric = decision.gain.champion, decision.metric
+        told = f"{value:.1%}" if metric == "accuracy" else f"{metric} {value:.4f}"
+        said = f"champion version {contest.champion.version} {told} on the same documents"
+        headline = with_champion(challenger.description, said)
+    tracker.annotate(challenger, tags=tags, line=line, headline=headline)
     return f"runs:/{challenger.run_id}/{place}/decision.json"

@@ -186,7 +186,7 @@ def _decided(
         ours,
         theirs,
         labels_N=none if documents is None else documents.labels_N,
-        lengths_N=none if documents is None else documents.split.tokens,
+        lengths_N=none if documents is None else documents.split.full_lengths,
         class_names=ours.labels,
         rules=rules,
         number=number,

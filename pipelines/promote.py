@@ -189,6 +189,7 @@ def _move(
     lease.check()
     if moves:
         challenger = tracker.promote(challenger.name, challenger.version)
+        _tell_version(tracker, challenger, action, reason, asked=compared is not None)
     entry: HistoryEntry = entry_now(
         action,
         challenger.version,
@@ -202,6 +203,18 @@ def _move(
     tracker.record(challenger.name, entry)
     now = Contest(challenger, champion)
     return _report(tracker, now, action=action, reason=reason, compared=compared)
+
+
+def _tell_version(
+    tracker: Tracker, version: RegisteredVersion, action: Action, reason: str, *, asked: bool
+) -> None:
+    """On the page of a version that became champion: how, and how to go back. Where the gate was
+    `asked`, its decision stands there already.
+    """
+    line = f"To go back to the champion before: `prefixprop rollback {version.name}`"
+    if not asked:
+        line = f"Champion: {action}, {reason}. {line}"
+    tracker.annotate(version, tags={} if asked else {"gate": action}, line=line)
 
 
 @contextmanager

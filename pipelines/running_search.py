@@ -45,6 +45,8 @@ class Search:
     run_id: str
     data: "PreparedData"
     slots: "tuple[ActorHandle, ...]"
+    command: str = ""
+    """The command line that repeats it; empty where it was not started by one."""
 
     @property
     def path(self) -> Path:

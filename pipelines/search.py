@@ -28,10 +28,13 @@ from pipelines.describe import describe_data, describe_point
 from pipelines.interruption import one_interruption
 from pipelines.promote import STATE
 from pipelines.reports import SearchReport
-from pipelines.run_params import key_params, search_params, truncation_params
+from pipelines.run_params import key_params, point_params, search_params, truncation_params
 from pipelines.running_search import Search, Trials, TrialsLost, ending_with
 from pipelines.search_gate import RegistryAccess, meet_champion
+from pipelines.search_note import LiveNote, search_title
+from pipelines.search_page import note_best, show, write_note
 from pipelines.search_results import finish, register, report
+from pipelines.search_views import datasets_of, views_of
 
 if TYPE_CHECKING:
     from components.data import PreparedData
@@ -54,6 +57,7 @@ def search(
     on_trial: OnTrial = lambda summary: None,
     state_path: Path = STATE,
     before_change: Callable[[], None] = lambda: None,
+    command: str = "",
 ) -> SearchReport:
     """Run an experiment's search, register its best adapter and let the gate decide about it.
 
@@ -61,7 +65,8 @@ def search(
     settings: trials keep their runs and go on from their checkpoints, finished ones are not run
     again. `say` gets one line per stage,
     `on_trial` a TrialSummary whenever a trial changed; `before_change` is called right before a
-    version is registered and before an alias is moved, and may raise. Raises UserError before
+    version is registered and before an alias is moved, and may raise; `command` is what a person
+    types to repeat it, for its page. Raises UserError before
     anything is started where the input is wrong; KeyboardInterrupt leaves a resumable state.
     """
     from components.jobs.cluster import check_cluster_fits, joined_cluster
@@ -83,7 +88,7 @@ def search(
         check_cluster_fits(config.cluster, slots=config.search.concurrent_slots)
         folder = open_folder(config, storage, resume=resume, say=say)
         with exclusive(folder):
-            running = open_search(config, tracker, folder, say)
+            running = replace(open_search(config, tracker, folder, say), command=command)
             registry = RegistryAccess(tracking_uri, state_path, before_change)
             found = carry_out(running, registry, on_trial, say)
             close_slots(running.slots)
@@ -96,10 +101,12 @@ def carry_out(
     """The stages of a search whose slots, data and run are there."""
     with ending_with(running):
         trials = run_trials(running, on_trial)
+        note_best(running, trials)
         final = evaluate_best(running, trials.best, say)
         registry.before_change()
         registered = register(running, trials, final, say)
         promotion = meet_champion(running, trials.best, registered, registry, say)
+        show(running, trials, final, registered, promotion)
         finish(running, trials, registered)
         return report(running, trials, final, registered, promotion)
 
@@ -175,6 +182,7 @@ def start_run(
 ) -> str:
     """The search's run, a new one or that of the search which is continued."""
     tracker.ensure_experiment(config.name, config.description)
+    tracker.save_views(config.name, views_of(config))
     tags = run_tags(
         config_sha256=config_sha256(config),
         data_fingerprint=data.fingerprint,
@@ -187,7 +195,7 @@ def start_run(
     if run_id is None:
         run_id = tracker.start_run(
             config.name,
-            run_name=f"search-{folder.search_id}",
+            run_name=search_title(folder.search_id),
             config=resolved(config),
             params=search_params(config),
             tags=tags,
@@ -199,6 +207,7 @@ def start_run(
         tracker.log_params(run_id, search_params(config))
         tracker.log_dict(run_id, environment(), "environment.json")
         tracker.log_dict(run_id, asdict(data.report), "data.json")
+        tracker.log_datasets(run_id, datasets_of(config, data))
     return run_id
 
 
@@ -212,21 +221,31 @@ def run_trials(running: Search, on_trial: OnTrial) -> Trials:
 
     config, context = running.config, running.context()
     tolerant = TolerantTracker(running.tracker)
-    writer = RunWriter(tolerant, running.run_id, on_change=on_trial)
+    live = LiveNote(lambda trials: write_note(running, tolerant, trials, ["Running."]))
+
+    def changed(summary: "TrialSummary") -> None:
+        live.update(summary)
+        on_trial(summary)
+
+    writer = RunWriter(tolerant, running.run_id, on_change=changed)
     facts = RunFacts(
         tags={
             "data_fingerprint": running.data.fingerprint,
             "search_id": running.folder.search_id,
         },
-        params=lambda training: (
-            key_params(training, config.cluster.num_workers) | truncation_params(running.data)
+        params=lambda trial: (
+            key_params(trial.config, config.cluster.num_workers)
+            | truncation_params(running.data)
+            | point_params(trial.point)
         ),
+        datasets=datasets_of(config, running.data),
     )
     log = TrialLog(config, writer, facts=facts, identity=context.identity)
     try:
         run(context, log, num_documents=len(running.data.splits["train"]))
     except BaseException:
         writer.interrupt("the search was interrupted")
+        write_note(running, tolerant, log.summaries, ["Interrupted: `--resume` continues it."])
         raise
     if not tolerant.flush():
         raise WorkFailed(

@@ -2,13 +2,20 @@
 
 from collections.abc import Callable
 from dataclasses import asdict
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from components.config import resolved, trial_config
-from components.registry import CHAMPION, RegisteredAdapter, run_tags
+from components.config import resolved
+from components.jobs.run_metrics import final_numbers
+from components.jobs.run_names import trial_name
+from components.jobs.run_writer import FINAL_FILE
+from components.registry import CHAMPION, Measured, RegisteredAdapter
 from pipelines.contest import GATE_RULES
 from pipelines.reports import PromotionReport, SearchReport
 from pipelines.running_search import Search, Trials
+from pipelines.search_note import search_title
+from pipelines.search_page import trials_url
+from pipelines.search_views import datasets_of
+from pipelines.version_card import facts_of, headline_of, params_of, version_card
 
 if TYPE_CHECKING:
     from components.jobs.summary import TrialSummary
@@ -26,43 +33,30 @@ def register(
     from components.inference.package import adapter_package
 
     config, tracker, best = running.config, running.tracker, trials.best
-    metrics = {
-        name: value
-        for name, value in final.metrics.items()
-        if name.startswith(("test", "validation/"))
-    }
-    point = trial_config(config, best.point)
-    params = {
-        "method": point.adapter.method,
-        "prefix_length": point.adapter.prefix_length,
-        "learning_rate": point.optimizer.learning_rate,
-        "trainable_parameters": final.trainable_parameters,
-        "backbone": config.backbone.name_or_path,
-        "max_tokens": config.data.max_tokens,
-    }
-    tracker.log_metrics(running.run_id, metrics, step=best.step)
-    # The trial's own run has its last evaluation on validation documents at this step.
-    tested = {name: value for name, value in metrics.items() if name.startswith("test")}
-    tracker.log_metrics(best.run_id, tested, step=best.step)
-    tags = {"best_trial": best.name, "best_run_id": best.run_id} | lost_tags(trials)
-    tracker.set_tags(running.run_id, tags)
+    shown = final_numbers(final.metrics, task=config.data.task)
+    if trials.lost:
+        tracker.set_tags(running.run_id, lost_tags(trials))
     if config.gate is not None:
         tracker.log_dict(best.run_id, resolved(config.gate), GATE_RULES)
+    tracker.log_dict(best.run_id, dict(final.metrics), FINAL_FILE)
     log_figures(running, best, final)
+    title = f"{search_title(running.folder.search_id)}, {trial_name(best.name, best.point)}"
     registered = tracker.register_adapter(
         best.run_id,
         adapter_folder=final.folder,
         package=adapter_package(final.folder),
         model_name=config.model_name,
-        metrics=metrics,
-        params=params,
-        description=config.description,
-        tags=run_tags(config_sha256=best.config_sha256, search_id=running.folder.search_id)
-        | lost_tags(trials),
+        metrics=shown,
+        params=params_of(running, best, final),
+        headline=headline_of(running, best, final),
+        description=version_card(running, best, final),
+        tags=facts_of(running, best) | lost_tags(trials),
+        title=f"{config.name} {title}",
+        measured=Measured(running.run_id, dataset=datasets_of(config, running.data)[-1]),
     )
     say(
-        f"registered {registered.name} version {registered.version} as {registered.alias}"
-        f"{told_lost(trials)}"
+        f"registered {registered.name} version {registered.version} as {registered.alias}: the "
+        f"best of {len(trials.summaries)} trials{told_lost(trials)}"
     )
     return registered
 
@@ -82,7 +76,7 @@ def log_figures(running: Search, best: "TrialSummary", final: "FinalEvaluation")
     """How honest the best adapter's answers are, overall and by length."""
     from components.evaluation import plot_by_length, plot_reliability
 
-    tracker, title = running.tracker, f"{running.config.name}: test answers, calibrated"
+    tracker, title = running.tracker, f"{running.config.name}: test answers"
     if final.reliability is not None:
         figure = plot_reliability(final.reliability, title=title)
         tracker.log_figure(best.run_id, figure, "reliability.png")
@@ -123,7 +117,7 @@ def report(
         search_run_id=running.run_id,
         metric=metric,
         mode=mode,
-        trials=tuple(asdict(summary) for summary in trials.summaries),
+        trials=tuple(_without_history(summary) for summary in trials.summaries),
         best_trial=best.name,
         metrics=final.metrics,
         calibration=final.calibration,
@@ -137,9 +131,7 @@ def report(
         adapter_folder=str(final.folder),
         urls={
             "search": tracker.run_url(running.run_id),
-            "trials, best first": tracker.trials_url(
-                running.run_id, metric=f"best/{metric}", mode=mode
-            ),
+            "trials, best first": trials_url(running),
             "best trial": tracker.run_url(best.run_id),
             "registered adapter": tracker.model_url(registered.name, registered.version),
             "experiment": tracker.experiment_url(config.name),
@@ -148,3 +140,8 @@ def report(
         lost_trials=tuple(summary.name for summary in trials.lost),
         promotion=promotion,
     )
+
+
+def _without_history(summary: "TrialSummary") -> dict[str, Any]:
+    """A trial for a report: every metric of every evaluation stands in the trial's run."""
+    return {name: value for name, value in asdict(summary).items() if name != "history"}

@@ -17,7 +17,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from components.errors import ClusterError, ConfigError
-from components.registry import check_passed_on, code_fingerprint, split_credentials
+from components.registry import (
+    MLFLOW_USER,
+    check_passed_on,
+    code_fingerprint,
+    code_version,
+    split_credentials,
+)
+from components.registry.environment import CODE_VERSION
 from components.secrets import holds_secret
 from pipelines.cluster_jobs import follow_log, has_ended, job_of
 from pipelines.local_cluster.addresses import HOME, cluster_ray, ray_versions
@@ -228,6 +235,7 @@ def send(
     _check_arguments(arguments)
     upload = check_upload(working_dir, LEFT_OUT)
     variables = passed_on(environ) | ({HOME: str(home)} if home is not None else {})
+    variables |= {CODE_VERSION: code_version()}
     # Or it lists what it leaves out of the upload, several times.
     logging.getLogger("ray").setLevel(logging.ERROR)
     try:
@@ -257,6 +265,8 @@ def passed_on(environ: Mapping[str, str]) -> dict[str, str]:
     where the tracking store's address holds a password that cannot be taken out of it.
     """
     variables = {key: environ[key] for key in PASSED_ON if environ.get(key)}
+    if _is_the_clusters_own(environ):
+        variables.pop("MLFLOW_TRACKING_URI", None)
     if "MLFLOW_TRACKING_URI" in variables:
         address, _ = split_credentials(variables["MLFLOW_TRACKING_URI"])
         check_passed_on(address)
@@ -266,11 +276,18 @@ def passed_on(environ: Mapping[str, str]) -> dict[str, str]:
 
 def _kept_back(environ: Mapping[str, str]) -> list[str]:
     """The variables that the tracking store would want and a job does not get."""
-    address = environ.get("MLFLOW_TRACKING_URI") or ""
+    address = "" if _is_the_clusters_own(environ) else environ.get("MLFLOW_TRACKING_URI") or ""
     _, credentials = split_credentials(address)
     return [
         name for name in NOT_PASSED_ON if address and (name in credentials or environ.get(name))
     ]
+
+
+def _is_the_clusters_own(environ: Mapping[str, str]) -> bool:
+    """Whether the tracking store is the local cluster's MLflow server: its jobs know the address,
+    and the credentials with it.
+    """
+    return environ.get("MLFLOW_TRACKING_USERNAME") == MLFLOW_USER
 
 
 def _check_arguments(arguments: Sequence[str]) -> None:

@@ -186,10 +186,13 @@ def addresses() -> "Addresses":
     """Addresses from the environment or the local cluster; what ray needs to connect to them is put
     into the environment.
     """
+    from components.secrets import keep_secret, secret_values
     from pipelines.local_cluster.addresses import connection_environment, find_addresses
 
     found = find_addresses(os.environ)
-    os.environ.update(connection_environment(found, os.environ))
+    connection = connection_environment(found, os.environ)
+    keep_secret(secret_values(connection))
+    os.environ.update(connection)
     return found
 
 

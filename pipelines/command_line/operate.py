@@ -5,6 +5,7 @@ that was typed has been checked.
 """
 
 import os
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -12,7 +13,7 @@ import typer
 
 from components.errors import ConfigError
 from pipelines.command_line import invocation
-from pipelines.command_line.options import Json, path
+from pipelines.command_line.options import Json, days_of, path
 from pipelines.command_line.terminal import command
 
 StateFolder = Annotated[
@@ -25,10 +26,13 @@ def up(state: StateFolder = STATE, as_json: Json = False) -> None:
     """Start a Ray head and an MLflow server on this machine; a second call changes nothing."""
     with command(as_json=as_json) as terminal:
         from pipelines.command_line.show.operate import show_cluster
+        from pipelines.local_cluster.access import access_to
         from pipelines.local_cluster.lifecycle import up as run
 
         cluster = run(state, say=terminal.say)
-        terminal.report(cluster, lambda console: show_cluster(console, cluster))
+        access = access_to(cluster, state)
+        report = asdict(cluster) | {"access": access}
+        terminal.report(report, lambda console: show_cluster(console, cluster, access))
 
 
 def down(state: StateFolder = STATE, as_json: Json = False) -> None:
@@ -85,6 +89,54 @@ def jobs(
         ends = cluster_jobs.stop if action == "stop" else cluster_jobs.job
         job = ends(address, submission_id)
         terminal.report(job, lambda console: show_job(console, job))
+
+
+def gc(
+    storage: Annotated[
+        Path | None,
+        typer.Option(help="Folder of searches (cluster.storage_path).", parser=path),
+    ] = None,
+    cache: Annotated[
+        Path | None,
+        typer.Option(help="Folder of tokens and backbones (cluster.cache_path).", parser=path),
+    ] = None,
+    older_than: Annotated[
+        str, typer.Option(metavar="AGE", help="Only what was not used for so long: 30d, 12h, 2w.")
+    ] = "30d",
+    keep_best: Annotated[
+        int,
+        typer.Option(
+            min=0, help="So many trainings of each search and method keep their checkpoint."
+        ),
+    ] = 1,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="List what would go, and remove nothing.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """Remove old checkpoints, caches and what Ray left; everything that goes can be made again."""
+    with command(as_json=as_json) as terminal:
+        days = days_of(older_than)
+        from components.config.cluster import ClusterConfig
+        from pipelines.command_line.show.operate import show_garbage
+        from pipelines.gc import gc as run
+        from pipelines.local_cluster.addresses import lasting_folder
+
+        settings = ClusterConfig()
+        report = run(
+            *(
+                lasting_folder(given or Path(default), os.environ)
+                for given, default in (
+                    (storage, settings.storage_path),
+                    (cache, settings.cache_path),
+                )
+            ),
+            older_than_days=days,
+            keep_best=keep_best,
+            tracking_uri=invocation.addresses().tracking_uri,
+            dry_run=dry_run,
+        )
+        terminal.report(report, lambda console: show_garbage(console, report))
 
 
 def doctor(as_json: Json = False) -> None:

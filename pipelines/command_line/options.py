@@ -13,6 +13,21 @@ def path(text: str) -> Path:
     return Path(expand_path(text))
 
 
+DAYS = {"w": 7.0, "d": 1.0, "h": 1 / 24, "m": 1 / 1440}
+
+
+def days_of(age: str) -> float:
+    """Days of a typed age: 30d, 12h. Raises ConfigError."""
+    from components.errors import ConfigError
+
+    number, unit = age[:-1], age[-1:]
+    if unit not in DAYS or not (number.isascii() and number.isdigit()) or len(number) > 9:
+        raise ConfigError(
+            f"--older-than: '{age}' is no age. Give a whole number and one of w, d, h, m: 30d."
+        )
+    return int(number) * DAYS[unit]
+
+
 Experiment = Annotated[
     str,
     typer.Argument(

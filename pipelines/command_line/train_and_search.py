@@ -74,6 +74,7 @@ def search(
                 resume=_is_unfinished(config) if search_id == IF_ANY else search_id or resume,
                 say=board.say,
                 on_trial=board.update,
+                command=invocation.resume_command("search", experiment, "", overrides),
             )
         terminal.report(report, lambda console: show_search(console, report))
         refuse(report.promotion)

@@ -6,12 +6,14 @@ from components.jobs.events import Event
 from components.jobs.job import Job
 from components.jobs.record import JobRecord, record_of
 from components.jobs.run_jobs import JobResult, run_jobs
+from components.jobs.run_names import point_words
 from components.jobs.run_writer import RunWriter
 from components.jobs.workers import Workers
 from components.registry import RunLog
 from pipelines.comparison.cells import Cell
 from pipelines.comparison.schedule import Schedule
 from pipelines.describe import describe_point
+from pipelines.run_params import point_params
 
 Say = Callable[[str], None]
 
@@ -68,8 +70,9 @@ def start(writer: RunWriter, cell: Cell) -> None:
         cell.key,
         cell.trial,
         name=f"{cell.task}-{cell.method}",
+        title=f"{cell.task} {cell.method} {point_words(cell.trial.point)} seed={cell.seed}",
         params={"task": cell.task, "method": cell.method, "seed": cell.seed}
-        | dict(cell.trial.point),
+        | point_params(cell.trial.point),
         # A tag and no param: a search training that is evaluated later becomes a final one, and
         # the tracker keeps a param's first value.
         tags={

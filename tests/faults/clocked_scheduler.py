@@ -9,6 +9,7 @@ import sys
 import time
 from pathlib import Path
 
+from pipelines.local_cluster.access import mlflow_credentials
 from pipelines.local_cluster.state_file import read_cluster
 from pipelines.scheduling import scheduler
 from pipelines.scheduling.database import shared_engine
@@ -23,7 +24,7 @@ def main(folder: Path) -> None:
     state = folder / ".prefixprop"
     cluster = read_cluster(state)
     assert cluster is not None
-    os.environ.update(cluster.environment)
+    os.environ.update(cluster.environment | mlflow_credentials(state))
     jobs = RayJobs(
         cluster.jobs_address,
         environ=os.environ | {"MLFLOW_TRACKING_URI": cluster.tracking_uri},

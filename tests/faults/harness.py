@@ -13,8 +13,10 @@ from typing import Any
 import psutil
 
 from pipelines.local_cluster import lifecycle, marked_processes
+from pipelines.local_cluster.access import mlflow_credentials
 from pipelines.local_cluster.state_file import LocalCluster
 from tests.components.tuning.drive import Driver
+from tests.runs import against_the_axis, computed, of_the_machine
 
 WORKER, CONTROLLER, SLOT, TUNE = "RayTrainWorker", "TrainController", "ray::Slot", "TuneTrial"
 CLEANER = "Cleaner"
@@ -53,7 +55,7 @@ def standing_cluster(state: Path) -> Iterator[LocalCluster]:
     """What `prefixprop up` starts, Ray head and MLflow, each of which may be killed."""
     os.environ.setdefault("RAY_worker_niceness", "0")
     cluster = lifecycle.up(state)
-    os.environ.update(cluster.environment)
+    os.environ.update(cluster.environment | mlflow_credentials(state))
     STANDING.append(state)
     try:
         yield cluster
@@ -167,8 +169,7 @@ def numbers(trial: dict[str, Any]) -> dict[str, Any]:
     """What a trial computed, without its times, its run and its folder."""
     kept = {"name", "point", "outcome", "step", "rungs", "best_evaluation", "evaluations"}
     return {name: trial[name] for name in kept} | {
-        name: {key: value for key, value in trial[name].items() if "second" not in key}
-        for name in ("metrics", "best_metrics")
+        name: computed(trial[name]) for name in ("metrics", "best_metrics")
     }
 
 
@@ -194,23 +195,33 @@ def tracked(tracking_uri: str, experiment: str) -> dict[str, Any]:
                 for point in client.get_metric_history(run.info.run_id, name)
             )
             for name in run.data.metrics
-            if "second" not in name
+            if not of_the_machine(name)
         }
         kind = run.data.tags.get("kind", "")
         name = "search" if kind == "search" else str(run.info.run_name)
         assert name not in runs, f"two runs are called {name}"
         runs[name] = {"status": run.info.status, "metrics": metrics}
-    return {"runs": runs, "versions": len(client.search_model_versions(f"name = '{experiment}'"))}
+    return {
+        "runs": runs,
+        "against the axis": against_the_axis(client, experiment),
+        "versions": len(client.search_model_versions(f"name = '{experiment}'")),
+    }
+
+
+def search_tags(tracking_uri: str, experiment: str) -> dict[str, str]:
+    """The tags of the experiment's one search."""
+    from components.registry import open_tracker
+
+    tracker = open_tracker("mlflow", tracking_uri)
+    run_id = tracker.find_run(experiment, {"kind": "search"})
+    assert run_id is not None
+    return tracker.run_tags(run_id)
 
 
 def twice(found: dict[str, Any]) -> list[str]:
-    """Metrics that have two values at one step."""
-    return [
-        f"{run} {name}"
-        for run, values in found["runs"].items()
-        for name, points in values["metrics"].items()
-        if len({step for step, _ in points}) < len(points)
-    ]
+    """Metrics that have two values at one step, or go back."""
+    lines: list[str] = found["against the axis"]
+    return lines
 
 
 def differences(one: Any, other: Any, where: str = "") -> list[str]:

@@ -29,6 +29,7 @@ from pipelines.retraining.records import Records
 from pipelines.scheduling.database import shared_engine
 from tests.conftest import build_tiny_longformer
 from tests.faults import harness
+from tests.runs import against_the_axis
 from tests.toy import make_documents, make_experiment
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -250,21 +251,18 @@ def checks(plant: Plant, gone: list[str], seconds: float) -> dict[str, bool]:
 
 
 def twice(tracking_uri: str) -> list[str]:
-    """Runs of one name, and metrics with two values at one step."""
+    """Runs of one name, and metrics with two values at one step or steps that go back."""
     from mlflow import MlflowClient
 
     client: Any = MlflowClient(tracking_uri=tracking_uri, registry_uri=tracking_uri)
     experiment = client.get_experiment_by_name("toy")
-    found, names = [], set[str]()
-    for run in client.search_runs([experiment.experiment_id]):
-        parent = run.data.tags.get("mlflow.parentRunId", "")
-        name = f"{parent} {run.info.run_name}"
-        found += [f"two runs {name}"] if name in names else []
-        names.add(name)
-        for metric in run.data.metrics:
-            steps = [point.step for point in client.get_metric_history(run.info.run_id, metric)]
-            if len(set(steps)) < len(steps):
-                found.append(f"{run.info.run_name} {metric}")
+    names = [
+        f"{run.data.tags.get('mlflow.parentRunId', '')} {run.data.tags.get('search_id', '')} "
+        f"{run.info.run_name}"
+        for run in client.search_runs([experiment.experiment_id])
+    ]
+    found = [f"two runs {name}" for name in set(names) if names.count(name) > 1]
+    found += against_the_axis(client, "toy")
     for line in found:
         print(f"       twice: {line}")
     return found

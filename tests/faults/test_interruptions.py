@@ -85,6 +85,12 @@ def test_interrupted_twice_moved_and_damaged_it_comes_to_the_same(
     assert checkpoints
     for file in (*checkpoints, *(tmp_path / "cache").glob("*/train.arrow")):
         harness.flip_a_bit(file)
+    second = start_driver(**where, resume=True)
+    harness.said(second, "evaluating the best adapter")
+    second.process.send_signal(signal.SIGINT)
+    assert second.wait() in INTERRUPTED, second.log()
+    best = undisturbed["best_trial"]
+    assert harness.search_tags(where["tracking_uri"], "toy")["best_trial"] == best
     resumed = start_driver(**where, resume=True)
     assert harness.differences(result(resumed, where["tracking_uri"]), undisturbed) == []
     assert not here.exists(), "nothing is written into the old place"

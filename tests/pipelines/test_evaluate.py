@@ -79,6 +79,28 @@ def test_metrics_equal_those_of_the_live_model(tiny_adapter, files, overrides, t
     ]
 
 
+def test_documents_are_as_long_as_they_were_before_the_cut(
+    tiny_adapter, files, overrides, tmp_path
+):
+    folder, _ = tiny_adapter("decoder")
+    long, short = (
+        evaluate(
+            str(folder),
+            tracking_uri=None,
+            overrides=[*overrides, f"data.max_tokens={max_tokens}"],
+            cache_path=tmp_path / "cache",
+        )
+        for max_tokens in (96, 6)
+    )
+    assert [(bucket.shortest, bucket.longest) for bucket in short.by_length] == [
+        (bucket.shortest, bucket.longest) for bucket in long.by_length
+    ]
+    for report, limit in ((long, 96), (short, 6)):
+        assert sum(bucket.cut or 0 for bucket in report.by_length) == report.truncated_documents
+        assert {bucket.cut_at for bucket in report.by_length if bucket.cut} == {limit}
+    assert long.truncated_documents < short.truncated_documents
+
+
 def test_registered_adapter_is_evaluated_on_the_data_of_its_run(
     tiny_adapter, overrides, mlflow_uri, tmp_path
 ):

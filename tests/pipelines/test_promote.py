@@ -65,7 +65,7 @@ def test_a_forced_promotion_is_rolled_back_and_both_are_remembered(
 ) -> None:
     report = promote(model, **forced)
     assert (report.version, report.previous, report.changed) == (2, 1, True)
-    assert report.description == "Test accuracy 80.0%."
+    assert report.description == "Test accuracy 80.0%, not calibrated."
     assert promote(model, version=2, **forced).changed is False
     back = rollback(model, tracking_uri=mlflow_uri, state_path=tmp_path, reason="answers late")
     assert (back.version, back.previous) == (1, 2)
@@ -224,7 +224,7 @@ def test_the_gate_promotes_what_is_better_and_refuses_the_way_back(
     ]
     assert entries[1].test_set == entries[2].test_set != ""
     version = tracker.resolve(f"models:/{name}/2")
-    assert version.tags["gate_verdict"] == "hold" and "Gate: promote." in version.description
+    assert version.tags["gate"] == "hold" and "Gate: promote: " in version.description
     run_id, file = entries[1].evidence.removeprefix("runs:/").split("/", 1)
     stored = tracker.read_dict(run_id, file)
     assert stored["verdict"] == "promote" and stored["documents"] == 45

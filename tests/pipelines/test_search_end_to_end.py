@@ -79,7 +79,9 @@ def test_search_registers_the_best_adapter_as_champion(
         (trial for trial in report["trials"] if trial["best_metrics"]),
         key=lambda trial: trial["best_metrics"]["validation/accuracy"],
     )
-    assert report["metrics"]["validation/accuracy"] == best["best_metrics"]["validation/accuracy"]
+    assert (
+        report["metrics"]["validation_all/accuracy"] == best["best_metrics"]["validation/accuracy"]
+    )
 
 
 def test_prediction_in_fresh_processes_equals_the_plain_artifact(

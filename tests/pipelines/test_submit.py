@@ -14,6 +14,7 @@ import yaml
 from typer.testing import CliRunner
 
 from components.errors import ConfigError
+from components.registry import code_version
 from pipelines.cli import app
 from pipelines.submit import continuing, is_lost, submission_base, submit
 from pipelines.upload import check_upload, look_at
@@ -107,9 +108,22 @@ def test_no_secret_of_the_environment_reaches_a_job(job_server: JobServer, proje
     lines = send(job_server, project, environ)
     (told,) = job_server.told
     assert SECRET not in json.dumps(told) + "\n".join(lines)
-    assert told["runtime_env"]["env_vars"] == {"MLFLOW_TRACKING_URI": "http://host"}
+    assert told["runtime_env"]["env_vars"] == {
+        "MLFLOW_TRACKING_URI": "http://host",
+        "PREFIXPROP_CODE_VERSION": code_version(),
+    }
     kept_back = "MLFLOW_TRACKING_USERNAME, MLFLOW_TRACKING_PASSWORD, MLFLOW_TRACKING_TOKEN"
     assert lines[-1].startswith("Not passed on") and kept_back in lines[-1]
+
+
+def test_the_local_clusters_own_mlflow_server_is_not_named_to_its_jobs(
+    job_server: JobServer, project: Path
+) -> None:
+    """They know it already, and its password with it."""
+    own = {"MLFLOW_TRACKING_USERNAME": "prefixprop", "MLFLOW_TRACKING_PASSWORD": SECRET}
+    lines = send(job_server, project, own | {"MLFLOW_TRACKING_URI": "http://127.0.0.1:3"})
+    assert set(job_server.told[0]["runtime_env"]["env_vars"]) == {"PREFIXPROP_CODE_VERSION"}
+    assert not any(line.startswith("Not passed on") for line in lines)
 
 
 def test_an_address_whose_password_cannot_be_taken_out_is_refused(

@@ -76,6 +76,7 @@ class Regression:
     global_text = False
     trains_with_prefix = True
     metrics: Mapping[str, Direction] = {"validation/mse": "min"}
+    curves: tuple[str, ...] = ("mse",)
     signature = Signature(inputs={"text": "string"}, outputs={"value": "double"})
     usage = Usage("rate long documents", '{"text": ["a document ..."]}', "documents.jsonl")
     input_suffixes: tuple[str, ...] = TEXT_SUFFIXES

@@ -43,9 +43,13 @@ def show_evaluation(console: Console, report: "EvaluationReport") -> None:
 
 
 def length_table(buckets: "Sequence[LengthBucket]") -> Table:
-    """Accuracy and calibration by document length, 95% intervals in brackets."""
+    """Accuracy and calibration by document length, 95% intervals in brackets; how many of a line's
+    documents were cut, where any was.
+    """
     table = Table(box=None, pad_edge=False, header_style="bold", title_justify="left")
-    for column in ("tokens", "documents", "accuracy", "nll", "ece", "ece if calibrated"):
+    cut = ("cut",) if any(bucket.cut for bucket in buckets) else ()
+    scores = ("accuracy", "nll", "ece", "ece if calibrated")
+    for column in ("tokens", "documents", *cut, *scores):
         table.add_column(column, justify="right", no_wrap=True)
     for bucket in buckets:
         ranges = (
@@ -57,6 +61,7 @@ def length_table(buckets: "Sequence[LengthBucket]") -> Table:
         table.add_row(
             f"{bucket.shortest:,}-{bucket.longest:,}",
             str(bucket.documents),
+            *((str(bucket.cut),) if cut else ()),
             *cells,
             f"{bucket.ece_if_calibrated:.3f}",
         )
