@@ -7,7 +7,8 @@ STAMP := $(VENV)/.installed
 PIP := $(BIN)/python -m pip install -qq --disable-pip-version-check -c constraints.txt
 MAKEFLAGS += --no-print-directory
 
-.PHONY: help install demo test quick-tests check lint format faults kills retrainings jobs clean
+.PHONY: help install demo test quick-tests check lint format faults kills retrainings jobs browser \
+	pictures sbom clean
 
 help:
 	@echo "make demo     install, start the local cluster, search, register and use an adapter"
@@ -15,8 +16,11 @@ help:
 	@echo "make check    formatting, lint, types, import layers and the quick tests: a minute or two"
 	@echo "make faults   processes of a search are killed and stopped: some minutes"
 	@echo "make kills    twenty kills in one search (SEED=1): a quarter of an hour"
+	@echo "make browser  MLflow's pages of two searches, read in chromium: five minutes"
+	@echo "make pictures the same, and the pictures of README are made anew"
 	@echo "make jobs     comparisons, jobs of a cluster, many at once: ten minutes"
 	@echo "make retrainings  three scheduled retrainings with ten kills (SEED=1)"
+	@echo "make sbom     what is installed, as a CycloneDX file (SBOM=dist/sbom.json)"
 	@echo "make format   format and mend what ruff can mend"
 	@echo "make install  install into $(VENV) (the others do it by themselves)"
 	@echo "make clean    stop the local cluster, remove caches and build outputs"
@@ -38,7 +42,7 @@ demo: $(STAMP)
 	@$(BIN)/python -m pipelines.local_cluster.demo
 
 # The tests of one slow file stay together: they share a Ray cluster or an MLflow server.
-APART := --ignore tests/faults --ignore tests/pipelines/jobs
+APART := --ignore tests/faults --ignore tests/pipelines/jobs --ignore tests/browser
 test: quick-tests
 	@$(BIN)/python -m pytest -m slow $(APART) -n 2 --dist loadfile
 
@@ -63,12 +67,25 @@ faults: $(STAMP)
 jobs: $(STAMP)
 	@$(BIN)/python -m pytest -m slow tests/pipelines/jobs
 
+browser: $(STAMP)
+	@$(BIN)/python -m pytest -m slow tests/browser
+
+pictures: $(STAMP)
+	@PREFIXPROP_PICTURES=tests/browser/pictures $(BIN)/python -m pytest -m slow tests/browser
+
 SEED ?= 1
 kills: $(STAMP)
 	@$(BIN)/python -m tests.faults.kills $(SEED)
 
 retrainings: $(STAMP)
 	@$(BIN)/python -m tests.faults.retrainings $(SEED)
+
+SBOM ?= dist/sbom.json
+sbom: $(STAMP)
+	@mkdir -p $(dir $(SBOM))
+	@$(BIN)/cyclonedx-py environment --pyproject pyproject.toml --mc-type library \
+	  --output-reproducible --of JSON -o $(SBOM) $(BIN)/python
+	@echo "$(SBOM)"
 
 clean:
 	@test ! -x $(BIN)/prefixprop || $(BIN)/prefixprop down

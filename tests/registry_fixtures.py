@@ -16,6 +16,8 @@ from typing import Any
 
 import pytest
 
+from tests.conftest import build_tiny_decoder, build_tiny_longformer
+
 WORDS = [
     "the",
     "a",
@@ -152,64 +154,61 @@ def tiny_tokenizer(*, pad_id: int) -> Any:
 
 
 @pytest.fixture
-def tiny_adapter(
-    tmp_path: Path, tiny_decoder: Callable[..., Any], tiny_longformer: Callable[..., Any]
-) -> Callable[[str], tuple[Path, Any]]:
+def tiny_adapter(tmp_path: Path) -> Callable[[str], tuple[Path, Any]]:
     """Builds (artifact folder, live model) for a family, on a backbone saved to disk; the
     temperature is 1.7.
     """
+    return lambda family: make_tiny_adapter(tmp_path, family)
 
-    def build(family: str) -> tuple[Path, Any]:
-        import torch
 
-        from components.adapters import (
-            ClassificationHeadConfig,
-            PrefixPropagationConfig,
-            adapt,
-            save_adapter,
-        )
-        from components.backbones import load_backbone
-        from components.config import BackboneConfig, resolved
+def make_tiny_adapter(place: Path, family: str) -> tuple[Path, Any]:
+    """The same below `place`."""
+    import torch
 
-        torch.set_num_threads(1)
-        backbone_folder = tmp_path / f"{family}-backbone"
-        original = tiny_decoder() if family == "decoder" else tiny_longformer()
-        original.save_pretrained(backbone_folder)
-        tokenizer = tiny_tokenizer(pad_id=original.config.pad_token_id)
-        tokenizer.save_pretrained(backbone_folder)
-        source = BackboneConfig(
-            source="local",
-            name_or_path=str(backbone_folder),
-            family="decoder" if family == "decoder" else "longformer",
-        )
-        backbone = load_backbone(source, cache_path=tmp_path / "cache")
-        head = ClassificationHeadConfig(
-            num_labels=3, labels=LABELS, pooling="last" if family == "decoder" else "prefix"
-        )
-        model = adapt(backbone, PrefixPropagationConfig(prefix_length=4), head).eval()
-        with torch.no_grad():
-            # As drawn, one class answers everything: centre the logits on the sample and spread
-            # them.
-            batch = tokenizer(
-                sample_texts(20), padding=True, truncation=True, max_length=96, return_tensors="pt"
-            )
-            logits = model(
-                input_ids=batch["input_ids"], attention_mask=batch["attention_mask"]
-            ).logits
-            scale = 2 / logits.std(dim=0).mean()
-            model.head.out_proj.weight.mul_(scale)
-            model.head.out_proj.bias.copy_(-scale * logits.mean(dim=0))
-        folder = save_adapter(
-            model,
-            tmp_path / f"{family}-adapter",
-            training={"max_tokens": 96},
-            backbone_id={"load": resolved(source)},
-        )
-        tokenizer.save_pretrained(folder / "tokenizer")
-        (folder / "calibration.json").write_text(json.dumps({"temperature": 1.7}))
-        return folder, model
+    from components.adapters import (
+        ClassificationHeadConfig,
+        PrefixPropagationConfig,
+        adapt,
+        save_adapter,
+    )
+    from components.backbones import load_backbone
+    from components.config import BackboneConfig, resolved
 
-    return build
+    torch.set_num_threads(1)
+    backbone_folder = place / f"{family}-backbone"
+    original = build_tiny_decoder() if family == "decoder" else build_tiny_longformer()
+    original.save_pretrained(backbone_folder)
+    tokenizer = tiny_tokenizer(pad_id=original.config.pad_token_id)
+    tokenizer.save_pretrained(backbone_folder)
+    source = BackboneConfig(
+        source="local",
+        name_or_path=str(backbone_folder),
+        family="decoder" if family == "decoder" else "longformer",
+    )
+    backbone = load_backbone(source, cache_path=place / "cache")
+    head = ClassificationHeadConfig(
+        num_labels=3, labels=LABELS, pooling="last" if family == "decoder" else "prefix"
+    )
+    model = adapt(backbone, PrefixPropagationConfig(prefix_length=4), head).eval()
+    with torch.no_grad():
+        # As drawn, one class answers everything: centre the logits on the sample and spread
+        # them.
+        batch = tokenizer(
+            sample_texts(20), padding=True, truncation=True, max_length=96, return_tensors="pt"
+        )
+        logits = model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"]).logits
+        scale = 2 / logits.std(dim=0).mean()
+        model.head.out_proj.weight.mul_(scale)
+        model.head.out_proj.bias.copy_(-scale * logits.mean(dim=0))
+    folder = save_adapter(
+        model,
+        place / f"{family}-adapter",
+        training={"max_tokens": 96},
+        backbone_id={"load": resolved(source)},
+    )
+    tokenizer.save_pretrained(folder / "tokenizer")
+    (folder / "calibration.json").write_text(json.dumps({"temperature": 1.7}))
+    return folder, model
 
 
 def sample_texts(count: int) -> list[str]:

@@ -2,6 +2,7 @@
 
 import re
 import shlex
+from configparser import ConfigParser
 from pathlib import Path
 from typing import Any
 
@@ -71,6 +72,20 @@ def test_the_cron_job_never_runs_twice_at_once_and_its_command_exists() -> None:
 
 
 def test_the_team_server_is_the_pinned_mlflow() -> None:
-    command = " ".join(read("mlflow/compose.yaml")["services"]["mlflow"]["command"])
-    assert f"mlflow=={pinned('mlflow')}" in command
+    content = read("mlflow/compose.yaml")
+    command = " ".join(content["services"]["mlflow"]["command"])
+    assert f"mlflow[auth]=={pinned('mlflow')}" in command
     assert "--allowed-hosts" in command
+
+
+def test_the_team_server_asks_who_they_are() -> None:
+    content = read("mlflow/compose.yaml")
+    service = content["services"]["mlflow"]
+    assert "--app-name basic-auth" in " ".join(service["command"])
+    for name in ("MLFLOW_AUTH_ADMIN_PASSWORD", "MLFLOW_FLASK_SERVER_SECRET_KEY"):
+        assert service["environment"][name].startswith(f"${{{name}:?")
+    (file,) = service["configs"]
+    assert file["target"] == service["environment"]["MLFLOW_AUTH_CONFIG_PATH"]
+    settings = ConfigParser(interpolation=None)
+    settings.read_string(content["configs"][file["source"]]["content"])
+    assert {"default_permission", "database_uri", "admin_username"} <= set(settings["mlflow"])
