@@ -15,8 +15,10 @@ PARENT = "mlflow.parentRunId"
 
 def start(
     client: "MlflowClient", parent_run_id: str, *, key: str, name: str, tags: Mapping[str, str]
-) -> tuple[str, bool]:
-    """Id of the child with this key, set to running, and whether it was there before."""
+) -> tuple[str, Mapping[str, str] | None]:
+    """Id of the child with this key, set to running, and the params that it has, None where it was
+    not there before.
+    """
     from mlflow.entities import RunTag
 
     from components.registry.mlflow_client import RUN_NAME, check_name
@@ -28,12 +30,12 @@ def start(
     experiment_id, existing = parent.info.experiment_id, _child(client, parent, whose)
     if existing is None:
         made = client.create_run(experiment_id, run_name=name, tags=stored)
-        return str(made.info.run_id), False
+        return str(made.info.run_id), None
     run_id = str(existing.info.run_id)
     client.update_run(run_id, status="RUNNING", name=name)
     stored |= {"resumed": "true"}
     client.log_batch(run_id, tags=[RunTag(tag, str(value)) for tag, value in stored.items()])
-    return run_id, True
+    return run_id, existing.data.params
 
 
 def _child(client: "MlflowClient", parent: "Run", whose: Mapping[str, str]) -> "Run | None":

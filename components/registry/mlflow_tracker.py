@@ -131,12 +131,14 @@ class MlflowTracker:
         tags: Mapping[str, str],
         key: str = "",
     ) -> str:
-        run_id, is_continued = mlflow_children.start(
+        run_id, before = mlflow_children.start(
             self.client, parent_run_id, key=key or name, name=name, tags=tags
         )
-        if is_continued:
+        if before is not None:
             self._continued[run_id] = {}
-        self.log_params(run_id, {**self._run(parent_run_id).data.params, **params})
+        inherited = self._run(parent_run_id).data.params
+        new = {name: inherited[name] for name in inherited if name not in (before or {})}
+        self.log_params(run_id, {**new, **params})
         return run_id
 
     def rename(self, run_id: str, name: str) -> None:
