@@ -191,7 +191,9 @@ def search_page(
         gate=verdict_of(promotion),
         test_metric="accuracy",
         scores=scores_of(final, registered, promotion),
-        test_metrics=final.metrics,
+        test_metrics={
+            name: value for name, value in final.metrics.items() if name.startswith("test")
+        },
         calibration={
             name: float(value)
             for name, value in final.calibration.items()
