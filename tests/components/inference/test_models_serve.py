@@ -12,7 +12,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -75,7 +75,9 @@ class Served:
         return str(answer["predictions"][0]["model"])
 
 
-def environment(folder: Path, tracking_uri: str) -> dict[str, str]:
+def environment(
+    folder: Path, tracking_uri: str, further: Mapping[str, str] | None = None
+) -> dict[str, str]:
     """What the server is told: nothing of this checkout."""
     hidden = folder / "hidden"
     hidden.mkdir(exist_ok=True)
@@ -90,11 +92,14 @@ def environment(folder: Path, tracking_uri: str) -> dict[str, str]:
         "MLFLOW_PYFUNC_INFERENCE_CONFIG": json.dumps(SETTINGS | {"cache_path": str(folder)}),
         "HF_HUB_OFFLINE": "1",
         "OMP_NUM_THREADS": "1",
+        **(further or {}),
     }
 
 
 @contextmanager
-def serving(model: str, folder: Path, tracking_uri: str) -> Iterator[tuple[str, Any, Path]]:
+def serving(
+    model: str, folder: Path, tracking_uri: str, further: Mapping[str, str] | None = None
+) -> Iterator[tuple[str, Any, Path]]:
     """`mlflow models serve`; ended by its process group. Yields address, process and log."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -106,7 +111,7 @@ def serving(model: str, folder: Path, tracking_uri: str) -> Iterator[tuple[str, 
         process = subprocess.Popen(
             command,
             cwd=folder,
-            env=environment(folder, tracking_uri),
+            env=environment(folder, tracking_uri, further),
             stdout=file,
             stderr=file,
             start_new_session=True,
@@ -117,6 +122,18 @@ def serving(model: str, folder: Path, tracking_uri: str) -> Iterator[tuple[str, 
         if process.poll() is None:
             os.killpg(process.pid, signal.SIGTERM)
             process.wait(timeout=30)
+
+
+def wait_for(address: str, process: Any, log: Path) -> None:
+    """Return once the server answers."""
+    until = time.monotonic() + SECONDS
+    while True:
+        assert process.poll() is None and time.monotonic() < until, log.read_text()[-3000:]
+        try:
+            with urllib.request.urlopen(f"{address}/ping", timeout=2):
+                return
+        except OSError:
+            time.sleep(0.3)
 
 
 def variant(folder: Path, number: int) -> Path:
@@ -157,14 +174,7 @@ def served(tmp_path_factory: pytest.TempPathFactory, mlflow_uri: str) -> Iterato
     tracker = open_tracker("mlflow", mlflow_uri)
     assert register(tracker, first, experiment=NAME, name=NAME) == 1
     with serving(f"models:/{NAME}@champion", folder, mlflow_uri) as (address, process, log):
-        until = time.monotonic() + SECONDS
-        while True:
-            assert process.poll() is None and time.monotonic() < until, log.read_text()[-3000:]
-            try:
-                with urllib.request.urlopen(f"{address}/ping", timeout=2):
-                    break
-            except OSError:
-                time.sleep(0.3)
+        wait_for(address, process, log)
         yield Served(address, tracker, (first, *(variant(first, number) for number in (1, 2))))
 
 

@@ -22,6 +22,7 @@ import yaml
 
 from components.registry.mlflow_tracker import CONFIG_FILE
 from pipelines.local_cluster.servers import free_port
+from tests.components.inference.test_models_serve import Served, serving, wait_for
 from tests.conftest import build_tiny_decoder
 from tests.ray_cluster import environment_on
 from tests.s3 import CREDENTIALS, make_bucket
@@ -236,3 +237,18 @@ def test_the_registered_version_answers_from_there(
     assert len((experiment / "out.jsonl").read_text().splitlines()) == 9
     refused = prefixprop(experiment, ray_address, team.user("wrong-password"), *words)
     assert refused.returncode == 2 and "refused the credentials" in refused.stderr
+
+
+def test_models_serve_answers_from_there(
+    report: dict[str, Any], experiment: Path, team: Team, tmp_path: Path
+) -> None:
+    rows = [json.loads(line) for line in (experiment / "test.jsonl").read_text().splitlines()]
+    settings = {"MLFLOW_PYFUNC_INFERENCE_CONFIG": json.dumps({"cache_path": str(tmp_path)})}
+    further = team.user(team.password) | settings
+    with serving("models:/team@champion", tmp_path, team.uri, further) as (address, process, log):
+        wait_for(address, process, log)
+        status, answer = Served(address, None, ()).ask(  # type: ignore[arg-type]
+            [[row["text"]] for row in rows], with_version=True
+        )
+    assert status == 200, answer
+    assert [each["model"] for each in answer["predictions"]] == ["team/1"] * len(rows)
