@@ -5,12 +5,13 @@ The fact a newcomer gets wrong: a version need not know its logged model's id (M
 keeps none), so that places count too: nothing that any version points to is left over.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from components.errors import RegistryError
+from components.registry.mlflow_pages import all_of
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -39,7 +40,9 @@ def leftover_models(tracking_uri: str, *, before: float) -> list[LeftoverModel]:
 
 
 def _found(client: "MlflowClient", before: float) -> list[LeftoverModel]:
-    versions = _all(lambda token: client.search_model_versions(max_results=PAGE, page_token=token))
+    versions = all_of(
+        lambda token: client.search_model_versions(max_results=PAGE, page_token=token)
+    )
     known = {
         name
         for version in versions
@@ -47,7 +50,7 @@ def _found(client: "MlflowClient", before: float) -> list[LeftoverModel]:
     }
     experiments = [
         each.experiment_id
-        for each in _all(
+        for each in all_of(
             lambda token: client.search_experiments(max_results=PAGE, page_token=token)
         )
     ]
@@ -95,7 +98,7 @@ def _models(client: "MlflowClient", experiment_id: str) -> Iterator[Any]:
     def page(token: str | None) -> Any:
         return client.search_logged_models([experiment_id], max_results=50, page_token=token)
 
-    for model in _all(page):
+    for model in all_of(page):
         if model.model_type == "adapter":
             yield model
 
@@ -133,11 +136,3 @@ def _bytes(files: Any, folder: str | None) -> int:
         _bytes(files, each.path) if each.is_dir else int(each.file_size or 0)
         for each in files.list_artifacts(folder)
     )
-
-
-def _all(page_after: Callable[[str | None], Any]) -> Iterator[Any]:
-    token: str | None = None
-    while token != "":
-        page = page_after(token)
-        yield from page
-        token = page.token or ""

@@ -15,9 +15,9 @@ PARENT = "mlflow.parentRunId"
 
 def start(
     client: "MlflowClient", parent_run_id: str, *, key: str, name: str, tags: Mapping[str, str]
-) -> tuple[str, Mapping[str, str] | None]:
-    """Id of the child with this key, set to running, and the params that it has, None where it was
-    not there before.
+) -> tuple[str, bool, dict[str, str]]:
+    """Id of the child with this key, set to running; whether it was there before; and the params of
+    its parent that it does not have.
     """
     from mlflow.entities import RunTag
 
@@ -30,12 +30,13 @@ def start(
     experiment_id, existing = parent.info.experiment_id, _child(client, parent, whose)
     if existing is None:
         made = client.create_run(experiment_id, run_name=name, tags=stored)
-        return str(made.info.run_id), None
+        return str(made.info.run_id), False, dict(parent.data.params)
     run_id = str(existing.info.run_id)
     client.update_run(run_id, status="RUNNING", name=name)
     stored |= {"resumed": "true"}
     client.log_batch(run_id, tags=[RunTag(tag, str(value)) for tag, value in stored.items()])
-    return run_id, existing.data.params
+    missing = parent.data.params.keys() - existing.data.params.keys()
+    return run_id, True, {name: parent.data.params[name] for name in missing}
 
 
 def _child(client: "MlflowClient", parent: "Run", whose: Mapping[str, str]) -> "Run | None":

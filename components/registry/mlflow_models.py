@@ -15,6 +15,7 @@ from components.registry import shown_tags
 from components.registry.champions import Champions, promoted, rolled_back
 from components.registry.describe import with_history, with_line
 from components.registry.history import HistoryEntry, entries_of, tag_of
+from components.registry.mlflow_pages import all_of
 from components.registry.shown_tags import PREFIX
 from components.registry.tracking import (
     CHALLENGER,
@@ -125,13 +126,10 @@ def resolve(client: "MlflowClient", model_uri: str) -> RegisteredVersion:
 
 def versions(client: "MlflowClient", model_name: str) -> tuple[RegisteredVersion, ...]:
     aliases: Mapping[str, str] = _model(client, model_name).aliases
-    found: list[ModelVersion] = []
-    token: str | None = None
-    while token != "":
-        page = client.search_model_versions(
-            f"name = '{_searchable(model_name)}'", max_results=200, page_token=token
-        )
-        found, token = [*found, *page], page.token or ""
+    query = f"name = '{_searchable(model_name)}'"
+    found = all_of(
+        lambda token: client.search_model_versions(query, max_results=200, page_token=token)
+    )
     return tuple(
         sorted((_version(item, aliases) for item in found), key=lambda version: version.version)
     )

@@ -131,14 +131,12 @@ class MlflowTracker:
         tags: Mapping[str, str],
         key: str = "",
     ) -> str:
-        run_id, before = mlflow_children.start(
+        run_id, was_there, inherited = mlflow_children.start(
             self.client, parent_run_id, key=key or name, name=name, tags=tags
         )
-        if before is not None:
+        if was_there:
             self._continued[run_id] = {}
-        inherited = self._run(parent_run_id).data.params
-        new = {name: inherited[name] for name in inherited if name not in (before or {})}
-        self.log_params(run_id, {**new, **params})
+        self.log_params(run_id, {**inherited, **params})
         return run_id
 
     def rename(self, run_id: str, name: str) -> None:
