@@ -144,14 +144,16 @@ class AdaptedModel(nn.Module):
             )
 
     @contextmanager
-    def _contributed(self, contribution: Contribution) -> Iterator[None]:
+    def _contributed(
+        self, contribution: Contribution, suffix_start_B: Tensor | None = None
+    ) -> Iterator[None]:
         before, inside = contribution.before_layer, contribution.inside_layer
         with ExitStack() as stack:
             for index, layer in enumerate(self.family.layers(self.backbone)):
                 if before is not None:
                     stack.callback(
                         layer.register_forward_pre_hook(
-                            _before(before, index), with_kwargs=True
+                            _before(before, index, suffix_start_B), with_kwargs=True
                         ).remove
                     )
                 if inside is not None:
@@ -200,13 +202,18 @@ class AdaptedModel(nn.Module):
         return {name: tensor.contiguous().clone() for name, tensor in tensors.items()}
 
 
-def _before(change: Callable[[int, Tensor], Tensor], index: int) -> Any:
+def _before(
+    change: Callable[[int, Tensor, Tensor | None], Tensor],
+    index: int,
+    suffix_start_B: Tensor | None,
+) -> Any:
     def hook(
         _: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> tuple[tuple[Any, ...], dict[str, Any]]:
         if args:
-            return (change(index, args[0]), *args[1:]), kwargs
-        return args, {**kwargs, "hidden_states": change(index, kwargs["hidden_states"])}
+            return (change(index, args[0], suffix_start_B), *args[1:]), kwargs
+        changed_BSD = change(index, kwargs["hidden_states"], suffix_start_B)
+        return args, {**kwargs, "hidden_states": changed_BSD}
 
     return hook
 

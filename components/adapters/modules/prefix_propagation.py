@@ -4,7 +4,7 @@
 Shapes: B batch, P prefix, S = P + text rows, D hidden, L layers, R rank.
 A low-rank prefix is P_l = U_l V with one V for all layers. In a causal decoder the rows may stand
 after the text (a suffix), where they see it. The fact a newcomer gets wrong: the addition is out of
-place. `h[:, :P] += ...` would corrupt what gradient checkpointing recomputes from.
+place (added_rows.py). `h[:, :P] += ...` would corrupt what gradient checkpointing recomputes from.
 """
 
 from collections.abc import Mapping
@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from components.adapters.modules.adapter_method import Contribution, Values
+from components.adapters.modules.added_rows import add_rows
 from components.adapters.modules.reparametrization import MlpReparametrization, materialise
 from components.backbones import family_of
 from components.backbones.family import Rows
@@ -80,22 +81,25 @@ class PrefixPropagation(nn.Module):
         if "gate" in values:
             prefix_LPD = prefix_LPD * values["gate"][..., None]
         return Contribution(
-            before_layer=lambda layer, hidden_BSD: self.add_to(hidden_BSD, prefix_LPD[layer])
+            before_layer=lambda layer, hidden_BSD, suffix_start_B: self.add_to(
+                hidden_BSD, prefix_LPD[layer], suffix_start_B=suffix_start_B
+            )
         )
 
-    def add_to(self, hidden_BSD: Tensor, prefix_PD: Tensor) -> Tensor:
+    def add_to(
+        self, hidden_BSD: Tensor, prefix_PD: Tensor, *, suffix_start_B: Tensor | None = None
+    ) -> Tensor:
         """The hidden states with one layer's prefix added to their prefix (or suffix) rows; dropout
-        is drawn per example.
+        is drawn per example. `suffix_start_B` (B,) int64: the first suffix row of each example;
+        None: the suffix rows are the last ones.
         """
-        first = hidden_BSD.shape[1] - self.rows.suffix if self.rows.suffix else self.rows.key_value
-        last = first + (self.rows.suffix or self.rows.prefix)
         prefix_BPD = self.dropout(
             prefix_PD.to(hidden_BSD.dtype).expand(hidden_BSD.shape[0], -1, -1)
         )
-        return torch.cat(
-            [hidden_BSD[:, :first], hidden_BSD[:, first:last] + prefix_BPD, hidden_BSD[:, last:]],
-            dim=1,
-        )
+        if not self.rows.suffix:
+            return add_rows(hidden_BSD, prefix_BPD, self.rows.key_value)
+        last = hidden_BSD.shape[1] - self.rows.suffix
+        return add_rows(hidden_BSD, prefix_BPD, last if suffix_start_B is None else suffix_start_B)
 
     def stored(self, parameters: Mapping[str, Tensor]) -> Values:
         if self.reparametrization is None:
