@@ -89,7 +89,10 @@ class AdaptedModel(nn.Module):
         it belongs to (0, 1, ...; left out: each is one), labels are one per question.
         """
         self._check_turn()
-        mask_BT = torch.ones_like(input_ids) if attention_mask is None else attention_mask.long()
+        if attention_mask is None:
+            mask_BT = torch.ones_like(input_ids)
+        else:
+            input_ids, mask_BT = padding_behind(input_ids, attention_mask.long())
         self._check_width(mask_BT)
         rows = self.adapter.rows
         contribution = self.adapter.contribute(self.adapter(), batch_size=input_ids.shape[0])
@@ -100,7 +103,11 @@ class AdaptedModel(nn.Module):
         read_BR = self.head.read_rows(input_ids, mask_BT, rows=rows)
         if read_BR is not None and not contribution.changes_attention:
             inputs |= self.family.only_rows(self.backbone, rows.key_value + read_BR)
-        with self._contributed(contribution):
+        suffix_start_B = rows.key_value + rows.prefix + mask_BT.sum(dim=1) if rows.suffix else None
+        with (
+            self._contributed(contribution, suffix_start_B),
+            self.family.forward_context(self.backbone, mask_BT, rows),
+        ):
             hidden_BSD = self.backbone(**inputs).last_hidden_state[:, rows.key_value :]
         logits_BC = self.head.logits(
             hidden_BSD, input_ids, mask_BT, rows=rows, example_index=example_index
@@ -200,6 +207,14 @@ class AdaptedModel(nn.Module):
             name: tensor for name, tensor in values.items() if not name.startswith("adapter.")
         }
         return {name: tensor.contiguous().clone() for name, tensor in tensors.items()}
+
+
+def padding_behind(input_ids_BT: Tensor, attention_mask_BT: Tensor) -> tuple[Tensor, Tensor]:
+    """Ids and mask with the real tokens of every row first, in their order, whatever the padding
+    side.
+    """
+    order_BT = attention_mask_BT.argsort(dim=1, descending=True, stable=True)
+    return input_ids_BT.gather(1, order_BT), attention_mask_BT.gather(1, order_BT)
 
 
 def _before(

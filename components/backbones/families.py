@@ -5,15 +5,16 @@ while a program runs is known everywhere at once.
 from collections.abc import Mapping
 from typing import Any
 
-from components.backbones.decoder import DECODER
 from components.backbones.family import BackboneFamily
 from components.backbones.longformer.family import LONGFORMER
+from components.backbones.rotary.family import DECODER, ENCODER
 from components.backbones.shape import BackboneShape
 from components.errors import BackboneError
 
 BACKBONES: dict[str, BackboneFamily] = {
     "longformer": LONGFORMER,
     "decoder": DECODER,
+    "encoder": ENCODER,
 }
 """Value of backbone.family -> everything that is known of the family; its file holds all of it."""
 
@@ -45,7 +46,8 @@ def _family_of_type(model_type: str) -> BackboneFamily:
             return family
     known = ", ".join(kind for family in BACKBONES.values() for kind in family.model_types)
     raise BackboneError(
-        f"No backbone family reads '{model_type}' models. Known model types: {known}."
+        f"No backbone family reads '{model_type}' models. Known model types: {known}. What "
+        "a new one takes stands in components/backbones/README.md."
     )
 
 

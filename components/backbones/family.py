@@ -3,8 +3,8 @@ the model class.
 
 Shapes: B batch, P prefix, T text tokens, S all rows, D hidden, H heads, E head size, K key/value
 width.
-Rows stand in this order whatever the padding side of the text: [key/value rows | prefix rows | text
-| suffix rows].
+Rows stand in this order: [key/value rows | prefix rows | text | suffix rows | padding], whatever
+the padding side of what was given: AdaptedModel turns it.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -61,14 +61,14 @@ class BackboneFamily(Protocol):
     """One family of stock transformers base models: all that differs from family to family."""
 
     name: str
-    model_types: tuple[str, ...]
-    """`config.model_type` values that this family reads."""
     trained_with_prefix: tuple[str, ...]
     """Backbone parameters that the paper's prefix methods train beside prefix and head."""
-    lora_targets: tuple[str, ...]
-    """Linear modules that LoRA updates unless told otherwise: query and value projections."""
     rows_see_all_text: bool
     """Whether a row can see text that comes after it."""
+    decomposes_prefix: bool
+    """Whether attention can leave the prefix rows out (decomposed_prefix)."""
+    has_released_indexing: bool
+    """Whether the index error of the paper's release can be repeated (released_indexing)."""
     hidden_dropout: str | None
     """The backbone's own name of the dropout inside its layers; None: it has none."""
     attention_dropout: str
@@ -79,6 +79,10 @@ class BackboneFamily(Protocol):
     """Settings in config.json that decide its function and that other families do not have."""
     more_positions: str | None
     """How to get a backbone with more positions, as the end of a sentence: `raise X`."""
+
+    @property
+    def model_types(self) -> tuple[str, ...]:
+        """`config.model_type` values that this family reads."""
 
     def shape(self, config: Mapping[str, Any]) -> BackboneShape:
         """Sizes, from the values of config.json."""
@@ -115,6 +119,11 @@ class BackboneFamily(Protocol):
         text (the backbone's own without it; ids then only tell padding); `global_BT`: 1 for text
         rows that see and are seen by every row, beside the first, where the family has such rows.
         """
+
+    def forward_context(
+        self, backbone: "nn.Module", attention_mask_BT: "Tensor", rows: Rows
+    ) -> AbstractContextManager[None]:
+        """Context of the backbone's forward pass over `prefixed_inputs`."""
 
     def replaced_keys_and_values(
         self, layer: "nn.Module", key_BPK: "Tensor", value_BPK: "Tensor"

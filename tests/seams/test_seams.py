@@ -119,8 +119,8 @@ def test_a_listed_toy_is_known_to_the_configuration_and_an_unlisted_one_is_refus
 
 
 def test_a_model_type_that_no_family_reads_gets_no_other_family_s_formula() -> None:
-    with pytest.raises(BackboneError, match="No backbone family reads 'modernbert' models"):
-        backbone_shape({"model_type": "modernbert", "hidden_size": 8})
+    with pytest.raises(BackboneError, match="No backbone family reads 'gptj' models"):
+        backbone_shape({"model_type": "gptj", "hidden_size": 8})
 
 
 @pytest.mark.parametrize("name", BACKBONES)

@@ -4,6 +4,7 @@ It lets prefixes be propagated; what else a family may offer it refuses by name.
 """
 
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any, cast
 
 from components.backbones.family import AttentionSizes, Rows
@@ -20,8 +21,9 @@ class Bert:
     name = "bert"
     model_types: tuple[str, ...] = ("bert",)
     trained_with_prefix: tuple[str, ...] = ()
-    lora_targets: tuple[str, ...] = ("query", "value")
     rows_see_all_text = True
+    decomposes_prefix = False
+    has_released_indexing = False
     hidden_dropout: str | None = "hidden_dropout_prob"
     attention_dropout = "attention_probs_dropout_prob"
     load_options: Mapping[str, Any] = {"add_pooling_layer": False}
@@ -46,7 +48,7 @@ class Bert:
             parameters=rows * hidden + 2 * hidden + layers * (attention + feed_forward),
             trained_with_prefix=0,
             linear_widths=dict.fromkeys(("query", "key", "value"), (hidden, hidden)),
-            lora_targets=self.lora_targets,
+            lora_targets=("query", "value"),
         )
 
     def activation_numbers(
@@ -92,6 +94,9 @@ class Bert:
             ),
             "position_ids": torch.cat([places_BP, text_BT], dim=1),
         }
+
+    def forward_context(self, backbone: "nn.Module", attention_mask: "Tensor", rows: Rows) -> Any:
+        return nullcontext()
 
     def replaced_keys_and_values(self, layer: "nn.Module", key: "Tensor", value: "Tensor") -> Any:
         raise BackboneError("this family has no trained keys and values")

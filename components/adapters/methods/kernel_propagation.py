@@ -40,9 +40,10 @@ class KernelPropagationConfig(KernelPrefixSettings):
         return shape.layers * (self.prefix_length * shape.hidden + 1)
 
     def incompatibility(self, setting: Setting) -> str | None:
-        if setting.family.rows_see_all_text:
+        if setting.family.decomposes_prefix:
             return None
         return (
-            "adapter.method kernel_propagation needs prefix rows that see the text, and in a "
-            f"{setting.family.name} they do not; use kernel_prefix or backbone.family longformer"
+            "adapter.method kernel_propagation needs prefix rows that see the text and that the "
+            f"attention can leave out, which a {setting.family.name} has not; use kernel_prefix or "
+            "backbone.family longformer"
         )

@@ -1,6 +1,6 @@
 """LoRA, by the peft library: W x + (alpha / r) B A x for chosen linear modules of every layer."""
 
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field
 
@@ -28,20 +28,21 @@ class LoraConfig(NoPrefix):
     dropout: Fraction = 0.0
     """Dropout probability on the update's input."""
     targets: Annotated[Texts, Field(min_length=1)] | None = None
-    """Names of linear modules inside each layer; null takes the family's query and value
-    projections.
+    """Names of linear modules inside each layer; null takes the query and value projections of the
+    model type.
     """
 
     def build(self, backbone: "nn.Module", dropout: float) -> "AdapterMethod":
         from components.adapters.modules.lora import new_lora
-        from components.backbones import family_of
+        from components.backbones import backbone_shape
 
+        config: Any = backbone.config
         return new_lora(
             backbone,
             rank=self.rank,
             alpha=self.alpha,
             dropout=self.dropout,
-            targets=self.targets or family_of(backbone).lora_targets,
+            targets=self.targets or backbone_shape(config.to_dict()).lora_targets,
         )
 
     def trained_parameters(self, shape: BackboneShape) -> int:

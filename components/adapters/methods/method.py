@@ -166,7 +166,7 @@ def released_indexing_fault(setting: Setting) -> str | None:
     """Why `adapter.released_indexing`, the index error of the paper's release, cannot be repeated
     there.
     """
-    if not setting.family.rows_see_all_text:
+    if not setting.family.has_released_indexing:
         return (
             "adapter.released_indexing repeats an error of the paper's Longformer code; remove it"
         )

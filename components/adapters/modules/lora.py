@@ -124,14 +124,10 @@ def _names(paths: Iterable[str]) -> dict[str, str]:
 
 
 def _check_target(target: str, layer: nn.Module) -> None:
-    known = sorted(
-        {
-            path.rpartition(".")[2]
-            for path, module in layer.named_modules()
-            if isinstance(module, nn.Linear)
-        }
-    )
-    if target not in known:
+    """A name of linear modules, or the end of a path that tells them from others of that name."""
+    paths = [path for path, module in layer.named_modules() if isinstance(module, nn.Linear)]
+    known = sorted({path.rpartition(".")[2] for path in paths})
+    if not any(f".{path}".endswith(f".{target}") for path in paths):
         raise ConfigError(
             f"adapter.targets: '{target}' is no linear module of this backbone's layers. Known: "
             f"{', '.join(known)}."

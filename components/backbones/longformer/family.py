@@ -8,7 +8,7 @@ Source: the paper's release, whose logits this reproduces
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any, cast
 
 from components.backbones.family import AttentionSizes, Rows, Smoother
@@ -18,6 +18,7 @@ from components.backbones.shape import BackboneShape
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
+LORA_TARGETS = ("query", "value", "query_global", "value_global")
 STOCK_ATTENTION_COPIES = 5.2
 """Score-sized tensors that the stock attention keeps per layer."""
 
@@ -28,8 +29,9 @@ class Longformer:
     name = "longformer"
     model_types: tuple[str, ...] = ("longformer",)
     trained_with_prefix: tuple[str, ...] = ("embeddings.token_type_embeddings.weight",)
-    lora_targets: tuple[str, ...] = ("query", "value", "query_global", "value_global")
     rows_see_all_text = True
+    decomposes_prefix = True
+    has_released_indexing = True
     hidden_dropout: str | None = "hidden_dropout_prob"
     attention_dropout = "attention_probs_dropout_prob"
     load_options: Mapping[str, Any] = {"add_pooling_layer": False}
@@ -58,7 +60,7 @@ class Longformer:
             parameters=tables * hidden + 2 * hidden + layers * (attention + feed_forward),
             trained_with_prefix=types * hidden,
             linear_widths=dict.fromkeys(projections, (hidden, hidden)),
-            lora_targets=self.lora_targets,
+            lora_targets=LORA_TARGETS,
         )
 
     def activation_numbers(
@@ -120,6 +122,11 @@ class Longformer:
             "global_attention_mask": global_BS,
             "position_ids": _positions_BS(input_ids_BT, rows, pad),
         }
+
+    def forward_context(
+        self, backbone: "nn.Module", attention_mask_BT: "Tensor", rows: Rows
+    ) -> AbstractContextManager[None]:
+        return nullcontext()
 
     def replaced_keys_and_values(
         self, layer: "nn.Module", key_BPK: "Tensor", value_BPK: "Tensor"

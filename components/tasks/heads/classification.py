@@ -131,11 +131,7 @@ def pooled_row(
     if pooling in ("cls", "prefix"):
         return prefix_length + attention_mask_BT.argmax(dim=1)
     if pooling == "last" and suffix_length:
-        return attention_mask_BT.new_full(
-            (attention_mask_BT.shape[0],),
-            prefix_length + attention_mask_BT.shape[1] + suffix_length - 1,
-            dtype=torch.long,
-        )
+        return prefix_length + attention_mask_BT.sum(dim=1) + suffix_length - 1
     if pooling == "last":
         return (
             prefix_length + attention_mask_BT.shape[1] - 1 - attention_mask_BT.flip(1).argmax(dim=1)

@@ -174,21 +174,20 @@ def test_wrong_family_is_refused_with_the_fix(longformer: Path, tmp_path: Path) 
         read_backbone_config(local(tmp_path))
 
 
-def test_sliding_window_decoder_is_refused(tmp_path: Path) -> None:
+def test_a_window_without_a_width_is_refused_and_one_with_it_is_read(tmp_path: Path) -> None:
     build_tiny_decoder("qwen3").save_pretrained(tmp_path)
-    read_backbone_config(local(tmp_path, family="decoder"))
-    change(
-        tmp_path,
-        layer_types=["full_attention", "sliding_attention"],
-        sliding_window=16,
-        use_sliding_window=True,
-    )
-    with pytest.raises(
-        BackboneError, match=r"sliding-window layers \(sliding_window=16\): the prefix would fade"
-    ):
+    sliding = ["full_attention", "sliding_attention"]
+    change(tmp_path, layer_types=sliding, sliding_window=16, use_sliding_window=True)
+    assert read_backbone_config(local(tmp_path, family="decoder"))["sliding_window"] == 16
+    change(tmp_path, layer_types=sliding, sliding_window=None)
+    with pytest.raises(BackboneError, match="sliding_window is null, expected a positive integer"):
         read_backbone_config(local(tmp_path, family="decoder"))
-    change(tmp_path, model_type="mistral", layer_types=None)
-    with pytest.raises(BackboneError, match="set sliding_window to null"):
+
+
+def test_layers_of_an_unknown_kind_are_refused(tmp_path: Path) -> None:
+    build_tiny_decoder("qwen3").save_pretrained(tmp_path)
+    change(tmp_path, layer_types=["full_attention", "linear_attention"])
+    with pytest.raises(BackboneError, match='layer_types is "linear_attention", expected one of'):
         read_backbone_config(local(tmp_path, family="decoder"))
 
 

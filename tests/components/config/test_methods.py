@@ -133,9 +133,9 @@ def test_what_no_table_lists_is_refused_by_name() -> None:
     assert refused({}, data=data) == (
         "data.task 'parsing' is unknown. Known: classification, multiple_choice."
     )
-    backbone = {"name_or_path": "a/b", "family": "modernbert"}
+    backbone = {"name_or_path": "a/b", "family": "gptj"}
     assert refused({}, backbone=backbone) == (
-        'backbone.family "modernbert" is unknown. Known: longformer, decoder.'
+        'backbone.family "gptj" is unknown. Known: longformer, decoder, encoder.'
     )
 
 

@@ -1,0 +1,1 @@
+"""Stock transformers with rotary positions: the families `decoder` and `encoder`."""

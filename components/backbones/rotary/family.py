@@ -1,0 +1,227 @@
+"""The families of rotary transformers: causal decoders (Llama, Qwen, Gemma, ...), where a prefix
+comes before the text and cannot see it and a suffix comes after it and does; and encoders
+(ModernBERT, EuroBERT), where every row sees every row.
+
+The facts a newcomer gets wrong: under a causal mask the prefix rows do not depend on the document,
+and the text rows do not depend on a suffix. Grouped-query attention needs no care here, because the
+prefix is added to hidden states and not to keys and values. The text stands right behind the
+prefix and padding behind everything: AdaptedModel turns left padding before it asks.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from typing import TYPE_CHECKING, Any, cast
+
+from components.backbones.family import AttentionSizes, Rows
+from components.backbones.fields import check_fields, wrong
+from components.backbones.rotary import positions, sizes
+from components.backbones.rotary.model_type import ModelType, Values
+from components.backbones.rotary.types import MODEL_TYPES
+from components.backbones.shape import BackboneShape
+from components.errors import BackboneError
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+KINDS = ("full_attention", *sizes.LOCAL)
+"""Kinds of layers in which a prefix row can be seen by every later row."""
+
+
+class RotaryFamily:
+    """Stock models with rotary positions; what differs from one to the other stands in types/."""
+
+    trained_with_prefix: tuple[str, ...] = ()
+    decomposes_prefix = False
+    has_released_indexing = False
+    hidden_dropout: str | None = None
+    attention_dropout = "attention_dropout"
+    load_options: Mapping[str, Any] = {}
+    structure: tuple[str, ...] = ("rms_norm_eps", "sliding_window")
+    more_positions: str | None = None
+
+    def __init__(self, name: str, *, rows_see_all_text: bool) -> None:
+        self.name, self.rows_see_all_text = name, rows_see_all_text
+
+    @property
+    def model_types(self) -> tuple[str, ...]:
+        """Of the types that are causal, or of those that are not."""
+        return tuple(
+            name
+            for name, kind in MODEL_TYPES.items()
+            if kind.is_causal is not self.rows_see_all_text
+        )
+
+    def shape(self, config: Values) -> BackboneShape:
+        return sizes.shape(_kind(config), config)
+
+    def activation_numbers(
+        self, shape: BackboneShape, *, stock_attention: bool, prefix_length: int
+    ) -> float:
+        """2 D + 2 q + 2 kv + 3 I: a frozen linear layer keeps no input, since it needs no weight
+        gradient.
+        """
+        widths = shape.hidden + shape.query_width + shape.key_value_width
+        return float(2 * widths + 3 * shape.feed_forward)
+
+    def layers(self, backbone: "nn.Module") -> "Sequence[nn.Module]":
+        return cast("Sequence[nn.Module]", backbone.layers)
+
+    def attention_sizes(self, backbone: "nn.Module") -> AttentionSizes:
+        config: Any = backbone.config
+        heads = _kind_of(backbone).heads(config.to_dict())
+        return AttentionSizes(heads.query, heads.key_value, heads.size)
+
+    def prefixed_inputs(
+        self,
+        backbone: "nn.Module",
+        input_ids_BT: "Tensor",
+        attention_mask_BT: "Tensor",
+        rows: Rows,
+        *,
+        prompt_BPD: "Tensor | None" = None,
+        embeddings_BTD: "Tensor | None" = None,
+        global_BT: "Tensor | None" = None,
+    ) -> dict[str, Any]:
+        import torch
+
+        from components.backbones.rotary import masks
+
+        batch, before = input_ids_BT.shape[0], rows.key_value + rows.prefix
+        if embeddings_BTD is None:
+            embeddings_BTD = backbone.get_input_embeddings()(input_ids_BT)  # type: ignore[operator]
+        before_BPD = (
+            embeddings_BTD.new_zeros(batch, before, embeddings_BTD.shape[-1])
+            if prompt_BPD is None
+            else prompt_BPD.to(embeddings_BTD.dtype)
+        )
+        embeddings_BSD = torch.cat([before_BPD, embeddings_BTD], dim=1)
+        if rows.suffix:
+            embeddings_BSD = _room_behind(embeddings_BSD, attention_mask_BT, before, rows.suffix)
+        kind = _kind_of(backbone)
+        if self.rows_see_all_text:
+            ones_BP = attention_mask_BT.new_ones(batch, before)
+            mask = masks.bidirectional_masks(
+                kind,
+                backbone.config,
+                embeddings_BSD,
+                torch.cat([ones_BP, attention_mask_BT], dim=1),
+                prefix_rows=before,
+            )
+        else:
+            mask = masks.causal_masks(kind, backbone.config, embeddings_BSD, prefix_rows=before)
+        # One after the other, whatever a row holds: a jump would be taken for the start of another
+        # document.
+        first = rows.offset - before
+        places_S = torch.arange(embeddings_BSD.shape[1], device=input_ids_BT.device)
+        places_S = places_S + (max(first, 0) if kind.scales_with_position else first)
+        inputs = {
+            "inputs_embeds": embeddings_BSD,
+            "attention_mask": mask,
+            "position_ids": places_S.expand(batch, -1),
+        }
+        return inputs if self.rows_see_all_text else inputs | {"use_cache": False}
+
+    def forward_context(
+        self, backbone: "nn.Module", attention_mask_BT: "Tensor", rows: Rows
+    ) -> AbstractContextManager[None]:
+        config: Any = backbone.config
+        if not positions.rotates_by_length(config.to_dict()):
+            return nullcontext()
+        around = rows.key_value + rows.prefix + rows.suffix
+        return positions.rotated_alone(backbone, around + attention_mask_BT.sum(dim=1))
+
+    def replaced_keys_and_values(
+        self, layer: "nn.Module", key_BPK: "Tensor", value_BPK: "Tensor"
+    ) -> AbstractContextManager[None]:
+        from components.backbones.rotary.attention import placed_as_cache
+
+        kind, attention = _of_layer(layer)
+        if kind.placed is not None:
+            return kind.placed(attention, key_BPK, value_BPK)
+        return placed_as_cache(attention, key_BPK, value_BPK, argument=kind.cache_argument)
+
+    def released_indexing(self, layer: "nn.Module", count: int) -> Any:
+        raise BackboneError(
+            "a rotary backbone has no released indexing (the settings of the method refuse it by "
+            "name)"
+        )
+
+    def added_to_attention(
+        self, layer: "nn.Module", extra: "Callable[[Tensor], Tensor]"
+    ) -> AbstractContextManager[None]:
+        from components.backbones.rotary.attention import added
+
+        kind, attention = _of_layer(layer)
+        return added(kind, attention, extra)
+
+    def decomposed_prefix(self, layer: "nn.Module", prefix_length: int, smooth: Any) -> Any:
+        raise BackboneError(
+            "a rotary backbone's attention cannot leave the prefix rows out (the settings of the "
+            "method refuse it by name)"
+        )
+
+    def only_rows(self, backbone: "nn.Module", row_BR: "Tensor") -> dict[str, Any]:
+        return {}
+
+    def usable_positions(self, config: Values) -> int:
+        return positions.usable_positions(config)
+
+    def check_supported(self, config: Values) -> None:
+        kind = _kind(config)
+        values = kind.complete(config)
+        check_fields(values)
+        for rotation in positions.rotations(values) or ({},):
+            theta = rotation.get("rope_theta", values.get("rope_theta"))
+            if theta is not None and not (type(theta) in (int, float) and theta > 0):
+                raise wrong("rope_theta", theta, "a positive number")
+        _check_layers(kind, values)
+
+    def accelerate(self, backbone: "nn.Module") -> None:
+        """Nothing to do: transformers runs these on SDPA by default."""
+
+
+def _room_behind(
+    embeddings_BSD: "Tensor", attention_mask_BT: "Tensor", before: int, count: int
+) -> "Tensor":
+    """`count` rows more; of each example the rows behind its last token are zeros."""
+    import torch
+    from torch.nn.functional import pad
+
+    wider_BSD = pad(embeddings_BSD, (0, 0, 0, count))
+    behind_B = before + attention_mask_BT.sum(dim=1)
+    places_S = torch.arange(wider_BSD.shape[1], device=wider_BSD.device)
+    return wider_BSD.masked_fill((places_S >= behind_B[:, None])[..., None], 0.0)
+
+
+def _kind(config: Values) -> ModelType:
+    return MODEL_TYPES[str(config["model_type"])]
+
+
+def _kind_of(backbone: "nn.Module") -> ModelType:
+    return MODEL_TYPES[backbone.config.model_type]  # type: ignore[union-attr, index]
+
+
+def _of_layer(layer: Any) -> tuple[ModelType, Any]:
+    """The type of the model that the layer belongs to, and its attention."""
+    for kind in MODEL_TYPES.values():
+        attention = getattr(layer, kind.attention, None)
+        if attention is not None and attention.config.model_type == kind.name:
+            return kind, attention
+    raise AssertionError(f"no model type has a layer like {type(layer).__name__}")
+
+
+def _check_layers(kind: ModelType, values: Values) -> None:
+    kinds = sizes.layer_kinds(kind, values)
+    if len(kinds) != values["num_hidden_layers"]:
+        raise wrong("layer_types", list(kinds), f"one per layer ({values['num_hidden_layers']})")
+    for each in kinds:
+        if each not in KINDS:
+            raise wrong("layer_types", each, f"one of {', '.join(KINDS)}")
+    for each, name in zip(sizes.LOCAL, (kind.window, "attention_chunk_size"), strict=True):
+        width = values.get(name)
+        if each in kinds and not (type(width) is int and width > 0):
+            raise wrong(name, width, "a positive integer")
+
+
+DECODER = RotaryFamily("decoder", rows_see_all_text=False)
+ENCODER = RotaryFamily("encoder", rows_see_all_text=True)

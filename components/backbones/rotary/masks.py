@@ -1,0 +1,96 @@
+"""Attention masks of rotary backbones, made by transformers: what a layer needs beyond "causal",
+and nothing else.
+
+The facts a newcomer gets wrong: behind a causal mask right padding needs no mask at all, because no
+real row sees what comes after it; and a sliding window would lose the prefix with distance, so in
+local layers every row sees the prefix rows too.
+Shapes: B batch, S rows, D hidden.
+"""
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from components.backbones.rotary.model_type import ModelType
+from components.backbones.rotary.sizes import LOCAL, layer_kinds
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+Mask = Any
+"""None, a tensor (B, 1, S, S) or a BlockMask, as the backbone's attention takes it."""
+Seen = Callable[[Any, Any, Any, Any], Any]
+"""(example, head, query row, key row) -> whether the row is seen."""
+
+
+def causal_masks(
+    kind: ModelType, config: Any, embeddings_BSD: "Tensor", *, prefix_rows: int
+) -> Mask | dict[str, Mask]:
+    """What a decoder takes as `attention_mask`: padding stands behind every real row."""
+    from transformers import masking_utils
+
+    common: dict[str, Any] = {
+        "config": config,
+        "inputs_embeds": embeddings_BSD,
+        "attention_mask": None,
+        "past_key_values": None,
+    }
+
+    def before(example: Any, head: Any, query: Any, key: Any) -> Any:
+        return (key < prefix_rows) & (key <= query)
+
+    def mask(layer: str) -> Mask:
+        if layer not in LOCAL or embeddings_BSD.shape[1] <= _reach(config, layer):
+            return masking_utils.create_causal_mask(**common)
+        make = (
+            masking_utils.create_sliding_window_causal_mask
+            if layer == "sliding_attention"
+            else masking_utils.create_chunked_causal_mask
+        )
+        return make(**common, or_mask_function=before if prefix_rows else None)
+
+    return _of_layers(kind, config, mask)
+
+
+def bidirectional_masks(
+    kind: ModelType,
+    config: Any,
+    embeddings_BSD: "Tensor",
+    attention_mask_BS: "Tensor",
+    *,
+    prefix_rows: int,
+) -> Mask | dict[str, Mask]:
+    """What an encoder takes: padding is hidden from every row, prefix rows see all and are seen."""
+    from transformers import masking_utils
+
+    common: dict[str, Any] = {
+        "config": config,
+        "inputs_embeds": embeddings_BSD,
+        "attention_mask": attention_mask_BS,
+    }
+
+    def both_ways(example: Any, head: Any, query: Any, key: Any) -> Any:
+        return (key < prefix_rows) | (query < prefix_rows)
+
+    def mask(layer: str) -> Mask:
+        if layer not in LOCAL or embeddings_BSD.shape[1] <= _reach(config, layer):
+            return masking_utils.create_bidirectional_mask(**common)
+        return masking_utils.create_bidirectional_sliding_window_mask(
+            **common, or_mask_function=both_ways if prefix_rows else None
+        )
+
+    return _of_layers(kind, config, mask)
+
+
+def _of_layers(kind: ModelType, config: Any, mask: Callable[[str], Mask]) -> Any:
+    kinds = layer_kinds(kind, config.to_dict())
+    if kind.masks_by_layer:
+        return {layer: mask(layer) for layer in sorted({"full_attention", *kinds})}
+    return mask(kinds[0])
+
+
+def _reach(config: Any, layer: str) -> int:
+    """Rows that a local layer's rows see at most, themselves among them; of an encoder on one
+    side.
+    """
+    name = "sliding_window" if layer == "sliding_attention" else "attention_chunk_size"
+    return int(getattr(config, name))

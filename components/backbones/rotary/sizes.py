@@ -1,0 +1,63 @@
+"""The sizes of a rotary transformer, from the values of its config.json alone."""
+
+from collections.abc import Sequence
+
+from components.backbones.rotary.feed_forward import FeedForward
+from components.backbones.rotary.model_type import ModelType, Values
+from components.backbones.rotary.positions import usable_positions
+from components.backbones.shape import BackboneShape
+
+LOCAL = ("sliding_attention", "chunked_attention")
+"""Kinds of layers whose rows see a stretch of the text only."""
+
+
+def shape(kind: ModelType, given: Values) -> BackboneShape:
+    """Sizes of a model of this type; `parameters` is exact for the base model."""
+    values = kind.complete(given)
+    hidden, layers = values["hidden_size"], values["num_hidden_layers"]
+    heads, biases = kind.heads(values), kind.biases(values)
+    projections = kind.projections(hidden, heads)
+    inside = [kind.feed_forward(values, layer) for layer in range(layers)]
+    attention = (
+        sum(inputs * outputs for inputs, outputs in projections.values())
+        + biases.query_key_value * (heads.query_width + 2 * heads.key_value_width)
+        + biases.output * hidden
+        + kind.query_key_norm(heads)
+        + kind.norms(values) * hidden
+    )
+    return BackboneShape(
+        layers=layers,
+        hidden=hidden,
+        feed_forward=max(each.width for each in inside),
+        query_width=heads.query_width,
+        key_value_width=heads.key_value_width,
+        heads=heads.query,
+        positions=usable_positions(values),
+        attention_window=None,
+        parameters=values["vocab_size"] * hidden
+        + layers * attention
+        + sum(each.parameters for each in inside)
+        + kind.further(values)
+        + kind.outer_norms(values) * hidden,
+        trained_with_prefix=0,
+        linear_widths=dict(projections) | _of_every_layer(inside),
+        lora_targets=kind.lora_targets,
+    )
+
+
+def _of_every_layer(inside: Sequence[FeedForward]) -> dict[str, tuple[int, int]]:
+    """Linear modules that all layers have, of the same widths."""
+    return {
+        name: widths
+        for name, widths in inside[0].linear.items()
+        if all(each.linear.get(name) == widths for each in inside)
+    }
+
+
+def layer_kinds(kind: ModelType, values: Values) -> tuple[str, ...]:
+    """config.layer_types, or what its older forms say: of every layer the kind of its attention."""
+    count = values["num_hidden_layers"]
+    if kinds := values.get("layer_types"):
+        return tuple(kinds)
+    slides = kind.slides and values.get("sliding_window") and values.get("use_sliding_window", True)
+    return ("sliding_attention" if slides else "full_attention",) * count

@@ -1,0 +1,10 @@
+"""Mistral; its early versions have a sliding window in every layer."""
+
+from components.backbones.rotary.model_type import ModelType, without_biases
+
+MISTRAL = ModelType(
+    "mistral",
+    slides=True,
+    wrappers=("mistral3",),
+    biases=without_biases,
+)

@@ -1,0 +1,331 @@
+"""Every listed model type, as it is, and the types with a window once with and once without one: a
+tiny random model of each. The suite runs over the table, so that a type is tested by being listed.
+
+Tolerance 2e-5: float32, four layers, the order of sums differs with the width of a batch.
+"""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from components.adapters import (
+    AdaptedModel,
+    ClassificationHeadConfig,
+    PrefixPropagationConfig,
+    adapt,
+    load_adapter,
+    save_adapter,
+)
+from components.adapters.methods import ADAPTER_CONFIGS
+from components.backbones import backbone_shape, family_of
+from components.backbones.rotary.sizes import LOCAL, layer_kinds
+from components.backbones.rotary.types import MODEL_TYPES
+from components.errors import ConfigError
+from tests.components.backbones.rotary.tiny import LAYERS, VOCABULARY, WINDOW, tiny_model
+
+TOLERANCE = 2e-5
+P, LENGTHS = 3, (19, 11)
+
+VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
+    **{name: (name, {}) for name in MODEL_TYPES},
+    "mistral without a window": ("mistral", {"sliding_window": None}),
+    "qwen3 with a window": ("qwen3", {"use_sliding_window": True, "max_window_layers": 2}),
+    "phi with normalised queries": ("phi", {"qk_layernorm": True}),
+    "llama with biases": ("llama", {"attention_bias": True, "mlp_bias": True}),
+    "mmBERT's pad token": ("modernbert", {"norm_bias": True, "attention_bias": True}),
+}
+
+METHODS: dict[str, dict[str, Any]] = {
+    "prefix_propagation": {"prefix_length": P},
+    "adaptive_prefix_propagation": {"prefix_length": P},
+    "prefix_tuning": {"prefix_length": P},
+    "adaptive_prefix_tuning": {"prefix_length": P},
+    "propagation_and_prefix_tuning": {"prefix_length": P},
+    "prompt_tuning": {"prefix_length": P},
+    "prefix_memory": {},
+    "kernel_prefix": {"prefix_length": P},
+    "lora": {"rank": 2},
+    "full_fine_tuning": {},
+    "head_only": {},
+}
+
+each_variant = pytest.mark.parametrize("variant", VARIANTS)
+
+
+def backbone_of(variant: str) -> Any:
+    model_type, changes = VARIANTS[variant]
+    return tiny_model(model_type, **changes)
+
+
+def adapted(
+    variant: str, method: str = "prefix_propagation", *, pooling: Any = "last", **settings: Any
+) -> AdaptedModel:
+    """Every trained value random, so that nothing is zero by initialisation."""
+    config = ADAPTER_CONFIGS[method].model_validate(METHODS[method] | settings)
+    head = ClassificationHeadConfig(num_labels=3, pooling=pooling)
+    model = adapt(backbone_of(variant), config, head).eval()
+    draw = torch.Generator().manual_seed(1)
+    for name, parameter in sorted(model.named_parameters()):
+        if name.startswith("adapter."):
+            with torch.no_grad():
+                parameter.copy_(0.3 * torch.randn(parameter.shape, generator=draw))
+    return model
+
+
+def documents() -> tuple[list[list[int]], Tensor, Tensor]:
+    """Texts, and the same padded on the right."""
+    draw = torch.Generator().manual_seed(2)
+    texts = [torch.randint(3, VOCABULARY, (n,), generator=draw).tolist() for n in LENGTHS]
+    return texts, *padded(texts, left=False)
+
+
+def padded(texts: list[list[int]], *, left: bool) -> tuple[Tensor, Tensor]:
+    width = max(len(text) for text in texts)
+    rows, masks = [], []
+    for text in texts:
+        gap = [0] * (width - len(text))
+        ones = [1] * len(text)
+        rows.append(gap + text if left else text + gap)
+        masks.append(gap + ones if left else ones + gap)
+    return torch.tensor(rows), torch.tensor(masks)
+
+
+@each_variant
+def test_sizes_are_those_of_the_live_model(variant: str) -> None:
+    model = backbone_of(variant)
+    shape = backbone_shape(model.config.to_dict())
+    assert shape.parameters == sum(each.numel() for each in model.parameters())
+    assert shape.layers == len(family_of(model).layers(model)) == LAYERS
+    for layer in family_of(model).layers(model):
+        live = {
+            f".{path}": (module.in_features, module.out_features)
+            for path, module in layer.named_modules()
+            if isinstance(module, nn.Linear)
+        }
+        for name, widths in shape.linear_widths.items():
+            found = {size for path, size in live.items() if path.endswith(f".{name}")}
+            assert found == {widths}, name
+    assert set(shape.lora_targets) <= set(shape.linear_widths)
+
+
+@each_variant
+def test_without_an_adapter_each_document_is_read_as_the_stock_model_reads_it_alone(
+    variant: str,
+) -> None:
+    """Right padding needs no mask behind a causal one, and local layers keep their windows."""
+    model = adapted(variant, "head_only", pooling="mean")
+    texts, ids, mask = documents()
+    logits_BC = model(input_ids=ids, attention_mask=mask).logits
+    for text, logits_C in zip(texts, logits_BC, strict=True):
+        stock_BTD = model.backbone(input_ids=torch.tensor([text])).last_hidden_state
+        torch.testing.assert_close(
+            model.head(stock_BTD.mean(dim=1))[0], logits_C, atol=TOLERANCE, rtol=TOLERANCE
+        )
+
+
+@each_variant
+@pytest.mark.parametrize("method", METHODS)
+def test_padding_and_neighbours_change_nothing(variant: str, method: str) -> None:
+    model = adapted(variant, method)
+    texts, ids, mask = documents()
+    logits_BC = model(input_ids=ids, attention_mask=mask).logits
+    left_ids, left_mask = padded(texts, left=True)
+    turned_BC = model(input_ids=left_ids, attention_mask=left_mask).logits
+    torch.testing.assert_close(turned_BC, logits_BC, atol=TOLERANCE, rtol=TOLERANCE)
+    for text, logits_C in zip(texts, logits_BC, strict=True):
+        alone_C = model(input_ids=torch.tensor([text])).logits[0]
+        torch.testing.assert_close(alone_C, logits_C, atol=TOLERANCE, rtol=TOLERANCE)
+
+
+@each_variant
+def test_a_suffix_stands_behind_the_last_token_of_each_document(variant: str) -> None:
+    if family_of(backbone_of(variant)).rows_see_all_text:
+        with pytest.raises(ConfigError, match=r"adapter\.placement suffix is for causal decoders"):
+            adapted(variant, placement="suffix")
+        return
+    model = adapted(variant, placement="suffix")
+    texts, ids, mask = documents()
+    logits_BC = model(input_ids=ids, attention_mask=mask).logits
+    for text, logits_C in zip(texts, logits_BC, strict=True):
+        alone_C = model(input_ids=torch.tensor([text])).logits[0]
+        torch.testing.assert_close(alone_C, logits_C, atol=TOLERANCE, rtol=TOLERANCE)
+    other_C = model(input_ids=torch.tensor([[*texts[0][:-1], 5]])).logits[0]
+    assert (other_C - logits_BC[0]).abs().max() > 1e-3
+
+
+@each_variant
+@pytest.mark.parametrize("method", ["prefix_propagation", "prefix_tuning"])
+def test_the_last_row_sees_the_prefix_in_every_layer(variant: str, method: str) -> None:
+    """The prefix of a layer changes what that layer itself gives the last row, however far away."""
+    model = adapted(variant, method)
+    assert LENGTHS[0] > 2 * WINDOW
+    outputs: list[Tensor] = []
+    layers = family_of(model.backbone).layers(model.backbone)
+    handles = [
+        layer.register_forward_hook(lambda _module, _inputs, output: outputs.append(output))
+        for layer in layers
+    ]
+    texts, *_ = documents()
+    model(input_ids=torch.tensor([texts[0]]))
+    for handle in handles:
+        handle.remove()
+    parameters = [each for name, each in model.named_parameters() if name.startswith("adapter.")]
+    for index, output in enumerate(outputs):
+        hidden_BSD = output[0] if isinstance(output, tuple) else output
+        chosen = torch.randn(hidden_BSD.shape[-1], generator=torch.Generator().manual_seed(index))
+        gradients = torch.autograd.grad(
+            (hidden_BSD[0, -1] * chosen).sum(), parameters, retain_graph=True
+        )
+        for gradient_LPK in gradients:
+            assert gradient_LPK[index].abs().amax(dim=-1).min() > 1e-7, index
+
+
+@each_variant
+def test_masks_are_the_naive_ones(variant: str) -> None:
+    """Eager attention under masks written out row by row gives the same."""
+    model = adapted(variant)
+    texts, *_ = documents()
+    ids = torch.tensor([texts[0]])
+    logits_BC = model(input_ids=ids).logits
+    config: Any = model.backbone.config
+    kind, rows = MODEL_TYPES[config.model_type], len(texts[0]) + P
+    model.backbone.set_attn_implementation("eager")  # type: ignore[operator]
+    stock = model.family.prefixed_inputs
+
+    def with_naive_masks(*args: Any, **named: Any) -> dict[str, Any]:
+        kinds = layer_kinds(kind, config.to_dict())
+        masks = {each: naive_mask(kind.is_causal, each, rows) for each in (*kinds, *LOCAL)}
+        masks["full_attention"] = naive_mask(kind.is_causal, "full_attention", rows)
+        return stock(*args, **named) | {
+            "attention_mask": masks if kind.masks_by_layer else masks[kinds[0]]
+        }
+
+    object.__setattr__(model, "family", Stub(model.family, with_naive_masks))
+    naive_BC = model(input_ids=ids).logits
+    torch.testing.assert_close(naive_BC, logits_BC, atol=TOLERANCE, rtol=TOLERANCE)
+
+
+class Stub:
+    """A family with other inputs."""
+
+    def __init__(self, family: Any, prefixed_inputs: Callable[..., Any]) -> None:
+        self.family, self.prefixed_inputs = family, prefixed_inputs
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.family, name)
+
+
+def naive_mask(is_causal: bool, kind: str, rows: int) -> Tensor:
+    """0 where the key is seen, else the least number."""
+    mask = torch.full((1, 1, rows, rows), torch.finfo(torch.float32).min)
+    for query in range(rows):
+        for key in range(rows):
+            near = abs(query - key) < WINDOW if is_causal else abs(query - key) <= WINDOW
+            if kind == "chunked_attention":
+                near = query // WINDOW == key // WINDOW
+            local = kind in LOCAL
+            prefix = key < P or (query < P and not is_causal)
+            if (key <= query or not is_causal) and (near or prefix or not local):
+                mask[0, 0, query, key] = 0.0
+    return mask
+
+
+@each_variant
+@pytest.mark.parametrize("method", METHODS)
+def test_gradients_are_where_something_is_trained_and_checkpointing_keeps_them(
+    variant: str, method: str
+) -> None:
+    _, ids, mask = documents()
+    found = []
+    for checkpointing in (False, True):
+        model = adapted(variant, method, pooling="mean").train()
+        if checkpointing:
+            model.backbone.gradient_checkpointing_enable({"use_reentrant": False})  # type: ignore[operator]
+        model(input_ids=ids, attention_mask=mask, labels=torch.tensor([0, 2])).loss.backward()
+        trained = model.trainable_parameters()
+        for name, parameter in model.named_parameters():
+            assert (name in trained) == parameter.requires_grad, name
+            assert name in trained or parameter.grad is None, name
+        without = {name for name, each in trained.items() if each.grad is None}
+        assert all(unused(name) for name in without), without
+        assert all(each.grad.isfinite().all() for each in trained.values() if each.grad is not None)
+        found.append({name: each.grad for name, each in trained.items() if each.grad is not None})
+    plain, again = found
+    assert set(plain) == set(again)
+    for name, gradient in plain.items():
+        torch.testing.assert_close(again[name], gradient, atol=TOLERANCE, rtol=TOLERANCE)
+
+
+def unused(name: str) -> bool:
+    """Embeddings of a full fine-tuning may stand beside those that are read; experts may be asked
+    by no row.
+    """
+    return "experts" in name
+
+
+@each_variant
+def test_in_bf16_the_answer_is_that_of_float32_but_for_rounding(
+    variant: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every row asks all experts, because rounding would send some to others; smaller weights, so
+    that four layers do not make much of it.
+    """
+    model_type, changes = VARIANTS[variant]
+    gentle = changes | {"num_experts_per_tok": 4, "initializer_range": 0.1}
+    monkeypatch.setitem(VARIANTS, variant, (model_type, gentle))
+    _, ids, mask = documents()
+    whole = adapted(variant)(input_ids=ids, attention_mask=mask).logits
+    model = adapted(variant)
+    model.backbone.to(torch.bfloat16)
+    rounded = model(input_ids=ids, attention_mask=mask).logits
+    assert rounded.dtype == torch.float32
+    assert (rounded - whole).norm() < 0.1 * whole.norm()
+
+
+@each_variant
+@pytest.mark.parametrize("method", METHODS)
+def test_saved_and_loaded_it_answers_bit_for_bit_the_same(
+    variant: str, method: str, tmp_path: Path
+) -> None:
+    model = adapted(variant, method)
+    _, ids, mask = documents()
+    logits_BC = model(input_ids=ids, attention_mask=mask).logits
+    save_adapter(model, tmp_path / "adapter")
+    loaded = load_adapter(backbone_of(variant), tmp_path / "adapter")
+    assert torch.equal(loaded(input_ids=ids, attention_mask=mask).logits, logits_BC)
+
+
+@each_variant
+def test_what_no_type_can_do_is_refused_by_name(variant: str) -> None:
+    for method, settings in (
+        ("kernel_propagation", {"prefix_length": P}),
+        ("prefix_tuning", {"prefix_length": P, "released_indexing": True}),
+    ):
+        config = ADAPTER_CONFIGS[method].model_validate(settings)
+        with pytest.raises(ConfigError, match=r"kernel_propagation|released_indexing"):
+            adapt(backbone_of(variant), config, ClassificationHeadConfig(num_labels=3))
+
+
+def test_every_method_is_tried_or_refused() -> None:
+    from components.adapters.methods import METHODS as KNOWN
+
+    assert set(KNOWN) == {*METHODS, "kernel_propagation"}
+
+
+@each_variant
+def test_nothing_is_left_on_the_backbone(variant: str) -> None:
+    backbone = backbone_of(variant)
+    before = {name: hooks(module) for name, module in backbone.named_modules()}
+    _, ids, mask = documents()
+    config = PrefixPropagationConfig(prefix_length=P)
+    model = adapt(backbone, config, ClassificationHeadConfig(num_labels=3, pooling="last"))
+    model(input_ids=ids, attention_mask=mask)
+    assert {name: hooks(module) for name, module in backbone.named_modules()} == before
+
+
+def hooks(module: nn.Module) -> tuple[int, int]:
+    return len(module._forward_hooks), len(module._forward_pre_hooks)
