@@ -17,10 +17,12 @@ from components.backbones.sources import (
     INSTALLED_MODELS,
     checkpoint_folder,
     hub_files,
+    overridden,
     read_backbone_config,
     stored_config,
 )
 from components.backbones.stock import stock_model
+from components.backbones.text_model import TEXT, text_model, text_values
 from components.backbones.told import told
 from components.backbones.weights import check_weights, weight_files
 from components.errors import BackboneError
@@ -56,7 +58,9 @@ def load_backbone(
             name=config.name_or_path,
             dtype=dtype or torch.float32,
             **_load_options(config),
+            **_other_config(config, folder),
         )
+    backbone = text_model(backbone)
     backbone.requires_grad_(False).eval()
     if config.attention == "auto":
         family_named(config.family).accelerate(backbone)
@@ -85,6 +89,20 @@ def _check_that_it_computes(backbone: Any, config: BackboneConfig) -> None:
         states = backbone(input_ids=ids, attention_mask=torch.ones_like(ids)).last_hidden_state
         if not torch.isfinite(states).all():
             raise ArithmeticError("its hidden states are not finite")
+
+
+def _other_config(config: BackboneConfig, folder: Path) -> dict[str, Any]:
+    """The configuration to load with, where it is not config.json itself."""
+    if not config.config_overrides:
+        return {}
+    from transformers import AutoConfig
+
+    values = stored_config(folder)
+    if text_values(values) == values:
+        values = overridden(values, config.config_overrides)
+    else:
+        values = values | {TEXT: overridden(text_values(values), config.config_overrides)}
+    return {"config": AutoConfig.for_model(**values)}
 
 
 def _load_options(config: BackboneConfig) -> dict[str, Any]:

@@ -1,6 +1,6 @@
 """Settings of the frozen pretrained model: the section `backbone`."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, TypeAdapter, ValidationInfo, field_validator, model_validator
 
@@ -11,6 +11,11 @@ MOST_POSITIONS, WIDEST_WINDOW = 131_072, 8_192
 """Of a lengthened checkpoint: its tables are made for all of them, its shortest document padded to
 a window.
 """
+OVERRIDABLE = (
+    "rope_parameters max_position_embeddings sliding_window use_sliding_window layer_types "
+    "attention_chunk_size local_attention"
+).split()
+"""Fields that change no weight's size and that people change to read longer documents."""
 
 
 class BackboneConfig(Config):
@@ -38,6 +43,12 @@ class BackboneConfig(Config):
     """`auto`: the fastest exact attention for this machine; `stock`: the transformers
     implementation as it is.
     """
+    config_overrides: dict[str, Any] = Field(default_factory=dict)
+    """Fields of config.json, of those that say how far a backbone reads, with other values:
+    `{rope_parameters: {rope_type: yarn, factor: 4.0, rope_theta: 1e6,
+    original_max_position_embeddings: 32768}}`, or `{sliding_window: null}` where the documents are
+    shorter.
+    """
     hidden_dropout: Fraction | None = None
     """Dropout probability inside the frozen backbone's layers while training; null keeps the
     checkpoint's own.
@@ -51,6 +62,18 @@ class BackboneConfig(Config):
         if info.data.get("source") != "local":
             return given
         return TypeAdapter[str](FilePath).validate_python(given)
+
+    @field_validator("config_overrides")
+    @classmethod
+    def _only_of_reach(cls, given: dict[str, Any], info: ValidationInfo) -> dict[str, Any]:
+        for name in given:
+            if name not in OVERRIDABLE:
+                raise ValueError(f"'{name}' cannot be overridden; known: {', '.join(OVERRIDABLE)}")
+        if not isinstance(given.get("rope_parameters", {}), dict):
+            raise ValueError("rope_parameters are an object such as {rope_type: yarn, factor: 4.0}")
+        if given and info.data.get("lengthen_to") is not None:
+            raise ValueError("a lengthened checkpoint has a config.json of its own; remove it")
+        return given
 
     @model_validator(mode="after")
     def _has_this_dropout(self) -> "BackboneConfig":

@@ -14,11 +14,12 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from components.backbones.families import family_named
+from components.backbones.families import BACKBONES, family_named
 from components.backbones.family import BackboneFamily
 from components.backbones.fields import check_not_quantised
 from components.backbones.lengthen import LENGTHENED_TYPES, longformer_config
 from components.backbones.settings import BackboneConfig
+from components.backbones.text_model import text_values
 from components.errors import BackboneError
 from components.foreign_file import ForeignFileError, read_json
 
@@ -41,6 +42,17 @@ INSTALLED_MODELS = {
         weights_sha256="53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db",
     ),
 }
+
+
+RECURRENT = (
+    "qwen3_next qwen3_5 qwen3_5_text qwen3_5_moe qwen3_5_moe_text jamba bamba falcon_h1 lfm2 "
+    "lfm2_moe granitemoehybrid nemotron_h zamba zamba2 mamba mamba2 falcon_mamba recurrent_gemma "
+    "olmo_hybrid minimax kimi_linear"
+).split()
+"""Model types whose layers carry a state from row to row in place of attention, in all or most of
+them.
+"""
+ATTENTION = "Use a backbone with attention in every layer."
 
 
 def checkpoint_folder(config: BackboneConfig) -> Path:
@@ -145,6 +157,7 @@ def read_backbone_config(config: BackboneConfig) -> dict[str, Any]:
             values = longformer_config(
                 values, positions=config.lengthen_to, attention_window=config.attention_window
             )
+        values = overridden(text_values(values), config.config_overrides)
         family = family_named(config.family)
         if values.get("model_type") not in family.model_types:
             raise BackboneError(_other_family(config, values, family))
@@ -153,13 +166,32 @@ def read_backbone_config(config: BackboneConfig) -> dict[str, Any]:
     return values
 
 
+def overridden(values: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str, Any]:
+    """config.json with other values; rotary settings take the place of those under older names."""
+    if "rope_parameters" not in overrides:
+        return {**values, **overrides}
+    older = {"rope_theta": values["rope_theta"]} if "rope_theta" in values else {}
+    kept = {
+        name: value for name, value in values.items() if name not in ("rope_scaling", "rope_theta")
+    }
+    return {**kept, **overrides, "rope_parameters": {**older, **overrides["rope_parameters"]}}
+
+
 def _other_family(config: BackboneConfig, values: Mapping[str, Any], family: BackboneFamily) -> str:
-    lengthened = values.get("model_type") in LENGTHENED_TYPES
-    fix = " Set backbone.lengthen_to to turn it into a Longformer." if lengthened else ""
-    return (
-        f"backbone.family is '{config.family}', but '{config.name_or_path}' is a "
-        f"{values.get('model_type')} model; that family reads {', '.join(family.model_types)}.{fix}"
+    kind = values.get("model_type")
+    said = f"'{config.name_or_path}' is a {kind} model"
+    if kind in RECURRENT:
+        return f"{said}, with recurrent layers, in which a prefix fades with distance. {ATTENTION}"
+    start = (
+        f"backbone.family is '{config.family}', but {said}; that family reads "
+        f"{', '.join(family.model_types)}."
     )
+    if kind in LENGTHENED_TYPES:
+        return f"{start} Set backbone.lengthen_to to turn it into a Longformer."
+    for other in BACKBONES.values():
+        if kind in other.model_types:
+            return f"{start} Set backbone.family {other.name}."
+    return f"{start} What a new model type takes stands in components/backbones/README.md."
 
 
 def stored_config(folder: Path) -> dict[str, Any]:

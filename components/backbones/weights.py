@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from components.backbones.text_model import is_text_tensor, text_values
 from components.errors import BackboneError
 from components.foreign_file import (
     ForeignFileError,
@@ -126,6 +127,7 @@ def check_weights(folder: Path, values: Values) -> None:
             f"'{folder}' holds an adapter (adapter_config.json), whose base would be loaded in its "
             "place. Give the folder of a base model, or merge the adapter into it."
         )
+    whole, values = values, text_values(values)
     tensors: dict[str, StoredTensor] = {}
     for path in weight_files(folder):
         try:
@@ -139,6 +141,7 @@ def check_weights(folder: Path, values: Values) -> None:
             ) from error
         except ForeignFileError as error:
             raise BackboneError(f"{path} {error}.") from error
+    tensors = {name: each for name, each in tensors.items() if is_text_tensor(name, whole)}
     if tensors:
         _check_numbers(tensors, folder)
         _check_shapes(tensors, values, folder)

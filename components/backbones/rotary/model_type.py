@@ -112,10 +112,6 @@ class ModelType:
 
     name: str
     is_causal: bool = True
-    wrappers: tuple[str, ...] = ()
-    """Model types of several modalities whose text model (`text_config`) it is."""
-    text_module: str = "language_model"
-    """Where the text model stands inside the base model of a wrapper."""
     defaults: Values = field(default_factory=dict)
     """What config.json may leave out, where it decides a size."""
 

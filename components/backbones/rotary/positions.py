@@ -14,8 +14,10 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from torch import Tensor
 
-STRETCHING = ("yarn", "linear", "dynamic", "ntk")
+STRETCHING = ("yarn", "dynamic", "ntk", "linear")
 """Kinds of scaling whose factor says by how much the original positions are stretched."""
+STATED_BEFORE = STRETCHING[:-1]
+"""Those with which max_position_embeddings are the original ones, unless others are named."""
 BY_LENGTH = ("longrope", "su", "dynamic", "ntk")
 """Kinds that rotate by the length of what is read."""
 
@@ -35,10 +37,10 @@ def usable_positions(values: Mapping[str, Any]) -> int:
     found = [stated]
     for rotation in rotations(values):
         kind, factor = _kind(rotation), rotation.get("factor")
-        original = rotation.get("original_max_position_embeddings") or values.get(
+        original: Any = rotation.get("original_max_position_embeddings") or values.get(
             "original_max_position_embeddings"
         )
-        if kind == "yarn":
+        if kind in STATED_BEFORE:
             original = original or stated
         if kind in STRETCHING and factor and original:
             found.append(int(original * factor))

@@ -4,7 +4,6 @@ from components.backbones.rotary.model_type import Q_PROJ, ModelType, heads_firs
 
 GEMMA3_TEXT = ModelType(
     "gemma3_text",
-    wrappers=("gemma3",),
     masks_by_layer=True,
     defaults={"head_dim": 256, "sliding_window": 4096},
     queries=(("q_norm", heads_first), Q_PROJ),

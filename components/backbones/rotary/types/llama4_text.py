@@ -20,7 +20,6 @@ def feed_forward(values: Values, layer: int) -> FeedForward:
 
 LLAMA4_TEXT = ModelType(
     "llama4_text",
-    wrappers=("llama4",),
     masks_by_layer=True,
     defaults={
         "head_dim": 128,

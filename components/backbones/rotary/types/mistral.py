@@ -5,6 +5,5 @@ from components.backbones.rotary.model_type import ModelType, without_biases
 MISTRAL = ModelType(
     "mistral",
     slides=True,
-    wrappers=("mistral3",),
     biases=without_biases,
 )

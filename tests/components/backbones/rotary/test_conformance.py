@@ -36,7 +36,38 @@ VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
     "qwen3 with a window": ("qwen3", {"use_sliding_window": True, "max_window_layers": 2}),
     "phi with normalised queries": ("phi", {"qk_layernorm": True}),
     "llama with biases": ("llama", {"attention_bias": True, "mlp_bias": True}),
-    "mmBERT's pad token": ("modernbert", {"norm_bias": True, "attention_bias": True}),
+    "phi3 with longrope": (
+        "phi3",
+        {
+            "rope_parameters": {
+                "rope_type": "longrope",
+                "rope_theta": 10000.0,
+                "short_factor": [1.0, 1.5, 2.0, 2.5],
+                "long_factor": [4.0, 8.0, 12.0, 16.0],
+                "original_max_position_embeddings": 16,
+            }
+        },
+    ),
+    "llama with dynamic scaling": (
+        "llama",
+        {
+            "max_position_embeddings": 16,
+            "rope_parameters": {"rope_type": "dynamic", "rope_theta": 10000.0, "factor": 4.0},
+        },
+    ),
+    "qwen2 with YaRN": (
+        "qwen2",
+        {
+            "max_position_embeddings": 16,
+            "rope_parameters": {
+                "rope_type": "yarn",
+                "rope_theta": 10000.0,
+                "factor": 4.0,
+                "original_max_position_embeddings": 16,
+            },
+        },
+    ),
+    "modernbert with biases": ("modernbert", {"norm_bias": True, "attention_bias": True}),
 }
 
 METHODS: dict[str, dict[str, Any]] = {
