@@ -29,6 +29,7 @@ from components.backbones.rotary.types.qwen3 import QWEN3
 from components.backbones.rotary.types.qwen3_moe import QWEN3_MOE
 from components.backbones.rotary.types.seed_oss import SEED_OSS
 from components.backbones.rotary.types.smollm3 import SMOLLM3
+from components.backbones.rotary.types.starcoder2 import STARCODER2
 
 TYPES = (
     LLAMA,
@@ -51,6 +52,7 @@ TYPES = (
     SMOLLM3,
     GLM4,
     SEED_OSS,
+    STARCODER2,
     NANOCHAT,
     COHERE2,
     EXAONE4,
