@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 
 from components.backbones.longformer.attention_plan import AttentionPlan, ExamplePlan
+from components.backbones.longformer.kernel_choice import product_dtype, softmax_dtype
 
 
 def banded_attention(
@@ -58,7 +59,9 @@ class _BandedAttention(torch.autograd.Function):
         dropout: float,
     ) -> Tensor:
         given = query_BSD.contiguous(), key_BSD.contiguous(), value_BSD.contiguous()
-        query_BSD, key_BSD, value_BSD = (tensor.to(product_dtype(tensor)) for tensor in given)
+        query_BSD, key_BSD, value_BSD = (
+            tensor.to(product_dtype(tensor.device.type, tensor.dtype)) for tensor in given
+        )
         seed = int(torch.randint(2**62, ())) if dropout > 0 else 0
         output_BSD = torch.zeros_like(query_BSD)
         lse_BHS = query_BSD.new_full(
@@ -87,7 +90,8 @@ class _BandedAttention(torch.autograd.Function):
         *saved_tensors, lse_BHS = ctx.saved_tensors
         dtype, num_heads = saved_tensors[0].dtype, ctx.num_heads
         query_BSD, key_BSD, value_BSD, output_BSD, grad_BSD = (
-            tensor.to(product_dtype(tensor)) for tensor in (*saved_tensors, grads[0].contiguous())
+            tensor.to(product_dtype(tensor.device.type, tensor.dtype))
+            for tensor in (*saved_tensors, grads[0].contiguous())
         )
         results = tuple(torch.zeros_like(tensor) for tensor in (query_BSD, key_BSD, value_BSD))
         with torch.autocast(grad_BSD.device.type, enabled=False):
@@ -306,20 +310,6 @@ class _Dropout:
 
 
 LOG2_E = math.log2(math.e)
-
-
-def softmax_dtype(dtype: torch.dtype) -> torch.dtype:
-    """The dtype in which softmax is computed: float32 for bf16 and fp16, as in the stock
-    implementation.
-    """
-    return torch.float32 if dtype in (torch.bfloat16, torch.float16) else dtype
-
-
-def product_dtype(tensor: Tensor) -> torch.dtype:
-    """The dtype of attention's matrix products: the tensor's own, but float32 on a CPU, where
-    converting the scores of bf16 products costs more than the products save.
-    """
-    return softmax_dtype(tensor.dtype) if tensor.device.type == "cpu" else tensor.dtype
 
 
 def _heads(tensor_SD: Tensor, num_heads: int) -> Tensor:

@@ -2,10 +2,11 @@
 methods of its instances: no forked modelling file, undone by `uninstall_fast_attention`.
 
 On a CPU the local rows go block by block through banded_attention.py; on a GPU through a compiled
-FlexAttention (flex_attention.py). Outputs and gradients equal the stock implementation's at every
-real row. A padding row's hidden state may differ from the stock model's, stays finite, and never
-reaches a real row. The model no longer pads documents to a multiple of the window, and no longer
-builds a mask of S x S.
+FlexAttention (flex_attention.py), with attention dropout through one batched call
+(windowed_attention.py): kernel_choice.py decides. Outputs and gradients equal the stock
+implementation's at every real row. A padding row's hidden state may differ from the stock model's,
+stays finite, and never reaches a real row. The model no longer pads documents to a multiple of the
+window, and no longer builds a mask of S x S.
 
 Every projection that has hooks is called as the module that it is: ZeRO-3 gathers a module's
 weights only around its own call.
@@ -23,9 +24,16 @@ from torch import Tensor, nn
 from torch.utils.weak import WeakIdKeyDictionary
 
 from components.backbones.longformer.attention_plan import AttentionPlan
-from components.backbones.longformer.banded_attention import banded_attention, softmax_dtype
-from components.backbones.longformer.flex_attention import flex_local_attention
+from components.backbones.longformer.banded_attention import banded_attention
+from components.backbones.longformer.flex_attention import flex_local_attention, has_compiler
 from components.backbones.longformer.global_attention import global_attention
+from components.backbones.longformer.kernel_choice import (
+    LocalAttentionFacts,
+    LocalKernel,
+    local_kernel,
+    softmax_dtype,
+)
+from components.backbones.longformer.windowed_attention import windowed_attention
 
 BLOCK_SIZE = 128
 """Query rows computed together: 64 to 256 differ by a few percent
@@ -215,9 +223,8 @@ def _attention_forward(
         global_ND = global_BGD[plan.real_places].to(query_BSD.dtype)
     else:
         global_ND = query_BSD.new_zeros(0, query_BSD.shape[-1])
-    local = flex_local_attention if query_BSD.is_cuda and dropout == 0.0 else banded_attention
     return (
-        local(
+        LOCAL_KERNELS[local_kernel(_facts(module, query_BSD, dropout))](
             query_BSD,
             key_BSD,
             value_BSD,
@@ -226,6 +233,25 @@ def _attention_forward(
             num_heads=module.num_heads,
             dropout=dropout,
         ),
+    )
+
+
+LOCAL_KERNELS: dict[LocalKernel, Callable[..., Tensor]] = {
+    "blocks": banded_attention,
+    "windows": windowed_attention,
+    "flex": flex_local_attention,
+}
+
+
+def _facts(module: Any, query_BSD: Tensor, dropout: float) -> LocalAttentionFacts:
+    return LocalAttentionFacts(
+        device_type=query_BSD.device.type,
+        dtype=query_BSD.dtype,
+        dropout=dropout,
+        rows=query_BSD.shape[1],
+        one_sided_window=module.one_sided_attn_window_size,
+        head_size=module.head_dim,
+        compiler=has_compiler(),
     )
 
 

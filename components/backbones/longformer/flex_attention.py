@@ -10,6 +10,7 @@ sequence.
 
 from collections.abc import Callable
 from functools import cache
+from importlib.util import find_spec
 from typing import Any
 
 import torch
@@ -32,7 +33,7 @@ def flex_local_attention(
     dropout: float,
 ) -> Tensor:
     """The same as `banded_attention`, for GPUs and without dropout."""
-    assert dropout == 0.0, "FlexAttention has no dropout on attention weights"
+    assert dropout == 0.0, "FlexAttention has no dropout on attention weights (kernel_choice.py)"
     heads = (
         tensor.unflatten(-1, (num_heads, -1)).transpose(1, 2)
         for tensor in (query_BSD, key_BSD, value_BSD)
@@ -46,6 +47,12 @@ def _kernel(compiled: bool) -> Callable[..., Any]:
     from torch.nn.attention.flex_attention import flex_attention
 
     return torch.compile(flex_attention, dynamic=True) if compiled else flex_attention
+
+
+@cache
+def has_compiler() -> bool:
+    """Whether torch.compile can make GPU kernels on this machine."""
+    return find_spec("triton") is not None
 
 
 def _mask_of(plan: AttentionPlan) -> Any:
