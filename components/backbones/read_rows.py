@@ -1,0 +1,244 @@
+"""The last layer of a decoder for the rows that will be read: keys and values of every row, and
+queries, output projection and feed-forward part of the few rows alone.
+
+The stock layer runs twice, unchanged. First over all rows, as far as its attention's call of the
+attention function: there the keys and values are taken (normed, rotated, replaced by a prefix's,
+whatever the layer does), and the run ends. Then over the read rows alone, where the attention
+function meets those keys and values in place of the rows' own. So it holds for every layer that
+works row by row outside its attention: pre-norm, post-norm, parallel, with experts.
+
+The fact a newcomer gets wrong: both runs belong into one checkpointed function, and ZeRO-3 counts
+on every module's call to come to its end, so there the layer is left as it is.
+Shapes: B batch, S rows, R read rows, D hidden, H heads, E head size.
+"""
+
+import copy
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from types import MethodType
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+NAME = "prefixprop_read_rows"
+"""Our attention function's name in transformers' table."""
+RUN = "read_rows_run"
+"""Where an attention module keeps what is being done, while it is."""
+
+
+def install_read_rows(layer: nn.Module, attention: nn.Module) -> None:
+    """Let a layer's forward take `read_rows` (B, R) int64: only these rows of its output are then
+    computed, every other one is zero. `attention`: the module in it that calls transformers'
+    attention function.
+    """
+    from transformers import AttentionInterface
+
+    AttentionInterface.register(NAME, _attention_function)
+    # Bound methods follow their module into a deep copy; so do names.
+    name = next(name for name, module in layer.named_modules() if module is attention)
+    layer.read_rows_attention = name  # type: ignore[assignment]
+    layer.forward = MethodType(_forward, layer)
+
+
+def uninstall_read_rows(layer: nn.Module) -> None:
+    """Give the layer its stock forward back."""
+    layer.__dict__.pop("forward", None)
+    layer.__dict__.pop("read_rows_attention", None)
+
+
+def takes_read_rows(layer: nn.Module) -> bool:
+    """Whether the layer can compute read rows alone: installed, and its weights are whole here."""
+    whole = not any(hasattr(parameter, "ds_id") for parameter in layer.parameters())
+    return whole and "read_rows_attention" in layer.__dict__
+
+
+class _KeysAndValuesTaken(Exception):
+    """Ends the run over all rows."""
+
+
+@dataclass
+class _Run:
+    """`key_BHSE`, `value_BHSE`, `mask`: None until the run over all rows has met the attention
+    function; `implementation`: the one that the model was loaded with.
+    """
+
+    rows_BR: Tensor
+    implementation: str | None
+    key_BHSE: Tensor | None = None
+    value_BHSE: Tensor | None = None
+    mask: Any = None
+
+
+def _forward(
+    layer: Any, hidden_states: Tensor, *args: Any, read_rows: Tensor | None = None, **options: Any
+) -> Any:
+    if read_rows is None:
+        return type(layer).forward(layer, hidden_states, *args, **options)
+    run = partial(_read, layer, read_rows, options)
+    if getattr(layer, "gradient_checkpointing", False) and layer.training:
+        return layer._gradient_checkpointing_func(run, hidden_states, *args)
+    return run(hidden_states, *args)
+
+
+def _read(
+    layer: Any, rows_BR: Tensor, options: dict[str, Any], hidden_BSD: Tensor, *args: Any
+) -> Any:
+    attention = layer.get_submodule(layer.read_rows_attention)
+    forward = type(layer).forward
+    forward = getattr(forward, "__wrapped__", forward)  # without checkpointing of its own
+    whole = tuple(hidden_BSD.shape[:2])
+    index_BRD = rows_BR[..., None].expand(-1, -1, hidden_BSD.shape[-1])
+    with _taking(attention, rows_BR) as run:
+        try:
+            with _one_query(attention):
+                forward(layer, hidden_BSD, *args, **options)
+        except _KeysAndValuesTaken:
+            pass
+        assert run.key_BHSE is not None, "the layer did not call its attention function"
+        chosen = {name: _chosen(value, rows_BR, whole) for name, value in options.items()}
+        chosen["attention_mask"] = None
+        with _without_hooks(attention):
+            output = forward(
+                layer,
+                hidden_BSD.gather(1, index_BRD),
+                *(_chosen(value, rows_BR, whole) for value in args),
+                **chosen,
+            )
+    first = output[0] if isinstance(output, tuple) else output
+    all_BSD = torch.zeros_like(hidden_BSD, dtype=first.dtype).scatter(1, index_BRD, first)
+    return (all_BSD, *output[1:]) if isinstance(output, tuple) else all_BSD
+
+
+@contextmanager
+def _taking(attention: Any, rows_BR: Tensor) -> Iterator[_Run]:
+    """Context in which this attention module, and no other, calls our attention function."""
+    config = attention.config
+    ours = copy.copy(config)
+    ours._attn_implementation_internal = NAME
+    run = _Run(rows_BR, config._attn_implementation)
+    attention.config, attention.__dict__[RUN] = ours, run
+    try:
+        yield run
+    finally:
+        attention.config = config
+        del attention.__dict__[RUN]
+
+
+def _attention_function(
+    module: Any, query: Tensor, key: Tensor, value: Tensor, attention_mask: Any, **options: Any
+) -> tuple[Tensor, Tensor | None]:
+    run: _Run = module.__dict__[RUN]
+    if run.key_BHSE is None or run.value_BHSE is None:
+        run.key_BHSE, run.value_BHSE, run.mask = key, value, attention_mask
+        raise _KeysAndValuesTaken
+    seen_BHRS = _mask_of_rows(run, is_causal=getattr(module, "is_causal", True), like=query)
+    attend = _implementation(module, run.implementation)
+    result: tuple[Tensor, Tensor | None] = attend(
+        module, query, run.key_BHSE, run.value_BHSE, seen_BHRS, **options
+    )
+    return result
+
+
+def _implementation(module: Any, name: str | None) -> Callable[..., Any]:
+    """sdpa where the model runs on it. Where it has sinks or softcap, its own eager function: few
+    rows need no kernel.
+    """
+    from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
+
+    own = getattr(sys.modules[type(module).__module__], "eager_attention_forward", None)
+    found: Callable[..., Any] = (
+        ALL_ATTENTION_FUNCTIONS["sdpa"] if name == "sdpa" or own is None else own
+    )
+    return found
+
+
+def _mask_of_rows(run: _Run, *, is_causal: bool, like: Tensor) -> Tensor:
+    """(B, 1 or H, R, S) of the read rows, added to the scores: 0 where a key is seen."""
+    assert run.key_BHSE is not None
+    rows_BR, length = run.rows_BR, run.key_BHSE.shape[-2]
+    key_S = torch.arange(length, device=rows_BR.device)
+    if run.mask is None:
+        row_BR1 = rows_BR[..., None]
+        seen_BRS = (key_S <= row_BR1) if is_causal else torch.ones_like(key_S <= row_BR1)
+        return _bias(seen_BRS[:, None], like)
+    if hasattr(run.mask, "mask_mod"):  # FlexAttention's BlockMask
+        batch_B11 = torch.arange(len(rows_BR), device=rows_BR.device)[:, None, None]
+        head = torch.zeros_like(batch_B11)
+        seen_BRS = run.mask.mask_mod(batch_B11, head, rows_BR[..., None], key_S)
+        return _bias(seen_BRS[:, None], like)
+    given = run.mask.expand(len(rows_BR), -1, -1, -1)[..., :length]
+    index = rows_BR[:, None, :, None].expand(-1, given.shape[1], -1, length)
+    mask_BHRS = given.gather(2, index)
+    return _bias(mask_BHRS, like) if mask_BHRS.dtype == torch.bool else mask_BHRS
+
+
+def _bias(seen: Tensor, like: Tensor) -> Tensor:
+    return torch.zeros(seen.shape, dtype=like.dtype, device=like.device).masked_fill_(
+        ~seen, torch.finfo(like.dtype).min
+    )
+
+
+def _chosen(value: Any, rows_BR: Tensor, whole: tuple[int, int]) -> Any:
+    """The read rows of whatever a layer is given for each row (positions, cosines and sines)."""
+    if isinstance(value, Tensor):
+        if value.ndim < 2 or value.shape[0] not in (1, whole[0]) or value.shape[1] != whole[1]:
+            return value
+        index = rows_BR.view(*rows_BR.shape, *[1] * (value.ndim - 2))
+        return value.expand(whole[0], *value.shape[1:]).gather(
+            1, index.expand(-1, -1, *value.shape[2:])
+        )
+    if isinstance(value, tuple | list):
+        return type(value)(_chosen(one, rows_BR, whole) for one in value)
+    if isinstance(value, dict):
+        return {name: _chosen(one, rows_BR, whole) for name, one in value.items()}
+    return value
+
+
+@contextmanager
+def _one_query(attention: Any) -> Iterator[None]:
+    """Context in which the query projection of all rows is that of the first: nobody will read
+    it. Where there is no such module (fused projections), it is computed and left.
+    """
+    projection = getattr(attention, "q_proj", None)
+    if projection is None:
+        yield
+        return
+    rows: list[int] = []
+
+    def first(_module: Any, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        rows.append(inputs[0].shape[1])
+        return (inputs[0][:, :1].detach(), *inputs[1:])
+
+    def repeated(_module: Any, _inputs: Any, output: Tensor) -> Tensor:
+        return output.detach().expand(-1, rows.pop(), -1)
+
+    handles = (
+        projection.register_forward_pre_hook(first),
+        projection.register_forward_hook(repeated),
+    )
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+@contextmanager
+def _without_hooks(attention: nn.Module) -> Iterator[None]:
+    """Context in which hooks inside the attention rest: what they change of keys, values and their
+    rotation has been taken with all rows, and they count on all rows.
+    """
+    kept = [
+        (module, module._forward_hooks, module._forward_pre_hooks) for module in attention.modules()
+    ]
+    try:
+        for module, after, before in kept:
+            module._forward_hooks, module._forward_pre_hooks = type(after)(), type(before)()
+        yield
+    finally:
+        for module, after, before in kept:
+            module._forward_hooks, module._forward_pre_hooks = after, before
