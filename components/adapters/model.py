@@ -100,13 +100,16 @@ class AdaptedModel(nn.Module):
         inputs = self.family.prefixed_inputs(
             self.backbone, input_ids, mask_BT, rows, prompt_BPD=contribution.prompt_BPD, **text
         )
-        read_BR = self.head.read_rows(input_ids, mask_BT, rows=rows)
-        if read_BR is not None and not contribution.changes_attention:
-            inputs |= self.family.only_rows(self.backbone, rows.key_value + read_BR)
+        read_BR = None
+        if not contribution.changes_attention:
+            read_BR = self.head.read_rows(input_ids, mask_BT, rows=rows)
+        if read_BR is not None:
+            read_BR = rows.key_value + read_BR
+            inputs |= self.family.only_rows(self.backbone, read_BR)
         suffix_start_B = rows.key_value + rows.prefix + mask_BT.sum(dim=1) if rows.suffix else None
         with (
             self._contributed(contribution, suffix_start_B),
-            self.family.forward_context(self.backbone, mask_BT, rows),
+            self.family.forward_context(self.backbone, mask_BT, rows, read_BR=read_BR),
         ):
             hidden_BSD = self.backbone(**inputs).last_hidden_state[:, rows.key_value :]
         logits_BC = self.head.logits(

@@ -121,9 +121,16 @@ class BackboneFamily(Protocol):
         """
 
     def forward_context(
-        self, backbone: "nn.Module", attention_mask_BT: "Tensor", rows: Rows
+        self,
+        backbone: "nn.Module",
+        attention_mask_BT: "Tensor",
+        rows: Rows,
+        *,
+        read_BR: "Tensor | None" = None,
     ) -> AbstractContextManager[None]:
-        """Context of the backbone's forward pass over `prefixed_inputs`."""
+        """Context of the backbone's forward pass over `prefixed_inputs`. `read_BR`: the only rows
+        of its last layer that will be read; None: all may be.
+        """
 
     def replaced_keys_and_values(
         self, layer: "nn.Module", key_BPK: "Tensor", value_BPK: "Tensor"

@@ -56,6 +56,25 @@ def takes_read_rows(layer: nn.Module) -> bool:
     return whole and "read_rows_attention" in layer.__dict__
 
 
+@contextmanager
+def only_read_rows(layer: nn.Module, rows_BR: Tensor) -> Iterator[None]:
+    """Context in which the layer computes these rows alone, where it can."""
+    if not takes_read_rows(layer):
+        yield
+        return
+
+    def hook(
+        _layer: nn.Module, inputs: tuple[Any, ...], options: dict[str, Any]
+    ) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        return inputs, options | {"read_rows": rows_BR}
+
+    handle = layer.register_forward_pre_hook(hook, with_kwargs=True)
+    try:
+        yield
+    finally:
+        handle.remove()
+
+
 class _KeysAndValuesTaken(Exception):
     """Ends the run over all rows."""
 

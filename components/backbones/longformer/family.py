@@ -124,7 +124,12 @@ class Longformer:
         }
 
     def forward_context(
-        self, backbone: "nn.Module", attention_mask_BT: "Tensor", rows: Rows
+        self,
+        backbone: "nn.Module",
+        attention_mask_BT: "Tensor",
+        rows: Rows,
+        *,
+        read_BR: "Tensor | None" = None,
     ) -> AbstractContextManager[None]:
         return nullcontext()
 

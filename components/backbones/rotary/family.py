@@ -8,13 +8,14 @@ prefix is added to hidden states and not to keys and values. The text stands rig
 prefix and padding behind everything: AdaptedModel turns left padding before it asks.
 """
 
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any, cast
 
 from components.backbones.family import AttentionSizes, Rows
 from components.backbones.fields import check_fields, wrong
 from components.backbones.rotary import positions, sizes
+from components.backbones.rotary.chosen_attention import choose_attention, choose_from_now_on
 from components.backbones.rotary.model_type import ModelType, Values
 from components.backbones.rotary.types import MODEL_TYPES
 from components.backbones.shape import BackboneShape
@@ -98,6 +99,7 @@ class RotaryFamily:
         if rows.suffix:
             embeddings_BSD = _room_behind(embeddings_BSD, attention_mask_BT, before, rows.suffix)
         kind = _kind_of(backbone)
+        choose_attention(kind, backbone)
         if self.rows_see_all_text:
             ones_BP = attention_mask_BT.new_ones(batch, before)
             mask = masks.bidirectional_masks(
@@ -121,14 +123,26 @@ class RotaryFamily:
         }
         return inputs if self.rows_see_all_text else inputs | {"use_cache": False}
 
+    @contextmanager
     def forward_context(
-        self, backbone: "nn.Module", attention_mask_BT: "Tensor", rows: Rows
-    ) -> AbstractContextManager[None]:
+        self,
+        backbone: "nn.Module",
+        attention_mask_BT: "Tensor",
+        rows: Rows,
+        *,
+        read_BR: "Tensor | None" = None,
+    ) -> Iterator[None]:
+        from components.backbones.read_rows import only_read_rows
+
         config: Any = backbone.config
-        if not positions.rotates_by_length(config.to_dict()):
-            return nullcontext()
-        around = rows.key_value + rows.prefix + rows.suffix
-        return positions.rotated_alone(backbone, around + attention_mask_BT.sum(dim=1))
+        with ExitStack() as stack:
+            if positions.rotates_by_length(config.to_dict()):
+                around = rows.key_value + rows.prefix + rows.suffix
+                rows_B = around + attention_mask_BT.sum(dim=1)
+                stack.enter_context(positions.rotated_alone(backbone, rows_B))
+            if read_BR is not None:
+                stack.enter_context(only_read_rows(self.layers(backbone)[-1], read_BR))
+            yield
 
     def replaced_keys_and_values(
         self, layer: "nn.Module", key_BPK: "Tensor", value_BPK: "Tensor"
@@ -177,7 +191,14 @@ class RotaryFamily:
         _check_layers(kind, values)
 
     def accelerate(self, backbone: "nn.Module") -> None:
-        """Nothing to do: transformers runs these on SDPA by default."""
+        """Let the last layer compute only what is read, and attention be chosen by where the
+        backbone stands (attention_choice.py), each time that it is run.
+        """
+        from components.backbones.read_rows import install_read_rows
+
+        last = self.layers(backbone)[-1]
+        install_read_rows(last, _of_layer(last)[1])
+        choose_from_now_on(backbone)
 
 
 def _room_behind(

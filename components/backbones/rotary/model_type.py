@@ -130,6 +130,8 @@ class ModelType:
     lora_targets: tuple[str, ...] = ("q_proj", "v_proj")
     masks_by_layer: bool = False
     """Whether the model takes one mask for each of config.layer_types."""
+    has_sinks: bool = False
+    """Whether a learnt number stands in the sum of every softmax."""
     scales_with_position: bool = False
     """Whether queries are scaled by their position, which must not be negative then."""
     slides: bool = False

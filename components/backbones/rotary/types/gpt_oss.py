@@ -12,6 +12,7 @@ def biases(values: Values) -> Biases:
 
 GPT_OSS = ModelType(
     "gpt_oss",
+    has_sinks=True,
     masks_by_layer=True,
     defaults={
         "head_dim": 64,

@@ -318,6 +318,29 @@ def test_in_bf16_the_answer_is_that_of_float32_but_for_rounding(
 
 
 @each_variant
+@pytest.mark.parametrize("method", ["prefix_propagation", "prefix_tuning"])
+@pytest.mark.parametrize("checkpointing", [False, True])
+def test_a_last_layer_that_computes_what_is_read_alone_gives_the_same(
+    variant: str, method: str, checkpointing: bool
+) -> None:
+    _, ids, mask = documents()
+    found = []
+    for accelerated in (False, True):
+        model = adapted(variant, method).train()
+        if accelerated:
+            model.family.accelerate(model.backbone)
+        if checkpointing:
+            model.backbone.gradient_checkpointing_enable({"use_reentrant": False})  # type: ignore[operator]
+        output = model(input_ids=ids, attention_mask=mask, labels=torch.tensor([0, 2]))
+        output.loss.backward()
+        found.append(
+            [output.logits, *(each.grad for each in model.trainable_parameters().values())]
+        )
+    for one, other in zip(*found, strict=True):
+        torch.testing.assert_close(other, one, atol=TOLERANCE, rtol=TOLERANCE)
+
+
+@each_variant
 @pytest.mark.parametrize("method", METHODS)
 def test_saved_and_loaded_it_answers_bit_for_bit_the_same(
     variant: str, method: str, tmp_path: Path

@@ -29,6 +29,8 @@ RECIPE: dict[str, Any] = {
     "bos_token_id": 1,
     "eos_token_id": 2,
     "initializer_range": 0.3,
+    "attention_dropout": 0.0,
+    "residual_dropout": 0.0,
 }
 
 
