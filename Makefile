@@ -8,7 +8,7 @@ PIP := $(BIN)/python -m pip install -qq --disable-pip-version-check -c constrain
 MAKEFLAGS += --no-print-directory
 
 .PHONY: help install demo test quick-tests check lint format faults kills retrainings jobs browser \
-	pictures sbom clean
+	families pictures sbom clean
 
 help:
 	@echo "make demo     install, start the local cluster, search, register and use an adapter"
@@ -19,6 +19,7 @@ help:
 	@echo "make browser  MLflow's pages of two searches, read in chromium: five minutes"
 	@echo "make pictures the same, and the pictures of README are made anew"
 	@echo "make jobs     comparisons, jobs of a cluster, many at once: ten minutes"
+	@echo "make families every model type at every ZeRO stage on two ranks: some minutes"
 	@echo "make retrainings  three scheduled retrainings with ten kills (SEED=1)"
 	@echo "make sbom     what is installed, as a CycloneDX file (SBOM=dist/sbom.json)"
 	@echo "make format   format and mend what ruff can mend"
@@ -42,7 +43,8 @@ demo: $(STAMP)
 	@$(BIN)/python -m pipelines.local_cluster.demo
 
 # The tests of one slow file stay together: they share a Ray cluster or an MLflow server.
-APART := --ignore tests/faults --ignore tests/pipelines/jobs --ignore tests/browser
+APART := --ignore tests/faults --ignore tests/pipelines/jobs --ignore tests/browser \
+	--ignore tests/families
 test: quick-tests
 	@$(BIN)/python -m pytest -m slow $(APART) -n 2 --dist loadfile
 
@@ -72,6 +74,9 @@ browser: $(STAMP)
 
 pictures: $(STAMP)
 	@PREFIXPROP_PICTURES=tests/browser/pictures $(BIN)/python -m pytest -m slow tests/browser
+
+families: $(STAMP)
+	@$(BIN)/python -m pytest -m slow tests/families
 
 SEED ?= 1
 kills: $(STAMP)

@@ -2,8 +2,8 @@
 
 `python -m tests.components.training.ranks RANK SIZE FOLDER` runs the cases of FOLDER/cases.json one
 after the other in ONE session per (backbone, zero, precision) and writes FOLDER/results.json. A
-case is {"name", "values", "folder"?, "resume"?, "stop_after"?}; a result holds the loss history,
-the trained tensors' exact bytes (hash) and their values.
+case is {"name", "values", "folder"?, "resume"?, "stop_after"?, "toy_tokenizer"?}; a result holds
+the loss history, the trained tensors' exact bytes (hash) and their values.
 """
 
 import hashlib
@@ -11,8 +11,10 @@ import json
 import os
 import subprocess
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -77,6 +79,18 @@ def main(rank: int, size: int, folder: Path) -> None:
     dist.destroy_process_group()
 
 
+def toy_tokenizer() -> Any:
+    """Context in which a folder's tokenizer is the toy one that stands there: for some model types
+    AutoTokenizer makes one of the type's own kind of its words.
+    """
+    from transformers import PreTrainedTokenizerFast
+
+    return mock.patch(
+        "components.training.session.load_tokenizer",
+        lambda config: PreTrainedTokenizerFast.from_pretrained(config.name_or_path),
+    )
+
+
 def run_case(
     case: dict[str, Any], world: Any, sessions: dict[str, Any], folder: Path
 ) -> dict[str, Any]:
@@ -96,7 +110,8 @@ def run_case(
         ]
     )
     if key not in sessions:
-        sessions[key] = open_session(config, world, cache_path=cache)
+        with toy_tokenizer() if case.get("toy_tokenizer") else nullcontext():
+            sessions[key] = open_session(config, world, cache_path=cache)
     data = prepare(config.data, sessions[key].tokenizer, tokenizer_id="toy", cache_path=cache)
     reports: list[Any] = []
     result = run_trial(
