@@ -176,7 +176,7 @@ class MultipleChoice:
         return (
             "data.qangaroo (multiple choice) asks for scores at candidates that stand before the "
             f"documents, and in a {family.name} they cannot see them; use backbone.family "
-            "longformer"
+            "longformer or encoder"
         )
 
     def ignores_document(self, family: BackboneFamily, pooling: str | None) -> str | None:
