@@ -8,6 +8,7 @@ prefix is added to hidden states and not to keys and values. The text stands rig
 prefix and padding behind everything: AdaptedModel turns left padding before it asks.
 """
 
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any, cast
@@ -24,6 +25,7 @@ from components.errors import BackboneError
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
+NUMBERS_OF_A_ROTATION = ("rope_theta", "factor", "original_max_position_embeddings")
 KINDS = ("full_attention", *sizes.LOCAL)
 """Kinds of layers in which a prefix row can be seen by every later row."""
 
@@ -185,9 +187,10 @@ class RotaryFamily:
         values = kind.complete(config)
         check_fields(values)
         for rotation in positions.rotations(values) or ({},):
-            theta = rotation.get("rope_theta", values.get("rope_theta"))
-            if theta is not None and not (type(theta) in (int, float) and theta > 0):
-                raise wrong("rope_theta", theta, "a positive number")
+            for name in NUMBERS_OF_A_ROTATION:
+                given = rotation.get(name, values.get(name))
+                if given is not None and not (type(given) in (int, float) and 0 < given < math.inf):
+                    raise wrong(name, given, "a positive number")
         _check_layers(kind, values)
 
     def accelerate(self, backbone: "nn.Module") -> None:

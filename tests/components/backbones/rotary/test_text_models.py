@@ -113,6 +113,16 @@ def test_only_fields_of_reach_are_overridden(tmp_path: Path) -> None:
         )
 
 
+@pytest.mark.parametrize("name", ["factor", "original_max_position_embeddings", "rope_theta"])
+@pytest.mark.parametrize("value", ["abc", 0, -4.0, True, float("inf")])
+def test_a_rotation_is_made_of_numbers(name: str, value: Any, tmp_path: Path) -> None:
+    tiny_model("qwen2").save_pretrained(tmp_path)
+    with pytest.raises(BackboneError, match=f"{name} is .*, expected a positive number"):
+        read_backbone_config(
+            local(tmp_path, config_overrides={"rope_parameters": YARN | {name: value}})
+        )
+
+
 @pytest.mark.parametrize(
     ("changes", "reason"),
     [
