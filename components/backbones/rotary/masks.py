@@ -30,7 +30,7 @@ def causal_masks(
 
     common: dict[str, Any] = {
         "config": config,
-        "inputs_embeds": embeddings_BSD,
+        "inputs_embeds": embeddings_BSD[:1],  # one mask for all examples
         "attention_mask": None,
         "past_key_values": None,
     }
@@ -84,7 +84,7 @@ def bidirectional_masks(
 def _of_layers(kind: ModelType, config: Any, mask: Callable[[str], Mask]) -> Any:
     kinds = layer_kinds(kind, config.to_dict())
     if kind.masks_by_layer:
-        return {layer: mask(layer) for layer in sorted({"full_attention", *kinds})}
+        return {layer: mask(layer) for layer in sorted(set(kinds))}
     return mask(kinds[0])
 
 
