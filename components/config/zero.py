@@ -18,3 +18,9 @@ class ZeroConfig(Config):
     """Stage 3: parameters with fewer elements stay whole on every worker."""
     reduce_bucket_size: PositiveInt = 50_000_000
     """Elements reduced in one collective."""
+    max_live_parameters: Count | None = None
+    """Stage 3: elements that a worker may keep whole for their next use. Null: two layers while
+    they are computed with, and nothing afterwards.
+    """
+    prefetch_bucket_size: Count = 0
+    """Stage 3: elements that are gathered ahead of their use."""

@@ -9,10 +9,9 @@ The facts a newcomer gets wrong:
   loss scaling exist.
 """
 
-import os
-from collections.abc import Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import dataclass
+from collections.abc import Mapping
+from contextlib import AbstractContextManager, ExitStack, nullcontext
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -21,6 +20,10 @@ from torch import Tensor, nn
 from components.adapters import AdaptedModel
 from components.config.experiment import TrainConfig
 from components.config.optimizer import OptimizerConfig
+from components.training import zero3
+from components.training.deepspeed_import import import_deepspeed
+from components.training.same_weights import frozen_not_broadcast
+from components.training.sharded_embedding import lookups_over_shards
 from components.training.world import World
 
 MOMENTS = ("exp_avg", "exp_avg_sq")
@@ -38,6 +41,8 @@ class Engine:
     peak_learning_rates: tuple[float, ...]
     """One for each of the optimizer's groups, which differ in nothing else."""
     stage: int
+    hidden: ExitStack = field(default_factory=ExitStack)
+    """What is undone when the engine is closed."""
 
     def set_learning_rates(self, factor: float) -> None:
         """Every group at this share of its own peak."""
@@ -47,11 +52,15 @@ class Engine:
     def close(self) -> None:
         """Free the engine's buffers and take its hooks off the shared backbone."""
         self.deepspeed.destroy()
+        self.hidden.close()
 
 
-def deepspeed_config(config: TrainConfig, *, world_size: int, bf16: bool = False) -> dict[str, Any]:
-    """DeepSpeed's own configuration; `bf16` only for reading a backbone straight into ZeRO-3 shards
-    of that precision.
+def deepspeed_config(
+    config: TrainConfig, *, world_size: int, layer_numel: int = 0, bf16: bool = False
+) -> dict[str, Any]:
+    """DeepSpeed's own configuration; `layer_numel`: elements of the largest layer, by which stage 3
+    decides what stays whole; `bf16` only for reading a backbone straight into ZeRO-3 shards of that
+    precision.
     """
     return {
         "train_micro_batch_size_per_gpu": 1,
@@ -62,7 +71,7 @@ def deepspeed_config(config: TrainConfig, *, world_size: int, bf16: bool = False
         "bf16": {"enabled": bf16},
         "zero_optimization": {
             "stage": config.zero.stage,
-            "stage3_param_persistence_threshold": config.zero.param_persistence_threshold,
+            **zero3.stage3_settings(config.zero, layer_numel=layer_numel),
             "reduce_bucket_size": config.zero.reduce_bucket_size,
             "overlap_comm": False,
         },
@@ -72,48 +81,14 @@ def deepspeed_config(config: TrainConfig, *, world_size: int, bf16: bool = False
     }
 
 
-def import_deepspeed() -> Any:
-    """DeepSpeed, quiet and without its CPU shared-memory operator.
-
-    Symptom: on a CPU the first start compiles that C++ operator (20 s, needs a compiler), which
-    only inference kernels use. Remove once DeepSpeed builds it on first use.
-    """
-    if not torch.cuda.is_available():
-        os.environ.setdefault("DS_ACCELERATOR", "cpu")
-    import logging
-    import warnings
-
-    warnings.filterwarnings(
-        "ignore", message=r".*torch\.distributed\.\w+` is deprecated", category=FutureWarning
-    )
-    import deepspeed
-
-    deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
-    logging.getLogger("DeepSpeed").setLevel(logging.ERROR)
-    return deepspeed
-
-
 def partitioned_loading(config: TrainConfig, *, world_size: int) -> AbstractContextManager[Any]:
     """Context in which `from_pretrained` reads weights straight into ZeRO-3 shards; does nothing at
     lower stages.
     """
-    return _zero3_loading(config, world_size) if config.zero.stage == 3 else nullcontext()
-
-
-@contextmanager
-def _zero3_loading(config: TrainConfig, world_size: int) -> Iterator[None]:
-    deepspeed = import_deepspeed()
-    from transformers.integrations import HfDeepSpeedConfig, unset_hf_deepspeed_config
-
-    deepspeed.init_distributed(verbose=False)
-    live = HfDeepSpeedConfig(
-        deepspeed_config(config, world_size=world_size, bf16=config.training.precision == "bf16")
-    )
-    try:
-        yield
-    finally:
-        del live
-        unset_hf_deepspeed_config()
+    if config.zero.stage < 3:
+        return nullcontext()
+    bf16 = config.training.precision == "bf16"
+    return zero3.partitioned_loading(deepspeed_config(config, world_size=world_size, bf16=bf16))
 
 
 def build_engine(model: AdaptedModel, config: TrainConfig, world: World) -> Engine:
@@ -126,18 +101,28 @@ def build_engine(model: AdaptedModel, config: TrainConfig, world: World) -> Engi
     peaks = tuple(group["lr"] for group in groups)
     optimizer = adamw(groups, config.optimizer)
     deepspeed.init_distributed(verbose=False)
-    engine, *_ = deepspeed.initialize(
-        model=model,
-        model_parameters=list(parameters.values()),
-        optimizer=optimizer,
-        config=deepspeed_config(config, world_size=world.size),
+    hidden = ExitStack()
+    if config.zero.stage == 3:
+        hidden.enter_context(lookups_over_shards(model.backbone))
+    settings = deepspeed_config(
+        config,
+        world_size=world.size,
+        layer_numel=zero3.largest_layer_numel(model.backbone),
     )
+    with frozen_not_broadcast(model):
+        engine, *_ = deepspeed.initialize(
+            model=model,
+            model_parameters=list(parameters.values()),
+            optimizer=optimizer,
+            config=settings,
+        )
     return Engine(
         deepspeed=engine,
         optimizer=optimizer,
         parameters=parameters,
         peak_learning_rates=peaks,
         stage=config.zero.stage,
+        hidden=hidden,
     )
 
 
@@ -244,17 +229,3 @@ def _set_shard(parameter: nn.Parameter, value: Tensor, moment: str) -> None:
     padded = torch.zeros(shard.numel() * size, dtype=shard.dtype)
     padded[: value.numel()] = value.flatten()
     safe_set_local_optimizer_state(parameter, padded.view(size, -1)[rank].to(shard.device), moment)
-
-
-def gathered(parameters: list[nn.Parameter], *, write: bool = False) -> AbstractContextManager[Any]:
-    """Context in which ZeRO-3 shards are whole; with `write`, changes made in it on rank 0 reach
-    every shard. Plain parameters pass through.
-    """
-    shards = [parameter for parameter in parameters if hasattr(parameter, "ds_id")]
-    if not shards:
-        return nullcontext()
-    deepspeed = import_deepspeed()
-    context: AbstractContextManager[Any] = deepspeed.zero.GatheredParameters(
-        shards, modifier_rank=0 if write else None
-    )
-    return context

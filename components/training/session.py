@@ -19,9 +19,12 @@ from components.backbones import family_of, load_backbone, load_tokenizer
 from components.config.experiment import TrainConfig
 from components.errors import ConfigError
 from components.tasks import task_named
-from components.training.engine import Engine, build_engine, gathered, partitioned_loading
+from components.training.engine import Engine, build_engine, partitioned_loading
+from components.training.same_weights import check_same_weights
+from components.training.sharded_embedding import put_embeddings_back
 from components.training.warm_start import start_from
 from components.training.world import World
+from components.training.zero3 import gathered, linear_over_shards, return_freed_memory
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
@@ -59,6 +62,7 @@ class Session:
                 "backbone, zero, training.precision and training.gradient_checkpointing stay the "
                 "same within a session; start another one."
             )
+        put_embeddings_back(self.backbone)
         self._put_pretrained_back()
         model = self._new_model(config, labels)
         self._keep_pretrained(model.trained_in_backbone)
@@ -123,6 +127,8 @@ def open_session(config: TrainConfig, world: World, *, cache_path: Path) -> Sess
     """Load backbone (as ZeRO-3 shards at stage 3) and tokenizer. Called by every rank together.
     Raises BackboneError where they cannot be loaded.
     """
+    if config.zero.stage == 3:
+        return_freed_memory()
     partition = partitioned_loading(config, world_size=world.size)
     backbone = load_backbone(
         config.backbone,
@@ -130,8 +136,11 @@ def open_session(config: TrainConfig, world: World, *, cache_path: Path) -> Sess
         dtype=DTYPES[config.training.precision],
         partition=partition,
     )
-    if config.zero.stage < 3:
+    if config.zero.stage == 3:
+        linear_over_shards(backbone)
+    else:
         backbone.to(world.device)
+        check_same_weights(backbone, world, name=config.backbone.name_or_path)
     if config.training.gradient_checkpointing:
         backbone.activation_checkpointing_enable(
             activation_checkpointing_kwargs={"use_reentrant": False}

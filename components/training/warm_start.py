@@ -15,7 +15,7 @@ from components.adapters import read_adapter_config
 from components.adapters.model import AdaptedModel
 from components.adapters.reading import TENSOR_FILE, read_header
 from components.errors import ConfigError
-from components.training.engine import gathered
+from components.training.zero3 import gathered
 
 
 def start_from(model: AdaptedModel, folder: Path, *, labels: tuple[str, ...]) -> tuple[str, ...]:
