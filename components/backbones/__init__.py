@@ -17,6 +17,7 @@ from components.backbones.loading import backbone_folder, load_backbone, weights
 from components.backbones.settings import BackboneConfig
 from components.backbones.shape import BackboneShape
 from components.backbones.sources import checkpoint_folder, packages, read_backbone_config
+from components.backbones.stored_precision import stored_precision
 from components.backbones.tokenizer import (
     load_tokenizer,
     read_tokenizer,
@@ -42,6 +43,7 @@ __all__ = [
     "packages",
     "read_backbone_config",
     "read_tokenizer",
+    "stored_precision",
     "tokenizer_files",
     "tokenizer_id",
     "weights_sha256",

@@ -149,7 +149,7 @@ def backbone_folder(config: BackboneConfig, *, cache_path: Path) -> Path:
 
 
 def _checked_weights(config: BackboneConfig) -> Path:
-    folder = _weights_folder(config)
+    folder = weights_folder(config)
     if config.source == "installed":
         path = folder / "model.safetensors"
         found, expected = _sha256(path), INSTALLED_MODELS[config.name_or_path].weights_sha256
@@ -162,7 +162,8 @@ def _checked_weights(config: BackboneConfig) -> Path:
     return folder
 
 
-def _weights_folder(config: BackboneConfig) -> Path:
+def weights_folder(config: BackboneConfig) -> Path:
+    """Folder of the checkpoint as it is stored; of the hub, downloaded."""
     if config.source != "hub":
         return checkpoint_folder(config)
     folder = hub_files(config, "*.json", "*.txt", "*.model", "model*.safetensors")
@@ -176,7 +177,7 @@ def weights_sha256(config: BackboneConfig) -> str:
     """Hash of the checkpoint's weights, before any lengthening: of the one file as sha256sum tells
     it, of shards that of their names and hashes. Raises BackboneError where there are none.
     """
-    files = weight_files(_weights_folder(config))
+    files = weight_files(weights_folder(config))
     if len(files) == 1:
         return _sha256(files[0])
     lines = "".join(f"{_sha256(path)}  {path.name}\n" for path in files)

@@ -1,8 +1,9 @@
 """Settings of what one trial slot takes from the cluster: the section `cluster`."""
 
+import math
 from typing import Annotated
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from components.settings import Config, FolderPath, PositiveInt
 
@@ -15,7 +16,9 @@ class ClusterConfig(Config):
     cpus_per_worker: Annotated[float, Field(gt=0.0, le=1e4)] = 1.0
     """CPU cores per worker; also its number of torch threads, rounded down to at least one."""
     gpus_per_worker: Annotated[float, Field(ge=0.0, le=1e4)] = 0.0
-    """GPUs per worker."""
+    """GPUs per worker: 0, the worker computes on the CPU, whatever it sees; 1, on a GPU of its own;
+    less, slots of one worker each share a GPU.
+    """
     storage_path: FolderPath = ".prefixprop/storage"
     """Folder for checkpoints and results; on more than one node it must be shared storage. `~` and
     `$NAME` are replaced. Relative: below the folder that one works in; in a job on a cluster of
@@ -32,3 +35,18 @@ class ClusterConfig(Config):
     (beyond twice the longest so far), after which a slot's workers count as hanging: their stacks
     are kept, other workers start, and the training goes on from its checkpoint.
     """
+
+    @model_validator(mode="after")
+    def _one_gpu_a_rank(self) -> "ClusterConfig":
+        gpus = self.gpus_per_worker
+        if gpus > 1:
+            raise ValueError(
+                f"gpus_per_worker {gpus:g}: a worker computes on one GPU; set gpus_per_worker to 1 "
+                f"and num_workers to {math.ceil(self.num_workers * gpus)}"
+            )
+        if 0 < gpus < 1 and self.num_workers > 1:
+            raise ValueError(
+                f"gpus_per_worker {gpus:g} would put several of {self.num_workers} workers on one "
+                "GPU, which NCCL refuses; set num_workers to 1, or gpus_per_worker to 1"
+            )
+        return self

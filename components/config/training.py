@@ -45,8 +45,10 @@ class TrainingConfig(Config):
         default_factory=lambda data: metric_directions().get(data.get("metric", ""), "max")
     )
     """Whether a higher or a lower metric is better; where it is not given, what the metric says."""
-    precision: Literal["fp32", "bf16"] = "fp32"
-    """Arithmetic of the frozen backbone; the adapter's master weights are always float32."""
+    precision: Literal["fp32", "bf16", "stored"] = "fp32"
+    """Arithmetic of the frozen backbone; `stored`: that of its checkpoint (float32 or bfloat16),
+    whose pages workers of one machine then share. The adapter's master weights are always float32.
+    """
     warm_start: FilePath | None = None
     """Folder of an adapter of the same method and label set whose values are started from; a longer
     prefix keeps its further rows as drawn. Null: everything as drawn from the seed.

@@ -26,7 +26,6 @@ def serve(config: dict[str, Any]) -> None:
     # Before anything heavy: from now on it is noticed where this rank is stopped.
     Words(slot, ray.train.get_context().get_world_rank(), lambda: PULSE.beats)
     ray.get(slot.workers_placed.remote())
-    import ray.train.torch
     import torch
 
     from components.jobs.carry_out import carry_out
@@ -35,7 +34,7 @@ def serve(config: dict[str, Any]) -> None:
 
     _check_code(settings.code_fingerprint)
     torch.set_num_threads(max(1, int(settings.cluster.cpus_per_worker)))
-    world = join_world(ray.train.torch.get_device())
+    world = join_world(torch.device(device_of_worker(settings.cluster.gpus_per_worker)))
     session = open_session(settings.config, world, cache_path=settings.cache_path)
     while True:
         is_open, assignment = world.broadcast(
@@ -54,6 +53,20 @@ def serve(config: dict[str, Any]) -> None:
             code_version=settings.code_version,
         )
         outbox.wait_until_sent()
+
+
+def device_of_worker(gpus_per_worker: float) -> str:
+    """This rank's device, of those that Ray gave to its worker. Raises ClusterError."""
+    import ray
+
+    from components.training.devices import rank_device
+
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES", "")
+    return rank_device(
+        gpus_per_worker=gpus_per_worker,
+        visible=[each.strip() for each in visible.split(",") if each.strip()],
+        assigned=[str(each) for each in ray.get_gpu_ids()],
+    )
 
 
 class Outbox:

@@ -4,15 +4,18 @@ import os
 import uuid
 from typing import TYPE_CHECKING, Any
 
+from components.config.cluster import ClusterConfig
 from components.errors import UserError
 from components.jobs.cluster import NoRoom, no_room
 from components.jobs.events import FailureCause
 from components.jobs.job import SlotSettings
 from components.jobs.slot_worker import serve
 from components.jobs.smaller_batches import is_out_of_memory
+from components.training.devices import collective_backend
 
 if TYPE_CHECKING:
     from ray.actor import ActorHandle
+    from ray.train import ScalingConfig
 
 NO_ROOM = ("WorkerGroupStartupTimeoutError", "InsufficientClusterResourcesError")
 LOST_CONNECTION = (
@@ -28,25 +31,19 @@ LOST_CONNECTION = (
 
 def run_worker_group(settings: SlotSettings, slot: "ActorHandle") -> None:
     """One Ray Train run whose workers serve the slot until it is closed. Raises what ended them."""
-    from ray.train import ControllerError, FailureConfig, RunConfig, ScalingConfig
+    from ray.train import ControllerError, FailureConfig, RunConfig
     from ray.train.torch import TorchConfig
 
     from components.jobs.ending_cleanup import EndingTrainer
 
     cluster = settings.cluster
-    resources = {"CPU": cluster.cpus_per_worker} | (
-        {"GPU": cluster.gpus_per_worker} if cluster.gpus_per_worker else {}
-    )
+    kind = "cuda" if cluster.gpus_per_worker else "cpu"
     os.environ["RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S"] = str(cluster.placement_timeout_seconds)
     trainer = EndingTrainer(
         serve,
         train_loop_config={"settings": settings, "slot": slot},
-        scaling_config=ScalingConfig(
-            num_workers=cluster.num_workers,
-            use_gpu=cluster.gpus_per_worker > 0,
-            resources_per_worker=resources,
-        ),
-        torch_config=TorchConfig(backend="nccl" if cluster.gpus_per_worker else "gloo"),
+        scaling_config=scaling(cluster),
+        torch_config=TorchConfig(backend=collective_backend(kind)),
         run_config=RunConfig(
             name=f"slot-{uuid.uuid4().hex[:12]}",
             storage_path=str(settings.storage_path / "slots"),
@@ -60,6 +57,18 @@ def run_worker_group(settings: SlotSettings, slot: "ActorHandle") -> None:
         if type(error.controller_failure).__name__ in NO_ROOM:
             raise NoRoom(no_room(cluster)) from error
         raise
+
+
+def scaling(cluster: ClusterConfig) -> "ScalingConfig":
+    """What Ray Train asks the cluster for."""
+    from ray.train import ScalingConfig
+
+    gpus = {"GPU": cluster.gpus_per_worker} if cluster.gpus_per_worker else {}
+    return ScalingConfig(
+        num_workers=cluster.num_workers,
+        use_gpu=cluster.gpus_per_worker > 0,
+        resources_per_worker={"CPU": cluster.cpus_per_worker} | gpus,
+    )
 
 
 def failure_of(error: BaseException) -> tuple[str, FailureCause]:

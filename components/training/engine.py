@@ -56,9 +56,17 @@ class Engine:
 
 
 def deepspeed_config(
-    config: TrainConfig, *, world_size: int, layer_numel: int = 0, bf16: bool = False
+    config: TrainConfig,
+    *,
+    world_size: int,
+    trained_numel: int = 1,
+    layer_numel: int = 0,
+    bf16: bool = False,
 ) -> dict[str, Any]:
-    """DeepSpeed's own configuration; `layer_numel`: elements of the largest layer, by which stage 3
+    """DeepSpeed's own configuration.
+
+    `trained_numel`: all trained elements, more than which no bucket of gradients ever holds
+    (DeepSpeed allocates it whole); `layer_numel`: elements of the largest layer, by which stage 3
     decides what stays whole; `bf16` only for reading a backbone straight into ZeRO-3 shards of that
     precision.
     """
@@ -72,7 +80,7 @@ def deepspeed_config(
         "zero_optimization": {
             "stage": config.zero.stage,
             **zero3.stage3_settings(config.zero, layer_numel=layer_numel),
-            "reduce_bucket_size": config.zero.reduce_bucket_size,
+            "reduce_bucket_size": min(config.zero.reduce_bucket_size, trained_numel),
             "overlap_comm": False,
         },
         "zero_allow_untested_optimizer": True,
@@ -81,13 +89,14 @@ def deepspeed_config(
     }
 
 
-def partitioned_loading(config: TrainConfig, *, world_size: int) -> AbstractContextManager[Any]:
+def partitioned_loading(
+    config: TrainConfig, *, world_size: int, bf16: bool
+) -> AbstractContextManager[Any]:
     """Context in which `from_pretrained` reads weights straight into ZeRO-3 shards; does nothing at
     lower stages.
     """
     if config.zero.stage < 3:
         return nullcontext()
-    bf16 = config.training.precision == "bf16"
     return zero3.partitioned_loading(deepspeed_config(config, world_size=world_size, bf16=bf16))
 
 
@@ -107,6 +116,7 @@ def build_engine(model: AdaptedModel, config: TrainConfig, world: World) -> Engi
     settings = deepspeed_config(
         config,
         world_size=world.size,
+        trained_numel=model.num_trainable_parameters(),
         layer_numel=zero3.largest_layer_numel(model.backbone),
     )
     with frozen_not_broadcast(model):

@@ -71,7 +71,9 @@ def finalize(
             adapter_config=config.adapter,
             head_config=head_config,
             backbone_info=describe_backbone(session.backbone, _backbone_identity(config)),
-            training=_training_section(config, data.fingerprint, code_version),
+            training=_training_section(
+                config, data.fingerprint, code_version, precision=session.precision
+            ),
         )
         _write_beside(artifact_folder, session.tokenizer, conclusion.calibration)
     session.world.barrier()
@@ -151,7 +153,7 @@ def _backbone_identity(config: TrainConfig) -> dict[str, Any]:
 
 
 def _training_section(
-    config: TrainConfig, data_fingerprint: str, code_version: str
+    config: TrainConfig, data_fingerprint: str, code_version: str, *, precision: str
 ) -> dict[str, Any]:
     """Where the adapter came from, and how documents are to be cut for it."""
     return {
@@ -159,7 +161,7 @@ def _training_section(
         "data_fingerprint": data_fingerprint,
         "code_version": code_version,
         "max_tokens": config.data.max_tokens,
-        "precision": config.training.precision,
+        "precision": precision,
         **task_named(config.data.task).cutting(config.data),
     }
 

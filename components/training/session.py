@@ -15,7 +15,12 @@ from torch import Tensor
 
 from components.adapters import AdaptedModel, adapt
 from components.adapters.model import pretrained_values, train_in_float32
-from components.backbones import family_of, load_backbone, load_tokenizer
+from components.backbones import (
+    family_of,
+    load_backbone,
+    load_tokenizer,
+    stored_precision,
+)
 from components.config.experiment import TrainConfig
 from components.errors import ConfigError
 from components.tasks import task_named
@@ -37,6 +42,8 @@ class Session:
     world: World
     backbone: Any
     tokenizer: Any
+    precision: str
+    """Arithmetic of the backbone, fp32 or bf16, where the settings say `stored` too."""
 
     @property
     def pad_token_id(self) -> int:
@@ -129,11 +136,14 @@ def open_session(config: TrainConfig, world: World, *, cache_path: Path) -> Sess
     """
     if config.zero.stage == 3:
         return_freed_memory()
-    partition = partitioned_loading(config, world_size=world.size)
+    precision = config.training.precision
+    if precision == "stored":
+        precision = stored_precision(config.backbone)
+    partition = partitioned_loading(config, world_size=world.size, bf16=precision == "bf16")
     backbone = load_backbone(
         config.backbone,
         cache_path=cache_path,
-        dtype=DTYPES[config.training.precision],
+        dtype=DTYPES[precision],
         partition=partition,
     )
     if config.zero.stage == 3:
@@ -153,5 +163,9 @@ def open_session(config: TrainConfig, world: World, *, cache_path: Path) -> Sess
     for name, weight in weights.items():
         train_in_float32(backbone, name, weight)
     return Session(
-        config=config, world=world, backbone=backbone, tokenizer=load_tokenizer(config.backbone)
+        config=config,
+        world=world,
+        backbone=backbone,
+        tokenizer=load_tokenizer(config.backbone),
+        precision=precision,
     )

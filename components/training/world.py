@@ -13,6 +13,8 @@ from typing import Any
 import torch
 import torch.distributed as dist
 
+from components.training.devices import collective_backend, rank_device, rank_environment
+
 COLLECTIVE_TIMEOUT_SECONDS = 1800
 
 
@@ -65,11 +67,12 @@ def join_world(device: torch.device | None = None) -> World:
     it meets itself through a file. `device`: this rank's device where the caller knows it.
     """
     if device is None:
-        device = (
-            torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
-            if torch.cuda.is_available()
-            else torch.device("cpu")
+        visible = [str(index) for index in range(torch.cuda.device_count())]
+        rank_here = int(os.environ.get("LOCAL_RANK", "0"))
+        device = torch.device(
+            rank_device(gpus_per_worker=None, visible=visible, local_rank=rank_here)
         )
+    os.environ |= rank_environment(str(device), os.environ)
     if device.type == "cuda":
         torch.cuda.set_device(device)
     if not dist.is_initialized():
@@ -80,13 +83,13 @@ def join_world(device: torch.device | None = None) -> World:
         )
         timeout = timedelta(seconds=COLLECTIVE_TIMEOUT_SECONDS)
         dist.init_process_group(
-            "nccl" if device.type == "cuda" else "gloo",
+            collective_backend(device.type),
             init_method=method,
             rank=rank,
             world_size=size,
             timeout=timeout,
         )
     rank, size = dist.get_rank(), dist.get_world_size()
-    for name, value in (("RANK", rank), ("WORLD_SIZE", size), ("LOCAL_RANK", device.index or 0)):
+    for name, value in (("RANK", rank), ("WORLD_SIZE", size)):
         os.environ.setdefault(name, str(value))  # DeepSpeed reads them
     return World(rank=rank, size=size, device=device)

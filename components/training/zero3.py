@@ -10,6 +10,7 @@ although a frozen weight needs no gradient. `linear_over_shards` keeps neither.
 import ctypes
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from pathlib import Path
 from types import MethodType
 from typing import Any
 
@@ -17,12 +18,13 @@ import torch
 from torch import Tensor, nn
 
 from components.backbones import family_of
+from components.backbones.mapped_weights import read_only_tensors
 from components.config.zero import ZeroConfig
 from components.training.deepspeed_import import import_deepspeed
 
-MMAP_THRESHOLD, TRIM_THRESHOLD = (-3, 32_768), (-1, 131_072)
-"""Options of mallopt(3), and the bytes from which a freed piece goes back to the system:
-smaller than what a layer keeps of a document of a few tokens.
+MALLOC_OPTIONS = {"M_MMAP_THRESHOLD": (-3, 32_768), "M_TRIM_THRESHOLD": (-1, 131_072)}
+"""Options of mallopt(3) and their values: the bytes from which a freed piece goes back to the
+system, smaller than what a layer keeps of a document of a few tokens.
 """
 
 
@@ -55,15 +57,25 @@ def partitioned_loading(configuration: Mapping[str, Any]) -> Iterator[None]:
     DeepSpeed's own.
     """
     deepspeed = import_deepspeed()
+    from transformers import modeling_utils
     from transformers.integrations import HfDeepSpeedConfig, unset_hf_deepspeed_config
 
     deepspeed.init_distributed(verbose=False)
     live = HfDeepSpeedConfig(dict(configuration))
-    gathering = deepspeed.zero.GatheredParameters
+    reading, gathering = modeling_utils.load_state_dict, deepspeed.zero.GatheredParameters
+
+    def read(file: str, map_location: Any = "cpu", **options: Any) -> dict[str, Tensor]:
+        if file.endswith(".safetensors"):
+            tensors = read_only_tensors(Path(file))
+            return {name: tensor.to(map_location) for name, tensor in tensors.items()}
+        return reading(file, map_location=map_location, **options)
+
+    modeling_utils.load_state_dict = read
     deepspeed.zero.GatheredParameters = _written_by_rank_0
     try:
         yield
     finally:
+        modeling_utils.load_state_dict = reading
         deepspeed.zero.GatheredParameters = gathering
         del live
         unset_hf_deepspeed_config()
@@ -150,5 +162,5 @@ def return_freed_memory() -> None:
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is not None:
-        for option in (MMAP_THRESHOLD, TRIM_THRESHOLD):
-            mallopt(*option)
+        for option, value in MALLOC_OPTIONS.values():
+            mallopt(option, value)

@@ -6,8 +6,9 @@ a further trial costs beside its steps.
 
 prints one JSON object. FOLDER keeps the model (1.4 GB in float32) for the next measurement.
 Memory is `RssAnon` of /proc/self/status, read every 5 ms: pages of files (weights that are mapped)
-are left out, because the kernel may drop them. `--limit-mib` is RLIMIT_DATA, which the kernel holds
-for what is private and writable, touched or not.
+are left out, because the kernel may drop them. `--limit-mib` is RLIMIT_DATA (prlimit --data), which
+the kernel holds for what is private and writable, touched or not; RESERVED_MIB are added to it for
+what is reserved and not touched.
 """
 
 import argparse
@@ -38,6 +39,10 @@ SIZES = {
 """348M parameters, 33M of them in the embedding."""
 
 MIB = 1024**2
+RESERVED_MIB = 256
+"""What a rank reserves and does not touch: stacks, tables of libraries, buffers not yet filled (102
+MiB before the model is read, 202 at most in a step).
+"""
 
 
 def make_model(folder: Path, *, stored: str, **sizes: int) -> dict[str, Any]:
@@ -72,6 +77,30 @@ def model_bytes(folder: Path) -> int:
     return sum(path.stat().st_size for path in (folder / "backbone").glob("*.safetensors"))
 
 
+def status_mib(field: str) -> int:
+    """A line of /proc/self/status, in MiB."""
+    lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
+    return int(next(line for line in lines if line.startswith(field)).split()[1]) // 1024
+
+
+def weights_mib(backbone: Any) -> dict[str, int]:
+    """How much of the mapping of weight files is this process's own, and how much it shares with
+    others, in MiB (smaps); and the weights themselves.
+    """
+    found = {
+        "in tensors": sum(each.numel() * each.element_size() for each in backbone.parameters())
+    }
+    inside = False
+    for line in Path("/proc/self/smaps").read_text().splitlines():
+        first = line.split()[0]
+        if not first.endswith(":"):
+            inside = line.endswith(".safetensors")
+        elif inside and first.startswith(("Private", "Shared", "Anonymous")):
+            kind = first.rstrip(":").partition("_")[0]
+            found[kind] = found.get(kind, 0) + int(line.split()[1]) * 1024
+    return {name: value // MIB for name, value in found.items()}
+
+
 class Meter:
     """The highest anonymous memory of this process in each phase, in MiB."""
 
@@ -87,9 +116,9 @@ class Meter:
 
     def read(self) -> int:
         """MiB now."""
-        lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
-        line = next(line for line in lines if line.startswith("RssAnon"))
-        now = int(line.split()[1]) // 1024
+        now = status_mib("RssAnon")
+        untouched = f"{self.phase}, untouched"
+        self.peaks[untouched] = max(self.peaks.get(untouched, 0), status_mib("VmData") - now)
         self.peaks[self.phase] = max(self.peaks.get(self.phase, 0), now)
         return now
 
@@ -144,9 +173,6 @@ def one_rank(folder: Path, values: dict[str, Any], options: argparse.Namespace) 
     """Load, and two trials of some steps each."""
     meter = Meter()
     rank = int(os.environ["LARGE_MODEL_RANK"])
-    if options.limit_mib:
-        limit = options.limit_mib * MIB
-        resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
     import torch
     import torch.distributed as dist
 
@@ -165,6 +191,9 @@ def one_rank(folder: Path, values: dict[str, Any], options: argparse.Namespace) 
     world = join_world()
     config = validate(ExperimentConfig, values).train_config()
     cache = folder / "cache"
+    if options.limit_mib:
+        limit = (options.limit_mib + RESERVED_MIB) * MIB
+        resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
     started = time.monotonic()
     with meter.during("load"):
         session = open_session(config, world, cache_path=cache)
@@ -184,6 +213,7 @@ def one_rank(folder: Path, values: dict[str, Any], options: argparse.Namespace) 
         "anonymous MiB": meter.peaks | {"loaded": loaded, "at the end": after},
         "seconds": {name: round(value, 3) for name, value in seconds.items()},
         "losses": losses[0],
+        "weights MiB": weights_mib(session.backbone),
         "linear": torch.nn.functional.linear.__module__,
     }
 
