@@ -1,7 +1,7 @@
 """A random Llama of 348M parameters on real ranks: what a rank holds in memory of its own, and what
 a further trial costs beside its steps.
 
-    python -m tests.components.training.large_model FOLDER [--ranks 2] [--steps 4] [--limit-mib N]
+    python -m tests.memory.large_model FOLDER [--ranks 2] [--steps 4] [--limit-mib N]
         [--stored float32] [--set zero.stage=3 ...]
 
 prints one JSON object. FOLDER keeps the model (1.4 GB in float32) for the next measurement.
@@ -25,7 +25,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).resolve().parents[3]
+ROOT = Path(__file__).resolve().parents[2]
 SIZES = {
     "vocab_size": 32_000,
     "hidden_size": 1024,
@@ -143,7 +143,7 @@ def run(folder: Path, options: argparse.Namespace) -> dict[str, Any]:
         "PYTHONPATH": str(ROOT),
     }
     logs = [folder / f"rank{rank}.log" for rank in range(options.ranks)]
-    command = [sys.executable, "-m", "tests.components.training.large_model", *sys.argv[1:]]
+    command = [sys.executable, "-m", "tests.memory.large_model", *sys.argv[1:]]
     ranks = []
     for rank, log in enumerate(logs):
         environment |= {"LARGE_MODEL_RANK": str(rank)}
