@@ -119,7 +119,8 @@ def _step_columns(cases: Sequence[Mapping[str, Any]]) -> tuple[Row, list[Row]]:
             str(case["threads"]),
             _seconds(case["ours"]),
             _seconds(case["theirs"]),
-            f"{case['ratio']:.2f} ({case['cpu_ratio']:.2f})",
+            f"{case['ratio']:.2f} ({case['cpu_ratio']:.2f})"
+            + (f", target {case['target']}" if case.get("target") else ""),
             f"{case['share_of_matrix_rate']:.0%} ({case['share_of_matrix_rate_in_cpu_time']:.0%})",
             f"{case['matrix_rate_gflops']:.0f}",
             (

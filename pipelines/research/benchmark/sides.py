@@ -35,7 +35,7 @@ class Turns:
     def wait(self) -> bool:
         """Whether another step is wanted; blocks until that is known."""
         if not self.resident_bytes:
-            self.resident_bytes = _restart_peak()
+            self.resident_bytes = restart_peak()
             self._line.send("ready")
         wanted = bool(self._line.recv())
         self._cpu_started = time.process_time()
@@ -176,19 +176,19 @@ def _serve(line: Connection, function: str, settings: Mapping[str, Any]) -> None
     turns = Turns(line)
     side: Callable[[Mapping[str, Any], Turns], Values] = getattr(import_module(module), name)
     values = side(settings, turns)
-    line.send((turns.resident_bytes, _peak_bytes(), values))
+    line.send((turns.resident_bytes, peak_bytes(), values))
 
 
-def _restart_peak() -> int:
+def restart_peak() -> int:
     """Forget the process's peak memory so far; returns what is resident now, in bytes."""
     try:
         Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
     except OSError:
-        return _peak_bytes()
+        return peak_bytes()
     return _status_bytes("VmRSS")
 
 
-def _peak_bytes() -> int:
+def peak_bytes() -> int:
     if Path("/proc/self/status").exists():
         return _status_bytes("VmHWM")
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024

@@ -1,8 +1,9 @@
 """One training step: ours against the stock Longformer with the same adapter, and on a small
-decoder against PEFT with transformers' Trainer.
+decoder against PEFT with transformers' Trainer, on documents of one length and of several.
 
 Every side is a process; sides and a plain matrix product take turns, so that all see the same
-machine. A step is forward, backward and the optimizer's update.
+machine. A step is forward, backward and the optimizer's update. Tokens are real ones: padding up to
+the longest document of the batch is work on both sides and counts on neither.
 """
 
 import statistics
@@ -28,7 +29,10 @@ Say = Callable[[str], None]
 
 @dataclass(frozen=True)
 class Case:
-    """`peer`: stock (the transformers Longformer), peft_prefix_tuning or peft_lora."""
+    """`tokens`: of the longest document; `shorter`: of each further one (empty: all are of one
+    length); `peer`: stock (the transformers Longformer), peft_prefix_tuning or peft_lora;
+    `target`: the ratio of tokens per second that is promised.
+    """
 
     name: str
     backbone: str
@@ -36,6 +40,17 @@ class Case:
     tokens: int
     peer: str = "stock"
     gpu_only: bool = False
+    shorter: tuple[int, ...] = ()
+    target: float | None = None
+
+    @property
+    def lengths(self) -> tuple[int, ...]:
+        """Real tokens of each document."""
+        return (self.tokens, *self.shorter) if self.shorter else (self.tokens,) * self.batch
+
+
+RAGGED = {"backbone": "decoder", "batch": 2, "tokens": 2048, "shorter": (1365,), "target": 1.5}
+LONG = {"backbone": "decoder", "batch": 1, "tokens": 4096, "target": 1.2}
 
 
 CASES = (
@@ -44,6 +59,10 @@ CASES = (
     Case("longformer_1x4096", "minilm", 1, 4096),
     Case("decoder_4x512", "decoder", 4, 512, peer="peft_prefix_tuning"),
     Case("decoder_4x512", "decoder", 4, 512, peer="peft_lora"),
+    Case("decoder_ragged_2048", peer="peft_prefix_tuning", **RAGGED),  # type: ignore[arg-type]
+    Case("decoder_ragged_2048", peer="peft_lora", **RAGGED),  # type: ignore[arg-type]
+    Case("decoder_1x4096", peer="peft_prefix_tuning", **LONG),  # type: ignore[arg-type]
+    Case("decoder_1x4096", peer="peft_lora", **LONG),  # type: ignore[arg-type]
     Case("longformer_base_1x4096", "base", 1, 4096, gpu_only=True),
     Case("longformer_base_8x4096", "base", 8, 4096, gpu_only=True),
 )
@@ -65,6 +84,7 @@ def measure_case(case: Case, *, repeats: int, say: Say) -> dict[str, Any]:
     precision = "bfloat16" if torch.cuda.is_available() else "float32"
     with tempfile.TemporaryDirectory(prefix="prefixprop-bench-") as folder:
         settings = side_settings(case.backbone, batch=case.batch, tokens=case.tokens, folder=folder)
+        settings["lengths"] = case.lengths
         sides = [
             ("pipelines.research.benchmark.step_sides:adapted", settings),
             _peer(case, settings),
@@ -81,7 +101,7 @@ def measure_case(case: Case, *, repeats: int, say: Say) -> dict[str, Any]:
     )
     product_flops = 2.0 * MATRIX_SIZE[precision] ** 3
     rate = product_flops / statistics.median(product.seconds)
-    tokens = case.batch * case.tokens
+    tokens = sum(case.lengths)
     mine, other = ours.summary(tokens), theirs.summary(tokens)
     flops = _flops(case)
     result = {
@@ -91,6 +111,7 @@ def measure_case(case: Case, *, repeats: int, say: Say) -> dict[str, Any]:
         "ours": mine,
         "theirs": other,
         "ratio": mine["tokens_per_second"] / other["tokens_per_second"],
+        "target": case.target,
         "cpu_ratio": other["cpu_seconds"] / mine["cpu_seconds"],
         "share_of_matrix_rate": flops / mine["seconds"] / rate,
         "share_of_matrix_rate_theirs": flops / other["seconds"] / rate,
@@ -102,9 +123,10 @@ def measure_case(case: Case, *, repeats: int, say: Say) -> dict[str, Any]:
         "threads": torch.get_num_threads(),
         "largest_difference": difference,
     }
+    target = "" if case.target is None else f" (target {case.target})"
     say(
         f"{case.name} against {case.peer}: {mine['seconds']:.3f} s against {other['seconds']:.3f} "
-        f"s, ratio {result['ratio']:.2f}, "
+        f"s, ratio {result['ratio']:.2f}{target}, in processor time {result['cpu_ratio']:.2f}, "
         f"{100 * result['share_of_matrix_rate']:.0f}% of the matrix rate ({rate / 1e9:.0f} GFLOP/s)"
     )
     return result
@@ -148,7 +170,10 @@ def _peer(case: Case, settings: Mapping[str, Any]) -> tuple[str, Mapping[str, An
 def _flops(case: Case) -> float:
     """Operations that one step needs at least, by the backbone's shape."""
     config = {"minilm": MINILM, "decoder": DECODER, "base": BASE_LONGFORMER}[case.backbone]
-    return step_flops(config, batch=case.batch, tokens=case.tokens, prefix_length=PREFIX_LENGTH)
+    return sum(
+        step_flops(config, batch=1, tokens=tokens, prefix_length=PREFIX_LENGTH)
+        for tokens in case.lengths
+    )
 
 
 MINILM: dict[str, Any] = {

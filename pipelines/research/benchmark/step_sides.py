@@ -1,7 +1,7 @@
 """The sides of the `step` and `length` benchmarks: what one training step is, ours and the peers'.
 
-Shapes: B documents, T text tokens each, all of them real. Dropout is off everywhere, so that sides
-can be compared number by number.
+Shapes: B documents of T tokens, padded on the right up to the longest. Dropout is off everywhere,
+so that sides can be compared number by number.
 """
 
 import time
@@ -21,7 +21,7 @@ DECODER: dict[str, Any] = {
     "num_hidden_layers": 6,
     "num_attention_heads": 12,
     "num_key_value_heads": 12,
-    "max_position_embeddings": 4096,
+    "max_position_embeddings": 8192,
     "pad_token_id": 0,
 }
 BASE_LONGFORMER: dict[str, Any] = {
@@ -213,14 +213,17 @@ def made_backbone(settings: Mapping[str, Any], device: Any) -> Any:
         )
     torch.manual_seed(0)
     if settings["backbone"] == "decoder":
-        return LlamaModel(LlamaConfig(**DECODER)).to(_dtype(torch, device))
+        return _accelerated(LlamaModel(LlamaConfig(**DECODER)).to(_dtype(torch, device)))
     backbone = LongformerModel(LongformerConfig(**BASE_LONGFORMER), add_pooling_layer=False).to(
         _dtype(torch, device)
     )
-    if settings["attention"] == "auto":
-        from components.backbones import family_of
+    return _accelerated(backbone) if settings["attention"] == "auto" else backbone
 
-        family_of(backbone).accelerate(backbone)
+
+def _accelerated(backbone: Any) -> Any:
+    from components.backbones import family_of
+
+    family_of(backbone).accelerate(backbone)
     return backbone
 
 
@@ -241,9 +244,11 @@ def made_batch(settings: Mapping[str, Any], torch: Any, device: Any) -> dict[str
     input_ids = torch.randint(
         1000, 8000, (settings["batch"], settings["tokens"]), generator=generator
     )
+    lengths = torch.tensor(settings.get("lengths") or [settings["tokens"]] * settings["batch"])
+    mask = (torch.arange(settings["tokens"]) < lengths[:, None]).long()
     values = {
-        "input_ids": input_ids,
-        "attention_mask": torch.ones_like(input_ids),
+        "input_ids": input_ids * mask,
+        "attention_mask": mask,
         "labels": torch.arange(settings["batch"]) % LABELS,
     }
     return {name: tensor.to(device) for name, tensor in values.items()}
