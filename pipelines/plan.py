@@ -10,9 +10,9 @@ import psutil
 
 from components.backbones import inspect_backbone
 from components.config import ExperimentConfig
-from components.planning import Plan, Resources, make_plan, search_wanted
+from components.planning import Plan, Resources, cluster_gpus, make_plan, search_wanted
 from components.tuning.searchers import check_searcher
-from pipelines.local_cluster.addresses import Addresses, cluster_nodes
+from pipelines.local_cluster.addresses import Addresses, cluster_nodes, node_summaries
 
 
 def plan(config: ExperimentConfig, addresses: Addresses, environ: Mapping[str, str]) -> Plan:
@@ -30,13 +30,18 @@ def find_resources(addresses: Addresses, environ: Mapping[str, str]) -> Resource
     if not nodes:
         return this_machine()  # a plan is also wanted where no cluster runs
     totals = [node.get("resources_total", {}) for node in nodes]
+    assert addresses.jobs_address is not None
     gpus = sum(total.get("GPU", 0.0) for total in totals)
+    summaries = node_summaries(addresses.jobs_address, environ) if gpus else ()
+    told = cluster_gpus(nodes, summaries)
     return Resources(
         source=f"cluster at {addresses.jobs_address}",
         cpus=sum(total.get("CPU", 0.0) for total in totals),
         gpus=gpus,
         memory_bytes=int(sum(total.get("memory", 0.0) for total in totals)),
-        gpu_memory_bytes=None,
+        gpu_memory_bytes=told.memory_bytes,
+        gpu_kinds=told.kinds,
+        gpu_source=told.source,
     )
 
 
@@ -55,6 +60,7 @@ def this_machine() -> Resources:
         gpus=float(len(memory)),
         memory_bytes=available_memory(),
         gpu_memory_bytes=min(memory) if memory else None,
+        gpu_source="nvidia-smi" if memory else "nvidia-smi tells of none",
     )
 
 

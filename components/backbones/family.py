@@ -12,6 +12,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
+from components.backbones.layer_memory import LayerMemory, LayerRun
 from components.backbones.shape import BackboneShape
 
 if TYPE_CHECKING:
@@ -87,11 +88,9 @@ class BackboneFamily(Protocol):
     def shape(self, config: Mapping[str, Any]) -> BackboneShape:
         """Sizes, from the values of config.json."""
 
-    def activation_numbers(
-        self, shape: BackboneShape, *, stock_attention: bool, prefix_length: int
-    ) -> float:
-        """Numbers that autograd keeps per row and layer, fitted to what it really keeps
-        (tests/components/planning/test_memory.py measures it again).
+    def layer_memory(self, shape: BackboneShape, run: LayerRun) -> LayerMemory:
+        """Bytes of a layer at the named instants of a training step, derived from what its code
+        keeps (tests/components/planning holds them against live tensors).
         """
 
     def layers(self, backbone: "nn.Module") -> "Sequence[nn.Module]":

@@ -31,8 +31,22 @@ class BackboneShape:
     """(in, out) of the linear modules of one layer, by the name that the stock model gives them."""
     lora_targets: tuple[str, ...]
     """Those that LoRA updates unless told otherwise."""
+    embeddings: int = 0
+    """Parameters of the embedding tables: the largest module outside the layers."""
+    gated: bool = True
+    """Whether the feed-forward part multiplies two projections (SwiGLU)."""
+    normed_heads: bool = False
+    """Whether queries and keys are normalised head by head."""
+    norms_per_layer: int = 2
+    hidden_dropout: float = 0.0
+    """As its config.json has it."""
+    attention_dropout: float = 0.0
+
+    @property
+    def head_size(self) -> int:
+        return self.query_width // self.heads
 
     @property
     def largest_layer(self) -> int:
         """Parameters of one layer, rounded up."""
-        return -(-self.parameters // self.layers)
+        return -(-(self.parameters - self.embeddings) // self.layers)

@@ -4,11 +4,13 @@ backbone's config.json alone. No torch is imported.
 
 from components.backbones import BackboneShape, backbone_shape
 from components.planning.feasibility import check_feasible, check_resources, trainings_of
+from components.planning.gpus import Gpus, cluster_gpus
 from components.planning.memory import WorkerMemory, worker_memory
 from components.planning.plan import Plan, PointPlan, Resources, Wanted, make_plan, search_wanted
 
 __all__ = [
     "BackboneShape",
+    "Gpus",
     "Plan",
     "PointPlan",
     "Resources",
@@ -17,6 +19,7 @@ __all__ = [
     "backbone_shape",
     "check_feasible",
     "check_resources",
+    "cluster_gpus",
     "make_plan",
     "search_wanted",
     "trainings_of",

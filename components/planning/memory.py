@@ -1,21 +1,29 @@
-"""Memory of one worker while it trains an adapter, in bytes: an estimate from shapes.
+"""Memory of one worker while it trains, in bytes: what stays, plus the worst of the named instants
+of a step. Derived from what the code keeps, nothing fitted
+(pipelines/research/benchmark/memory.py measures it).
 
 The facts a newcomer gets wrong: DeepSpeed's own estimators count frozen parameters as trained
 (about 9 times too much here), and a frozen linear layer keeps no input for the backward pass,
 because it needs no weight gradient. What autograd keeps of a layer, the family says
-(BackboneFamily.activation_numbers).
+(BackboneFamily.layer_memory), and what a method adds to that, the method (MethodConfig.kept).
 """
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 
 from components.backbones import BackboneShape, family_named
+from components.backbones.layer_memory import FLOAT32, LayerRun
 from components.config.experiment import TrainConfig
+from components.planning.activations import activation_instants
+from components.planning.trained_memory import trained_memory
 from components.tasks import task_named
 
 PROCESS_BYTES = 900 * 1024**2
 """Resident memory of a worker process with torch, transformers, DeepSpeed and Ray imported, before
 it loads anything.
 """
+DEEPSPEED_LIVE_ELEMENTS = 1_000_000_000
+"""DeepSpeed's own stage3_max_live_parameters: gathered weights that stay whole at stage 3."""
 
 
 @dataclass(frozen=True)
@@ -23,74 +31,149 @@ class WorkerMemory:
     """Bytes by purpose."""
 
     weights: int
+    """Frozen weights, at ZeRO-3 a shard and what is gathered."""
     trained: int
-    """Trained parameters with their gradients and AdamW's moments, float32."""
-    activations: int
-    process: int
+    """Trained parameters, DeepSpeed's copies of them and AdamW's moments, float32."""
+    instants: Mapping[str, int] = field(default_factory=dict, hash=False)
+    """What comes on top at the named instants of a step: activations, gradients, buckets."""
+    activations: int = 0
+    """Of these the most."""
+    process: int = PROCESS_BYTES
+    host: int = 0
+    """Main memory: the pretrained values of backbone parameters that are trained."""
+
+    @property
+    def worst_instant(self) -> str:
+        return max(self.instants, key=lambda name: self.instants[name], default="")
 
     @property
     def device(self) -> int:
-        """What lies on the device: everything but the process itself."""
+        """What lies on the device: everything but the process itself and what it keeps beside."""
         return self.weights + self.trained + self.activations
 
     @property
     def total(self) -> int:
         """On a machine without a GPU all of it is main memory."""
-        return self.device + self.process
+        return self.device + self.host + self.process
 
 
 def worker_memory(
-    config: TrainConfig, shape: BackboneShape, *, trainable: int, num_workers: int
+    config: TrainConfig,
+    shape: BackboneShape,
+    *,
+    trainable: int,
+    num_workers: int,
+    gpu: bool = False,
 ) -> WorkerMemory:
     """Estimate for one of `num_workers` ranks at this point of the space; `trainable` is its number
-    of trained scalars.
+    of trained scalars, `gpu` whether it lies on one.
     """
+    all_weights = config.adapter.kept(shape).all_weights
+    trained = trained_memory(
+        trainable,
+        stage=config.zero.stage,
+        num_workers=num_workers,
+        bucket_elements=config.zero.reduce_bucket_size,
+        gpu=gpu,
+    )
+    shape = _with_own_dropout(config, shape)
+    run = layer_run(config, shape, gpu=gpu)
+    family = family_named(config.backbone.family)
+    activations = activation_instants(
+        family, shape, run, checkpointing=config.training.gradient_checkpointing
+    )
+    # Gradients of several micro-batches are there all along, those of one come with the backward
+    # pass: all of them beside its last layer's, the first of the backbone.
+    steps = config.training.gradient_accumulation_steps > 1
+    gradients = trained.after_backward if steps else (trained.bucket if gpu else 0)
+    instants = {name: number + gradients for name, number in activations.items()}
+    first_layer = family.layer_memory(shape, run)
+    if run.kept.in_layers:
+        instants["backward of the first layer"] = (
+            first_layer.outside
+            + first_layer.kept
+            + max(first_layer.backward.values())
+            + trained.after_backward
+        )
+    instants["update"] = trained.update
+    own = shape.parameters if all_weights else shape.trained_with_prefix
     return WorkerMemory(
         weights=weights_bytes(config, shape, num_workers=num_workers, stage=config.zero.stage),
-        trained=_trained_bytes(trainable, stage=config.zero.stage, num_workers=num_workers),
-        activations=activation_bytes(config, shape),
+        trained=trained.stays,
+        instants=instants,
+        activations=max(instants.values()),
         process=PROCESS_BYTES,
+        host=FLOAT32 * own,
+    )
+
+
+def _with_own_dropout(config: TrainConfig, shape: BackboneShape) -> BackboneShape:
+    hidden, attention = config.backbone.hidden_dropout, config.backbone.attention_dropout
+    return replace(
+        shape,
+        hidden_dropout=shape.hidden_dropout if hidden is None else hidden,
+        attention_dropout=shape.attention_dropout if attention is None else attention,
     )
 
 
 def weights_bytes(
     config: TrainConfig, shape: BackboneShape, *, num_workers: int, stage: int
 ) -> int:
-    """The frozen backbone; at ZeRO stage 3 one shard of it and two gathered layers."""
-    size = _bytes_per_number(config)
+    """The frozen backbone; at ZeRO stage 3 one shard of it and what is gathered. Nothing where all
+    of it is trained: it is counted there.
+    """
+    size = number_bytes(config)
+    if config.adapter.kept(shape).all_weights:
+        return size * gathered_elements(config, shape) if stage == 3 else 0
     if stage < 3:
         return shape.parameters * size
-    return (-(-shape.parameters // num_workers) + 2 * shape.largest_layer) * size
+    shard = -(-shape.parameters // num_workers)
+    return (shard + gathered_elements(config, shape)) * size
 
 
-def _trained_bytes(trainable: int, *, stage: int, num_workers: int) -> int:
-    parameters, gradients, moments = 4 * trainable, 4 * trainable, 8 * trainable
-    if stage >= 1:
-        moments = -(-moments // num_workers)
-    if stage >= 2:
-        gradients = -(-gradients // num_workers)
-    if stage >= 3:
-        parameters = -(-parameters // num_workers)
-    return parameters + gradients + moments
+def gathered_elements(config: TrainConfig, shape: BackboneShape) -> int:
+    """Weights that a rank of ZeRO-3 holds whole at the worst instant: two layers while they are
+    computed with, or the embedding; and whatever may stay whole for its next use.
+    """
+    live = _live_elements(config)
+    working = max(2 * shape.largest_layer, shape.embeddings)
+    return min(shape.parameters, max(live or 0, working))
 
 
-def activation_bytes(config: TrainConfig, shape: BackboneShape) -> int:
-    """What autograd keeps for one micro-batch at its longest."""
-    rows = micro_batch_rows(config)
-    numbers = family_named(config.backbone.family).activation_numbers(
-        shape,
+def _live_elements(config: TrainConfig) -> int | None:
+    """None: nothing stays whole after its use."""
+    return getattr(config.zero, "max_live_parameters", DEEPSPEED_LIVE_ELEMENTS)
+
+
+def keeps_inputs(config: TrainConfig) -> bool:
+    """Whether stage 3 runs DeepSpeed's linear layer, which keeps inputs: it does as long as what
+    stays whole is left to DeepSpeed.
+    """
+    return config.zero.stage == 3 and not hasattr(config.zero, "max_live_parameters")
+
+
+def layer_run(config: TrainConfig, shape: BackboneShape, *, gpu: bool) -> LayerRun:
+    """The largest micro-batch going through the layers."""
+    kept = config.adapter.kept(shape)
+    task, pooling = task_named(config.data.task), config.head.pooling
+    candidates = not task.has_classes
+    return LayerRun(
+        sequences=micro_batch_sequences(config),
+        rows=config.data.max_tokens + kept.rows,
+        number_bytes=number_bytes(config),
+        kept=kept,
+        gpu=gpu,
         stock_attention=config.backbone.attention == "stock",
-        prefix_length=config.adapter.prefix_length,
+        keeps_inputs=keeps_inputs(config),
+        hooked=config.zero.stage == 3,
+        reads_one_row=candidates or pooling != "mean",
+        reads_global_row=candidates or pooling in ("prefix", "cls"),
     )
-    per_layer = rows * numbers * _bytes_per_number(config)
-    if not config.training.gradient_checkpointing:
-        return int(shape.layers * per_layer)
-    return int(per_layer + shape.layers * rows * shape.hidden * _bytes_per_number(config))
 
 
-def micro_batch_rows(config: TrainConfig) -> int:
-    """Positions of the largest micro-batch, prefix included: a token budget cuts it, but one
-    document (all its sequences) is always whole.
+def micro_batch_sequences(config: TrainConfig) -> int:
+    """Sequences of the largest micro-batch: a token budget cuts it, but one document (all its
+    sequences) is always whole.
     """
     sequences = config.training.micro_batch_size
     chunks = task_named(config.data.task).sequences_per_document(config.data)
@@ -98,8 +181,9 @@ def micro_batch_rows(config: TrainConfig) -> int:
         sequences = max(
             1, min(sequences, config.training.tokens_per_batch // (chunks * config.data.max_tokens))
         )
-    return sequences * chunks * (config.data.max_tokens + config.adapter.prefix_length)
+    return sequences * chunks
 
 
-def _bytes_per_number(config: TrainConfig) -> int:
+def number_bytes(config: TrainConfig) -> int:
+    """Bytes of a number of the backbone."""
     return 2 if config.training.precision == "bf16" else 4

@@ -21,6 +21,7 @@ from components.planning.feasibility import (
     trainings_of,
 )
 from components.planning.memory import WorkerMemory, weights_bytes, worker_memory
+from components.planning.recommend import USABLE, Recommendation, recommend
 from components.planning.trained_parameters import trainable_parameters
 
 
@@ -34,6 +35,9 @@ class Resources:
     memory_bytes: int | None = None
     gpu_memory_bytes: int | None = None
     """Of its smallest GPU."""
+    gpu_kinds: tuple[str, ...] = ()
+    gpu_source: str = ""
+    """Who told of the GPUs' memory, or why it is not known."""
 
 
 @dataclass(frozen=True)
@@ -47,6 +51,8 @@ class PointPlan:
     positions: int
     """Positions that text and prefix need together."""
     memory: WorkerMemory
+    fits: bool | None = None
+    """Whether its device part fits the room of a worker; None where the room is not known."""
 
 
 @dataclass(frozen=True)
@@ -75,6 +81,14 @@ class Plan:
     """Main memory of all workers at the largest point; on GPUs what lies there is not counted."""
     resources: Resources
     advice: tuple[str, ...]
+    concurrent_trials: int | None = None
+    """Slots that would find a place at once, as far as cores, GPUs and main memory go."""
+    recommendation: Recommendation | None = None
+    """For the largest point on the cluster's GPUs; None without GPUs of known memory, and where
+    nothing fits.
+    """
+    seconds_per_trial: float | None = None
+    """From a rate that was measured with this backbone on this hardware; None: there is none."""
 
 
 @dataclass(frozen=True)
@@ -130,9 +144,10 @@ def make_plan(
         )
     shape, first = backbone_shape(backbone_json), wanted.settings[0]
     num_labels = _num_labels(first.data)
-    points = _distinct_points(wanted, shape, num_labels or 2)
+    room = _room(wanted, resources)
+    points = _distinct_points(wanted, shape, num_labels or 2, room=room)
     largest = max((point.memory for point in points), key=lambda memory: memory.total)
-    per_worker = largest.process if cluster.gpus_per_worker else largest.total
+    per_worker = largest.total - (largest.device if cluster.gpus_per_worker else 0)
     documents = _training_documents(first.data)
     return Plan(
         experiment=wanted.name,
@@ -153,8 +168,59 @@ def make_plan(
         gpus_needed=wanted.workers * cluster.gpus_per_worker,
         memory_needed_bytes=wanted.workers * per_worker,
         resources=resources,
-        advice=tuple(_advice(wanted, shape, largest, wanted.workers * per_worker, resources)),
+        advice=tuple(
+            _advice(wanted, shape, largest, wanted.workers * per_worker, resources, room=room)
+        ),
+        concurrent_trials=_concurrent(cluster, per_worker, resources),
+        recommendation=_recommendation(wanted, shape, num_labels or 2, room),
     )
+
+
+def _room(wanted: Wanted, resources: Resources) -> float | None:
+    """Bytes that a worker's device part may take: its GPU's, or its share of main memory."""
+    if wanted.cluster.gpus_per_worker:
+        if resources.gpu_memory_bytes is None:
+            return None
+        return resources.gpu_memory_bytes * min(1.0, wanted.cluster.gpus_per_worker)
+    return None if resources.memory_bytes is None else resources.memory_bytes / wanted.workers
+
+
+def _concurrent(cluster: ClusterConfig, per_worker: int, resources: Resources) -> int | None:
+    """Slots that find a place at once."""
+    limits = [
+        int(have / (cluster.num_workers * each))
+        for have, each in (
+            (resources.cpus, cluster.cpus_per_worker),
+            (resources.gpus, cluster.gpus_per_worker),
+            (resources.memory_bytes, per_worker),
+        )
+        if have is not None and each
+    ]
+    return min(limits, default=None)
+
+
+def _recommendation(
+    wanted: Wanted, shape: BackboneShape, num_labels: int, room: float | None
+) -> Recommendation | None:
+    """For the training that needs most."""
+    if room is None or not wanted.cluster.gpus_per_worker:
+        return None
+    workers = wanted.cluster.num_workers
+
+    def trainable(training: TrainConfig) -> int:
+        return trainable_parameters(
+            shape, training.adapter, num_labels=num_labels, task=training.data.task
+        )
+
+    largest = max(
+        wanted.settings,
+        key=lambda training: (
+            worker_memory(
+                training, shape, trainable=trainable(training), num_workers=workers, gpu=True
+            ).device
+        ),
+    )
+    return recommend(largest, shape, trainable=trainable(largest), num_workers=workers, room=room)
 
 
 def number_of_trials(config: ExperimentConfig) -> int:
@@ -177,10 +243,11 @@ def number_of_trials(config: ExperimentConfig) -> int:
 
 
 def _distinct_points(
-    wanted: Wanted, shape: BackboneShape, num_labels: int
+    wanted: Wanted, shape: BackboneShape, num_labels: int, *, room: float | None
 ) -> tuple[PointPlan, ...]:
-    workers = wanted.cluster.num_workers
-    points = {_point(training, shape, num_labels, workers) for training in wanted.settings}
+    points = {
+        _point(training, shape, num_labels, wanted.cluster, room) for training in wanted.settings
+    }
     return tuple(
         sorted(
             points,
@@ -194,17 +261,31 @@ def _distinct_points(
 
 
 def _point(
-    point: TrainConfig, shape: BackboneShape, num_labels: int, num_workers: int
+    point: TrainConfig,
+    shape: BackboneShape,
+    num_labels: int,
+    cluster: ClusterConfig,
+    room: float | None,
 ) -> PointPlan:
     trainable = trainable_parameters(
         shape, point.adapter, num_labels=num_labels, task=point.data.task
     )
+    memory = worker_memory(
+        point,
+        shape,
+        trainable=trainable,
+        num_workers=cluster.num_workers,
+        gpu=cluster.gpus_per_worker > 0,
+    )
+    taken = memory.device if cluster.gpus_per_worker else memory.total
+    usable = USABLE if cluster.gpus_per_worker else 1.0
     return PointPlan(
         prefix_length=point.adapter.prefix_length,
         micro_batch_size=point.training.micro_batch_size,
         trainable_parameters=trainable,
         positions=point.data.max_tokens + point.adapter.prefix_length,
-        memory=worker_memory(point, shape, trainable=trainable, num_workers=num_workers),
+        memory=memory,
+        fits=None if room is None else taken <= usable * room,
     )
 
 
@@ -252,12 +333,14 @@ def _advice(
     largest: WorkerMemory,
     memory_needed: int,
     resources: Resources,
+    *,
+    room: float | None,
 ) -> list[str]:
     advice, first, cluster = [], wanted.settings[0], wanted.cluster
-    room: float | None = resources.gpu_memory_bytes
-    if not cluster.gpus_per_worker:
-        memory = resources.memory_bytes
-        room = None if memory is None else memory / wanted.workers
+    if cluster.gpus_per_worker and room is None and resources.gpus:
+        advice.append(
+            f"whether it fits is not known: {resources.gpu_source or 'no node tells its GPU'}."
+        )
     whole = (
         largest.device
         - largest.weights

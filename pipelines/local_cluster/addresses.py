@@ -245,6 +245,21 @@ def cluster_nodes(jobs_address: str, environ: Mapping[str, str]) -> tuple[dict[s
     return tuple(node for node in nodes if node.get("state") == "ALIVE")
 
 
+def node_summaries(jobs_address: str, environ: Mapping[str, str]) -> tuple[dict[str, Any], ...]:
+    """What the nodes' agents report, `gpus` with `name` and `memoryTotal` (MiB) among it; empty
+    where the dashboard does not say.
+    """
+    request = urllib.request.Request(
+        f"{jobs_address.rstrip('/')}/nodes?view=summary", headers=auth_headers(environ)
+    )
+    try:
+        with opener(jobs_address).open(request, timeout=TIMEOUT_SECONDS) as answer:
+            summaries = json.load(answer)["data"]["summary"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return ()
+    return tuple(each for each in summaries if isinstance(each, dict))
+
+
 def ray_versions(there: str | None) -> str:
     """In one line: Ray here and on the cluster (`there`; None: it does not say), with the fix where
     they differ.

@@ -8,6 +8,7 @@ from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any, cast
 
 from components.backbones.family import AttentionSizes, Rows
+from components.backbones.layer_memory import LayerMemory, LayerRun
 from components.backbones.shape import BackboneShape
 from components.errors import BackboneError
 
@@ -51,10 +52,19 @@ class Bert:
             lora_targets=("query", "value"),
         )
 
-    def activation_numbers(
-        self, shape: BackboneShape, *, stock_attention: bool, prefix_length: int
-    ) -> float:
-        return float(9 * shape.hidden + 2 * shape.feed_forward)
+    def layer_memory(self, shape: BackboneShape, run: LayerRun) -> LayerMemory:
+        row = run.all_rows * run.number_bytes
+        kept = (9 * shape.hidden + 2 * shape.feed_forward) * row
+        return LayerMemory(
+            kept=kept,
+            input=0,
+            boundary=shape.hidden * row,
+            last=kept,
+            forward=shape.feed_forward * row,
+            backward={"backward of a feed-forward part": 2 * shape.feed_forward * row},
+            without_gradients=2 * shape.feed_forward * row,
+            outside=0,
+        )
 
     def layers(self, backbone: "nn.Module") -> "Sequence[nn.Module]":
         return cast("Sequence[nn.Module]", backbone.encoder.layer)

@@ -8,6 +8,7 @@ The factor starts at 1, so that an untrained gate changes nothing, and is stored
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 from components.adapters.methods.method import Prefix
+from components.backbones.layer_memory import Kept
 from components.backbones.shape import BackboneShape
 
 if TYPE_CHECKING:
@@ -34,6 +35,9 @@ class AdaptivePrefixTuningConfig(Prefix):
             dropout=self.own_dropout(dropout),
             gated=True,
         )
+
+    def kept(self, shape: BackboneShape) -> Kept:
+        return Kept(rows=self.prefix_length, global_rows=self.prefix_length, replaces_keys=True)
 
     def trained_parameters(self, shape: BackboneShape) -> int:
         return shape.layers * self.prefix_length * (2 * shape.key_value_width + 1)

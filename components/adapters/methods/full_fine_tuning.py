@@ -8,6 +8,7 @@ starting weights are kept on the CPU and put back after the trial.
 from typing import TYPE_CHECKING, Literal
 
 from components.adapters.methods.method import NoPrefix, Setting
+from components.backbones.layer_memory import Kept
 from components.backbones.shape import BackboneShape
 from components.errors import ConfigError
 
@@ -39,6 +40,9 @@ class FullFineTuningConfig(NoPrefix):
                 "backbone's weights themselves, and bf16 rounds small updates away."
             )
         return NoAdapter(tuple(parameters))
+
+    def kept(self, shape: BackboneShape) -> Kept:
+        return Kept(all_weights=True, whole_last_layer=True)
 
     def trained_parameters(self, shape: BackboneShape) -> int:
         return shape.parameters

@@ -5,6 +5,7 @@ without it.
 from typing import TYPE_CHECKING, Literal
 
 from components.adapters.methods.method import NoPrefix
+from components.backbones.layer_memory import Kept
 from components.backbones.shape import BackboneShape
 
 if TYPE_CHECKING:
@@ -22,6 +23,9 @@ class HeadOnlyConfig(NoPrefix):
         from components.adapters.modules.no_adapter import NoAdapter
 
         return NoAdapter()
+
+    def kept(self, shape: BackboneShape) -> Kept:
+        return Kept(in_layers=False)
 
     def trained_parameters(self, shape: BackboneShape) -> int:
         return 0

@@ -5,6 +5,7 @@ text's softmax.
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 from components.adapters.methods.kernel_settings import KernelPrefixSettings
+from components.backbones.layer_memory import FLOAT32, Kept
 from components.backbones.shape import BackboneShape
 
 if TYPE_CHECKING:
@@ -36,6 +37,13 @@ class KernelPrefixConfig(KernelPrefixSettings):
             dropout=self.own_dropout(dropout),
             family=family,
         )
+
+    def kept(self, shape: BackboneShape) -> Kept:
+        """No rows beside the text. Of the smoother, in float32: the query, the weights of every
+        head over the prefix, and what alpha multiplies.
+        """
+        numbers = 2 * shape.query_width + shape.heads * self.prefix_length
+        return Kept(whole_last_layer=True, per_row=FLOAT32 * numbers)
 
     def trained_parameters(self, shape: BackboneShape) -> int:
         return shape.layers * (self.prefix_length * 2 * shape.key_value_width + 1)

@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING, Literal
 
 from components.adapters.methods.kernel_settings import KernelPrefixSettings
 from components.adapters.methods.method import Setting
+from components.backbones.layer_memory import FLOAT32, Kept
 from components.backbones.shape import BackboneShape
 
 if TYPE_CHECKING:
@@ -34,6 +35,18 @@ class KernelPropagationConfig(KernelPrefixSettings):
             lengthscale=self.lengthscale,
             alpha_init=self.alpha_init,
             family=family_of(backbone),
+        )
+
+    def kept(self, shape: BackboneShape) -> Kept:
+        """Of the smoother, in float32: query and the weights of every head over the prefix, what
+        alpha multiplies, and the projections that it asks for a second time.
+        """
+        numbers = 4 * shape.query_width + shape.heads * self.prefix_length
+        return Kept(
+            rows=self.prefix_length,
+            global_rows=self.prefix_length,
+            whole_last_layer=True,
+            per_row=FLOAT32 * numbers,
         )
 
     def trained_parameters(self, shape: BackboneShape) -> int:

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from pydantic import Field
 
 from components.adapters.methods.method import NoPrefix
+from components.backbones.layer_memory import Kept
 from components.backbones.shape import BackboneShape
 from components.errors import ConfigError
 from components.settings import Fraction, PositiveInt, Texts
@@ -43,6 +44,14 @@ class LoraConfig(NoPrefix):
             alpha=self.alpha,
             dropout=self.dropout,
             targets=self.targets or backbone_shape(config.to_dict()).lora_targets,
+        )
+
+    def kept(self, shape: BackboneShape) -> Kept:
+        return Kept(
+            targets=tuple(self.targets or shape.lora_targets),
+            rank=self.rank,
+            drops_inputs=self.dropout > 0,
+            whole_last_layer=True,
         )
 
     def trained_parameters(self, shape: BackboneShape) -> int:

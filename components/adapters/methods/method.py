@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
 from pydantic import Field
 
 from components.backbones.family import BackboneFamily
+from components.backbones.layer_memory import Kept
 from components.backbones.shape import BackboneShape
 from components.settings import Config, Fraction, PositiveInt, Rate
 from components.tasks.task import Task
@@ -65,6 +66,10 @@ class MethodConfig(Config):
         width.
         """
         raise NotImplementedError
+
+    def kept(self, shape: BackboneShape) -> Kept:
+        """What it makes autograd keep in every layer, and the rows that it puts beside the text."""
+        return Kept(rows=self.prefix_length, global_rows=self.prefix_length)
 
     def incompatibility(self, setting: Setting) -> str | None:
         """Why it cannot be trained there, as a sentence that starts with the setting and ends with

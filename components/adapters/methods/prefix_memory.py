@@ -5,6 +5,7 @@ added to the attention's output.
 from typing import TYPE_CHECKING, Literal
 
 from components.adapters.methods.method import NoPrefix
+from components.backbones.layer_memory import FLOAT32, Kept
 from components.backbones.shape import BackboneShape
 
 if TYPE_CHECKING:
@@ -32,6 +33,10 @@ class PrefixMemoryConfig(NoPrefix):
             head_size=sizes.head_size,
             family=family,
         )
+
+    def kept(self, shape: BackboneShape) -> Kept:
+        """The query and phi of it, as the product takes it; counted as float32."""
+        return Kept(whole_last_layer=True, per_row=FLOAT32 * 2 * shape.query_width)
 
     def trained_parameters(self, shape: BackboneShape) -> int:
         return shape.layers * shape.query_width * (shape.query_width // shape.heads)

@@ -9,6 +9,7 @@ from components.adapters.methods.method import (
     Setting,
     released_indexing_fault,
 )
+from components.backbones.layer_memory import Kept
 from components.backbones.shape import BackboneShape
 
 if TYPE_CHECKING:
@@ -41,6 +42,15 @@ class PrefixTuningConfig(ReparametrizedPrefix):
             dropout=self.own_dropout(dropout),
             reparametrization_hidden=self.network_width,
             released_indexing=self.released_indexing,
+        )
+
+    def kept(self, shape: BackboneShape) -> Kept:
+        rows = self.prefix_length
+        return Kept(
+            rows=rows,
+            global_rows=rows,
+            replaces_keys=True,
+            whole_last_layer=self.released_indexing,
         )
 
     def trained_parameters(self, shape: BackboneShape) -> int:

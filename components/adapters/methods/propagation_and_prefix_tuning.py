@@ -7,6 +7,7 @@ from components.adapters.methods.method import (
     Setting,
     released_indexing_fault,
 )
+from components.backbones.layer_memory import Kept
 from components.backbones.shape import BackboneShape
 
 if TYPE_CHECKING:
@@ -53,6 +54,16 @@ class PropagationAndPrefixTuningConfig(ReparametrizedPrefix):
             released_indexing=self.released_indexing,
         )
         return PropagationAndPrefixTuning(propagation, tuning)
+
+    def kept(self, shape: BackboneShape) -> Kept:
+        """Propagated rows, and as many whose keys and values are replaced."""
+        rows = 2 * self.prefix_length
+        return Kept(
+            rows=rows,
+            global_rows=rows,
+            replaces_keys=True,
+            whole_last_layer=self.released_indexing,
+        )
 
     def trained_parameters(self, shape: BackboneShape) -> int:
         return self.produced(shape.hidden, shape.layers * shape.hidden) + self.produced(

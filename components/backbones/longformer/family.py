@@ -13,14 +13,14 @@ from typing import TYPE_CHECKING, Any, cast
 
 from components.backbones.family import AttentionSizes, Rows, Smoother
 from components.backbones.fields import check_fields, check_padding, missing, wrong
+from components.backbones.layer_memory import LayerMemory, LayerRun
+from components.backbones.longformer.memory import longformer_memory
 from components.backbones.shape import BackboneShape
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
 LORA_TARGETS = ("query", "value", "query_global", "value_global")
-STOCK_ATTENTION_COPIES = 5.2
-"""Score-sized tensors that the stock attention keeps per layer."""
 
 
 class Longformer:
@@ -61,18 +61,14 @@ class Longformer:
             trained_with_prefix=types * hidden,
             linear_widths=dict.fromkeys(projections, (hidden, hidden)),
             lora_targets=LORA_TARGETS,
+            embeddings=tables * hidden,
+            gated=False,
+            hidden_dropout=config.get("hidden_dropout_prob", 0.0),
+            attention_dropout=config.get("attention_probs_dropout_prob", 0.0),
         )
 
-    def activation_numbers(
-        self, shape: BackboneShape, *, stock_attention: bool, prefix_length: int
-    ) -> float:
-        """12 D + I with the fast attention; the stock one keeps scores of its window too."""
-        numbers = float(12 * shape.hidden + shape.feed_forward)
-        if not stock_attention:
-            return numbers
-        assert shape.attention_window is not None
-        scores = shape.heads * (shape.attention_window + 2 + prefix_length)
-        return numbers + STOCK_ATTENTION_COPIES * scores
+    def layer_memory(self, shape: BackboneShape, run: LayerRun) -> LayerMemory:
+        return longformer_memory(shape, run)
 
     def layers(self, backbone: "nn.Module") -> "Sequence[nn.Module]":
         return cast("Sequence[nn.Module]", backbone.encoder.layer)  # type: ignore[union-attr]

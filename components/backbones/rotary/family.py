@@ -15,8 +15,10 @@ from typing import TYPE_CHECKING, Any, cast
 
 from components.backbones.family import AttentionSizes, Rows
 from components.backbones.fields import check_fields, wrong
+from components.backbones.layer_memory import LayerMemory, LayerRun
 from components.backbones.rotary import positions, sizes
 from components.backbones.rotary.chosen_attention import choose_attention, choose_from_now_on
+from components.backbones.rotary.memory import rotary_memory
 from components.backbones.rotary.model_type import ModelType, Values
 from components.backbones.rotary.types import MODEL_TYPES
 from components.backbones.shape import BackboneShape
@@ -57,14 +59,8 @@ class RotaryFamily:
     def shape(self, config: Values) -> BackboneShape:
         return sizes.shape(_kind(config), config)
 
-    def activation_numbers(
-        self, shape: BackboneShape, *, stock_attention: bool, prefix_length: int
-    ) -> float:
-        """2 D + 2 q + 2 kv + 3 I: a frozen linear layer keeps no input, since it needs no weight
-        gradient.
-        """
-        widths = shape.hidden + shape.query_width + shape.key_value_width
-        return float(2 * widths + 3 * shape.feed_forward)
+    def layer_memory(self, shape: BackboneShape, run: LayerRun) -> LayerMemory:
+        return rotary_memory(shape, run)
 
     def layers(self, backbone: "nn.Module") -> "Sequence[nn.Module]":
         return cast("Sequence[nn.Module]", backbone.layers)

@@ -42,6 +42,11 @@ def shape(kind: ModelType, given: Values) -> BackboneShape:
         trained_with_prefix=0,
         linear_widths=dict(projections) | _of_every_layer(inside),
         lora_targets=kind.lora_targets,
+        embeddings=values["vocab_size"] * hidden,
+        gated=inside[0].is_gated,
+        normed_heads=kind.query_key_norm(heads) > 0,
+        norms_per_layer=kind.norms(values),
+        attention_dropout=values.get("attention_dropout") or 0.0,
     )
 
 

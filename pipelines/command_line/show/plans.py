@@ -8,7 +8,7 @@ from rich.table import Table
 from pipelines.command_line.show.figures import gib, mib, pairs
 
 if TYPE_CHECKING:
-    from components.planning import Plan
+    from components.planning import Plan, Resources
     from pipelines.comparison.plan import ComparisonPlan
 
 
@@ -26,7 +26,7 @@ def show_plan(console: Console, plan: "Plan") -> None:
     resources = plan.resources
     have = [
         f"{resources.cpus:g} CPU" if resources.cpus is not None else "",
-        f"{resources.gpus:g} GPU" if resources.gpus is not None else "",
+        _gpus(resources) if resources.gpus is not None else "",
     ]
     have.append(gib(resources.memory_bytes) if resources.memory_bytes is not None else "")
     pairs(
@@ -45,12 +45,45 @@ def show_plan(console: Console, plan: "Plan") -> None:
                 f"CPU, {plan.gpus_needed:g} GPU, about {gib(plan.memory_needed_bytes)} of main "
                 "memory"
             ),
+            **(
+                {"at the same time": f"{plan.concurrent_trials} trial(s) would find a place"}
+                if plan.concurrent_trials is not None
+                else {}
+            ),
             resources.source: ", ".join(part for part in have if part) or "not known",
         },
     )
     console.print(_points_table(plan))
+    worst = max(plan.points, key=lambda point: point.memory.device).memory
+    console.print(
+        f"Device part at its most: {mib(worst.device)} at the {worst.worst_instant}.",
+        markup=False,
+        soft_wrap=True,
+    )
+    if plan.recommendation is not None:
+        console.print(f"Recommended: {_recommended(plan)}", markup=False, soft_wrap=True)
     for line in plan.advice:
         console.print(f"Advice: {line}", markup=False, soft_wrap=True)
+
+
+def _gpus(resources: "Resources") -> str:
+    """`4 GPU (A100-80G, 80.0 GiB, by the kind's name)`."""
+    count = f"{resources.gpus:g} GPU"
+    if not resources.gpus:
+        return count
+    memory = resources.gpu_memory_bytes
+    known = [*resources.gpu_kinds, gib(memory) if memory else "memory not known"]
+    return f"{count} ({', '.join([*known, resources.gpu_source])})"
+
+
+def _recommended(plan: "Plan") -> str:
+    told = plan.recommendation
+    assert told is not None
+    return (
+        f"zero.stage={told.stage}, training.micro_batch_size={told.micro_batch_size}, "
+        f"training.gradient_checkpointing={str(told.gradient_checkpointing).lower()} "
+        f"({gib(told.device_bytes)} on the device): {told.reason}."
+    )
 
 
 def _points_table(plan: "Plan") -> Table:
@@ -65,6 +98,7 @@ def _points_table(plan: "Plan") -> Table:
         "trained",
         "activations",
         "per worker",
+        "fits",
     ):
         table.add_column(column, justify="right", no_wrap=True)
     for point in plan.points:
@@ -76,7 +110,8 @@ def _points_table(plan: "Plan") -> Table:
             point.trainable_parameters,
             point.positions,
         )
-        table.add_row(*(f"{number:,}" for number in numbers), *(mib(size) for size in sizes))
+        fits = {True: "yes", False: "no", None: "?"}[point.fits]
+        table.add_row(*(f"{number:,}" for number in numbers), *(mib(size) for size in sizes), fits)
     return table
 
 

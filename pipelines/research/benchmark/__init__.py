@@ -19,6 +19,7 @@ BENCHMARKS: dict[str, str] = {
     "attention": "pipelines.research.benchmark.attention",
     "data": "pipelines.research.benchmark.data",
     "startup": "pipelines.research.benchmark.startup",
+    "memory": "pipelines.research.benchmark.memory",
 }
 
 

@@ -1,0 +1,119 @@
+"""Memory of a rotary layer (Llama's form: norms, rotary attention by SDPA without any mask, a gated
+or plain feed-forward part), from its BackboneShape alone.
+
+Numbers per row; D hidden, Q query width, K key/value width, I feed-forward width (of all experts
+that a row visits), n bytes of a number. Source: transformers' modeling_llama.py and its relatives.
+"""
+
+from components.backbones.layer_memory import FLOAT32, LayerMemory, LayerRun
+from components.backbones.shape import BackboneShape
+
+NORM_BACKWARD_COPIES = 5
+"""Float32 tensors of a norm's width that are alive in its backward pass: the gradient of x * r with
+respect to x, and on the way through r = rsqrt(mean(x^2)) the mean's gradient, x, 2 x and their
+product.
+"""
+ATTENTION_INPUTS = ("q_proj", "k_proj", "v_proj", "qkv_proj", "query_key_value", "query", "value")
+WIDE_INPUTS = ("gate_proj", "up_proj", "gate_up_proj", "fc1", "dense_h_to_4h", "c_fc")
+
+
+def rotary_memory(shape: BackboneShape, run: LayerRun) -> LayerMemory:
+    """A layer's bytes at the instants of a step."""
+    rows, n, hidden, wide = run.all_rows, run.number_bytes, shape.hidden, shape.feed_forward
+    query, key_value = shape.query_width, shape.key_value_width
+    kept = _kept_per_row(shape, run)
+    tables = 2 * shape.head_size * n
+    own_tables = tables if run.kept.replaces_keys else 0
+    gradients = (3 if shape.gated else 2) * wide * n
+    freed = _feed_forward_kept(shape, n)
+    backward = {
+        # The down projection's input gradient, and those of both factors of its product.
+        "backward of a feed-forward part": gradients + hidden * n,
+        # The feed-forward part's own tensors are gone; the residual's gradient waits.
+        "backward of a norm": NORM_BACKWARD_COPIES * hidden * FLOAT32 + hidden * n - freed,
+        # Gradients of output, query, key and value; rotary adds products with both tables and
+        # their halves.
+        "backward of attention": (6 * query + 4 * key_value + 2 * hidden) * n - freed,
+        "backward of the last norm": NORM_BACKWARD_COPIES * hidden * FLOAT32,
+    }
+    running = max(gradients + 3 * hidden * n, (2 * hidden + 5 * query + 2 * key_value) * n)
+    return LayerMemory(
+        kept=rows * (kept + own_tables),
+        # In float32 the first norm keeps the layer's input itself, else a float32 copy of it.
+        input=rows * hidden * n if n == FLOAT32 else 0,
+        boundary=rows * hidden * n,
+        last=rows * (_last_per_row(shape, run, kept) + own_tables),
+        forward=rows * (wide + 3 * hidden) * n,
+        backward={name: rows * number for name, number in backward.items()},
+        without_gradients=rows * running,
+        outside=rows * tables,
+        after=rows * hidden * FLOAT32,
+    )
+
+
+def _last_per_row(shape: BackboneShape, run: LayerRun, kept: int) -> int:
+    """Where one row is read, the last layer keeps its norm's input and every row's key and value,
+    and nothing behind its attention (read_rows.py; not with the shards of ZeRO-3).
+    """
+    whole = run.kept.whole_last_layer or run.hooked or run.stock_attention
+    if whole or not run.reads_one_row:
+        return kept
+    keys = 2 * shape.key_value_width * run.number_bytes
+    normed = shape.key_value_width * FLOAT32 if shape.normed_heads else 0
+    copy = 0 if run.number_bytes == FLOAT32 else shape.hidden * run.number_bytes
+    return (shape.hidden + 1) * FLOAT32 + copy + keys + normed
+
+
+def _feed_forward_kept(shape: BackboneShape, n: int) -> int:
+    """Gated: the activation's input and output and the other factor; plain: its input."""
+    return (3 if shape.gated else 1) * shape.feed_forward * n
+
+
+def _kept_per_row(shape: BackboneShape, run: LayerRun) -> int:
+    n = run.number_bytes
+    query, key_value = shape.query_width, shape.key_value_width
+    # Both norms keep their input in float32, and a reciprocal root each.
+    norms = shape.norms_per_layer * (shape.hidden + 1) * FLOAT32
+    if shape.normed_heads:
+        norms += (query + key_value + shape.heads + key_value // shape.head_size) * FLOAT32
+    # SDPA: query and key after the rotation, value, output, log-sum-exp.
+    attention = (2 * query + 2 * key_value) * n + shape.heads * FLOAT32
+    return (
+        norms
+        + attention
+        + _feed_forward_kept(shape, n)
+        + _inputs_kept(shape, run)
+        + run.kept.per_row
+    )
+
+
+def _inputs_kept(shape: BackboneShape, run: LayerRun) -> int:
+    """Inputs of linear modules whose weights are trained, or that ZeRO-3's linear layer keeps
+    anyway. The output projection's input is the attention's output, kept already.
+    """
+    n, kept, hidden, wide = run.number_bytes, run.kept, shape.hidden, shape.feed_forward
+    shared = (2 * hidden + wide) * n  # both norms' outputs and the product
+    found = 0
+    if kept.all_weights:
+        # Norm weights are trained too: each keeps its normalised input.
+        found += shared + 2 * hidden * n
+        found += (shape.query_width + shape.key_value_width) * n * shape.normed_heads
+    elif run.keeps_inputs:
+        found += shared
+    if not kept.targets:
+        return found
+    found += len(kept.targets) * kept.rank * FLOAT32
+    own_copies = n != FLOAT32 or kept.drops_inputs
+    seen: set[str] = set()
+    for target in kept.targets:
+        width = shape.linear_widths[target][0]
+        tensor = "attention" if target in ATTENTION_INPUTS else target
+        tensor = "wide" if target in WIDE_INPUTS else tensor
+        if own_copies:
+            # peft casts (and drops) the input of every target for itself.
+            mask = (1 if run.gpu else FLOAT32) if kept.drops_inputs else 0
+            found += width * (FLOAT32 + mask)
+        elif tensor not in seen and target != "o_proj" and not run.keeps_inputs:
+            found += width * n
+        seen.add(tensor)
+    return found

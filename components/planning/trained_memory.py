@@ -1,0 +1,57 @@
+"""Bytes of what is trained, by ZeRO stage: what stays, and what the end of the backward pass and
+the optimizer's update need for a moment. Everything trained is float32.
+
+The facts a newcomer gets wrong: from stage 1 on DeepSpeed keeps a second, flat copy of the rank's
+share even of float32 parameters (stage_1_and_2.py, `single_partition_of_fp32_groups`; stage3.py,
+`fp32_partitioned_groups_flat`); and its bucket of gradients has the size of the setting, however
+few gradients there are: 200 MB beside an adapter of one, as soon as the memory is a GPU's. On a CPU
+what is never written takes no room.
+"""
+
+from dataclasses import dataclass
+
+FLOAT32 = 4
+
+
+@dataclass(frozen=True)
+class TrainedMemory:
+    """Bytes of one rank. `stays`: parameters, copies and moments; `after_backward`, `update`: at
+    the two moments, beyond that; `bucket`: of gradients, while they come.
+    """
+
+    stays: int
+    after_backward: int
+    update: int
+    bucket: int
+
+
+def trained_memory(
+    trainable: int, *, stage: int, num_workers: int, bucket_elements: int, gpu: bool
+) -> TrainedMemory:
+    """For `trainable` scalars shared by `num_workers` ranks."""
+    whole, share = FLOAT32 * trainable, FLOAT32 * -(-trainable // num_workers)
+    if stage == 0:
+        # Gradients flattened for the reduction, where there is anybody to reduce with; AdamW's
+        # temporaries are those of one parameter on a CPU, of all on a GPU (foreach).
+        reduced = min(whole, FLOAT32 * bucket_elements) if num_workers > 1 else 0
+        temporaries = 2 * whole if gpu else 0
+        return TrainedMemory(
+            stays=3 * whole,
+            after_backward=whole + reduced,
+            update=whole + temporaries,
+            bucket=0,
+        )
+    bucket = FLOAT32 * (bucket_elements if gpu else min(trainable, bucket_elements))
+    # The gradients' share flattened for the update, and AdamW's two temporaries over it.
+    update = 3 * share
+    if stage < 3:
+        # Stage 1 keeps the other ranks' gradients until the update.
+        gradients = whole if stage == 1 else share
+        return TrainedMemory(
+            stays=whole + 3 * share,
+            after_backward=gradients + bucket,
+            update=update,
+            bucket=bucket,
+        )
+    # Parameters, their copy, gradients and two moments, all of this rank's share; the bucket stays.
+    return TrainedMemory(stays=5 * share + bucket, after_backward=whole, update=update, bucket=0)
