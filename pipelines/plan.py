@@ -10,7 +10,7 @@ import psutil
 
 from components.backbones import inspect_backbone
 from components.config import ExperimentConfig
-from components.planning import Plan, Resources, cluster_gpus, make_plan, search_wanted
+from components.planning import Plan, Resources, cluster_gpus, make_plan, remembered, search_wanted
 from components.tuning.searchers import check_searcher
 from pipelines.local_cluster.addresses import Addresses, cluster_nodes, node_summaries
 
@@ -21,7 +21,9 @@ def plan(config: ExperimentConfig, addresses: Addresses, environ: Mapping[str, s
     """
     check_searcher(config)
     resources = find_resources(addresses, environ)
-    return make_plan(search_wanted(config), inspect_backbone(config.backbone), resources)
+    wanted = search_wanted(config)
+    measured = remembered(wanted.settings[0], wanted.cluster)
+    return make_plan(wanted, inspect_backbone(config.backbone), resources, measured)
 
 
 def find_resources(addresses: Addresses, environ: Mapping[str, str]) -> Resources:

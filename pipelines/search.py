@@ -25,6 +25,7 @@ from components.registry import (
 from components.settings import writable_folder
 from components.tuning.searchers import check_searcher
 from pipelines.describe import describe_data, describe_point
+from pipelines.first_trial import FirstTrial
 from pipelines.interruption import one_interruption
 from pipelines.promote import STATE
 from pipelines.reports import SearchReport
@@ -100,7 +101,7 @@ def carry_out(
 ) -> SearchReport:
     """The stages of a search whose slots, data and run are there."""
     with ending_with(running):
-        trials = run_trials(running, on_trial)
+        trials = run_trials(running, on_trial, say)
         note_best(running, trials)
         final = evaluate_best(running, trials.best, say)
         registry.before_change()
@@ -211,7 +212,7 @@ def start_run(
     return run_id
 
 
-def run_trials(running: Search, on_trial: OnTrial) -> Trials:
+def run_trials(running: Search, on_trial: OnTrial, say: Say) -> Trials:
     """Let Tune run all trials. Raises WorkFailed where none gave an adapter, where some were lost
     (TrialsLost), or where the store did not take their records.
     """
@@ -223,8 +224,11 @@ def run_trials(running: Search, on_trial: OnTrial) -> Trials:
     tolerant = TolerantTracker(running.tracker)
     live = LiveNote(lambda trials: write_note(running, tolerant, trials, ["Running."]))
 
+    first = FirstTrial(config, say)
+
     def changed(summary: "TrialSummary") -> None:
         live.update(summary)
+        first.update(summary)
         on_trial(summary)
 
     writer = RunWriter(tolerant, running.run_id, on_change=changed)

@@ -5,12 +5,14 @@ backbone's config.json alone. No torch is imported.
 from components.backbones import BackboneShape, backbone_shape
 from components.planning.feasibility import check_feasible, check_resources, trainings_of
 from components.planning.gpus import Gpus, cluster_gpus
+from components.planning.measured import Measured, remember, remembered
 from components.planning.memory import WorkerMemory, worker_memory
 from components.planning.plan import Plan, PointPlan, Resources, Wanted, make_plan, search_wanted
 
 __all__ = [
     "BackboneShape",
     "Gpus",
+    "Measured",
     "Plan",
     "PointPlan",
     "Resources",
@@ -21,6 +23,8 @@ __all__ = [
     "check_resources",
     "cluster_gpus",
     "make_plan",
+    "remember",
+    "remembered",
     "search_wanted",
     "trainings_of",
     "worker_memory",

@@ -20,6 +20,7 @@ from components.planning.feasibility import (
     check_resources,
     trainings_of,
 )
+from components.planning.measured import Measured
 from components.planning.memory import WorkerMemory, weights_bytes, worker_memory
 from components.planning.recommend import USABLE, Recommendation, recommend
 from components.planning.trained_parameters import trainable_parameters
@@ -87,8 +88,10 @@ class Plan:
     """For the largest point on the cluster's GPUs; None without GPUs of known memory, and where
     nothing fits.
     """
+    measured: Measured | None = None
+    """A trial of this kind that ran here: needed memory and what fits are corrected by it."""
     seconds_per_trial: float | None = None
-    """From a rate that was measured with this backbone on this hardware; None: there is none."""
+    """At most, at the measured rate; None: none was measured, or the steps are not known."""
 
 
 @dataclass(frozen=True)
@@ -130,10 +133,13 @@ def search_wanted(config: ExperimentConfig) -> Wanted:
 
 
 def make_plan(
-    wanted: Wanted, backbone_json: Mapping[str, Any], resources: Resources | None = None
+    wanted: Wanted,
+    backbone_json: Mapping[str, Any],
+    resources: Resources | None = None,
+    measured: Measured | None = None,
 ) -> Plan:
-    """Plan trainings on a cluster. Raises ConfigError where they cannot work (`check_feasible`,
-    `check_resources`).
+    """Plan trainings on a cluster; `measured`: a trial of this kind that ran there. Raises
+    ConfigError where they cannot work (`check_feasible`, `check_resources`).
     """
     resources = resources or Resources(source="unknown")
     check_feasible(wanted.trainings, backbone_json)
@@ -144,11 +150,17 @@ def make_plan(
         )
     shape, first = backbone_shape(backbone_json), wanted.settings[0]
     num_labels = _num_labels(first.data)
+    factor = 1.0 if measured is None else measured.memory_factor
     room = _room(wanted, resources)
-    points = _distinct_points(wanted, shape, num_labels or 2, room=room)
+    points = _distinct_points(wanted, shape, num_labels or 2, room=room and room / factor)
     largest = max((point.memory for point in points), key=lambda memory: memory.total)
-    per_worker = largest.total - (largest.device if cluster.gpus_per_worker else 0)
-    documents = _training_documents(first.data)
+    beside = largest.host + largest.process
+    per_worker = beside if cluster.gpus_per_worker else int(largest.total * factor)
+    steps = most_steps(
+        wanted.settings,
+        num_documents=_training_documents(first.data),
+        world_size=cluster.num_workers,
+    )
     return Plan(
         experiment=wanted.name,
         backbone=first.backbone.name_or_path,
@@ -159,9 +171,7 @@ def make_plan(
         trials=wanted.trials,
         evaluations_per_trial=evaluations_at_most(wanted),
         train_batch_size=first.training.batch_size(cluster.num_workers),
-        steps_per_trial=most_steps(
-            wanted.settings, num_documents=documents, world_size=cluster.num_workers
-        ),
+        steps_per_trial=steps,
         slots=wanted.slots,
         workers_per_slot=cluster.num_workers,
         cpus_needed=wanted.workers * cluster.cpus_per_worker,
@@ -173,6 +183,10 @@ def make_plan(
         ),
         concurrent_trials=_concurrent(cluster, per_worker, resources),
         recommendation=_recommendation(wanted, shape, num_labels or 2, room),
+        measured=measured,
+        seconds_per_trial=None
+        if measured is None or steps is None
+        else steps * measured.seconds_per_step,
     )
 
 

@@ -60,10 +60,23 @@ def show_plan(console: Console, plan: "Plan") -> None:
         markup=False,
         soft_wrap=True,
     )
+    console.print(_time(plan), markup=False, soft_wrap=True)
     if plan.recommendation is not None:
         console.print(f"Recommended: {_recommended(plan)}", markup=False, soft_wrap=True)
     for line in plan.advice:
         console.print(f"Advice: {line}", markup=False, soft_wrap=True)
+
+
+def _time(plan: "Plan") -> str:
+    """Time per trial, and where it is from."""
+    if plan.measured is None:
+        return "Time per trial: not known before one of this kind has run here."
+    told = plan.measured
+    rate = f"{told.seconds_per_step:.2f} s per step, measured with {told.trial}"
+    memory = f"memory was {told.memory_factor:.0%} of the estimate, which is corrected by that"
+    if plan.seconds_per_trial is None:
+        return f"Time per trial: {rate}; {memory}."
+    return f"Time per trial: at most {plan.seconds_per_trial:,.0f} s ({rate}); {memory}."
 
 
 def _gpus(resources: "Resources") -> str:
