@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from components.adapters.methods import PrefixPropagationConfig
+from components.adapters.methods.prefix_propagation import PrefixPropagationConfig
 from components.backbones import BackboneConfig, BackboneShape, backbone_shape
 from components.config.experiment import TrainConfig
 from components.config.training import TrainingConfig

@@ -122,7 +122,7 @@ def study(
 
 def bench(
     name: Annotated[
-        Literal["step", "length", "attention", "search", "data", "startup"],
+        Literal["step", "length", "attention", "memory", "search", "data", "startup"],
         typer.Argument(help="Which question (pipelines/research/benchmark)."),
     ],
     data: Annotated[

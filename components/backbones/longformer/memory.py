@@ -170,7 +170,12 @@ def _stock(shape: BackboneShape, run: LayerRun) -> LayerMemory:
     assert shape.attention_window is not None
     window, n = shape.attention_window, run.number_bytes
     padded = -(-run.rows // window) * window
-    rows, hidden, wide, heads = run.sequences * padded, shape.hidden, shape.feed_forward, shape.heads
+    rows, hidden, wide, heads = (
+        run.sequences * padded,
+        shape.hidden,
+        shape.feed_forward,
+        shape.heads,
+    )
     reach, seen = window // 2, _global_rows(run)
     band = 2 * reach + 1  # scores of a row's window
     chunks = 1 - reach / padded  # one chunk of two reaches fewer than there are

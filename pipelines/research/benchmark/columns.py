@@ -102,3 +102,18 @@ def _startup_row(case: Mapping[str, Any]) -> Sequence[str]:
         processor,
         against,
     )
+
+
+def memory_columns(cases: Cases) -> Table:
+    """The plan's estimate beside what was measured, and where the plan sees the worst."""
+    head = ("setting", "estimate, MiB", "measured, MiB", "difference", "worst instant of the plan")
+    return head, [
+        (
+            case["case"],
+            f"{case['estimate_bytes'] / 2**20:,.0f}",
+            f"{case['measured_bytes'] / 2**20:,.0f}",
+            f"{case['difference']:+.1%}",
+            case["estimate"]["worst_instant"],
+        )
+        for case in cases
+    ]

@@ -114,7 +114,7 @@ def measure_setting(setting: Setting, say: Say) -> dict[str, Any]:
         values = experiment_values(setting, Path(folder) / "backbone")
         measured = _measure(setting, values, Path(folder))
     on_gpu = measured["device"] == "cuda"
-    estimate = _estimate(values, BACKBONES[setting.backbone], ranks=setting.ranks, gpu=on_gpu)
+    estimate = estimated(values, BACKBONES[setting.backbone], ranks=setting.ranks, gpu=on_gpu)
     device = estimate["device"] + (0 if on_gpu else estimate["host"])
     difference = device / measured["bytes"] - 1.0
     say(
@@ -151,9 +151,10 @@ def experiment_values(setting: Setting, folder: Path) -> dict[str, Any]:
     }
 
 
-def _estimate(
+def estimated(
     values: Mapping[str, Any], sizes: Mapping[str, Any], *, ranks: int, gpu: bool
 ) -> dict[str, Any]:
+    """The plan's numbers for a setting, in bytes."""
     config = ExperimentConfig.model_validate(values).train_config()
     shape = backbone_shape(sizes)
     trainable = trainable_parameters(shape, config.adapter, num_labels=2)

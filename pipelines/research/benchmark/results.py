@@ -14,7 +14,12 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from pipelines.research.benchmark.columns import data_columns, search_columns, startup_columns
+from pipelines.research.benchmark.columns import (
+    data_columns,
+    memory_columns,
+    search_columns,
+    startup_columns,
+)
 
 HERE = Path(__file__).parent
 FOLDER = HERE / "results"
@@ -186,6 +191,7 @@ COLUMNS: dict[str, Callable[[Sequence[Mapping[str, Any]]], tuple[Row, list[Row]]
     "search": search_columns,
     "data": data_columns,
     "startup": startup_columns,
+    "memory": memory_columns,
 }
 """Columns by benchmark; one that is not listed shows the plain values of its cases."""
 
