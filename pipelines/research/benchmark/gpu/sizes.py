@@ -50,6 +50,7 @@ class Sizes:
     compared_layers: int = 16
     longest_from: int = 32768
     longest_up_to: int = 2**19
+    tile_rows: int = 8192
     prefix_length: int = 8
     steps: int = 3
 
@@ -83,5 +84,6 @@ SMALL = replace(
     compared_layers=2,
     longest_from=64,
     longest_up_to=256,
+    tile_rows=32,
     steps=1,
 )

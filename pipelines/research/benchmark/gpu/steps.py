@@ -8,15 +8,20 @@ wrong: a peer that does not fit or is refused is an answer too, and stands in th
 import gc
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
+from functools import partial
 from typing import Any
 
 import torch
 from torch import nn
 
+from components.backbones.activation_offload import offloaded_activations
+from components.backbones.tiled_feed_forward import tile_feed_forward
 from pipelines.research.benchmark.gpu import models
 from pipelines.research.benchmark.gpu.sizes import Sizes
 
 DTYPE = torch.bfloat16
+RUNGS = ("checkpointed", "feed-forward tiled", "activations offloaded")
 GROWTH = 4.5
 """A doubled context takes at most four times as long, and a little."""
 
@@ -39,7 +44,7 @@ def longformer_steps(sizes: Sizes, device: torch.device) -> dict[str, Any]:
 
                     fast_attention.uninstall_fast_attention(backbone)
                 key = name + (", stock attention" if stock else "")
-                found[key] = measured(lambda m=model, g=given: m(**g).loss, model, sizes, given)
+                found[key] = measured(partial(_loss, model, given), model, sizes, given)
                 del backbone, model
     return found
 
@@ -53,7 +58,7 @@ def decoder_against_peft(sizes: Sizes, device: torch.device) -> dict[str, Any]:
     ours = _prefix_propagation(values, sizes, device, given)
     found: dict[str, Any] = {"ours": ours | _against_plan(sizes, values, ours, checkpointing=False)}
     for method in ("prefix_tuning", "lora"):
-        found[f"peft {method}"] = attempted(lambda m=method: _peft(m, values, sizes, device, given))
+        found[f"peft {method}"] = attempted(partial(_peft, method, values, sizes, device, given))
         theirs = found[f"peft {method}"].get("tokens_per_second")
         if theirs:
             found[f"ratio to {method}"] = ours["tokens_per_second"] / theirs
@@ -65,7 +70,7 @@ def _prefix_propagation(
 ) -> dict[str, Any]:
     backbone = models.decoder(values, device, DTYPE)
     model = models.adapted(backbone, prefix_length=sizes.prefix_length, pooling="last")
-    return measured(lambda: model(**given).loss, model, sizes, given)
+    return measured(partial(_loss, model, given), model, sizes, given)
 
 
 def _peft(
@@ -85,29 +90,50 @@ def _peft(
 def longest_context(
     sizes: Sizes, device: torch.device, remaining_seconds: Callable[[], float]
 ) -> dict[str, Any]:
-    """All layers, checkpointed, one document: the context is doubled until one does not fit, or the
-    next would take longer than what remains.
+    """All layers, checkpointed, one document: the context is doubled until one does not fit. Then
+    the feed-forward part is tiled, then activations are offloaded, at the same length, until no
+    rung is left or the next step would take longer than what remains.
     """
     backbone: Any = models.decoder(sizes.decoder, device, DTYPE)
-    backbone.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+    backbone.activation_checkpointing_enable(
+        activation_checkpointing_kwargs={"use_reentrant": False}
+    )
     model = models.adapted(backbone, prefix_length=sizes.prefix_length, pooling="last")
-    tokens, found, ended = sizes.longest_from, {}, "the longest one asked for was reached"
+    tokens, rung, found = sizes.longest_from, 0, {}
+    ended = "the longest one asked for was reached"
     while tokens <= sizes.longest_up_to:
-        given = models.documents(1, tokens, sizes.decoder["vocab_size"], device)
-        result = attempted(
-            lambda g=given: measured(lambda: model(**g).loss, model, sizes, g, steps=1, warm_up=0)
-        )
-        if "seconds" in result:
-            result |= _against_plan(sizes, sizes.decoder, result, checkpointing=True, tokens=tokens)
-        found[str(tokens)] = result
+        result = attempted(partial(_at_length, model, sizes, tokens, offload=rung == 2))
+        found[f"{tokens}, {RUNGS[rung]}"] = result
         if "error" in result:
-            ended = "this one did not fit"
-            break
+            if rung + 1 == len(RUNGS):
+                ended = "no rung is left"
+                break
+            rung += 1
+            if rung == 1:
+                for layer in backbone.layers:
+                    tile_feed_forward(layer.mlp, sizes.tile_rows)
+            continue
         if GROWTH * result["seconds"] > remaining_seconds():
             ended = "time was up"
             break
         tokens *= 2
     return {"ended": ended, "contexts": found}
+
+
+def _at_length(model: Any, sizes: Sizes, tokens: int, *, offload: bool) -> dict[str, Any]:
+    device = next(model.parameters()).device
+    given = models.documents(1, tokens, sizes.decoder["vocab_size"], device)
+
+    def loss() -> Any:
+        with offloaded_activations() if offload else nullcontext():
+            return model(**given).loss
+
+    result = measured(loss, model, sizes, given, steps=1, warm_up=0)
+    return result | _against_plan(sizes, sizes.decoder, result, checkpointing=True, tokens=tokens)
+
+
+def _loss(model: Any, given: Any) -> Any:
+    return model(**given).loss
 
 
 def measured(
