@@ -38,6 +38,16 @@ class BackboneShape:
     normed_heads: bool = False
     """Whether queries and keys are normalised head by head."""
     norms_per_layer: int = 2
+    layer_norms: bool = False
+    """Whether the norms are torch's own layer norms, which work in the numbers of the backbone."""
+    activation_copies: int = 1
+    """What autograd keeps of a plain activation, in numbers of feed_forward."""
+    masked: bool = False
+    """Whether there are layers whose attention needs a mask (local ones)."""
+    soft_cap: bool = False
+    """Whether scores have a soft cap: no kernel computes them off GPUs."""
+    sinks: bool = False
+    """Whether every softmax has a learnt sink: likewise."""
     hidden_dropout: float = 0.0
     """As its config.json has it."""
     attention_dropout: float = 0.0

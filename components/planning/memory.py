@@ -95,6 +95,7 @@ def worker_memory(
             + max(first_layer.backward.values())
             + trained.after_backward
         )
+    instants["reduction"] = trained.reduction
     instants["update"] = trained.update
     own = shape.parameters if all_weights else shape.trained_with_prefix
     return WorkerMemory(

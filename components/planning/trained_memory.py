@@ -11,16 +11,19 @@ what is never written takes no room.
 from dataclasses import dataclass
 
 FLOAT32 = 4
+REDUCED_ELEMENTS = 500_000_000
+"""DeepSpeed's MEMORY_OPT_ALLREDUCE_SIZE: gradients that stage 0 flattens at a time."""
 
 
 @dataclass(frozen=True)
 class TrainedMemory:
-    """Bytes of one rank. `stays`: parameters, copies and moments; `after_backward`, `update`: at
-    the two moments, beyond that; `bucket`: of gradients, while they come.
+    """Bytes of one rank. `stays`: parameters, copies and moments; `after_backward`,
+    `reduction`, `update`: at these moments, beyond that; `bucket`: of gradients, while they come.
     """
 
     stays: int
     after_backward: int
+    reduction: int
     update: int
     bucket: int
 
@@ -31,13 +34,13 @@ def trained_memory(
     """For `trainable` scalars shared by `num_workers` ranks."""
     whole, share = FLOAT32 * trainable, FLOAT32 * -(-trainable // num_workers)
     if stage == 0:
-        # Gradients flattened for the reduction, where there is anybody to reduce with; AdamW's
-        # temporaries are those of one parameter on a CPU, of all on a GPU (foreach).
-        reduced = min(whole, FLOAT32 * bucket_elements) if num_workers > 1 else 0
+        # Gradients are flattened for the reduction, alone too (engine.py, allreduce_bucket);
+        # AdamW's temporaries are those of one parameter on a CPU, of all on a GPU (foreach).
         temporaries = 2 * whole if gpu else 0
         return TrainedMemory(
             stays=3 * whole,
-            after_backward=whole + reduced,
+            after_backward=whole,
+            reduction=whole + min(whole, FLOAT32 * REDUCED_ELEMENTS),
             update=whole + temporaries,
             bucket=0,
         )
@@ -50,8 +53,11 @@ def trained_memory(
         return TrainedMemory(
             stays=whole + 3 * share,
             after_backward=gradients + bucket,
+            reduction=0,
             update=update,
             bucket=bucket,
         )
     # Parameters, their copy, gradients and two moments, all of this rank's share; the bucket stays.
-    return TrainedMemory(stays=5 * share + bucket, after_backward=whole, update=update, bucket=0)
+    return TrainedMemory(
+        stays=5 * share + bucket, after_backward=whole, reduction=0, update=update, bucket=0
+    )

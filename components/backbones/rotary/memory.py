@@ -26,29 +26,47 @@ def rotary_memory(shape: BackboneShape, run: LayerRun) -> LayerMemory:
     own_tables = tables if run.kept.replaces_keys else 0
     gradients = (3 if shape.gated else 2) * wide * n
     freed = _feed_forward_kept(shape, n)
+    norm = hidden * (n if shape.layer_norms else NORM_BACKWARD_COPIES * FLOAT32)
     backward = {
         # The down projection's input gradient, and those of both factors of its product.
         "backward of a feed-forward part": gradients + hidden * n,
         # The feed-forward part's own tensors are gone; the residual's gradient waits.
-        "backward of a norm": NORM_BACKWARD_COPIES * hidden * FLOAT32 + hidden * n - freed,
+        "backward of a norm": norm + hidden * n - freed,
         # Gradients of output, query, key and value; rotary adds products with both tables and
-        # their halves.
-        "backward of attention": (6 * query + 4 * key_value + 2 * hidden) * n - freed,
-        "backward of the last norm": NORM_BACKWARD_COPIES * hidden * FLOAT32,
+        # their halves; scores that are kept come with two gradients.
+        "backward of attention": (6 * query + 4 * key_value + 2 * hidden) * n
+        + _scores(shape, run, 2)
+        - freed,
+        "backward of the last norm": norm,
     }
     running = max(gradients + 3 * hidden * n, (2 * hidden + 5 * query + 2 * key_value) * n)
     return LayerMemory(
         kept=rows * (kept + own_tables),
         # In float32 the first norm keeps the layer's input itself, else a float32 copy of it.
-        input=rows * hidden * n if n == FLOAT32 else 0,
+        input=rows * hidden * n if n == FLOAT32 or shape.layer_norms else 0,
         boundary=rows * hidden * n,
         last=rows * (_last_per_row(shape, run, kept) + own_tables),
         forward=rows * (wide + 3 * hidden) * n,
         backward={name: rows * number for name, number in backward.items()},
-        without_gradients=rows * running,
-        outside=rows * tables,
-        after=rows * hidden * FLOAT32,
+        without_gradients=rows * (running + _scores(shape, run, 3)),
+        outside=rows * tables + (run.rows**2 if _masked(shape, run) else 0),
+        after=rows * hidden * (n if shape.layer_norms else FLOAT32),
     )
+
+
+def _scores(shape: BackboneShape, run: LayerRun, count: int) -> int:
+    """Bytes per row of `count` score-sized tensors, where attention runs without a kernel: with a
+    soft cap (in float32) or with sinks (in the backbone's numbers), off GPUs.
+    """
+    if run.gpu or not (shape.soft_cap or shape.sinks):
+        return 0
+    size = FLOAT32 if shape.soft_cap else run.number_bytes
+    return count * shape.heads * run.rows * size
+
+
+def _masked(shape: BackboneShape, run: LayerRun) -> bool:
+    """Whether attention gets a dense mask, one for all examples; on a GPU it gets blocks of it."""
+    return (shape.masked or shape.soft_cap or shape.sinks) and not run.gpu
 
 
 def _last_per_row(shape: BackboneShape, run: LayerRun, kept: int) -> int:
@@ -65,22 +83,28 @@ def _last_per_row(shape: BackboneShape, run: LayerRun, kept: int) -> int:
 
 
 def _feed_forward_kept(shape: BackboneShape, n: int) -> int:
-    """Gated: the activation's input and output and the other factor; plain: its input."""
-    return (3 if shape.gated else 1) * shape.feed_forward * n
+    """Gated: the activation's input and output and the other factor; plain: its input, or more
+    where it is no one operation.
+    """
+    return (3 if shape.gated else shape.activation_copies) * shape.feed_forward * n
 
 
 def _kept_per_row(shape: BackboneShape, run: LayerRun) -> int:
     n = run.number_bytes
     query, key_value = shape.query_width, shape.key_value_width
-    # Both norms keep their input in float32, and a reciprocal root each.
-    norms = shape.norms_per_layer * (shape.hidden + 1) * FLOAT32
+    # Every norm keeps its input in float32 and a reciprocal root; torch's own keep it as it is.
+    norms = shape.norms_per_layer * (shape.hidden * (n if shape.layer_norms else FLOAT32) + FLOAT32)
     if shape.normed_heads:
         norms += (query + key_value + shape.heads + key_value // shape.head_size) * FLOAT32
-    # SDPA: query and key after the rotation, value, output, log-sum-exp.
-    attention = (2 * query + 2 * key_value) * n + shape.heads * FLOAT32
+    # SDPA: query and key after the rotation, value, output, log-sum-exp. With a mask keys and
+    # values are repeated for the query's heads (transformers' sdpa_attention.py).
+    keys = query if _masked(shape, run) else key_value
+    attention = (2 * query + 2 * keys) * n + shape.heads * FLOAT32
     return (
         norms
         + attention
+        # Without a kernel: scores after the cap, or with the sinks, and their softmax.
+        + _scores(shape, run, 2)
         + _feed_forward_kept(shape, n)
         + _inputs_kept(shape, run)
         + run.kept.per_row

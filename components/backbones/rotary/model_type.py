@@ -154,6 +154,14 @@ class ModelType:
     """Weights that normalise queries and keys, of one layer."""
     norms: Callable[[Values], int] = lambda values: 2
     """Vectors of the hidden size in the norms of one layer, biases among them."""
+    norm_modules: int | None = None
+    """Norms of one layer; None: as many as their vectors."""
+    layer_norms: bool = False
+    """Whether they are torch's own layer norms, which keep their input as it is; else RMS norms,
+    which keep it in float32.
+    """
+    normalises_heads: bool | None = None
+    """Whether queries and keys are normalised; None: where that has weights."""
     outer_norms: Callable[[Values], int] = lambda values: 1
     """The same outside the layers."""
     further: Callable[[Values], int] = lambda values: 0

@@ -9,6 +9,10 @@ from components.backbones.shape import BackboneShape
 
 LOCAL = ("sliding_attention", "chunked_attention")
 """Kinds of layers whose rows see a stretch of the text only."""
+COMPOSITE, COMPOSITE_COPIES = ("gelu_new", "gelu_fast"), 4
+"""Activations that are written out in Python, and what autograd keeps of one: x, x / 2, the tanh
+and 1 + the tanh.
+"""
 
 
 def shape(kind: ModelType, given: Values) -> BackboneShape:
@@ -44,8 +48,15 @@ def shape(kind: ModelType, given: Values) -> BackboneShape:
         lora_targets=kind.lora_targets,
         embeddings=values["vocab_size"] * hidden,
         gated=inside[0].is_gated,
-        normed_heads=kind.query_key_norm(heads) > 0,
-        norms_per_layer=kind.norms(values),
+        normed_heads=kind.query_key_norm(heads) > 0
+        if kind.normalises_heads is None
+        else kind.normalises_heads,
+        norms_per_layer=kind.norms(values) if kind.norm_modules is None else kind.norm_modules,
+        layer_norms=kind.layer_norms,
+        activation_copies=COMPOSITE_COPIES if values.get("hidden_act") in COMPOSITE else 1,
+        masked=bool(set(LOCAL) & set(layer_kinds(kind, values))),
+        soft_cap=values.get("attn_logit_softcapping") is not None,
+        sinks=kind.has_sinks,
         attention_dropout=values.get("attention_dropout") or 0.0,
     )
 

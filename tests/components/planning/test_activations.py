@@ -71,7 +71,7 @@ def test_the_worst_instant_is_estimated_within_the_promise(
         heads = {"num_attention_heads": 12, "num_key_value_heads": 3}
         heads |= {"head_dim": 16} if kind == "llama" else {}
         backbone = tiny_decoder(kind, **SIZES, **heads)
-    if kind == "longformer":
+    if kind != "stock":
         family_of(backbone).accelerate(backbone)
     if precision == "bf16":
         backbone.bfloat16()
@@ -106,7 +106,7 @@ def measured_peak(backbone: Any, adapter: Any, pooling: Any) -> int:
     trained = model.trainable_parameters().values()
     for parameter in trained:  # there before the step, as after the one before
         parameter.grad = torch.zeros_like(parameter)
-    ids = torch.randint(3, 100, (BATCH, TOKENS))
+    ids = torch.randint(3, 90, (BATCH, TOKENS))
     with LiveBytes() as live:
         model(input_ids=ids, labels=torch.tensor([0, 1])).loss.backward()
     return live.peak

@@ -35,6 +35,8 @@ GPT_NEOX = ModelType(
     },
     biases=biases,
     norms=lambda values: 4,
+    norm_modules=2,
+    layer_norms=True,
     outer_norms=lambda values: 2,
     feed_forward=plain("dense_h_to_4h", "dense_4h_to_h", biased=lambda values: True),
 )

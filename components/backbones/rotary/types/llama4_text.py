@@ -1,5 +1,7 @@
 """Llama 4: chunked attention in three layers of four, experts beside a shared feed-forward."""
 
+from dataclasses import replace
+
 from components.backbones.rotary.feed_forward import (
     FeedForward,
     experts,
@@ -14,7 +16,9 @@ def feed_forward(values: Values, layer: int) -> FeedForward:
     sparse, step = values.get("moe_layers"), values.get("interleave_moe_layer_step") or 1
     if layer not in sparse if sparse is not None else (layer + 1) % step:
         return gated({**values, "intermediate_size": values["intermediate_size_mlp"]}, layer)
-    routed = experts(values, count=values["num_local_experts"], width=values["intermediate_size"])
+    count, width = values["num_local_experts"], values["intermediate_size"]
+    # transformers runs every expert over every row.
+    routed = replace(experts(values, count=count, width=width), width=count * width)
     return with_shared(routed, gated(values, layer))
 
 

@@ -6,6 +6,8 @@ from components.backbones.rotary.model_type import ModelType
 NANOCHAT = ModelType(
     "nanochat",
     norms=lambda values: 0,
+    norm_modules=2,
+    normalises_heads=True,
     outer_norms=lambda values: 0,
     feed_forward=plain("fc1", "fc2", biased=lambda values: False),
 )

@@ -27,6 +27,8 @@ PHI = ModelType(
         "dense": (heads.query_width, hidden),
     },
     biases=lambda values: Biases(query_key_value=True, output=True),
+    norm_modules=1,
+    layer_norms=True,
     outer_norms=lambda values: 2,
     further=normalised,
     feed_forward=plain("fc1", "fc2", biased=lambda values: True),

@@ -14,6 +14,8 @@ STARCODER2 = ModelType(
     slides=True,
     biases=lambda values: Biases(biased(values), biased(values)),
     norms=lambda values: 4,
+    norm_modules=2,
+    layer_norms=True,
     outer_norms=lambda values: 2,
     feed_forward=plain("c_fc", "c_proj", biased=biased),
 )
