@@ -5,7 +5,7 @@ that placement and environment are real, and only the cards are not.
 import json
 import os
 import tempfile
-from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -14,14 +14,22 @@ import pytest
 from components.config.cluster import ClusterConfig
 
 pytestmark = pytest.mark.slow
+Found = dict[str, list[dict[str, str]]]
+
+
+CLUSTERS = {
+    "none": ClusterConfig(num_workers=1),
+    "one each": ClusterConfig(num_workers=2, gpus_per_worker=1),
+    "half": ClusterConfig(num_workers=1, gpus_per_worker=0.5),
+}
 
 
 @pytest.fixture(scope="module")
-def four_gpus() -> Iterator[None]:
+def found(tmp_path_factory: pytest.TempPathFactory) -> Found:
+    """What the workers of each of CLUSTERS found, all on one Ray cluster at the same time."""
     import ray
 
     os.environ.setdefault("RAY_AUTH_MODE", "disabled")
-    folder = tempfile.mkdtemp(prefix="pp-ray-", dir="/tmp")
     ray.init(
         address="local",
         num_cpus=12,
@@ -29,10 +37,15 @@ def four_gpus() -> Iterator[None]:
         include_dashboard=False,
         log_to_driver=False,
         object_store_memory=100 * 1024**2,
-        _temp_dir=folder,
+        _temp_dir=tempfile.mkdtemp(prefix="pp-ray-", dir="/tmp"),  # sockets want a short path
     )
-    yield
-    ray.shutdown()
+    try:
+        folders = [tmp_path_factory.mktemp("slot") for _ in CLUSTERS]
+        with ThreadPoolExecutor() as pool:
+            each = list(pool.map(workers, folders, CLUSTERS.values()))
+        return dict(zip(CLUSTERS, each, strict=True))
+    finally:
+        ray.shutdown()
 
 
 def facts(config: dict[str, Any]) -> None:
@@ -67,24 +80,19 @@ def workers(folder: Path, cluster: ClusterConfig) -> list[dict[str, str]]:
     ]
 
 
-def test_without_gpus_asked_for_a_worker_computes_on_the_cpu(
-    four_gpus: None, tmp_path: Path
-) -> None:
-    (found,) = workers(tmp_path, ClusterConfig(num_workers=1, cpus_per_worker=1))
-    assert (found["device"], found["DS_ACCELERATOR"]) == ("cpu", "cpu")
-    assert found["CUDA_VISIBLE_DEVICES"] == ""
+def test_without_gpus_asked_for_a_worker_computes_on_the_cpu(found: Found) -> None:
+    (worker,) = found["none"]
+    assert (worker["device"], worker["DS_ACCELERATOR"]) == ("cpu", "cpu")
+    assert worker["CUDA_VISIBLE_DEVICES"] == ""
 
 
-def test_with_one_gpu_each_every_rank_has_its_own_and_deepspeed_the_same(
-    four_gpus: None, tmp_path: Path
-) -> None:
-    found = workers(tmp_path, ClusterConfig(num_workers=2, cpus_per_worker=1, gpus_per_worker=1))
-    assert len({each["device"] for each in found}) == 2
-    for each in found:
-        assert each["device"] == f"cuda:{each['LOCAL_RANK']}"
-        assert int(each["LOCAL_RANK"]) < len(each["visible"].split(","))
+def test_with_one_gpu_each_every_rank_has_its_own_and_deepspeed_the_same(found: Found) -> None:
+    assert len({worker["device"] for worker in found["one each"]}) == 2
+    for worker in found["one each"]:
+        assert worker["device"] == f"cuda:{worker['LOCAL_RANK']}"
+        assert int(worker["LOCAL_RANK"]) < len(worker["visible"].split(","))
 
 
-def test_half_a_gpu_is_the_only_one_that_the_worker_sees(four_gpus: None, tmp_path: Path) -> None:
-    (found,) = workers(tmp_path, ClusterConfig(num_workers=1, gpus_per_worker=0.5))
-    assert (found["device"], found["LOCAL_RANK"]) == ("cuda:0", "0")
+def test_half_a_gpu_is_the_only_one_that_the_worker_sees(found: Found) -> None:
+    (worker,) = found["half"]
+    assert (worker["device"], worker["LOCAL_RANK"]) == ("cuda:0", "0")
