@@ -50,9 +50,20 @@ class Engine:
             group["lr"] = factor * peak
 
     def close(self) -> None:
-        """Free the engine's buffers and take its hooks off the shared backbone."""
+        """Free the engine's buffers and take its hooks off the shared backbone, once.
+
+        Symptom: now and then a backbone parameter that is trained was gathered as zeros, and a
+        checkpoint kept them. DeepSpeed 0.19.8 destroys an engine again when Python collects it; by
+        then the parameter belongs to the next trial's engine, whose link to its float32 values is
+        cut. Remove once its destructor leaves a destroyed engine alone.
+        """
         self.deepspeed.destroy()
+        self.deepspeed.destroy = _nothing
         self.hidden.close()
+
+
+def _nothing() -> None:
+    """What a destroyed engine's destructor finds to do."""
 
 
 def deepspeed_config(
