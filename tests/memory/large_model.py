@@ -132,8 +132,20 @@ class Meter:
         self.read()
 
 
-def run(folder: Path, options: argparse.Namespace) -> dict[str, Any]:
+def _prepare(folder: Path, values: dict[str, Any]) -> None:
+    """Tokenise once, as a search's driver does: ranks read what is there."""
+    from components.backbones import load_tokenizer
+    from components.config import ExperimentConfig, validate
+    from components.tasks import prepare
+
+    config = validate(ExperimentConfig, values).train_config()
+    tokenizer = load_tokenizer(config.backbone)
+    prepare(config.data, tokenizer, tokenizer_id="toy", cache_path=folder / "cache")
+
+
+def run(folder: Path, values: dict[str, Any], options: argparse.Namespace) -> dict[str, Any]:
     """Start the ranks and wait for them; what each of them wrote, or its last lines."""
+    _prepare(folder, values)
     meeting = folder / "meeting"
     meeting.unlink(missing_ok=True)
     environment = {
@@ -234,7 +246,7 @@ def _trial(
             loss = task.loss(engine.deepspeed(**batch).logits, labels, reduction="sum")
             engine.deepspeed.backward(loss)
             engine.deepspeed.step()
-            losses.append(float(loss))
+            losses.append(float(loss.detach()))
             times.append(time.monotonic())
     times.append(time.monotonic())
     spans = [later - earlier for earlier, later in itertools.pairwise(times)]
@@ -275,7 +287,7 @@ def main() -> None:
     if "LARGE_MODEL_RANK" in os.environ:
         print(json.dumps(one_rank(folder, values, options)))
     else:
-        print(json.dumps(run(folder, options), indent=1))
+        print(json.dumps(run(folder, values, options), indent=1))
 
 
 if __name__ == "__main__":
