@@ -109,6 +109,7 @@ def peft_trainer(settings: Mapping[str, Any], turns: Turns) -> Values:
         use_cpu=device.type == "cpu",
         bf16=_dtype(torch, device) is torch.bfloat16,
         disable_tqdm=True,
+        train_sampling_strategy="sequential",  # shuffled, two long documents would meet, unmasked
     )
     Trainer(
         model=get_peft_model(model, _peft_config(settings)),
