@@ -210,7 +210,8 @@ def _against_plan(
     ).train_config()
     shape = backbone_shape({"model_type": "llama", **values})
     trainable = result["trained_parameters"]
-    planned = worker_memory(config, shape, trainable=trainable, num_workers=1).device
+    gpu = torch.cuda.is_available()
+    planned = worker_memory(config, shape, trainable=trainable, num_workers=1, gpu=gpu).device
     peak = result["peak_memory_bytes"]
     return {
         "planned_memory_bytes": planned,
