@@ -3,6 +3,7 @@ while a program runs is known everywhere at once.
 """
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from components.backbones.family import BackboneFamily
@@ -37,7 +38,9 @@ def backbone_shape(values: Mapping[str, Any]) -> BackboneShape:
     """The sizes in a config.json. Raises BackboneError for a model type that no family reads:
     another family's formulas would be wrong for it.
     """
-    return _family_of_type(str(values.get("model_type"))).shape(values)
+    shape = _family_of_type(str(values.get("model_type"))).shape(values)
+    dtype = str(values.get("dtype") or values.get("torch_dtype"))
+    return replace(shape, stored_bytes=2 if dtype.endswith("bfloat16") else 4)
 
 
 def _family_of_type(model_type: str) -> BackboneFamily:

@@ -51,10 +51,6 @@ class LayerRun:
     kept: Kept = field(default_factory=Kept)
     gpu: bool = False
     stock_attention: bool = False
-    keeps_inputs: bool = False
-    """DeepSpeed's own linear layer of ZeRO-3: its autograd function keeps the input although the
-    weight is frozen (runtime/zero/linear.py, setup_context).
-    """
     hooked: bool = False
     """Modules have hooks (ZeRO-3 gathers weights there)."""
     reads_global_row: bool = False

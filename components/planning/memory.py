@@ -22,8 +22,6 @@ PROCESS_BYTES = 900 * 1024**2
 """Resident memory of a worker process with torch, transformers, DeepSpeed and Ray imported, before
 it loads anything.
 """
-DEEPSPEED_LIVE_ELEMENTS = 1_000_000_000
-"""DeepSpeed's own stage3_max_live_parameters: gathered weights that stay whole at stage 3."""
 
 
 @dataclass(frozen=True)
@@ -123,7 +121,7 @@ def weights_bytes(
     """The frozen backbone; at ZeRO stage 3 one shard of it and what is gathered. Nothing where all
     of it is trained: it is counted there.
     """
-    size = number_bytes(config)
+    size = number_bytes(config, shape)
     if config.adapter.kept(shape).all_weights:
         return size * gathered_elements(config, shape) if stage == 3 else 0
     if stage < 3:
@@ -133,24 +131,12 @@ def weights_bytes(
 
 
 def gathered_elements(config: TrainConfig, shape: BackboneShape) -> int:
-    """Weights that a rank of ZeRO-3 holds whole at the worst instant: two layers while they are
-    computed with, or the embedding; and whatever may stay whole for its next use.
+    """Weights that a rank of ZeRO-3 holds whole at the worst instant: the largest linear module
+    while it is computed with (training/zero3.py: nothing is gathered ahead, nothing stays; frozen
+    embeddings answer from shards), and what may stay whole for its next use.
     """
-    live = _live_elements(config)
-    working = max(2 * shape.largest_layer, shape.embeddings)
-    return min(shape.parameters, max(live or 0, working))
-
-
-def _live_elements(config: TrainConfig) -> int | None:
-    """None: nothing stays whole after its use."""
-    return getattr(config.zero, "max_live_parameters", DEEPSPEED_LIVE_ELEMENTS)
-
-
-def keeps_inputs(config: TrainConfig) -> bool:
-    """Whether stage 3 runs DeepSpeed's linear layer, which keeps inputs: it does as long as what
-    stays whole is left to DeepSpeed.
-    """
-    return config.zero.stage == 3 and not hasattr(config.zero, "max_live_parameters")
+    live = (config.zero.max_live_parameters or 0) + config.zero.prefetch_bucket_size
+    return min(shape.parameters, live + shape.largest_linear)
 
 
 def layer_run(config: TrainConfig, shape: BackboneShape, *, gpu: bool) -> LayerRun:
@@ -161,11 +147,10 @@ def layer_run(config: TrainConfig, shape: BackboneShape, *, gpu: bool) -> LayerR
     return LayerRun(
         sequences=micro_batch_sequences(config),
         rows=config.data.max_tokens + kept.rows,
-        number_bytes=number_bytes(config),
+        number_bytes=number_bytes(config, shape),
         kept=kept,
         gpu=gpu,
         stock_attention=config.backbone.attention == "stock",
-        keeps_inputs=keeps_inputs(config),
         hooked=config.zero.stage == 3,
         reads_one_row=candidates or pooling != "mean",
         reads_global_row=candidates or pooling in ("prefix", "cls"),
@@ -185,6 +170,7 @@ def micro_batch_sequences(config: TrainConfig) -> int:
     return sequences * chunks
 
 
-def number_bytes(config: TrainConfig) -> int:
+def number_bytes(config: TrainConfig, shape: BackboneShape) -> int:
     """Bytes of a number of the backbone."""
-    return 2 if config.training.precision == "bf16" else 4
+    by_name = {"fp32": 4, "bf16": 2, "stored": shape.stored_bytes}
+    return by_name[config.training.precision]

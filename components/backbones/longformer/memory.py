@@ -104,7 +104,7 @@ def _rest_kept(shape: BackboneShape, run: LayerRun) -> int:
     linear modules keep their inputs: the first norm's and the activation's output.
     """
     n, hidden, wide = run.number_bytes, shape.hidden, shape.feed_forward
-    inputs = run.kept.all_weights or run.keeps_inputs
+    inputs = run.kept.all_weights
     kept = (wide + (2 + 2 * _masks(shape, run)) * hidden + 4) * n
     return kept + ((wide + hidden) * n if inputs else 0)
 

@@ -112,8 +112,8 @@ def _kept_per_row(shape: BackboneShape, run: LayerRun) -> int:
 
 
 def _inputs_kept(shape: BackboneShape, run: LayerRun) -> int:
-    """Inputs of linear modules whose weights are trained, or that ZeRO-3's linear layer keeps
-    anyway. The output projection's input is the attention's output, kept already.
+    """Inputs of linear modules whose weights are trained. The output projection's input is the
+    attention's output, kept already.
     """
     n, kept, hidden, wide = run.number_bytes, run.kept, shape.hidden, shape.feed_forward
     shared = (2 * hidden + wide) * n  # both norms' outputs and the product
@@ -122,8 +122,6 @@ def _inputs_kept(shape: BackboneShape, run: LayerRun) -> int:
         # Norm weights are trained too: each keeps its normalised input.
         found += shared + 2 * hidden * n
         found += (shape.query_width + shape.key_value_width) * n * shape.normed_heads
-    elif run.keeps_inputs:
-        found += shared
     if not kept.targets:
         return found
     found += len(kept.targets) * kept.rank * FLOAT32
@@ -137,7 +135,7 @@ def _inputs_kept(shape: BackboneShape, run: LayerRun) -> int:
             # peft casts (and drops) the input of every target for itself.
             mask = (1 if run.gpu else FLOAT32) if kept.drops_inputs else 0
             found += width * (FLOAT32 + mask)
-        elif tensor not in seen and target != "o_proj" and not run.keeps_inputs:
+        elif tensor not in seen and target != "o_proj":
             found += width * n
         seen.add(tensor)
     return found
