@@ -56,16 +56,18 @@ class BackboneShape:
     def head_size(self) -> int:
         return self.query_width // self.heads
 
+    experts: bool = False
+    """Whether there are mixtures of experts, each with all its weights in one module."""
     stored_bytes: int = 4
     """Of a number in its checkpoint, as its config.json says."""
 
     @property
     def largest_linear(self) -> int:
         """Parameters of the largest linear module; where there are experts, of a whole layer."""
-        largest = max((rows * columns for rows, columns in self.linear_widths.values()), default=0)
-        inside = self.gated + 2  # projections of a feed-forward part
-        has_experts = self.largest_layer > 2 * inside * self.hidden * self.feed_forward
-        return self.largest_layer if has_experts else max(largest, self.hidden * self.feed_forward)
+        if self.experts:
+            return self.largest_layer
+        projections = (rows * columns for rows, columns in self.linear_widths.values())
+        return max(*projections, self.hidden * self.feed_forward)
 
     @property
     def largest_layer(self) -> int:

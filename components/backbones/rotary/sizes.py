@@ -57,6 +57,7 @@ def shape(kind: ModelType, given: Values) -> BackboneShape:
         masked=bool(set(LOCAL) & set(layer_kinds(kind, values))),
         soft_cap=values.get("attn_logit_softcapping") is not None,
         sinks=kind.has_sinks,
+        experts=bool(values.get("num_local_experts") or values.get("num_experts")),
         attention_dropout=values.get("attention_dropout") or 0.0,
     )
 

@@ -96,3 +96,19 @@ def test_weights_that_are_trained_are_counted_once(shape: BackboneShape) -> None
 def test_a_token_budget_cuts_the_micro_batch_but_never_a_document() -> None:
     assert micro_batch_sequences(train_config(micro_batch_size=8, tokens_per_batch=2 * TOKENS)) == 2
     assert micro_batch_sequences(train_config(micro_batch_size=8, tokens_per_batch=10)) == 1
+
+
+def test_stored_numbers_count_as_their_config_json_says(
+    tiny_longformer: Callable[..., Any],
+) -> None:
+    values = tiny_longformer().config.to_dict()
+    stored, single = (
+        memory(backbone_shape({**values, "dtype": dtype}), precision="stored").weights
+        for dtype in ("bfloat16", "float32")
+    )
+    assert 2 * stored == single
+
+
+def test_stage_3_gathers_less_than_a_layer(shape: BackboneShape) -> None:
+    shard = memory(shape, workers=8, stage=3).weights
+    assert shape.parameters / 8 * 4 < shard < shape.parameters / 8 * 4 + 4 * shape.largest_layer
