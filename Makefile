@@ -8,7 +8,7 @@ PIP := $(BIN)/python -m pip install -qq --disable-pip-version-check -c constrain
 MAKEFLAGS += --no-print-directory
 
 .PHONY: help install demo test quick-tests check lint format faults kills retrainings jobs browser \
-	families pictures sbom clean
+	families memory pictures sbom clean
 
 help:
 	@echo "make demo     install, start the local cluster, search, register and use an adapter"
@@ -20,6 +20,7 @@ help:
 	@echo "make pictures the same, and the pictures of README are made anew"
 	@echo "make jobs     comparisons, jobs of a cluster, many at once: ten minutes"
 	@echo "make families every model type at every ZeRO stage on two ranks: some minutes"
+	@echo "make memory   ZeRO-3 under prlimit, beside stage 0: two minutes"
 	@echo "make retrainings  three scheduled retrainings with ten kills (SEED=1)"
 	@echo "make sbom     what is installed, as a CycloneDX file (SBOM=dist/sbom.json)"
 	@echo "make format   format and mend what ruff can mend"
@@ -44,7 +45,7 @@ demo: $(STAMP)
 
 # The tests of one slow file stay together: they share a Ray cluster or an MLflow server.
 APART := --ignore tests/faults --ignore tests/pipelines/jobs --ignore tests/browser \
-	--ignore tests/families
+	--ignore tests/families --ignore tests/memory
 test: quick-tests
 	@$(BIN)/python -m pytest -m slow $(APART) -n 2 --dist loadfile
 
@@ -77,6 +78,9 @@ pictures: $(STAMP)
 
 families: $(STAMP)
 	@$(BIN)/python -m pytest -m slow tests/families
+
+memory: $(STAMP)
+	@$(BIN)/python -m pytest -m slow tests/memory
 
 SEED ?= 1
 kills: $(STAMP)

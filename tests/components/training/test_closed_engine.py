@@ -1,5 +1,5 @@
-"""A closed engine leaves the parameters that it trained alone, whenever Python collects it: those of
-the backbone belong to the next trial's engine by then.
+"""A closed engine leaves the parameters that it trained alone, whenever Python collects it: those
+of the backbone belong to the next trial's engine by then.
 """
 
 from pathlib import Path
