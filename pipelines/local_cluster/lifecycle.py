@@ -87,7 +87,16 @@ def up(
                 if known is not None:
                     say(f"The {NAMES[name]} is not running any more; starting it again")
                 cluster = _start(name, cluster, state_folder, given, say)
-            _wait(cluster, state_folder)
+            try:
+                _wait(cluster, state_folder)
+            except ClusterError:
+                # Ray's raylet gives up where its agents, which import for half a minute on a busy
+                # machine, do not tell their ports within 15 s (2.60); there is no setting for it.
+                if "ray" not in started or _alive(cluster, "ray"):
+                    raise
+                say(f"The {NAMES['ray']} ended while it started; starting it once more")
+                cluster = _start("ray", cluster, state_folder, given, say)
+                _wait(cluster, state_folder)
             write_environment(cluster, state_folder)
         except BaseException:
             for name in started:
