@@ -8,12 +8,13 @@ PIP := $(BIN)/python -m pip install -qq --disable-pip-version-check -c constrain
 MAKEFLAGS += --no-print-directory
 
 .PHONY: help install demo test quick-tests check lint format faults kills retrainings jobs browser \
-	families memory pictures sbom clean
+	families memory long pictures sbom clean
 
 help:
 	@echo "make demo     install, start the local cluster, search, register and use an adapter"
-	@echo "make test     every test"
+	@echo "make test     the tests: a quarter of an hour"
 	@echo "make check    formatting, lint, types, import layers and the quick tests: a minute or two"
+	@echo "make long     searches interrupted and lost, studies, the SBOM and others: eight minutes"
 	@echo "make faults   processes of a search are killed and stopped: some minutes"
 	@echo "make kills    twenty kills in one search (SEED=1): a quarter of an hour"
 	@echo "make browser  MLflow's pages of two searches, read in chromium: five minutes"
@@ -44,10 +45,16 @@ demo: $(STAMP)
 	@$(BIN)/python -m pipelines.local_cluster.demo
 
 # The tests of one slow file stay together: they share a Ray cluster or an MLflow server.
-APART := --ignore tests/faults --ignore tests/pipelines/jobs --ignore tests/browser \
+LONG := tests/components/tuning/test_searches.py tests/components/training/test_ulysses.py \
+	tests/pipelines/research/studies/test_studies.py tests/test_sbom.py \
+	tests/pipelines/research/benchmark/test_gpu.py
+APART := $(addprefix --ignore ,$(LONG)) --ignore tests/faults --ignore tests/pipelines/jobs --ignore tests/browser \
 	--ignore tests/families --ignore tests/memory
 test: quick-tests
 	@$(BIN)/python -m pytest -m slow $(APART) -n 2 --dist loadfile
+
+long: $(STAMP)
+	@$(BIN)/python -m pytest -m slow $(LONG) -n 2 --dist loadfile
 
 quick-tests: $(STAMP)
 	@$(BIN)/python -m pytest -m "not slow" -n auto --dist worksteal
