@@ -125,7 +125,6 @@ class _LinearOverShards(torch.autograd.Function):
     def forward(ctx: Any, input_XI: Tensor, weight_OI: Tensor, bias_O: Tensor | None) -> Tensor:
         wanted = weight_OI.requires_grad
         ctx.save_for_backward(input_XI if wanted else None, weight_OI)
-        ctx.has_bias = bias_O is not None
         return nn.functional.linear(input_XI, weight_OI, bias_O)
 
     @staticmethod

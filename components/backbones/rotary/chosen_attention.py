@@ -38,7 +38,7 @@ def choose_attention(kind: ModelType, backbone: Any) -> None:
 
 def attention_facts(kind: ModelType, backbone: Any) -> DecoderAttentionFacts:
     """What the choice depends on."""
-    weight, values = next(backbone.parameters()), backbone.config.to_dict()
+    weight, values = next(backbone.parameters()), vars(backbone.config)
     return DecoderAttentionFacts(
         device_type=weight.device.type,
         dtype=str(weight.dtype).removeprefix("torch."),

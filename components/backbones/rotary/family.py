@@ -134,7 +134,7 @@ class RotaryFamily:
 
         config: Any = backbone.config
         with ExitStack() as stack:
-            if positions.rotates_by_length(config.to_dict()):
+            if positions.rotates_by_length(vars(config)):
                 around = rows.key_value + rows.prefix + rows.suffix
                 rows_B = around + attention_mask_BT.sum(dim=1)
                 stack.enter_context(positions.rotated_alone(backbone, rows_B))
@@ -223,10 +223,10 @@ def _kind_of(backbone: "nn.Module") -> ModelType:
 
 def _of_layer(layer: Any) -> tuple[ModelType, Any]:
     """The type of the model that the layer belongs to, and its attention."""
-    for kind in MODEL_TYPES.values():
-        attention = getattr(layer, kind.attention, None)
-        if attention is not None and attention.config.model_type == kind.name:
-            return kind, attention
+    for name in dict.fromkeys(kind.attention for kind in MODEL_TYPES.values()):
+        attention = getattr(layer, name, None)
+        if attention is not None:
+            return MODEL_TYPES[attention.config.model_type], attention
     raise AssertionError(f"no model type has a layer like {type(layer).__name__}")
 
 

@@ -82,7 +82,7 @@ def bidirectional_masks(
 
 
 def _of_layers(kind: ModelType, config: Any, mask: Callable[[str], Mask]) -> Any:
-    kinds = layer_kinds(kind, config.to_dict())
+    kinds = layer_kinds(kind, vars(config))
     if kind.masks_by_layer:
         return {layer: mask(layer) for layer in sorted(set(kinds))}
     return mask(kinds[0])

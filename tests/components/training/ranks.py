@@ -23,6 +23,13 @@ def run_ranks(folder: Path, cases: list[dict[str, Any]], *, size: int) -> dict[s
     """Results by case name."""
     folder.mkdir(parents=True)
     (folder / "cases.json").write_text(json.dumps(cases))
+    run_module("tests.components.training.ranks", folder, size=size)
+    results: dict[str, Any] = json.loads((folder / "results.json").read_text())
+    return results
+
+
+def run_module(module: str, folder: Path, *, size: int, seconds: float = 900) -> None:
+    """`python -m MODULE RANK SIZE FOLDER` for every rank, until all of them have ended well."""
     environment = {
         **os.environ,
         "OMP_NUM_THREADS": "1",
@@ -31,7 +38,7 @@ def run_ranks(folder: Path, cases: list[dict[str, Any]], *, size: int) -> dict[s
         "PYTHONPATH": str(ROOT),
     }
     logs = [(folder / f"rank{rank}.log").open("w") for rank in range(size)]
-    command = [sys.executable, "-m", "tests.components.training.ranks"]
+    command = [sys.executable, "-m", module]
     ranks = [
         subprocess.Popen(
             [*command, str(rank), str(size), str(folder)],
@@ -43,7 +50,7 @@ def run_ranks(folder: Path, cases: list[dict[str, Any]], *, size: int) -> dict[s
         for rank, log in enumerate(logs)
     ]
     try:
-        codes = [rank.wait(timeout=900) for rank in ranks]
+        codes = [rank.wait(timeout=seconds) for rank in ranks]
     finally:
         for rank in ranks:
             rank.kill()
@@ -52,8 +59,6 @@ def run_ranks(folder: Path, cases: list[dict[str, Any]], *, size: int) -> dict[s
     assert codes == [0] * size, "\n".join(
         (folder / f"rank{rank}.log").read_text()[-3000:] for rank in range(size)
     )
-    results: dict[str, Any] = json.loads((folder / "results.json").read_text())
-    return results
 
 
 def main(rank: int, size: int, folder: Path) -> None:

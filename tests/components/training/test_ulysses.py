@@ -8,17 +8,13 @@ fail upstream stand as tests, so that a release that mends them is noticed.
 """
 
 import json
-import os
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 
+from tests.components.training.ranks import run_module
 from tests.components.training.ulysses_ranks import CASES
 
 pytestmark = pytest.mark.slow
-ROOT = Path(__file__).resolve().parents[3]
 RANKS = 2
 ROUNDING = 1e-6
 """Relative to the largest value, in float32: sums over two ranks in another order."""
@@ -29,32 +25,7 @@ Found = list[dict[str, dict[str, float]]]
 @pytest.fixture(scope="module")
 def found(tmp_path_factory: pytest.TempPathFactory) -> Found:
     folder = tmp_path_factory.mktemp("ulysses")
-    environment = os.environ | {
-        "OMP_NUM_THREADS": "1",
-        "DS_ACCELERATOR": "cpu",
-        "HF_HUB_OFFLINE": "1",
-        "PYTHONPATH": str(ROOT),
-    }
-    logs = [(folder / f"rank{rank}.log").open("w") for rank in range(RANKS)]
-    command = [sys.executable, "-m", "tests.components.training.ulysses_ranks"]
-    ranks = [
-        subprocess.Popen(
-            [*command, str(rank), str(RANKS), str(folder)],
-            stdout=log,
-            stderr=subprocess.STDOUT,
-            env=environment,
-            cwd=ROOT,
-        )
-        for rank, log in enumerate(logs)
-    ]
-    try:
-        codes = [rank.wait(timeout=300) for rank in ranks]
-    finally:
-        for rank in ranks:
-            rank.kill()
-        for log in logs:
-            log.close()
-    assert codes == [0] * RANKS, (folder / "rank0.log").read_text()[-3000:]
+    run_module("tests.components.training.ulysses_ranks", folder, size=RANKS, seconds=300)
     return [json.loads((folder / f"found{rank}.json").read_text()) for rank in range(RANKS)]
 
 

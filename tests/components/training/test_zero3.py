@@ -3,9 +3,6 @@ itself; and below stage 3, what is not sent.
 """
 
 import json
-import os
-import subprocess
-import sys
 from typing import Any
 
 import pytest
@@ -14,7 +11,7 @@ from torch import nn
 
 from components.config.zero import ZeroConfig
 from components.training.zero3 import linear_over_shards, stage3_settings
-from tests.components.training.ranks import ROOT
+from tests.components.training.ranks import run_module
 
 
 def test_by_default_two_layers_are_whole_and_nothing_waits_for_its_next_use() -> None:
@@ -78,18 +75,7 @@ def told(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
         **{"head.pooling": "last", "zero.stage": 3},
     )
     (folder / "experiment.json").write_text(json.dumps(values))
-    command = [sys.executable, "-m", "tests.components.training.zero3_ranks"]
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
-    ranks = [
-        subprocess.Popen([*command, str(rank), "2", str(folder)], env=environment, cwd=ROOT)
-        for rank in range(2)
-    ]
-    try:
-        codes = [rank.wait(timeout=300) for rank in ranks]
-    finally:
-        for rank in ranks:
-            rank.kill()
-    assert codes == [0, 0]
+    run_module("tests.components.training.zero3_ranks", folder, size=2, seconds=300)
     return [json.loads((folder / f"told{rank}.json").read_text()) for rank in range(2)]
 
 

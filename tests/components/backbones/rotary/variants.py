@@ -103,3 +103,9 @@ def padded(texts: list[list[int]], *, left: bool) -> tuple[Tensor, Tensor]:
         rows.append(gap + text if left else text + gap)
         masks.append(gap + ones if left else ones + gap)
     return torch.tensor(rows), torch.tensor(masks)
+
+
+def let_layers_recompute(model: AdaptedModel) -> None:
+    """Switch gradient checkpointing on."""
+    backbone: Any = model.backbone
+    backbone.gradient_checkpointing_enable({"use_reentrant": False})
