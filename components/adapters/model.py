@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from components.adapters.methods import METHODS, MethodConfig, Setting
 from components.adapters.modules.adapter_method import AdapterMethod, Contribution
 from components.backbones import check_positions, family_of
+from components.backbones.family import Rows
 from components.backbones.sharing import is_shared, own_parameter
 from components.errors import BackboneError, ConfigError
 from components.tasks import TaskHeadConfig, task_named
@@ -107,10 +108,14 @@ class AdaptedModel(nn.Module):
             read_BR = rows.key_value + read_BR
             inputs |= self.family.only_rows(self.backbone, read_BR)
         suffix_start_B = rows.key_value + rows.prefix + mask_BT.sum(dim=1) if rows.suffix else None
-        with (
-            self._contributed(contribution, suffix_start_B),
-            self.family.forward_context(self.backbone, mask_BT, rows, read_BR=read_BR),
-        ):
+        around = self.family.forward_context(
+            self.backbone,
+            mask_BT,
+            rows,
+            read_BR=read_BR,
+            text_is_constant=_text_is_constant(contribution, rows),
+        )
+        with self._contributed(contribution, suffix_start_B), around:
             hidden_BSD = self.backbone(**inputs).last_hidden_state[:, rows.key_value :]
         logits_BC = self.head.logits(
             hidden_BSD, input_ids, mask_BT, rows=rows, example_index=example_index
@@ -210,6 +215,18 @@ class AdaptedModel(nn.Module):
             name: tensor for name, tensor in values.items() if not name.startswith("adapter.")
         }
         return {name: tensor.contiguous().clone() for name, tensor in tensors.items()}
+
+
+def _text_is_constant(contribution: Contribution, rows: Rows) -> bool:
+    """Whether the method changes nothing but prefix rows before the first layer. It matters to the
+    backward pass alone.
+    """
+    return (
+        torch.is_grad_enabled()
+        and contribution.inside_layer is None
+        and not contribution.changes_attention
+        and not rows.suffix
+    )
 
 
 def padding_behind(input_ids_BT: Tensor, attention_mask_BT: Tensor) -> tuple[Tensor, Tensor]:

@@ -126,9 +126,12 @@ class BackboneFamily(Protocol):
         rows: Rows,
         *,
         read_BR: "Tensor | None" = None,
+        text_is_constant: bool = False,
     ) -> AbstractContextManager[None]:
         """Context of the backbone's forward pass over `prefixed_inputs`. `read_BR`: the only rows
-        of its last layer that will be read; None: all may be.
+        of its last layer that will be read; None: all may be. `text_is_constant`: nothing that
+        is trained changes the text rows that enter the first layer, nor how that layer treats
+        them; there they need no gradient.
         """
 
     def replaced_keys_and_values(

@@ -105,7 +105,7 @@ class Bert:
             "position_ids": torch.cat([places_BP, text_BT], dim=1),
         }
 
-    def forward_context(self, backbone: Any, mask: Any, rows: Rows, *, read_BR: Any = None) -> Any:
+    def forward_context(self, backbone: Any, mask: Any, rows: Rows, **unused: Any) -> Any:
         return nullcontext()
 
     def replaced_keys_and_values(self, layer: "nn.Module", key: "Tensor", value: "Tensor") -> Any:

@@ -126,6 +126,7 @@ class Longformer:
         rows: Rows,
         *,
         read_BR: "Tensor | None" = None,
+        text_is_constant: bool = False,
     ) -> AbstractContextManager[None]:
         return nullcontext()
 

@@ -129,7 +129,9 @@ class RotaryFamily:
         rows: Rows,
         *,
         read_BR: "Tensor | None" = None,
+        text_is_constant: bool = False,
     ) -> Iterator[None]:
+        from components.backbones.constant_text import constant_text
         from components.backbones.read_rows import only_read_rows
 
         config: Any = backbone.config
@@ -138,6 +140,9 @@ class RotaryFamily:
                 around = rows.key_value + rows.prefix + rows.suffix
                 rows_B = around + attention_mask_BT.sum(dim=1)
                 stack.enter_context(positions.rotated_alone(backbone, rows_B))
+            if text_is_constant and not self.rows_see_all_text:
+                before = rows.key_value + rows.prefix
+                stack.enter_context(constant_text(self.layers(backbone)[0], before))
             if read_BR is not None:
                 stack.enter_context(only_read_rows(self.layers(backbone)[-1], read_BR))
             yield
@@ -190,13 +195,17 @@ class RotaryFamily:
         _check_layers(kind, values)
 
     def accelerate(self, backbone: "nn.Module") -> None:
-        """Let the last layer compute only what is read, and attention be chosen by where the
-        backbone stands (attention_choice.py), each time that it is run.
+        """Let the last layer compute only what is read, a decoder's first one leave constant text
+        out of the backward pass, and attention be chosen by where the backbone stands
+        (attention_choice.py), each time that it is run.
         """
+        from components.backbones.constant_text import install_constant_text
         from components.backbones.read_rows import install_read_rows
 
-        last = self.layers(backbone)[-1]
+        first, last = self.layers(backbone)[0], self.layers(backbone)[-1]
         install_read_rows(last, _of_layer(last)[1])
+        if first is not last and not self.rows_see_all_text:
+            install_constant_text(first, _of_layer(first)[1])
         choose_from_now_on(backbone)
 
 

@@ -241,9 +241,9 @@ def test_in_bf16_the_answer_is_that_of_float32_but_for_rounding(
 
 
 @each_variant
-@pytest.mark.parametrize("method", ["prefix_propagation", "prefix_tuning"])
+@pytest.mark.parametrize("method", ["prefix_propagation", "prefix_tuning", "prompt_tuning"])
 @pytest.mark.parametrize("checkpointing", [False, True])
-def test_a_last_layer_that_computes_what_is_read_alone_gives_the_same(
+def test_what_the_first_and_the_last_layer_leave_out_changes_nothing(
     variant: str, method: str, checkpointing: bool
 ) -> None:
     _, ids, mask = documents()
