@@ -18,6 +18,7 @@ from components.backbones.shape import BackboneShape
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
+    from components.backbones.text_states import TextStates
 
 Smoother = Callable[["Tensor", "Tensor", "Tensor"], "Tensor"]
 """(query (B, S, H, E), key (B, P, H, E), value (B, P, H, E)) -> what is added to the attention's
@@ -132,6 +133,24 @@ class BackboneFamily(Protocol):
         of its last layer that will be read; None: all may be. `text_is_constant`: nothing that
         is trained changes the text rows that enter the first layer, nor how that layer treats
         them; there they need no gradient.
+        """
+
+    def text_states(
+        self,
+        backbone: "nn.Module",
+        input_ids_BT: "Tensor",
+        attention_mask_BT: "Tensor",
+        rows: Rows,
+    ) -> "TextStates":
+        """Keys and values of the text in every layer, without gradients, for `rows.suffix` rows
+        behind it. Raises BackboneError where the family has no suffix.
+        """
+
+    def behind_text(
+        self, backbone: "nn.Module", states: "TextStates", rows: Rows
+    ) -> AbstractContextManager[dict[str, Any]]:
+        """Context in which the backbone runs over the suffix rows alone, which see the text by its
+        states; yields the keyword arguments of its forward. Raises BackboneError as text_states.
         """
 
     def replaced_keys_and_values(

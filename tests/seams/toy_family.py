@@ -108,6 +108,12 @@ class Bert:
     def forward_context(self, backbone: Any, mask: Any, rows: Rows, **unused: Any) -> Any:
         return nullcontext()
 
+    def text_states(self, backbone: Any, ids: Any, mask: Any, rows: Rows) -> Any:
+        raise BackboneError("this family has no suffix")
+
+    def behind_text(self, backbone: Any, states: Any, rows: Rows) -> Any:
+        raise BackboneError("this family has no suffix")
+
     def replaced_keys_and_values(self, layer: "nn.Module", key: "Tensor", value: "Tensor") -> Any:
         raise BackboneError("this family has no trained keys and values")
 

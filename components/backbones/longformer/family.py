@@ -16,6 +16,7 @@ from components.backbones.fields import check_fields, check_padding, missing, wr
 from components.backbones.layer_memory import LayerMemory, LayerRun
 from components.backbones.longformer.memory import longformer_memory
 from components.backbones.shape import BackboneShape
+from components.errors import BackboneError
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -130,6 +131,18 @@ class Longformer:
     ) -> AbstractContextManager[None]:
         return nullcontext()
 
+    def text_states(
+        self,
+        backbone: "nn.Module",
+        input_ids_BT: "Tensor",
+        attention_mask_BT: "Tensor",
+        rows: Rows,
+    ) -> Any:
+        raise _no_suffix()
+
+    def behind_text(self, backbone: "nn.Module", states: Any, rows: Rows) -> Any:
+        raise _no_suffix()
+
     def replaced_keys_and_values(
         self, layer: "nn.Module", key_BPK: "Tensor", value_BPK: "Tensor"
     ) -> AbstractContextManager[None]:
@@ -201,6 +214,12 @@ def _positions_BS(input_ids_BT: "Tensor", rows: Rows, pad: int) -> "Tensor":
     before = [torch.zeros(rows.key_value, dtype=torch.long), torch.arange(rows.prefix)]
     before_BP = torch.cat(before).to(input_ids_BT.device).expand(input_ids_BT.shape[0], -1)
     return torch.cat([before_BP, text_BT], dim=1)
+
+
+def _no_suffix() -> BackboneError:
+    return BackboneError(
+        "a Longformer has no suffix (the settings of the method refuse it by name)"
+    )
 
 
 def _attention(layer: Any) -> Any:

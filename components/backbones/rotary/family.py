@@ -20,12 +20,15 @@ from components.backbones.rotary import positions, sizes
 from components.backbones.rotary.chosen_attention import choose_attention, choose_from_now_on
 from components.backbones.rotary.memory import rotary_memory
 from components.backbones.rotary.model_type import ModelType, Values
+from components.backbones.rotary.sizes import layer_kinds
 from components.backbones.rotary.types import MODEL_TYPES
 from components.backbones.shape import BackboneShape
 from components.errors import BackboneError
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
+
+    from components.backbones.text_states import TextStates
 
 NUMBERS_OF_A_ROTATION = ("rope_theta", "factor", "original_max_position_embeddings")
 KINDS = ("full_attention", *sizes.LOCAL)
@@ -94,8 +97,6 @@ class RotaryFamily:
             else prompt_BPD.to(embeddings_BTD.dtype)
         )
         embeddings_BSD = torch.cat([before_BPD, embeddings_BTD], dim=1)
-        if rows.suffix:
-            embeddings_BSD = _room_behind(embeddings_BSD, attention_mask_BT, before, rows.suffix)
         kind = _kind_of(backbone)
         choose_attention(kind, backbone)
         if self.rows_see_all_text:
@@ -111,9 +112,8 @@ class RotaryFamily:
             mask = masks.causal_masks(kind, backbone.config, embeddings_BSD, prefix_rows=before)
         # One after the other, whatever a row holds: a jump would be taken for the start of another
         # document.
-        first = rows.offset - before
         places_S = torch.arange(embeddings_BSD.shape[1], device=input_ids_BT.device)
-        places_S = places_S + (max(first, 0) if kind.scales_with_position else first)
+        places_S = places_S + _first_of_text(kind, rows) - before
         inputs = {
             "inputs_embeds": embeddings_BSD,
             "attention_mask": mask,
@@ -137,15 +137,62 @@ class RotaryFamily:
         config: Any = backbone.config
         with ExitStack() as stack:
             if positions.rotates_by_length(vars(config)):
-                around = rows.key_value + rows.prefix + rows.suffix
-                rows_B = around + attention_mask_BT.sum(dim=1)
-                stack.enter_context(positions.rotated_alone(backbone, rows_B))
+                last_B = _first_of_text(_kind_of(backbone), rows) + attention_mask_BT.sum(dim=1) - 1
+                stack.enter_context(positions.rotated_alone(backbone, last_B + rows.suffix))
             if text_is_constant and not self.rows_see_all_text:
                 before = rows.key_value + rows.prefix
                 stack.enter_context(constant_text(self.layers(backbone)[0], before))
             if read_BR is not None:
                 stack.enter_context(only_read_rows(self.layers(backbone)[-1], read_BR))
             yield
+
+    def text_states(
+        self,
+        backbone: "nn.Module",
+        input_ids_BT: "Tensor",
+        attention_mask_BT: "Tensor",
+        rows: Rows,
+    ) -> "TextStates":
+        import torch
+
+        from components.backbones.text_states import read_text
+
+        inputs = self.prefixed_inputs(backbone, input_ids_BT, attention_mask_BT, rows)
+        attentions = [_of_layer(layer)[1] for layer in self.layers(backbone)]
+        with torch.no_grad(), self.forward_context(backbone, attention_mask_BT, rows):
+            return read_text(backbone, attentions, attention_mask_BT.sum(dim=1), inputs)
+
+    @contextmanager
+    def behind_text(
+        self, backbone: "nn.Module", states: "TextStates", rows: Rows
+    ) -> "Iterator[dict[str, Any]]":
+        import torch
+
+        from components.backbones.text_states import behind_text, mask_behind_text
+
+        config: Any = backbone.config
+        kind, tokens_B = _kind_of(backbone), states.tokens_B
+        weight = backbone.get_input_embeddings().weight  # type: ignore[operator, union-attr]
+        kinds = layer_kinds(kind, vars(config))
+        text = states.layers[0][0].shape[2]
+        masks = {
+            each: mask_behind_text(tokens_B, (text, rows.suffix), weight, near=_near(each, config))
+            for each in sorted(set(kinds))
+        }
+        places_P = torch.arange(rows.suffix, device=tokens_B.device)
+        inputs = {
+            "inputs_embeds": weight.new_zeros(len(tokens_B), rows.suffix, config.hidden_size),
+            "attention_mask": masks if kind.masks_by_layer else masks[kinds[0]],
+            "position_ids": tokens_B[:, None] + places_P,
+            "use_cache": False,
+        }
+        attentions = [_of_layer(layer)[1] for layer in self.layers(backbone)]
+        with ExitStack() as stack:
+            if positions.rotates_by_length(vars(config)):
+                last_B = tokens_B + rows.suffix - 1
+                stack.enter_context(positions.rotated_alone(backbone, last_B))
+            stack.enter_context(behind_text(backbone, attentions, states))
+            yield inputs
 
     def replaced_keys_and_values(
         self, layer: "nn.Module", key_BPK: "Tensor", value_BPK: "Tensor"
@@ -209,17 +256,20 @@ class RotaryFamily:
         choose_from_now_on(backbone)
 
 
-def _room_behind(
-    embeddings_BSD: "Tensor", attention_mask_BT: "Tensor", before: int, count: int
-) -> "Tensor":
-    """`count` rows more; of each example the rows behind its last token are zeros."""
-    import torch
-    from torch.nn.functional import pad
+def _first_of_text(kind: ModelType, rows: Rows) -> int:
+    """The position of the first token."""
+    before = rows.key_value + rows.prefix
+    return max(rows.offset, before) if kind.scales_with_position else rows.offset
 
-    wider_BSD = pad(embeddings_BSD, (0, 0, 0, count))
-    behind_B = before + attention_mask_BT.sum(dim=1)
-    places_S = torch.arange(wider_BSD.shape[1], device=wider_BSD.device)
-    return wider_BSD.masked_fill((places_S >= behind_B[:, None])[..., None], 0.0)
+
+def _near(kind: str, config: Any) -> "Callable[[Tensor, Tensor], Any]":
+    """Whether a layer of this kind lets a row see a key before it, by their positions."""
+    if kind == "sliding_attention":
+        return lambda row, key: row - key < config.sliding_window
+    if kind == "chunked_attention":
+        width = config.attention_chunk_size
+        return lambda row, key: row // width == key // width
+    return lambda row, key: True
 
 
 def _kind(config: Values) -> ModelType:

@@ -112,6 +112,43 @@ def test_a_suffix_stands_behind_the_last_token_of_each_document(variant: str) ->
 
 
 @each_variant
+def test_a_suffix_on_the_states_of_the_text_is_the_stock_model_over_both(variant: str) -> None:
+    """Text and suffix rows in one run of the stock model, differentiated through all of it."""
+    if family_of(backbone_of(variant)).rows_see_all_text:
+        return
+    model = adapted(variant, placement="suffix").train()
+    texts, ids, mask = documents()
+    logits_BC = model(input_ids=ids, attention_mask=mask).logits
+    prefix: Any = model.adapter.prefix  # type: ignore[attr-defined]
+    found = torch.autograd.grad(logits_BC.square().sum(), prefix)[0]
+    stock_BC = torch.stack([suffix_by_the_stock_model(model, text) for text in texts])
+    expected = torch.autograd.grad(stock_BC.square().sum(), prefix)[0]
+    torch.testing.assert_close(logits_BC, stock_BC, atol=TOLERANCE, rtol=TOLERANCE)
+    scale = float(expected.abs().max())
+    torch.testing.assert_close(found / scale, expected / scale, atol=10 * TOLERANCE, rtol=0)
+
+
+def suffix_by_the_stock_model(model: Any, text: list[int]) -> Tensor:
+    """Logits (C,) of one document."""
+    text_1TD = model.backbone.get_input_embeddings()(torch.tensor([text]))
+    rows_1SD = torch.cat([text_1TD, torch.zeros_like(text_1TD[:, :P])], dim=1)
+    handles = []
+    for index, layer in enumerate(model.family.layers(model.backbone)):
+
+        def add(_layer: Any, inputs: Any, index: int = index) -> Any:
+            hidden_1SD = inputs[0]
+            changed = hidden_1SD[:, -P:] + model.adapter.prefix[index]
+            return (torch.cat([hidden_1SD[:, :-P], changed], dim=1), *inputs[1:])
+
+        handles.append(layer.register_forward_pre_hook(add))
+    hidden_1SD = model.backbone(inputs_embeds=rows_1SD, use_cache=False).last_hidden_state
+    for handle in handles:
+        handle.remove()
+    logits_C: Tensor = model.head(hidden_1SD[:, -1])[0]
+    return logits_C
+
+
+@each_variant
 @pytest.mark.parametrize("method", ["prefix_propagation", "prefix_tuning"])
 def test_the_last_row_sees_the_prefix_in_every_layer(variant: str, method: str) -> None:
     """The prefix of a layer changes what that layer itself gives the last row, however far away."""
