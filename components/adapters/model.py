@@ -142,12 +142,8 @@ class AdaptedModel(nn.Module):
         """
         rows = self.adapter.rows
         states = self.family.text_states(self.backbone, input_ids_BT, mask_BT, rows)
-        with (
-            self.family.behind_text(self.backbone, states, rows) as inputs,
-            self._contributed(contribution),
-        ):
-            hidden_BPD: Tensor = self.backbone(**inputs).last_hidden_state
-        return hidden_BPD
+        with self._contributed(contribution):
+            return self.family.run_behind_text(self.backbone, states, rows)
 
     def train_in_backbone(self, name: str) -> None:
         """Train this backbone parameter too; its pretrained value is kept. Raises AttributeError

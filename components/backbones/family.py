@@ -34,8 +34,8 @@ class Rows:
     """Rows of a prefix: mask 1, in Longformer global; position 0, 1, ...; read by pooling `prefix`.
     """
     suffix: int = 0
-    """Rows after the text, each at the position that follows the document's last; only in causal
-    decoders.
+    """Rows that see the text and that the text does not see: after it, each at the position that
+    follows the document's last; in Longformer at positions 0, 1, ...
     """
     key_value: int = 0
     """Rows whose keys and values are replaced in every layer; every row sees them, nobody reads
@@ -142,15 +142,13 @@ class BackboneFamily(Protocol):
         attention_mask_BT: "Tensor",
         rows: Rows,
     ) -> "TextStates":
-        """Keys and values of the text in every layer, without gradients, for `rows.suffix` rows
-        behind it. Raises BackboneError where the family has no suffix.
+        """Keys and values of the text in every layer, without gradients and dropout, for
+        `rows.suffix` rows that read them. Raises BackboneError where the family has no such rows.
         """
 
-    def behind_text(
-        self, backbone: "nn.Module", states: "TextStates", rows: Rows
-    ) -> AbstractContextManager[dict[str, Any]]:
-        """Context in which the backbone runs over the suffix rows alone, which see the text by its
-        states; yields the keyword arguments of its forward. Raises BackboneError as text_states.
+    def run_behind_text(self, backbone: "nn.Module", states: "TextStates", rows: Rows) -> "Tensor":
+        """Last hidden states (B, P, D) of `rows.suffix` rows alone, which see the text by its
+        states. Raises BackboneError as text_states.
         """
 
     def replaced_keys_and_values(

@@ -1,11 +1,12 @@
-"""Keys and values of a document's text in every layer, read once without gradients, and rows behind
-the text that are run on them: a suffix, which the text cannot see.
+"""Keys and values of a document's text in every layer, read without gradients, and rows behind the
+text that are run on them: a suffix of a decoder, or the rows of an encoder's one-way form. The text
+sees neither.
 
 Both passes run the stock backbone over the rows that they are about; its layers' calls of the
 attention function are answered here. The first keeps keys and values as they are after norms and
 rotation; the second puts them before its rows' own. What a gradient needs of the text is in them.
 
-The facts a newcomer gets wrong: a document's states do not depend on the suffix at all, so every
+The facts a newcomer gets wrong: a document's states do not depend on these rows at all, so every
 trial and epoch has the same; and padding stands between the text and the rows of the second pass,
 whose mask and positions therefore differ from document to document.
 Shapes: B batch, T text tokens, P rows behind them, D hidden, H heads, K key/value heads, E head
@@ -41,7 +42,7 @@ class TextStates:
         return sum(key.nbytes + value.nbytes for key, value in self.layers)
 
 
-class _AllTaken(Exception):
+class AllTaken(Exception):
     """Ends a run over the text: the last layer's keys and values are there."""
 
 
@@ -57,7 +58,7 @@ class _Reading:
         _query, key, value, _mask = given
         self.layers.append((key, value))
         if len(self.layers) == self.ends_after:
-            raise _AllTaken
+            raise AllTaken
         return _implementation(module, self.implementation)(module, *given, **options)
 
 
@@ -91,10 +92,10 @@ def read_text(
     sharded = any(hasattr(parameter, "ds_id") for parameter in backbone.parameters())
     implementation = backbone.config._attn_implementation  # type: ignore[union-attr]
     run = _Reading(implementation, ends_after=None if sharded else len(attentions))  # type: ignore[arg-type]
-    with torch.no_grad(), ExitStack() as stack:
+    with torch.no_grad(), without_dropout(backbone), ExitStack() as stack:
         for attention in attentions:
             stack.enter_context(answered(attention, NAME, run))
-        with suppress(_AllTaken):
+        with suppress(AllTaken):
             backbone(**inputs)
     assert len(run.layers) == len(attentions), "a layer did not call its attention function once"
     return TextStates(tuple(run.layers), tokens_B)
@@ -120,11 +121,28 @@ def behind_text(
         yield
 
 
+@contextmanager
+def without_dropout(backbone: nn.Module) -> Iterator[None]:
+    """Context in which the backbone is in evaluation mode: a text's states are the same each time
+    that it is read.
+    """
+    trains = backbone.training
+    backbone.eval()
+    try:
+        yield
+    finally:
+        backbone.train(trains)
+
+
 def mask_behind_text(
-    tokens_B: Tensor, sizes: tuple[int, int], like: Tensor, *, near: Callable[[Tensor, Tensor], Any]
+    tokens_B: Tensor,
+    sizes: tuple[int, int],
+    like: Tensor,
+    *,
+    sees: Callable[[Tensor, Tensor], Any],
 ) -> Tensor:
-    """(B, 1, P, T + P) added to the scores of P rows, each of which sees all text and the rows up
-    to itself, as far as near(its position, the key's position) says. `sizes`: T and P.
+    """(B, 1, P, T + P) added to the scores of P rows, each of which sees the text and rows for
+    which sees(its position, the key's position) holds. `sizes`: T and P.
     """
     text, behind = sizes
     text_T = torch.arange(text, device=tokens_B.device)
@@ -133,7 +151,7 @@ def mask_behind_text(
     place_BJ = torch.cat([text_T.expand(len(tokens_B), -1), behind_BP], dim=1)
     is_there_BJ = torch.cat([is_text_BT, torch.ones_like(behind_BP, dtype=torch.bool)], dim=1)
     row_BP1, key_B1J = behind_BP[:, :, None], place_BJ[:, None]
-    seen_BPJ = is_there_BJ[:, None] & (key_B1J <= row_BP1) & near(row_BP1, key_B1J)
+    seen_BPJ = is_there_BJ[:, None] & sees(row_BP1, key_B1J)
     return bias(seen_BPJ[:, None], like)
 
 

@@ -111,7 +111,7 @@ class Bert:
     def text_states(self, backbone: Any, ids: Any, mask: Any, rows: Rows) -> Any:
         raise BackboneError("this family has no suffix")
 
-    def behind_text(self, backbone: Any, states: Any, rows: Rows) -> Any:
+    def run_behind_text(self, backbone: Any, states: Any, rows: Rows) -> Any:
         raise BackboneError("this family has no suffix")
 
     def replaced_keys_and_values(self, layer: "nn.Module", key: "Tensor", value: "Tensor") -> Any:

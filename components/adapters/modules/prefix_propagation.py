@@ -113,5 +113,6 @@ def new_propagation(backbone: nn.Module, **settings: Any) -> PrefixPropagation:
         hidden_size=backbone.config.hidden_size,  # type: ignore[union-attr, arg-type]
         **settings,
     )
-    module.trained_in_backbone = family.trained_with_prefix
+    if not module.rows.suffix:
+        module.trained_in_backbone = family.trained_with_prefix
     return module

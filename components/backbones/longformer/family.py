@@ -16,10 +16,11 @@ from components.backbones.fields import check_fields, check_padding, missing, wr
 from components.backbones.layer_memory import LayerMemory, LayerRun
 from components.backbones.longformer.memory import longformer_memory
 from components.backbones.shape import BackboneShape
-from components.errors import BackboneError
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
+
+    from components.backbones.text_states import TextStates
 
 LORA_TARGETS = ("query", "value", "query_global", "value_global")
 
@@ -137,11 +138,16 @@ class Longformer:
         input_ids_BT: "Tensor",
         attention_mask_BT: "Tensor",
         rows: Rows,
-    ) -> Any:
-        raise _no_suffix()
+    ) -> "TextStates":
+        from components.backbones.longformer.one_way import read_text
 
-    def behind_text(self, backbone: "nn.Module", states: Any, rows: Rows) -> Any:
-        raise _no_suffix()
+        inputs = self.prefixed_inputs(backbone, input_ids_BT, attention_mask_BT, rows)
+        return read_text(backbone, self.layers(backbone), attention_mask_BT.sum(dim=1), inputs)
+
+    def run_behind_text(self, backbone: "nn.Module", states: "TextStates", rows: Rows) -> "Tensor":
+        from components.backbones.longformer.one_way import run_behind_text
+
+        return run_behind_text(backbone, self.layers(backbone), states, rows.suffix)
 
     def replaced_keys_and_values(
         self, layer: "nn.Module", key_BPK: "Tensor", value_BPK: "Tensor"
@@ -214,12 +220,6 @@ def _positions_BS(input_ids_BT: "Tensor", rows: Rows, pad: int) -> "Tensor":
     before = [torch.zeros(rows.key_value, dtype=torch.long), torch.arange(rows.prefix)]
     before_BP = torch.cat(before).to(input_ids_BT.device).expand(input_ids_BT.shape[0], -1)
     return torch.cat([before_BP, text_BT], dim=1)
-
-
-def _no_suffix() -> BackboneError:
-    return BackboneError(
-        "a Longformer has no suffix (the settings of the method refuse it by name)"
-    )
 
 
 def _attention(layer: Any) -> Any:

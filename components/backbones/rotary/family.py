@@ -20,7 +20,6 @@ from components.backbones.rotary import positions, sizes
 from components.backbones.rotary.chosen_attention import choose_attention, choose_from_now_on
 from components.backbones.rotary.memory import rotary_memory
 from components.backbones.rotary.model_type import ModelType, Values
-from components.backbones.rotary.sizes import layer_kinds
 from components.backbones.rotary.types import MODEL_TYPES
 from components.backbones.shape import BackboneShape
 from components.errors import BackboneError
@@ -162,37 +161,31 @@ class RotaryFamily:
         with torch.no_grad(), self.forward_context(backbone, attention_mask_BT, rows):
             return read_text(backbone, attentions, attention_mask_BT.sum(dim=1), inputs)
 
-    @contextmanager
-    def behind_text(
-        self, backbone: "nn.Module", states: "TextStates", rows: Rows
-    ) -> "Iterator[dict[str, Any]]":
+    def run_behind_text(self, backbone: "nn.Module", states: "TextStates", rows: Rows) -> "Tensor":
         import torch
 
-        from components.backbones.text_states import behind_text, mask_behind_text
+        from components.backbones.rotary import masks
+        from components.backbones.text_states import behind_text
 
         config: Any = backbone.config
         kind, tokens_B = _kind_of(backbone), states.tokens_B
-        weight = backbone.get_input_embeddings().weight  # type: ignore[operator, union-attr]
-        kinds = layer_kinds(kind, vars(config))
-        text = states.layers[0][0].shape[2]
-        masks = {
-            each: mask_behind_text(tokens_B, (text, rows.suffix), weight, near=_near(each, config))
-            for each in sorted(set(kinds))
-        }
+        weight: Any = backbone.get_input_embeddings().weight  # type: ignore[operator, union-attr]
         places_P = torch.arange(rows.suffix, device=tokens_B.device)
         inputs = {
             "inputs_embeds": weight.new_zeros(len(tokens_B), rows.suffix, config.hidden_size),
-            "attention_mask": masks if kind.masks_by_layer else masks[kinds[0]],
+            "attention_mask": masks.masks_behind_text(kind, config, states, rows.suffix, weight),
             "position_ids": tokens_B[:, None] + places_P,
-            "use_cache": False,
         }
+        if not self.rows_see_all_text:
+            inputs["use_cache"] = False
         attentions = [_of_layer(layer)[1] for layer in self.layers(backbone)]
         with ExitStack() as stack:
             if positions.rotates_by_length(vars(config)):
                 last_B = tokens_B + rows.suffix - 1
                 stack.enter_context(positions.rotated_alone(backbone, last_B))
             stack.enter_context(behind_text(backbone, attentions, states))
-            yield inputs
+            hidden_BPD: Tensor = backbone(**inputs).last_hidden_state
+        return hidden_BPD
 
     def replaced_keys_and_values(
         self, layer: "nn.Module", key_BPK: "Tensor", value_BPK: "Tensor"
@@ -260,16 +253,6 @@ def _first_of_text(kind: ModelType, rows: Rows) -> int:
     """The position of the first token."""
     before = rows.key_value + rows.prefix
     return max(rows.offset, before) if kind.scales_with_position else rows.offset
-
-
-def _near(kind: str, config: Any) -> "Callable[[Tensor, Tensor], Any]":
-    """Whether a layer of this kind lets a row see a key before it, by their positions."""
-    if kind == "sliding_attention":
-        return lambda row, key: row - key < config.sliding_window
-    if kind == "chunked_attention":
-        width = config.attention_chunk_size
-        return lambda row, key: row // width == key // width
-    return lambda row, key: True
 
 
 def _kind(config: Values) -> ModelType:

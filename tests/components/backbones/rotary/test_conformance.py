@@ -97,11 +97,11 @@ def test_padding_and_neighbours_change_nothing(variant: str, method: str) -> Non
 
 @each_variant
 def test_a_suffix_stands_behind_the_last_token_of_each_document(variant: str) -> None:
-    if family_of(backbone_of(variant)).rows_see_all_text:
+    encoder = family_of(backbone_of(variant)).rows_see_all_text
+    if encoder:
         with pytest.raises(ConfigError, match=r"adapter\.placement suffix is for causal decoders"):
             adapted(variant, placement="suffix")
-        return
-    model = adapted(variant, placement="suffix")
+    model = adapted(variant, placement="one_way" if encoder else "suffix")
     texts, ids, mask = documents()
     logits_BC = model(input_ids=ids, attention_mask=mask).logits
     for text, logits_C in zip(texts, logits_BC, strict=True):
@@ -112,11 +112,12 @@ def test_a_suffix_stands_behind_the_last_token_of_each_document(variant: str) ->
 
 
 @each_variant
-def test_a_suffix_on_the_states_of_the_text_is_the_stock_model_over_both(variant: str) -> None:
-    """Text and suffix rows in one run of the stock model, differentiated through all of it."""
-    if family_of(backbone_of(variant)).rows_see_all_text:
-        return
-    model = adapted(variant, placement="suffix").train()
+def test_rows_on_the_states_of_the_text_are_the_stock_model_over_both(variant: str) -> None:
+    """Text and the rows behind it in one run of the stock model, differentiated through all of it;
+    of an encoder under masks that hide these rows from the text.
+    """
+    encoder = family_of(backbone_of(variant)).rows_see_all_text
+    model = adapted(variant, placement="one_way" if encoder else "suffix").train()
     texts, ids, mask = documents()
     logits_BC = model(input_ids=ids, attention_mask=mask).logits
     prefix: Any = model.adapter.prefix  # type: ignore[attr-defined]
@@ -141,11 +142,32 @@ def suffix_by_the_stock_model(model: Any, text: list[int]) -> Tensor:
             return (torch.cat([hidden_1SD[:, :-P], changed], dim=1), *inputs[1:])
 
         handles.append(layer.register_forward_pre_hook(add))
-    hidden_1SD = model.backbone(inputs_embeds=rows_1SD, use_cache=False).last_hidden_state
+    inputs = {"inputs_embeds": rows_1SD}
+    config: Any = model.backbone.config
+    kind = MODEL_TYPES[config.model_type]
+    if kind.is_causal:
+        inputs["use_cache"] = False
+    else:
+        kinds = set(layer_kinds(kind, config.to_dict()))
+        masks = {each: one_way_mask(each, len(text)) for each in kinds}
+        whole = next(iter(masks.values()))
+        inputs["attention_mask"] = masks if kind.masks_by_layer else whole
+    hidden_1SD = model.backbone(**inputs).last_hidden_state
     for handle in handles:
         handle.remove()
     logits_C: Tensor = model.head(hidden_1SD[:, -1])[0]
     return logits_C
+
+
+def one_way_mask(kind: str, text: int) -> Tensor:
+    """Of an encoder's text and P rows behind it: 0 where the key is seen, else the least number."""
+    mask = torch.full((1, 1, text + P, text + P), torch.finfo(torch.float32).min)
+    for query in range(text + P):
+        for key in range(text + P):
+            near = abs(query - key) <= WINDOW or kind not in LOCAL
+            if query >= text or (key < text and near):
+                mask[0, 0, query, key] = 0.0
+    return mask
 
 
 @each_variant
