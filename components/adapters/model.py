@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from itertools import count
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -26,6 +26,9 @@ from components.backbones.sharing import is_shared, own_parameter
 from components.errors import BackboneError, ConfigError
 from components.tasks import TaskHeadConfig, task_named
 from components.tasks.heads.head import Head
+
+if TYPE_CHECKING:
+    from components.backbones.text_states import TextStates
 
 
 @dataclass(frozen=True)
@@ -80,6 +83,7 @@ class AdaptedModel(nn.Module):
         labels: Tensor | None = None,
         *,
         example_index: Tensor | None = None,
+        states: "TextStates | None" = None,
     ) -> AdaptedOutput:
         """What the task's head says of documents: classes, or the candidates of questions.
 
@@ -87,6 +91,8 @@ class AdaptedModel(nn.Module):
         (B,) int64. A prefix is added inside: T counts text tokens only.
         Multiple choice: each row is one chunk, example_index (B,) int64 numbers the question that
         it belongs to (0, 1, ...; left out: each is one), labels are one per question.
+        `states`: those of the documents, read before; only for methods whose rows the text does not
+        see, which read them now without it.
         """
         self._check_turn()
         if attention_mask is None:
@@ -98,7 +104,9 @@ class AdaptedModel(nn.Module):
         contribution = self.adapter.contribute(self.adapter(), batch_size=input_ids.shape[0])
         if rows.suffix:
             # The head reads the suffix alone: to it that is a document of no tokens.
-            hidden_BSD = self._behind_text(contribution, input_ids, mask_BT)
+            if states is None:
+                states = self.read_text(input_ids, mask_BT)
+            hidden_BSD = self._behind_text(contribution, states)
             input_ids, mask_BT = input_ids[:, :0], mask_BT[:, :0]
         else:
             hidden_BSD = self._with_text(contribution, input_ids, mask_BT)
@@ -134,16 +142,17 @@ class AdaptedModel(nn.Module):
             hidden_BSD: Tensor = self.backbone(**inputs).last_hidden_state
         return hidden_BSD[:, rows.key_value :]
 
-    def _behind_text(
-        self, contribution: Contribution, input_ids_BT: Tensor, mask_BT: Tensor
-    ) -> Tensor:
-        """Last hidden states (B, P, D) of the suffix rows. The text does not see them, so it is
-        read without gradients.
+    def read_text(self, input_ids_BT: Tensor, attention_mask_BT: Tensor) -> "TextStates":
+        """States of documents, for methods whose rows the text does not see: without gradients,
+        alike for every adapter.
         """
         rows = self.adapter.rows
-        states = self.family.text_states(self.backbone, input_ids_BT, mask_BT, rows)
+        return self.family.text_states(self.backbone, input_ids_BT, attention_mask_BT, rows)
+
+    def _behind_text(self, contribution: Contribution, states: "TextStates") -> Tensor:
+        """Last hidden states (B, P, D) of the rows that the text does not see."""
         with self._contributed(contribution):
-            return self.family.run_behind_text(self.backbone, states, rows)
+            return self.family.run_behind_text(self.backbone, states, self.adapter.rows)
 
     def train_in_backbone(self, name: str) -> None:
         """Train this backbone parameter too; its pretrained value is kept. Raises AttributeError

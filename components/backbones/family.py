@@ -3,8 +3,8 @@ the model class.
 
 Shapes: B batch, P prefix, T text tokens, S all rows, D hidden, H heads, E head size, K key/value
 width.
-Rows stand in this order: [key/value rows | prefix rows | text | suffix rows | padding], whatever
-the padding side of what was given: AdaptedModel turns it.
+Rows stand in this order: [key/value rows | prefix rows | text | padding], whatever the padding side
+of what was given: AdaptedModel turns it. Rows that the text does not see run apart, on its states.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -145,6 +145,9 @@ class BackboneFamily(Protocol):
         """Keys and values of the text in every layer, without gradients and dropout, for
         `rows.suffix` rows that read them. Raises BackboneError where the family has no such rows.
         """
+
+    def states_depend_on_rows(self, config: Mapping[str, Any]) -> bool:
+        """Whether they depend on how many rows follow the text."""
 
     def run_behind_text(self, backbone: "nn.Module", states: "TextStates", rows: Rows) -> "Tensor":
         """Last hidden states (B, P, D) of `rows.suffix` rows alone, which see the text by its

@@ -41,6 +41,11 @@ class TextStates:
         """Bytes of all keys and values, padding among them."""
         return sum(key.nbytes + value.nbytes for key, value in self.layers)
 
+    def to(self, device: torch.device) -> "TextStates":
+        """The same on another device."""
+        layers = tuple((key.to(device), value.to(device)) for key, value in self.layers)
+        return TextStates(layers, self.tokens_B.to(device))
+
 
 class AllTaken(Exception):
     """Ends a run over the text: the last layer's keys and values are there."""
@@ -72,11 +77,53 @@ class _Behind:
 
     def attend(self, module: Any, *given: Any, **options: Any) -> Any:
         query, key, value, mask = given
+        if self.implementation == "sdpa":
+            output_BHPE = attend_text_and_rows(
+                query,
+                (self.key_BKTE, self.value_BKTE),
+                (key, value),
+                mask,
+                scaling=options.get("scaling"),
+                dropout=options.get("dropout", 0.0),
+            )
+            return output_BHPE.transpose(1, 2).contiguous(), None
         key = torch.cat([self.key_BKTE.to(key.dtype), key], dim=2)
         value = torch.cat([self.value_BKTE.to(value.dtype), value], dim=2)
         return stock_function(module, self.implementation)(
             module, query, key, value, mask, **options
         )
+
+
+def attend_text_and_rows(
+    query_BHPE: Tensor,
+    text: tuple[Tensor, Tensor],
+    rows: tuple[Tensor, Tensor],
+    mask: Tensor,
+    *,
+    scaling: float | None = None,
+    dropout: float = 0.0,
+) -> Tensor:
+    """Attention (B, H, P, E) of few queries to keys and values of the text and of their own rows.
+
+    `text`, `rows`: keys and values, (B, K, T, E) and (B, K, P, E); `mask` (B, 1, 1 or P, T + P) is
+    added to the scores; `scaling`: None is 1 / sqrt(E). A kernel would want both in one tensor, and
+    a gradient for the text: copies of what takes by far the most memory here.
+    """
+    (key_BKTE, value_BKTE), (key_BKPE, value_BKPE) = text, rows
+    batch, heads, count, size = query_BHPE.shape
+    groups = heads // key_BKTE.shape[1]
+    query_BKRE = query_BHPE.reshape(batch, -1, groups * count, size)
+    query_BKRE = query_BKRE * (size**-0.5 if scaling is None else scaling)
+    scores = [
+        query_BKRE @ key.to(query_BHPE.dtype).transpose(-1, -2) for key in (key_BKTE, key_BKPE)
+    ]
+    mask_BRJ = mask[:, 0].expand(-1, count, -1).repeat(1, groups, 1)
+    score_BKRJ = torch.cat(scores, dim=-1).float() + mask_BRJ[:, None].float()
+    weight_BKRJ = score_BKRJ.softmax(dim=-1).to(query_BHPE.dtype)
+    weight_BKRJ = torch.nn.functional.dropout(weight_BKRJ, dropout, training=dropout > 0)
+    in_text = weight_BKRJ[..., : key_BKTE.shape[2]] @ value_BKTE.to(query_BHPE.dtype)
+    in_rows = weight_BKRJ[..., key_BKTE.shape[2] :] @ value_BKPE
+    return (in_text + in_rows).reshape(batch, heads, count, size)
 
 
 def read_text(

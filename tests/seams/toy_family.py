@@ -111,6 +111,9 @@ class Bert:
     def text_states(self, backbone: Any, ids: Any, mask: Any, rows: Rows) -> Any:
         raise BackboneError("this family has no suffix")
 
+    def states_depend_on_rows(self, config: Any) -> bool:
+        return False
+
     def run_behind_text(self, backbone: Any, states: Any, rows: Rows) -> Any:
         raise BackboneError("this family has no suffix")
 

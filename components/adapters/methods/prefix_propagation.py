@@ -44,6 +44,10 @@ class PrefixPropagationConfig(ReparametrizedPrefix):
         """What is trained in the backbone would change the text, whose states are to stay."""
         return self.placement == "prefix"
 
+    @property
+    def text_is_read_apart(self) -> bool:
+        return self.placement != "prefix"
+
     @model_validator(mode="after")
     def _one_form(self) -> "PrefixPropagationConfig":
         if self.rank is not None and self.reparametrization != "none":

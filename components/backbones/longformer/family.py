@@ -144,6 +144,9 @@ class Longformer:
         inputs = self.prefixed_inputs(backbone, input_ids_BT, attention_mask_BT, rows)
         return read_text(backbone, self.layers(backbone), attention_mask_BT.sum(dim=1), inputs)
 
+    def states_depend_on_rows(self, config: Mapping[str, Any]) -> bool:
+        return False
+
     def run_behind_text(self, backbone: "nn.Module", states: "TextStates", rows: Rows) -> "Tensor":
         from components.backbones.longformer.one_way import run_behind_text
 

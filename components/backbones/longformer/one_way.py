@@ -13,9 +13,14 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import scaled_dot_product_attention
 
-from components.backbones.text_states import AllTaken, TextStates, without_dropout
+from components.backbones.answered_attention import bias
+from components.backbones.text_states import (
+    AllTaken,
+    TextStates,
+    attend_text_and_rows,
+    without_dropout,
+)
 
 
 def read_text(
@@ -57,29 +62,30 @@ def run_behind_text(
     places_BP = torch.arange(rows, device=tokens_B.device).expand(len(tokens_B), -1)
     text = states.layers[0][0].shape[2]
     is_text_BT = torch.arange(text, device=tokens_B.device) < tokens_B[:, None]
-    seen_B11J = torch.cat([is_text_BT, torch.ones_like(places_BP, dtype=torch.bool)], dim=1)
-    seen_B11J = seen_B11J[:, None, None]
+    seen_BJ = torch.cat([is_text_BT, torch.ones_like(places_BP, dtype=torch.bool)], dim=1)
+    mask_B11J = bias(seen_BJ[:, None, None], weight)
     hidden_BPD = backbone.embeddings(inputs_embeds=empty_BPD, position_ids=places_BP)
-    for layer, (key_BHTE, value_BHTE) in zip(layers, states.layers, strict=True):
-        forward = _attention(key_BHTE, value_BHTE, seen_B11J)
+    for layer, text_states in zip(layers, states.layers, strict=True):
+        forward = _attention(text_states, mask_B11J)
         with _stock_layer(layer), _replaced(layer.attention.self, forward):  # type: ignore[union-attr]
             hidden_BPD = layer(hidden_BPD)[0]
     return hidden_BPD
 
 
-def _attention(key_BHTE: Tensor, value_BHTE: Tensor, seen_B11J: Tensor) -> Callable[..., Any]:
+def _attention(text: tuple[Tensor, Tensor], mask_B11J: Tensor) -> Callable[..., Any]:
     """LongformerSelfAttention.forward of global rows alone."""
 
     def forward(module: Any, hidden_states: Tensor, *_: Any, **__: Any) -> tuple[Tensor]:
-        query_BHPE = _by_head(module, module.query_global(hidden_states))
-        key = _by_head(module, module.key_global(hidden_states))
-        value = _by_head(module, module.value_global(hidden_states))
-        mixed_BHPE = scaled_dot_product_attention(
+        query_BHPE, key_BHPE, value_BHPE = (
+            _by_head(module, project(hidden_states))
+            for project in (module.query_global, module.key_global, module.value_global)
+        )
+        mixed_BHPE = attend_text_and_rows(
             query_BHPE,
-            torch.cat([key_BHTE.to(key.dtype), key], dim=2),
-            torch.cat([value_BHTE.to(value.dtype), value], dim=2),
-            attn_mask=seen_B11J,
-            dropout_p=module.dropout if module.training else 0.0,
+            text,
+            (key_BHPE, value_BHPE),
+            mask_B11J,
+            dropout=module.dropout if module.training else 0.0,
         )
         return (mixed_BHPE.transpose(1, 2).flatten(2),)
 

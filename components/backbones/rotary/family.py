@@ -161,6 +161,9 @@ class RotaryFamily:
         with torch.no_grad(), self.forward_context(backbone, attention_mask_BT, rows):
             return read_text(backbone, attentions, attention_mask_BT.sum(dim=1), inputs)
 
+    def states_depend_on_rows(self, config: Values) -> bool:
+        return positions.rotates_by_length(config)
+
     def run_behind_text(self, backbone: "nn.Module", states: "TextStates", rows: Rows) -> "Tensor":
         import torch
 
