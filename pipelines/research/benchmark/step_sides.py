@@ -86,10 +86,13 @@ def whole_suffix(settings: Mapping[str, Any], turns: Turns) -> Values:
     """
     import torch
 
-    device = _device(torch)
-    torch.manual_seed(0)
-    model = adapted_model(made_backbone(settings, device), settings).to(device).train()
-    backbone, prefix_LPD = model.backbone, model.adapter.prefix
+    from components.config.experiment import ExperimentConfig
+
+    device, backbone = _device(torch), made_backbone(settings, _device(torch))
+    config = ExperimentConfig.model_validate(experiment_values(settings))
+    torch.manual_seed(config.seed)
+    model = adapted_model(backbone, settings).to(device).train()
+    prefix_LPD = model.adapter.prefix
     count = prefix_LPD.shape[1]
 
     def added(index: int) -> Any:
@@ -113,6 +116,7 @@ def whole_suffix(settings: Mapping[str, Any], turns: Turns) -> Values:
         logits_BC = model.head(hidden_BSD[:, -1])
         loss = torch.nn.functional.cross_entropy(logits_BC, batch["labels"])
         loss.backward()
+        torch.nn.utils.clip_grad_norm_(trained.values(), config.optimizer.max_gradient_norm)
         if not values:
             values = {"logits": _array(logits_BC)} | {
                 name: _array(one.grad) for name, one in trained.items()
