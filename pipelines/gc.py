@@ -24,11 +24,21 @@ from components.errors import ConfigError, UserError
 from components.jobs.driver_lock import held, holder_of
 from components.jobs.record import RECORD_FILE
 from components.last_use import last_used
+from components.training.states_folder import DESCRIPTION as STATES_DESCRIPTION
+from components.training.states_folder import STATES_FOLDER
 from components.tuning.search_folder import searches
 from pipelines.trash import TRASH, empty_trash, left_in_trash, throw_away
 
 DAY_SECONDS = 86_400.0
-Kind = Literal["checkpoint", "Ray's files", "tokens", "backbone", "logged model", "left over"]
+Kind = Literal[
+    "checkpoint",
+    "Ray's files",
+    "tokens",
+    "backbone",
+    "document states",
+    "logged model",
+    "left over",
+]
 CHECKPOINTS = ("checkpoint.damaged", "checkpoint.before", "checkpoint")
 """Of one training, the latest last: what a kill leaves of them is a whole one."""
 FROM_RAY = ("slots", "tune")
@@ -238,10 +248,13 @@ def _score(training: Path) -> float | None:
 
 
 def _of_cache(cache: Path, rules: Rules) -> Iterator[Garbage]:
-    """Tokens and lengthened backbones that nobody has opened, and halves that writers left."""
+    """Tokens, lengthened backbones and document states that nobody has opened, and halves that
+    writers left.
+    """
     places: tuple[tuple[Path, str, Kind], ...] = (
         (cache, DESCRIPTION, "tokens"),
         (cache / "backbones", "config.json", "backbone"),
+        (cache / STATES_FOLDER, STATES_DESCRIPTION, "document states"),
     )
     for folder, mark, kind in places:
         for path in _folders(folder):

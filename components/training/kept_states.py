@@ -7,7 +7,7 @@ a search reads each document once.
 
 import hashlib
 import json
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -20,12 +20,12 @@ from components.data.prepared import PreparedData
 from components.errors import ConfigError
 from components.training.pulse import PULSE
 from components.training.state_store import StateStore
+from components.training.states_folder import STATES_FOLDER
 
 if TYPE_CHECKING:
     from components.training.session import Session
 
 FORMAT = 1
-STATES_FOLDER = "states"
 
 
 def kept_states(
@@ -45,7 +45,9 @@ def kept_states(
             "of the backbone would have every worker read every document. Set zero.stage to 0, 1 "
             "or 2, or training.text_states to anew."
         )
-    store = StateStore(session.cache_path / STATES_FOLDER / _identity(session, config, model))
+    identity = _identity(session, config, model)
+    digest = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:24]
+    store = StateStore(session.cache_path / STATES_FOLDER / digest, identity)
 
     def read(input_ids_BT: Tensor, mask_BT: Tensor) -> TextStates:
         PULSE.beat()
@@ -61,15 +63,14 @@ def kept_states(
     return store
 
 
-def _identity(session: "Session", config: TrainConfig, model: AdaptedModel) -> str:
-    """Of everything that a document's states depend on."""
+def _identity(session: "Session", config: TrainConfig, model: AdaptedModel) -> dict[str, Any]:
+    """Everything that a document's states depend on beside its tokens."""
     backbone = session.backbone.config.to_dict()
     rows = model.adapter.rows.suffix if model.family.states_depend_on_rows(backbone) else None
-    content = {
+    return {
         "format": FORMAT,
         "backbone": resolved(config.backbone),
         "weights_sha256": weights_sha256(config.backbone),
         "precision": session.precision,
         "rows": rows,
     }
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:24]

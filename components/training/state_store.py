@@ -11,8 +11,9 @@ Shapes: B documents, T tokens, L layers, K key/value heads, E head size.
 """
 
 import hashlib
+import json
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -25,26 +26,24 @@ from components.atomic_file import atomic_file
 from components.backbones.text_states import TextStates
 from components.errors import ConfigError
 from components.last_use import used_now
+from components.training.states_folder import DESCRIPTION, STATES_FOLDER, Ids, document_key
 
 BUCKETS = 64
 FILE_BYTES = 256 * 2**20
 """A file is written when its tensors exceed this."""
-Ids = np.ndarray[Any, Any]
 Read = Callable[[Tensor, Tensor], TextStates]
 """(input_ids (B, T), attention_mask (B, T)) -> their states."""
-
-
-def document_key(ids: Ids) -> str:
-    """Of a document's token ids."""
-    return hashlib.sha256(np.ascontiguousarray(ids, dtype=np.int64).tobytes()).hexdigest()
 
 
 class StateStore:
     """The states below one folder."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, description: Mapping[str, Any] | None = None) -> None:
         self.folder = folder
         folder.mkdir(parents=True, exist_ok=True)
+        if not (folder / DESCRIPTION).is_file():
+            with atomic_file(folder / DESCRIPTION) as unfinished:
+                unfinished.write_text(json.dumps(description or {}, indent=2), encoding="utf-8")
         used_now(folder)
         self._files: dict[Path, Any] = {}
         self._places: dict[str, Path] = {}
@@ -113,6 +112,28 @@ class StateStore:
         if file not in self._files:
             self._files[file] = safe_open(file, framework="pt")
         return self._files[file]
+
+
+def forget(cache: Path, keys: Collection[str]) -> int:
+    """Remove the states of these documents from every folder of a cache; returns how many went."""
+    from filelock import FileLock
+    from safetensors import safe_open
+
+    wanted, count = set(keys), 0
+    for file in sorted(cache.glob(f"{STATES_FOLDER}/*/*.safetensors")):
+        bucket = file.name.partition("-")[0]
+        with FileLock(file.parent / f"{bucket}.lock"):
+            opened = safe_open(file, framework="pt")
+            gone = wanted.intersection(opened.keys())
+            if not gone:
+                continue
+            writer = _Writer(file.parent, bucket)
+            for key in set(opened.keys()) - gone:
+                writer.add(key, opened.get_tensor(key))
+            writer.flush()
+            file.unlink()
+            count += len(gone)
+    return count
 
 
 class _Writer:

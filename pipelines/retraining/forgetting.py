@@ -1,12 +1,14 @@
 """Documents that the source no longer has are removed wherever a retraining keeps texts or tokens:
-in its snapshots and in the cache that was made of them.
+in its snapshots, in the cache that was made of them, and in the states that were kept of them.
 """
 
 import shutil
+from collections.abc import Iterable
 from pathlib import Path
 
 from components.config import ExperimentConfig
 from components.errors import UserError
+from components.training.states_folder import STATES_FOLDER, document_key
 from pipelines.retraining.documents import TEST_SET
 from pipelines.retraining.round_champion import on_snapshot
 
@@ -18,11 +20,33 @@ def keep_only(snapshot: Path, config: ExperimentConfig) -> tuple[Path, ...]:
         if other.parent == snapshot:
             continue
         for tokens in _token_folders(other.parent, config):
+            _forget_states(tokens, _token_folders(snapshot, config), config)
             shutil.rmtree(tokens)
             removed.append(tokens)
         shutil.rmtree(other.parent)
         removed.append(other.parent)
     return tuple(removed)
+
+
+def _forget_states(tokens: Path, staying: Iterable[Path], config: ExperimentConfig) -> None:
+    """Remove kept states of documents that lie tokenised in one folder and in none that stays."""
+    cache = Path(config.cluster.cache_path).resolve()
+    if not (cache / STATES_FOLDER).is_dir():
+        return
+    from components.training.state_store import forget
+
+    forget(cache, _keys([tokens]) - _keys(staying))
+
+
+def _keys(folders: Iterable[Path]) -> set[str]:
+    from components.data import open_prepared
+
+    return {
+        document_key(split.input_ids(row))
+        for folder in folders
+        for split in open_prepared(folder).splits.values()
+        for row in range(len(split))
+    }
 
 
 def _token_folders(snapshot: Path, config: ExperimentConfig) -> list[Path]:

@@ -370,3 +370,18 @@ def test_tokens_that_were_opened_lately_stay_and_those_that_go_are_made_again(
     assert [each.where for each in gc(storage, cache).garbage] == [str(first.folder)]
     again = prepared()
     assert not again.report.cached and again.fingerprint == first.fingerprint
+
+
+def test_states_of_documents_that_nobody_opened_go(storage: Path, tmp_path: Path) -> None:
+    from components.training.state_store import StateStore
+    from components.training.states_folder import STATES_FOLDER
+
+    cache = tmp_path / "cache"
+    folder = cache / STATES_FOLDER / "one"
+    StateStore(folder)
+    aged(cache, 40.0)
+    StateStore(folder)
+    assert gc(storage, cache).garbage == ()
+    aged(cache, 40.0)
+    (garbage,) = gc(storage, cache).garbage
+    assert (garbage.where, garbage.kind) == (str(folder), "document states")

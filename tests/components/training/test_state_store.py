@@ -10,7 +10,8 @@ import torch
 from components.adapters import ClassificationHeadConfig, PrefixPropagationConfig, adapt
 from components.errors import ConfigError
 from components.training import state_store
-from components.training.state_store import StateStore
+from components.training.state_store import StateStore, forget
+from components.training.states_folder import STATES_FOLDER, document_key
 from tests.conftest import build_tiny_decoder, build_tiny_longformer
 
 LENGTHS = (9, 21, 14, 14, 5)
@@ -102,6 +103,19 @@ def test_states_that_are_gone_are_named_with_the_way_out(tmp_path: Path) -> None
     store.fill(documents()[1:], model.read_text)
     with pytest.raises(ConfigError, match=r"cluster\.cache_path.*Run the same command again"):
         store.states(**_named(inputs))
+
+
+def test_forgotten_documents_are_gone_and_the_others_stay_bit_for_bit(tmp_path: Path) -> None:
+    model, folder = model_of("decoder"), tmp_path / STATES_FOLDER / "one"
+    StateStore(folder).fill(documents(), model.read_text)
+    inputs = _named(batch(documents()[1:2]))
+    before = StateStore(folder).states(**inputs)
+    assert forget(tmp_path, [document_key(documents()[0])]) == 1
+    for layer, other in zip(before.layers, StateStore(folder).states(**inputs).layers, strict=True):
+        assert all(torch.equal(one, two) for one, two in zip(layer, other, strict=True))
+    with pytest.raises(ConfigError, match="are gone"):
+        StateStore(folder).states(**_named(batch(documents()[:1])))
+    assert StateStore(folder).fill(documents(), model.read_text) == 1
 
 
 def test_two_that_fill_at_once_share_the_work(tmp_path: Path) -> None:
