@@ -21,15 +21,18 @@ ENDED = ("completed", "stopped")
 class FirstTrial:
     """Told of every change of every trial; speaks once."""
 
-    def __init__(self, config: ExperimentConfig, say: Callable[[str], None]) -> None:
+    def __init__(
+        self, config: ExperimentConfig, say: Callable[[str], None], *, train_documents: int
+    ) -> None:
         self._config, self._say, self._told = config, say, False
+        self._train_documents = train_documents
 
     def update(self, summary: "TrialSummary") -> None:
         """Compares a trial that has ended, the first time there is one."""
         if self._told or summary.outcome not in ENDED or not summary.step or not summary.seconds:
             return
         self._told = True
-        measured = measured_of(self._config, summary)
+        measured = measured_of(self._config, summary, train_documents=self._train_documents)
         try:
             remember(measured, trial_config(self._config, summary.point), self._config.cluster)
         except (OSError, UserError) as error:
@@ -37,7 +40,9 @@ class FirstTrial:
         self._say(compared(measured))
 
 
-def measured_of(config: ExperimentConfig, summary: "TrialSummary") -> Measured:
+def measured_of(
+    config: ExperimentConfig, summary: "TrialSummary", *, train_documents: int
+) -> Measured:
     """What a trial took beside what the plan says of its point."""
     point = trial_config(config, summary.point)
     shape = backbone_shape(inspect_backbone(point.backbone))
@@ -54,6 +59,7 @@ def measured_of(config: ExperimentConfig, summary: "TrialSummary") -> Measured:
         seconds=summary.seconds,
         memory_bytes=summary.peak_memory_bytes,
         planned_bytes=planned.device if gpu else planned.total,
+        train_documents=train_documents,
     )
 
 

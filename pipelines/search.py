@@ -224,7 +224,7 @@ def run_trials(running: Search, on_trial: OnTrial, say: Say) -> Trials:
     tolerant = TolerantTracker(running.tracker)
     live = LiveNote(lambda trials: write_note(running, tolerant, trials, ["Running."]))
 
-    first = FirstTrial(config, say)
+    first = FirstTrial(config, say, train_documents=len(running.data.splits["train"]))
 
     def changed(summary: "TrialSummary") -> None:
         live.update(summary)

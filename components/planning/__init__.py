@@ -3,6 +3,7 @@ backbone's config.json alone. No torch is imported.
 """
 
 from components.backbones import BackboneShape, backbone_shape
+from components.planning.capacity import Capacity, Layout
 from components.planning.feasibility import check_feasible, check_resources, trainings_of
 from components.planning.gpus import Gpus, cluster_gpus
 from components.planning.measured import Measured, remember, remembered
@@ -11,7 +12,9 @@ from components.planning.plan import Plan, PointPlan, Resources, Wanted, make_pl
 
 __all__ = [
     "BackboneShape",
+    "Capacity",
     "Gpus",
+    "Layout",
     "Measured",
     "Plan",
     "PointPlan",

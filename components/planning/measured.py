@@ -23,7 +23,7 @@ FOLDER = "measured"
 class Measured:
     """One trial's cost. `memory_bytes`: of the worker that needed most, None where the system does
     not tell; `planned_bytes`: what the estimate said of it; both of the device on GPUs, else of the
-    whole process.
+    whole process. `train_documents`: of the training split, None in older files.
     """
 
     trial: str
@@ -31,6 +31,7 @@ class Measured:
     seconds: float
     memory_bytes: int | None
     planned_bytes: int
+    train_documents: int | None = None
 
     @property
     def seconds_per_step(self) -> float:

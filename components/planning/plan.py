@@ -14,6 +14,7 @@ from components.config.search import Choice, Grid, Integer
 from components.config.space import domain_size
 from components.config.steps import most_evaluations, most_steps
 from components.data.settings import DataConfig
+from components.planning.capacity import Capacity
 from components.planning.feasibility import (
     Training,
     check_feasible,
@@ -92,6 +93,10 @@ class Plan:
     """A trial of this kind that ran here: needed memory and what fits are corrected by it."""
     seconds_per_trial: float | None = None
     """At most, at the measured rate; None: none was measured, or the steps are not known."""
+    train_documents: int | None = None
+    """As the settings tell, or as the measured trial had them; None: not known."""
+    capacity: Capacity | None = None
+    """How many slots of how many workers; None: not asked for, or no rate is known."""
 
 
 @dataclass(frozen=True)
@@ -156,9 +161,11 @@ def make_plan(
     largest = max((point.memory for point in points), key=lambda memory: memory.total)
     beside = largest.host + largest.process
     per_worker = beside if cluster.gpus_per_worker else int(largest.total * factor)
+    counted = None if measured is None else measured.train_documents
+    documents = counted or _training_documents(first.data)
     steps = most_steps(
         wanted.settings,
-        num_documents=_training_documents(first.data),
+        num_documents=documents,
         world_size=cluster.num_workers,
     )
     return Plan(
@@ -187,6 +194,7 @@ def make_plan(
         seconds_per_trial=None
         if measured is None or steps is None
         else steps * measured.seconds_per_step,
+        train_documents=documents,
     )
 
 

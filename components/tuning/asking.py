@@ -9,8 +9,6 @@ from typing import Any
 from ray.tune.search import Searcher as TuneSearcher
 
 from components.config import ExperimentConfig
-from components.jobs.events import Evaluated, Failed, Trained
-from components.jobs.repetition import given_up
 from components.jobs.trial import Trial, make_trial
 from components.tuning.asked_points import read_points, write_points
 from components.tuning.searchers import Result, Searcher
@@ -63,13 +61,7 @@ class Asking(TuneSearcher):
     def _take(self, trial_id: str, result: dict[str, Any]) -> None:
         known = self.results[trial_id]
         for event in result.get(EVENTS, ()):
-            match event:
-                case Evaluated(report=report) if report.is_best:
-                    known = replace(known, value=report.metrics[self.config.training.metric])
-                case Trained(outcome=outcome):
-                    known = replace(known, outcome=outcome)
-                case Failed():
-                    known = replace(known, outcome=given_up(event))
+            known = known.after(event, metric=self.config.training.metric)
         self.results[trial_id] = known
 
     def save(self, checkpoint_path: str) -> None:

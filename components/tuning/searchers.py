@@ -7,7 +7,7 @@ never stopped.
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import numpy as np
@@ -15,6 +15,8 @@ import numpy as np
 from components.config.experiment import ExperimentConfig
 from components.config.search import Choice, Domain, Grid, Integer, LogUniform, Uniform
 from components.errors import ConfigError
+from components.jobs.events import Evaluated, Event, Failed, Trained
+from components.jobs.repetition import given_up
 from components.settings import did_you_mean
 
 Point = dict[str, Any]
@@ -32,6 +34,17 @@ class Result:
     point: Mapping[str, Any]
     value: float | None = None
     outcome: str = "running"
+
+    def after(self, event: Event, *, metric: str) -> "Result":
+        """What is known after an event of the trial."""
+        match event:
+            case Evaluated(report=report) if report.is_best:
+                return replace(self, value=report.metrics[metric])
+            case Trained(outcome=outcome):
+                return replace(self, outcome=outcome)
+            case Failed():
+                return replace(self, outcome=given_up(event))
+        return self
 
 
 class Searcher(Protocol):

@@ -25,10 +25,25 @@ LIST, IF_ANY = "list", "if-any"
 """In the place of a search's id: show those that can be continued; continue one if there is one."""
 
 
-def plan(experiment: Experiment, overrides: Overrides = None, as_json: Json = False) -> None:
-    """Parameters, memory, placement and feasibility of every point; starts nothing."""
+def plan(
+    experiment: Experiment,
+    overrides: Overrides = None,
+    lost_nodes_per_day: Annotated[
+        float,
+        typer.Option(
+            min=0.0,
+            max=1000.0,
+            help="How often each node fails or is taken away (spot): for the table of sizes.",
+        ),
+    ] = 0.0,
+    as_json: Json = False,
+) -> None:
+    """Parameters, memory, placement and feasibility of every point, and how many slots of how many
+    GPUs are worth it once a trial was measured; starts nothing.
+    """
     with command(as_json=as_json) as terminal:
-        _plan(invocation.load(experiment, overrides), terminal)
+        config = invocation.load(experiment, overrides)
+        _plan(config, terminal, lost_nodes_per_day=lost_nodes_per_day)
 
 
 def search(
@@ -207,9 +222,15 @@ def _resumable(config: "ExperimentConfig", terminal: Terminal) -> None:
     )
 
 
-def _plan(config: "ExperimentConfig", terminal: Terminal) -> None:
+def _plan(
+    config: "ExperimentConfig", terminal: Terminal, *, lost_nodes_per_day: float | None = None
+) -> None:
+    """Show the plan, without a `lost_nodes_per_day` that of a dry run: it simulates nothing."""
+    from pipelines.capacity import with_capacity
     from pipelines.command_line.show.plans import show_plan
     from pipelines.plan import plan as run
 
     report = run(config, invocation.addresses(), os.environ)
+    if lost_nodes_per_day is not None:
+        report = with_capacity(config, report, lost_nodes_per_day=lost_nodes_per_day)
     terminal.report(report, lambda console: show_plan(console, report))

@@ -288,10 +288,12 @@ def test_what_was_started_by_torchrun_is_continued_by_it(
 
 
 @pytest.mark.slow
-def test_help_and_dry_run_import_nothing_heavy() -> None:
+def test_help_and_dry_run_import_nothing_heavy(tmp_path: Path) -> None:
     """The times that are promised hold because of this: 0.7 s for --help, 3 s for --dry-run, on a
-    quiet machine.
+    quiet machine. A plan asks Ray Tune's decisions once a trial was measured, which `demo` may have
+    been here.
     """
+    elsewhere = ["--set", f"cluster.cache_path={tmp_path}"]
     program = """
 import sys
 from typer.testing import CliRunner
@@ -300,7 +302,7 @@ assert CliRunner().invoke(app, sys.argv[1:]).exit_code == 0
 heavy = "torch ray deepspeed mlflow transformers datasets pandas pyarrow".split()
 print(sorted(set(heavy) & set(sys.modules)))
 """
-    for arguments in (["--help"], ["search", "demo", "--dry-run"], ["plan", "demo"]):
+    for arguments in (["--help"], ["search", "demo", "--dry-run"], ["plan", "demo", *elsewhere]):
         ran = subprocess.run(
             [sys.executable, "-c", program, *arguments], capture_output=True, text=True, check=True
         )

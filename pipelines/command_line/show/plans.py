@@ -8,7 +8,7 @@ from rich.table import Table
 from pipelines.command_line.show.figures import gib, mib, pairs
 
 if TYPE_CHECKING:
-    from components.planning import Plan, Resources
+    from components.planning import Capacity, Layout, Plan, Resources
     from pipelines.comparison.plan import ComparisonPlan
 
 
@@ -63,6 +63,8 @@ def show_plan(console: Console, plan: "Plan") -> None:
     console.print(_time(plan), markup=False, soft_wrap=True)
     if plan.recommendation is not None:
         console.print(f"Recommended: {_recommended(plan)}", markup=False, soft_wrap=True)
+    if plan.capacity is not None:
+        _show_capacity(console, plan, plan.capacity)
     for line in plan.advice:
         console.print(f"Advice: {line}", markup=False, soft_wrap=True)
 
@@ -126,6 +128,39 @@ def _points_table(plan: "Plan") -> Table:
         fits = {True: "yes", False: "no", None: "?"}[point.fits]
         table.add_row(*(f"{number:,}" for number in numbers), *(mib(size) for size in sizes), fits)
     return table
+
+
+def _show_capacity(console: Console, plan: "Plan", capacity: "Capacity") -> None:
+    """How many slots of how many GPUs, the fastest of each size of cluster."""
+    each = plan.gpus_needed / (plan.slots * plan.workers_per_slot)
+    unit = "GPU" if each else "worker"
+    table = Table(box=None, pad_edge=False, header_style="bold", title_justify="left")
+    for column in (f"{unit}s", f"slots x {unit}s", "takes", f"{unit} hours", "training"):
+        table.add_column(column, justify="right", no_wrap=True)
+    table.add_row("as configured", *_layout_cells(capacity.configured, each or 1.0))
+    for layout in capacity.layouts:
+        table.add_row(f"{layout.room * (each or 1.0):g}", *_layout_cells(layout, each or 1.0))
+    console.print(table)
+    if capacity.more_changes_nothing:
+        told = f"More {unit}s change nothing: {plan.trials} trials of {plan.train_batch_size}"
+        console.print(f"{told} documents a step.", markup=False, soft_wrap=True)
+    console.print(f"Assumed: {capacity.assumptions}.", markup=False, soft_wrap=True)
+
+
+def _layout_cells(layout: "Layout", each: float) -> tuple[str, ...]:
+    """`each`: GPUs of a worker; 1 where there are none."""
+    return (
+        f"{layout.slots:,} x {layout.workers_per_slot * each:g}",
+        _duration(layout.makespan_seconds),
+        f"{layout.worker_hours * each:,.2f}",
+        f"{layout.utilisation:.0%}",
+    )
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 3600.0:
+        return f"{seconds / 60:.1f} min"
+    return f"{seconds / 3600:,.1f} h"
 
 
 def show_comparison_plan(console: Console, plan: "ComparisonPlan") -> None:

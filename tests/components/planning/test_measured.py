@@ -1,5 +1,6 @@
 """A trial that ran corrects the plan of its kind, and of no other."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -77,7 +78,7 @@ def test_the_first_trial_that_ended_is_remembered(
     monkeypatch.setattr(first_trial, "inspect_backbone", lambda _: MODELS["Llama-3-8B"])
     said: list[str] = []
     experiment_config = config(tmp_path)
-    first = first_trial.FirstTrial(experiment_config, said.append)
+    first = first_trial.FirstTrial(experiment_config, said.append, train_documents=21)
     point = {"adapter.prefix_length": 4, "optimizer.learning_rate": 1e-3}
     running = TrialSummary("trial-1", point, "sha", "folder", "run", step=4, seconds=8.0)
     first.update(running)
@@ -98,4 +99,15 @@ def test_the_first_trial_that_ended_is_remembered(
     assert len(said) == 1 and "2.00 s per step" in said[0]
     wanted = search_wanted(experiment_config)
     told = remembered(wanted.settings[0], wanted.cluster)
-    assert told is not None and told.memory_bytes == 2**33
+    assert told is not None and told.memory_bytes == 2**33 and told.train_documents == 21
+
+
+def test_steps_are_known_once_the_documents_were_counted(tmp_path: Path) -> None:
+    """Also what an earlier version remembered is read; it did not count them."""
+    wanted = search_wanted(config(tmp_path, max_steps=None, epochs=3))
+    before = make_plan(wanted, MODELS["Llama-3-8B"], None, TOOK)
+    assert before.steps_per_trial is None and before.train_documents is None
+    counted = replace(TOOK, train_documents=21)
+    after = make_plan(wanted, MODELS["Llama-3-8B"], None, counted)
+    # 21 documents in steps of 4, three times.
+    assert (after.steps_per_trial, after.train_documents) == (18, 21)
