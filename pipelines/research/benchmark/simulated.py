@@ -231,11 +231,17 @@ def main() -> None:
     given = parser.parse_args()
     from components.jobs.cluster import joined_cluster
     from pipelines import code_folders
-    from pipelines.research.benchmark.hardware import hardware, load_average, versions
+    from pipelines.research.benchmark.hardware import (
+        hardware,
+        load_average,
+        matrix_rate_gflops,
+        versions,
+    )
     from pipelines.research.benchmark.search import ENVIRONMENT
 
     os.environ.update(ENVIRONMENT)
-    place, before, cases = opened(given.folder), load_average(), []
+    place, before, rate = opened(given.folder), load_average(), matrix_rate_gflops()
+    cases = []
     with joined_cluster(None, code=code_folders()):
         for case in CASES:
             cases.append(compared(place, case))
@@ -250,6 +256,7 @@ def main() -> None:
         "benchmark": "simulated",
         "hardware": hardware(),
         "versions": versions(),
+        "matrix_rate_gflops": rate,
         "load_average": {"before": before, "after": load_average()},
         "cases": cases,
     }
