@@ -3,6 +3,7 @@ held against (`simulated`). In a cluster that was joined before.
 """
 
 import os
+import shutil
 import signal
 import threading
 import time
@@ -52,6 +53,7 @@ class TimedTrial:
     point: Mapping[str, Any]
     told: list[Told] = field(default_factory=list)
     outcome: str = "running"
+    reason: str = ""
 
     @property
     def started(self) -> float:
@@ -88,7 +90,7 @@ class _Notes:
 
     def listen(self, summary: "TrialSummary") -> None:
         trial = self.trials.setdefault(summary.name, TimedTrial(summary.name, summary.point))
-        trial.outcome = summary.outcome
+        trial.outcome, trial.reason = summary.outcome, summary.reason
         if summary.evaluations > len(trial.told):
             seconds, value = summary.metrics["seconds"], summary.metrics[self.metric]
             trial.told.append(Told(self.now, summary.step, seconds, value))
@@ -100,7 +102,8 @@ class _Notes:
 def timed_search(
     config: ExperimentConfig, data: "PreparedData", folder: Path, kills: Sequence[Kill] = ()
 ) -> TimedSearch:
-    """Run the trials of a search, killing workers meanwhile. Raises RuntimeError where a trial did
+    """Run the trials of a search, killing workers meanwhile; what an earlier try left in `folder`
+    goes first, because its checkpoints would be gone on from. Raises RuntimeError where a trial did
     not end as completed or stopped.
     """
     from components.jobs.run_writer import RunWriter
@@ -111,6 +114,7 @@ def timed_search(
     from components.tuning.tune_trial import SearchContext
     from pipelines.trial_slots import start_trial_slots
 
+    shutil.rmtree(folder, ignore_errors=True)
     tracker = open_tracker("memory", "memory://")
     tracker.ensure_experiment(config.name, "")
     run_id = tracker.start_run(config.name, run_name="timed", config={}, params={}, tags={})
@@ -132,7 +136,7 @@ def timed_search(
     trials = tuple(notes.trials.values())
     bad = [trial for trial in trials if trial.outcome not in ("completed", "stopped")]
     if bad:
-        raise RuntimeError(f"{bad[0].name} ended as {bad[0].outcome}")
+        raise RuntimeError(f"{bad[0].name} ended as {bad[0].outcome}: {bad[0].reason}")
     seconds = max(trial.ended for trial in trials)
     return TimedSearch(seconds, trials, tuple(killer.killed), (before, os.getloadavg()[0]))
 
