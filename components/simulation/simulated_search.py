@@ -84,7 +84,14 @@ def simulate(
     """Run a search of `slots` slots in simulated time. `max_evaluations`: of its longest trial, as
     in run_search.py; `losses`: in order of their times. The same arguments give the same result.
     """
-    search = _Search(config, slots, courses, times, max_evaluations, losses)
+    search = _Search(
+        config,
+        slots=slots,
+        courses=courses,
+        times=times,
+        max_evaluations=max_evaluations,
+        losses=losses,
+    )
     return search.run()
 
 
@@ -114,6 +121,7 @@ class _Search:
     def __init__(
         self,
         config: ExperimentConfig,
+        *,
         slots: int,
         courses: Courses,
         times: SlotTimes,

@@ -150,6 +150,7 @@ def simulated(
     case: Case,
     config: ExperimentConfig,
     found: TimedSearch,
+    *,
     curves: Mapping[str, TimedTrial],
     times: SlotTimes,
     kills: tuple[Kill, ...],
@@ -183,7 +184,7 @@ def compared(place: Place, case: Case) -> dict[str, Any]:
     grid = place.measured(CURVES.name, place.config(CURVES.search, CURVES.slots))
     curves = {key_of(trial.point): trial for trial in grid.trials}
     found = place.measured(case.name, config, kills)
-    told = simulated(case, config, found, curves, times, kills)
+    told = simulated(case, config, found, curves=curves, times=times, kills=kills)
     ends = {trial.name: len(trial.told) for trial in found.trials}
     same = sum(ends[trial.name] == trial.evaluations for trial in told.trials)
     return {

@@ -79,7 +79,9 @@ def test_a_search_is_simulated_from_its_first_trial_and_the_curves(
     whole = told(experiment(space=SPACE, searcher="grid", trial_scheduler="none"), 1)
     curves = {key_of(trial.point): trial for trial in whole.trials}
     found = told(config, 2, kills)
-    again = simulated(Case("asha", search, 2), config, found, curves, TIMES, kills)
+    again = simulated(
+        Case("asha", search, 2), config, found, curves=curves, times=TIMES, kills=kills
+    )
     assert again.makespan_seconds == pytest.approx(found.seconds)
     assert [trial.evaluations for trial in again.trials] == [
         len(trial.told) for trial in found.trials
