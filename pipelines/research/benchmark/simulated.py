@@ -5,8 +5,9 @@
 Six searches of eight trials (one and two slots, a grid and random points with ASHA, workers killed
 at times drawn by a seed or not), after two short ones that measure what a slot takes beside
 training. Nothing is fitted to a makespan: of a simulated search is taken the rate of its first
-trial alone, its kills, and the learning curves of the grid. FOLDER keeps what was measured; called
-again with it, only what is missing is run.
+trial alone, its kills, and the learning curves of the grid. Beside that stands the search replayed
+with the pace of each trial, which tells the simulator's own error from a machine that changed its
+pace. FOLDER keeps what was measured; called again with it, only what is missing is run.
 """
 
 import argparse
@@ -15,12 +16,12 @@ import os
 import random
 import sys
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from components.config import ExperimentConfig, validate
-from components.simulation import Course, Loss, Simulated, SlotTimes, simulate
+from components.simulation import Course, Courses, Loss, Simulated, SlotTimes, simulate
 from components.tuning.searchers import Point, key_of
 from pipelines.research.benchmark.search import experiment_values
 from pipelines.research.benchmark.timed_search import (
@@ -146,16 +147,8 @@ def drawn_kills(seed: int, *, slots: int, times: SlotTimes) -> tuple[Kill, ...]:
     return tuple(kills)
 
 
-def simulated(
-    case: Case,
-    config: ExperimentConfig,
-    found: TimedSearch,
-    *,
-    curves: Mapping[str, TimedTrial],
-    times: SlotTimes,
-    kills: tuple[Kill, ...],
-) -> Simulated:
-    """The search at the rate of its first trial."""
+def at_rate_of_first(found: TimedSearch, curves: Mapping[str, TimedTrial]) -> Courses:
+    """Courses of which nothing is known but the rate of the first trial, and the curves."""
     first = found.trials[0].told[-1]
     rate = first.seconds / first.step
 
@@ -166,10 +159,36 @@ def simulated(
         values = tuple(each.value for each in told)
         return Course(steps, tuple(rate * count for count in counts), values)
 
+    return course
+
+
+def as_timed(found: TimedSearch, curves: Mapping[str, TimedTrial]) -> Courses:
+    """Courses as each trial really went, which leaves out how steady the machine was."""
+    of_first = at_rate_of_first(found, curves)
+    timed = {key_of(trial.point): trial for trial in found.trials}
+
+    def course(point: Point) -> Course:
+        assumed, told = of_first(point), timed[key_of(point)].told
+        ends = [each.seconds for each in told]
+        own = [end - before for before, end in zip((0.0, *ends), ends, strict=False)]
+        return replace(assumed, seconds=(*own, *assumed.seconds[len(own) :]))
+
+    return course
+
+
+def simulated(
+    case: Case,
+    config: ExperimentConfig,
+    courses: Courses,
+    *,
+    times: SlotTimes,
+    kills: tuple[Kill, ...],
+) -> Simulated:
+    """The search of a case."""
     return simulate(
         config,
         slots=case.slots,
-        courses=course,
+        courses=courses,
         times=times,
         max_evaluations=EPOCHS * config.training.evaluations_per_epoch,
         losses=[Loss(kill.seconds, (kill.slot,)) for kill in kills],
@@ -184,7 +203,10 @@ def compared(place: Place, case: Case) -> dict[str, Any]:
     grid = place.measured(CURVES.name, place.config(CURVES.search, CURVES.slots))
     curves = {key_of(trial.point): trial for trial in grid.trials}
     found = place.measured(case.name, config, kills)
-    told = simulated(case, config, found, curves=curves, times=times, kills=kills)
+    told, replayed = (
+        simulated(case, config, courses(found, curves), times=times, kills=kills)
+        for courses in (at_rate_of_first, as_timed)
+    )
     ends = {trial.name: len(trial.told) for trial in found.trials}
     same = sum(ends[trial.name] == trial.evaluations for trial in told.trials)
     return {
@@ -194,6 +216,8 @@ def compared(place: Place, case: Case) -> dict[str, Any]:
         "measured_seconds": found.seconds,
         "simulated_seconds": told.makespan_seconds,
         "difference": told.makespan_seconds / found.seconds - 1.0,
+        "replayed_seconds": replayed.makespan_seconds,
+        "replayed_difference": replayed.makespan_seconds / found.seconds - 1.0,
         "trials": len(told.trials),
         "trials_ended_alike": same,
         "utilisation": told.utilisation,
@@ -249,7 +273,8 @@ def main() -> None:
             told = cases[-1]
             line = (
                 f"{case.name}: measured {told['measured_seconds']:.1f} s, simulated "
-                f"{told['simulated_seconds']:.1f} s ({told['difference']:+.1%}), "
+                f"{told['simulated_seconds']:.1f} s ({told['difference']:+.1%}; with the pace of "
+                f"each trial {told['replayed_difference']:+.1%}), "
                 f"{told['trials_ended_alike']} of {told['trials']} trials ended alike"
             )
             print(line, file=sys.stderr, flush=True)  # noqa: T201

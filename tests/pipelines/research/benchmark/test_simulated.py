@@ -14,6 +14,8 @@ from pipelines.research.benchmark.simulated import (
     FIRST_KILL,
     RANDOM,
     Case,
+    as_timed,
+    at_rate_of_first,
     drawn_kills,
     read_timed,
     simulated,
@@ -79,13 +81,13 @@ def test_a_search_is_simulated_from_its_first_trial_and_the_curves(
     whole = told(experiment(space=SPACE, searcher="grid", trial_scheduler="none"), 1)
     curves = {key_of(trial.point): trial for trial in whole.trials}
     found = told(config, 2, kills)
-    again = simulated(
-        Case("asha", search, 2), config, found, curves=curves, times=TIMES, kills=kills
-    )
-    assert again.makespan_seconds == pytest.approx(found.seconds)
-    assert [trial.evaluations for trial in again.trials] == [
-        len(trial.told) for trial in found.trials
-    ]
+    for courses in (at_rate_of_first, as_timed):
+        again = simulated(
+            Case("asha", search, 2), config, courses(found, curves), times=TIMES, kills=kills
+        )
+        assert again.makespan_seconds == pytest.approx(found.seconds)
+        ends = [len(trial.told) for trial in found.trials]
+        assert [trial.evaluations for trial in again.trials] == ends
 
 
 def test_kills_follow_from_the_seed_and_leave_time_to_come_back() -> None:
