@@ -28,8 +28,8 @@ SIZES = tuple(2**power for power in range(11))
 MOST_TRIALS = 2_000
 """Of a search that is simulated: more take more than a few seconds for each size."""
 START_SECONDS, FURTHER_TRIAL_SECONDS, DETECTED_SECONDS = 12.0, 1.0, 3.0
-"""Of a slot: processes, imports and Tune; between two trials; until a loss is noticed. Measured on
-two CPU cores (README.md of components/simulation).
+"""Of a slot: processes, imports and Tune (assumed, of an idle machine); between two trials, and
+until a loss is noticed (measured on two CPU cores: components/tuning and components/jobs).
 """
 BYTES_READ_PER_SECOND = 1e9
 """Of a backbone from storage, by each slot."""
