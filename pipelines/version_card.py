@@ -4,7 +4,7 @@ of its page.
 
 from typing import TYPE_CHECKING, Any
 
-from components.backbones import licence
+from components.backbones import licence, quantization_of, read_backbone_config
 from components.config import trial_config
 from components.registry import run_tags
 from components.registry.describe import headline, table
@@ -133,10 +133,12 @@ def _backbone(running: Search) -> str:
     backbone = running.config.backbone
     terms = licence(backbone) or "not stated beside its weights"
     revision = backbone.revision or "not pinned"
+    found = quantization_of(read_backbone_config(backbone))
+    quantised = "" if found is None else f", quantised ({found.kind})"
     return (
         f"`{backbone.name_or_path}` (family {backbone.family}, revision "
         f"{revision}, licence {terms}), "
-        "frozen and not part of this model"
+        f"frozen{quantised} and not part of this model"
     )
 
 

@@ -6,6 +6,7 @@ one; a folder that holds the reparametrisation's own tensors loads reparametrise
 
 import hashlib
 import json
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -30,7 +31,8 @@ from components.adapters.reading import (
     tensors_of,
 )
 from components.atomic_folder import atomic_folder
-from components.backbones import backbone_shape, family_of
+from components.backbones import backbone_shape, family_of, kind_in_memory
+from components.backbones.quantization import READ_PLAIN
 from components.errors import ArtifactError, BackboneError, ConfigError
 from components.foreign_file import StoredTensor
 from components.tasks import TaskHeadConfig
@@ -122,6 +124,7 @@ def describe_backbone(
         "family": family_of(backbone).name,
         "config_sha256": structure_sha256(structure),
         "structure": structure,
+        "quantization": _kind(backbone),
         **(identity or {}),
     }
 
@@ -177,6 +180,7 @@ def _check_backbone(stored: Mapping[str, Any], backbone: nn.Module) -> None:
         raise ArtifactError(
             f"The adapter was trained on a {stored['family']} backbone, this one is {family}."
         )
+    _tell_of_quantization(stored, backbone)
     structure = backbone_structure(backbone)
     if stored.get("config_sha256") in (None, structure_sha256(structure)):
         return
@@ -200,6 +204,30 @@ def _check_backbone(stored: Mapping[str, Any], backbone: nn.Module) -> None:
         + ("; ".join(differing) or "its config hash differs")
         + ". Load the backbone it names."
     )
+
+
+def _kind(backbone: nn.Module) -> str | None:
+    return kind_in_memory(backbone.config.to_dict())  # type: ignore[union-attr, operator]
+
+
+def _tell_of_quantization(stored: Mapping[str, Any], backbone: nn.Module) -> None:
+    """Warn where the adapter was trained on other numbers of the same weights: people load such
+    adapters on purpose, and whoever does not shall know.
+    """
+    here = _kind(backbone)
+    then = stored.get("quantization")
+    then = None if then in READ_PLAIN else then
+    if "quantization" in stored and then != here:
+        warnings.warn(
+            f"the backbone that the adapter was trained on was {_quantised(then)}, and this one is "
+            f"{_quantised(here)}: its answers and probabilities are not those that were measured. "
+            "Load the backbone as it was then (backbone.load in adapter_config.json).",
+            stacklevel=3,
+        )
+
+
+def _quantised(kind: str | None) -> str:
+    return "not quantised" if kind is None else f"quantised ({kind})"
 
 
 def _checked_shapes(

@@ -23,7 +23,8 @@ def card(config: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> str:
     length = f", prefix length {config['prefix_length']}" if config.get("prefix_length") else ""
     name, family = backbone.get("name_or_path"), backbone.get("family")
     revision = backbone.get("revision") or "not pinned"
-    named = f"`{name}` (family {family}, revision {revision})"
+    quantised = f", quantised: {kind}" if (kind := backbone.get("quantization")) else ""
+    named = f"`{name}` (family {family}, revision {revision}{quantised})"
     return f"""# {config["method"]} adapter{length}
 
 | | |

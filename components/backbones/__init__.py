@@ -14,6 +14,11 @@ from components.backbones.family import BackboneFamily
 from components.backbones.inspection import inspect_backbone
 from components.backbones.licence import licence
 from components.backbones.loading import backbone_folder, load_backbone, weights_sha256
+from components.backbones.quantization import (
+    kind_in_memory,
+    quantization_fault,
+    quantization_of,
+)
 from components.backbones.settings import BackboneConfig
 from components.backbones.shape import BackboneShape
 from components.backbones.sources import checkpoint_folder, packages, read_backbone_config
@@ -37,10 +42,13 @@ __all__ = [
     "family_named",
     "family_of",
     "inspect_backbone",
+    "kind_in_memory",
     "licence",
     "load_backbone",
     "load_tokenizer",
     "packages",
+    "quantization_fault",
+    "quantization_of",
     "read_backbone_config",
     "read_tokenizer",
     "stored_precision",

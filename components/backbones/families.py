@@ -8,6 +8,7 @@ from typing import Any
 
 from components.backbones.family import BackboneFamily
 from components.backbones.longformer.family import LONGFORMER
+from components.backbones.quantization import quantization_of
 from components.backbones.rotary.family import DECODER, ENCODER
 from components.backbones.shape import BackboneShape
 from components.errors import BackboneError
@@ -40,7 +41,12 @@ def backbone_shape(values: Mapping[str, Any]) -> BackboneShape:
     """
     shape = _family_of_type(str(values.get("model_type"))).shape(values)
     dtype = str(values.get("dtype") or values.get("torch_dtype"))
-    return replace(shape, stored_bytes=2 if dtype.endswith("bfloat16") else 4)
+    quantization = quantization_of(values)
+    return replace(
+        shape,
+        stored_bytes=2 if dtype.endswith("bfloat16") else 4,
+        linear_bits=None if quantization is None else quantization.bits,
+    )
 
 
 def _family_of_type(model_type: str) -> BackboneFamily:

@@ -7,6 +7,7 @@ import math
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from components.backbones.quantization import quantization_of
 from components.errors import BackboneError
 
 SIZES = (
@@ -20,15 +21,13 @@ SMALL = ("layer_norm_eps", "rms_norm_eps", "initializer_range")
 DROPOUTS = (
     "hidden_dropout_prob attention_probs_dropout_prob attention_dropout classifier_dropout"
 ).split()
-QUANTISED = ("quantization_config", "quantization", "compression_config")
-"""Fields by which a checkpoint says that its numbers are quantised."""
 
 
 def check_fields(values: Mapping[str, Any], *, required: Iterable[str] = SIZES) -> None:
-    """Raise BackboneError for a required size that is missing and for any field that is no number
-    of its kind.
+    """Raise BackboneError for a required size that is missing, for any field that is no number of
+    its kind, and for numbers that are quantised in a way that nothing here reads.
     """
-    check_not_quantised(values)
+    quantization_of(values)
     for name in required:
         if values.get(name) is None:
             raise missing(name)
@@ -43,18 +42,6 @@ def check_fields(values: Mapping[str, Any], *, required: Iterable[str] = SIZES) 
             raise wrong(name, values[name], "a probability below 1")
     check_padding(values)
     _check_heads(values)
-
-
-def check_not_quantised(values: Mapping[str, Any]) -> None:
-    """Raise BackboneError for a checkpoint that says that it is quantised."""
-    for name in QUANTISED:
-        if (section := values.get(name)) is not None:
-            method = section.get("quant_method") if isinstance(section, dict) else None
-            raise BackboneError(
-                f"config.json: {name} says that the weights are quantised"
-                f"{f' ({method})' if method else ''}, which is not supported. Give the checkpoint "
-                "in float32, float16 or bfloat16 that it was made from."
-            )
 
 
 def check_padding(values: Mapping[str, Any], *, required: bool = False) -> None:

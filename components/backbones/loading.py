@@ -5,6 +5,7 @@
 
 import hashlib
 import json
+import logging
 from contextlib import AbstractContextManager, nullcontext
 from functools import cache
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from components.backbones.families import family_named
 from components.backbones.lengthen import is_whole, lengthen
+from components.backbones.quantization import ASKED, FIELD, loading_section, quantization_of
 from components.backbones.settings import BackboneConfig
 from components.backbones.sources import (
     INSTALLED_MODELS,
@@ -40,27 +42,38 @@ def load_backbone(
     cache_path: Path,
     dtype: "torch.dtype | None" = None,
     partition: AbstractContextManager[Any] | None = None,
+    device: "torch.device | str" = "cpu",
 ) -> Any:
     """The frozen base model in evaluation mode, with fast attention unless `backbone.attention` is
     `stock`.
 
     `cache_path`: folder for lengthened checkpoints. `dtype`: float32 unless given. `partition`:
-    context in which the weights are read (DeepSpeed ZeRO-3 shards them there). Raises BackboneError
-    for a checkpoint that is not whole or does not compute.
+    context in which the weights are read (DeepSpeed ZeRO-3 shards them there). `device`: where
+    weights that stay quantised are put, by whose kernels they are packed; others are on the CPU.
+    Raises BackboneError for a checkpoint that is not whole or does not compute.
     """
     import torch
 
-    read_backbone_config(config)
+    dtype = dtype or torch.float32
+    quantization = quantization_of(read_backbone_config(config))
+    stays = quantization is not None and quantization.stays
+    # A line for every product of 8 bits otherwise: inputs are cast to float16.
+    logging.getLogger("bitsandbytes.autograd").setLevel(logging.ERROR)
     folder = backbone_folder(config, cache_path=cache_path)
     with partition or nullcontext():
         backbone = stock_model(
             folder,
             name=config.name_or_path,
-            dtype=dtype or torch.float32,
+            dtype=dtype,
             **_load_options(config),
-            **_other_config(config, folder),
+            **_other_config(config, folder, dtype),
+            **({"device_map": {"": device}} if stays else {}),
         )
     backbone = text_model(backbone)
+    if quantization is not None and not stays:
+        # Symptom: bfloat16 linear layers in a float32 model (fp8, transformers 5.23). Remove once
+        # what is read into plain numbers has the dtype that was asked for.
+        backbone.to(dtype)
     backbone.requires_grad_(False).eval()
     if config.attention == "auto":
         family_named(config.family).accelerate(backbone)
@@ -84,25 +97,33 @@ def _check_that_it_computes(backbone: Any, config: BackboneConfig) -> None:
         )
 
     pad = getattr(backbone.config, "pad_token_id", None) or 0
-    ids = torch.tensor([[token for token in range(3) if token != pad][:2]])
+    ids = torch.tensor([[token for token in range(3) if token != pad][:2]], device=backbone.device)
     with told(refuse, ""), torch.inference_mode():
         states = backbone(input_ids=ids, attention_mask=torch.ones_like(ids)).last_hidden_state
         if not torch.isfinite(states).all():
             raise ArithmeticError("its hidden states are not finite")
 
 
-def _other_config(config: BackboneConfig, folder: Path) -> dict[str, Any]:
+def _other_config(config: BackboneConfig, folder: Path, dtype: "torch.dtype") -> dict[str, Any]:
     """The configuration to load with, where it is not config.json itself."""
-    if not config.config_overrides:
-        return {}
     from transformers import AutoConfig
+    from transformers.quantizers.auto import AutoQuantizationConfig
 
-    values = stored_config(folder)
+    values, numbers = stored_config(folder), str(dtype).removeprefix("torch.")
+    options: dict[str, Any] = {}
+    if config.quantization is not None:
+        section = loading_section({FIELD: ASKED[config.quantization]}, numbers)
+        options[FIELD] = AutoQuantizationConfig.from_dict(section)
+    quantised = quantization_of(values) is not None
+    if not config.config_overrides and not quantised:
+        return options
     if text_values(values) == values:
         values = overridden(values, config.config_overrides)
     else:
         values = values | {TEXT: overridden(text_values(values), config.config_overrides)}
-    return {"config": AutoConfig.for_model(**values)}
+    if quantised:
+        values[FIELD] = loading_section(values, numbers)
+    return options | {"config": AutoConfig.for_model(**values)}
 
 
 def _load_options(config: BackboneConfig) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, TypeAdapter, ValidationInfo, field_validator, model_validator
 
 from components.backbones.families import BACKBONES
+from components.backbones.quantization import Asked
 from components.settings import Config, FilePath, Fraction, one_of
 
 MOST_POSITIONS, WIDEST_WINDOW = 131_072, 8_192
@@ -42,6 +43,11 @@ class BackboneConfig(Config):
     attention: Literal["auto", "stock"] = "auto"
     """`auto`: the fastest exact attention for this machine; `stock`: the transformers
     implementation as it is.
+    """
+    quantization: Asked | None = None
+    """Quantise the frozen linear layers while a plain checkpoint is read, by bitsandbytes: `nf4`
+    (4.5 bits a weight) or `int8`. It costs accuracy and, on CPUs, time. Null: as stored; what is
+    stored quantised needs no setting.
     """
     config_overrides: dict[str, Any] = Field(default_factory=dict)
     """Fields of config.json, of those that say how far a backbone reads, with other values:

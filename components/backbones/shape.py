@@ -60,6 +60,10 @@ class BackboneShape:
     """Whether there are mixtures of experts, each with all its weights in one module."""
     stored_bytes: int = 4
     """Of a number in its checkpoint, as its config.json says."""
+    linear_parameters: int = 0
+    """Weights of the linear modules of all layers: those that are quantised."""
+    linear_bits: float | None = None
+    """Of one of these in memory, where they are quantised there."""
 
     @property
     def largest_linear(self) -> int:

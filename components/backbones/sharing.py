@@ -5,6 +5,7 @@ The fact a newcomer gets wrong: a parameter that is trained in a copy must becom
 first (`own_parameter`), or every other copy would answer with it.
 """
 
+from collections.abc import Iterator
 from copy import deepcopy
 from itertools import chain
 from typing import TYPE_CHECKING, Any
@@ -30,11 +31,22 @@ def sharing_copy(backbone: "nn.Module") -> "nn.Module":
     """A copy that takes the room of its modules alone, some hundred KB. The backbone itself must be
     left as it is from now on: adapters go round its copies.
     """
-    tensors = chain(backbone.parameters(), backbone.buffers())
+    tensors = chain(backbone.parameters(), backbone.buffers(), _beside_parameters(backbone))
     copy = deepcopy(backbone, {id(tensor): tensor for tensor in tensors})
     # Not by setattr: it would become a module of the copy.
     copy.__dict__[WHOLE] = _Whole(backbone)
     return copy
+
+
+def _beside_parameters(backbone: "nn.Module") -> Iterator[Any]:
+    """What bitsandbytes keeps of quantised weights beside the parameters: `quant_state` of 4 bits,
+    and in `state` of 8 bits the weights themselves and their scales.
+    """
+    for module in backbone.modules():
+        yield from filter(None, [module.__dict__.get("quant_state")])
+        state = module.__dict__.get("state")
+        held = (getattr(state, name, None) for name in ("CB", "SCB"))
+        yield from (each for each in held if each is not None)
 
 
 def is_shared(backbone: "nn.Module", name: str) -> bool:

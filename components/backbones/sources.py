@@ -16,8 +16,13 @@ from typing import Any
 
 from components.backbones.families import BACKBONES, family_named
 from components.backbones.family import BackboneFamily
-from components.backbones.fields import check_not_quantised
 from components.backbones.lengthen import LENGTHENED_TYPES, longformer_config
+from components.backbones.quantization import (
+    FIELD,
+    quantization_of,
+    stock_attention_fault,
+    with_quantization,
+)
 from components.backbones.settings import BackboneConfig
 from components.backbones.text_model import text_values
 from components.errors import BackboneError
@@ -147,22 +152,32 @@ def _quiet_hub() -> Iterator[None]:
 
 
 def read_backbone_config(config: BackboneConfig) -> dict[str, Any]:
-    """config.json of the backbone as it will be loaded (after lengthening), checked against
+    """config.json of the backbone as it will be loaded (lengthened, quantised), checked against
     `backbone.family`. Raises BackboneError, which names the field, for what cannot be computed
     with.
     """
     values = stored_config(checkpoint_folder(config))
     with _of(config):
+        stored = quantization_of(values)
         if config.lengthen_to is not None:
+            if stored is not None:
+                raise BackboneError(
+                    f"config.json: {FIELD} says that the weights are quantised ({stored.kind}), "
+                    "and quantised ones are not lengthened. Give the checkpoint that it was made "
+                    "from; backbone.quantization quantises what was lengthened."
+                )
             values = longformer_config(
                 values, positions=config.lengthen_to, attention_window=config.attention_window
             )
-        values = overridden(text_values(values), config.config_overrides)
+        section = {FIELD: values[FIELD]} if stored is not None else {}
+        values = overridden(text_values(values), config.config_overrides) | section
         family = family_named(config.family)
         if values.get("model_type") not in family.model_types:
             raise BackboneError(_other_family(config, values, family))
-        check_not_quantised(values)
         family.check_supported(values)
+        values = with_quantization(values, config.quantization)
+    if config.attention == "stock" and (reason := stock_attention_fault(values)):
+        raise BackboneError(reason)
     return values
 
 

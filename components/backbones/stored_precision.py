@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Literal
 
 from components.backbones.loading import weights_folder
+from components.backbones.quantization import quantization_of
 from components.backbones.settings import BackboneConfig
 from components.backbones.sources import stored_config
 from components.backbones.weights import weight_files
@@ -27,8 +28,8 @@ NAMES: dict[str, Precision] = {
 
 
 def stored_precision(config: BackboneConfig) -> Precision:
-    """That of most numbers. Raises BackboneError where they are of another kind, float16 among
-    them.
+    """That of most numbers, of a quantised checkpoint that which config.json names. Raises
+    BackboneError where they are of another kind, float16 among them.
     """
     folder = weights_folder(config)
     found = _most(folder)
@@ -43,12 +44,13 @@ def stored_precision(config: BackboneConfig) -> Precision:
 
 def _most(folder: Path) -> str:
     numbers: Counter[str] = Counter()
+    values = stored_config(folder)
+    quantised = quantization_of(values) is not None
     for path in weight_files(folder):
-        if path.suffix == ".safetensors":
+        if path.suffix == ".safetensors" and not quantised:
             for tensor in stored_tensors(path).values():
                 numbers[tensor.dtype] += tensor.numbers
     if numbers:
         return max(numbers, key=lambda dtype: numbers[dtype])
     # Torch files are not opened twice: their config.json says it since it is written with them.
-    values = stored_config(folder)
     return str(values.get("dtype") or values.get("torch_dtype") or "of an unknown kind")

@@ -5,12 +5,14 @@ The fact a newcomer gets wrong: transformers takes model.safetensors before its 
 before pytorch_model.bin, and random numbers where a size does not fit or a tensor is missing.
 """
 
+import math
 import re
 import zipfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from components.backbones.quantization import quantization_of
 from components.backbones.text_model import is_text_tensor, text_values
 from components.errors import BackboneError
 from components.foreign_file import (
@@ -118,7 +120,8 @@ def _shards(index: Path) -> tuple[Path, ...]:
 
 def check_weights(folder: Path, values: Values) -> None:
     """Raise BackboneError, which names file and field, where the weights are not whole, are
-    quantised, or have other sizes than `values`, the config.json beside them.
+    quantised although `values`, the config.json beside them, does not say so, or have other sizes
+    than it says.
 
     Of torch files (.bin) the wholeness alone is told here; their sizes when they are loaded.
     """
@@ -143,7 +146,8 @@ def check_weights(folder: Path, values: Values) -> None:
             raise BackboneError(f"{path} {error}.") from error
     tensors = {name: each for name, each in tensors.items() if is_text_tensor(name, whole)}
     if tensors:
-        _check_numbers(tensors, folder)
+        if quantization_of(whole) is None:
+            _check_numbers(tensors, folder)
         _check_shapes(tensors, values, folder)
 
 
@@ -166,10 +170,15 @@ def _check_numbers(tensors: Mapping[str, StoredTensor], folder: Path) -> None:
         whole_numbers = name.endswith((".weight", ".bias")) and tensor.dtype not in FLOATS
         if whole_numbers or QUANTISED_TENSOR.search(name):
             raise BackboneError(
-                f"'{folder}': {name} is {tensor.dtype}: the weights are quantised, which is not "
-                "supported. Give the checkpoint in float32, float16 or bfloat16 that it was made "
-                "from."
+                f"'{folder}': {name} is {tensor.dtype}: the weights are quantised, and config.json "
+                "does not say how (quantization_config). Give the config.json that came with them, "
+                "or the checkpoint in float32, float16 or bfloat16 that they were made from."
             )
+
+
+def _packs(tensor: StoredTensor, shape: Shape) -> bool:
+    """Whether it holds weights of that shape, two in a byte, as bitsandbytes writes 4 bits."""
+    return tensor.dtype == "U8" and tensor.shape == (-(-math.prod(shape) // 2), 1)
 
 
 def _check_shapes(tensors: Mapping[str, StoredTensor], values: Values, folder: Path) -> None:
@@ -177,7 +186,8 @@ def _check_shapes(tensors: Mapping[str, StoredTensor], values: Values, folder: P
         for end, (field, shape) in SHAPES.items():
             if not name.endswith("." + end) and name != end:
                 continue
-            if tensor.shape != (expected := shape(values)):
+            expected = shape(values)
+            if tensor.shape != expected and not _packs(tensor, expected):
                 raise BackboneError(
                     f"'{folder}': {name} has shape {list(tensor.shape)} and config.json asks for "
                     f"{list(expected)} (its {field} is {values.get(field)}). Write the value with "

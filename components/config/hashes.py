@@ -29,6 +29,7 @@ def _of_no_effect(name: str) -> Callable[[Mapping[str, Any]], Any]:
 
 LATER: dict[str, Callable[[Mapping[str, Any]], Any]] = {
     "backbone.config_overrides": lambda _: {},
+    "backbone.quantization": _null,
     "data.task": default_task,
     "data.letters": _null,
     "study.length.real.task": default_task,

@@ -9,6 +9,7 @@ from typing import Any
 
 from components.adapters.methods import METHODS
 from components.backbones import packages
+from components.backbones.quantization import distributions
 from components.inference.serving import ServingConfig
 from components.settings import resolved
 from components.tasks import stored_task
@@ -75,8 +76,10 @@ def adapter_package(folder: Path) -> AdapterPackage:
 
 
 def _further(config: Mapping[str, Any]) -> tuple[str, ...]:
-    """What carries the backbone, and what the method needs."""
-    load = (config.get("backbone") or {}).get("load") or {}
+    """What carries the backbone, what reads its quantised weights, and what the method needs."""
+    backbone = config.get("backbone") or {}
+    load = backbone.get("load") or {}
     carrying = packages(load.get("source"), load.get("name_or_path"))
+    reading = distributions(backbone.get("quantization"))
     method = METHODS.get(config.get("method", "prefix_propagation"))
-    return (*carrying, *(method.packages if method is not None else ()))
+    return (*carrying, *reading, *(method.packages if method is not None else ()))

@@ -46,7 +46,8 @@ def shared_backbone(
     key = ("backbone", weights_sha256(source), content, str(dtype), device)
 
     def load() -> Any:
-        return load_backbone(source, cache_path=cache_path, dtype=dtype).to(device)
+        loaded = load_backbone(source, cache_path=cache_path, dtype=dtype, device=device)
+        return loaded.to(device)
 
     return sharing_copy(_shared(key, load))
 

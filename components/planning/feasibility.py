@@ -3,7 +3,12 @@
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from components.backbones import check_positions, family_named
+from components.backbones import (
+    backbone_shape,
+    check_positions,
+    family_named,
+    quantization_fault,
+)
 from components.config.cluster import ClusterConfig
 from components.config.experiment import ExperimentConfig, TrainConfig
 from components.config.space import combinations, corner_values, named, trial_config
@@ -17,8 +22,9 @@ Training = tuple[str, TrainConfig]
 def check_feasible(trainings: Iterable[Training], backbone_json: Mapping[str, Any]) -> None:
     """Check trainings against their backbone's config.json.
 
-    Raises ConfigError: text and prefix need more positions than there are, or the pooled row of a
-    causal decoder cannot see the document.
+    Raises ConfigError: text and prefix need more positions than there are, the pooled row of a
+    causal decoder cannot see the document, or weights stay quantised that are to be trained or
+    sharded.
     """
     for where, training in trainings:
         family = family_named(training.backbone.family)
@@ -31,6 +37,14 @@ def check_feasible(trainings: Iterable[Training], backbone_json: Mapping[str, An
             )
         except BackboneError as error:
             raise ConfigError(f"{where}{error}") from error
+        fault = quantization_fault(
+            backbone_json,
+            stage=training.zero.stage,
+            all_weights=training.adapter.kept(backbone_shape(backbone_json)).all_weights,
+            method=training.adapter.method,
+        )
+        if fault is not None:
+            raise ConfigError(f"{where}{fault}")
         task = task_named(training.data.task)
         if reason := task.ignores_document(family, training.head.pooling):
             raise ConfigError(f"{where}{reason}.")

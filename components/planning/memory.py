@@ -84,13 +84,15 @@ def worker_memory(
     # pass: all of them beside its last layer's, the first of the backbone.
     steps = config.training.gradient_accumulation_steps > 1
     gradients = trained.after_backward if steps else (trained.bucket if gpu else 0)
-    instants = {name: number + gradients for name, number in activations.items()}
+    beside = gradients + dequantised_bytes(config, shape)
+    instants = {name: number + beside for name, number in activations.items()}
     first_layer = family.layer_memory(shape, run)
     if run.kept.in_layers:
         instants["backward of the first layer"] = (
             first_layer.outside
             + first_layer.kept
             + max(first_layer.backward.values())
+            + dequantised_bytes(config, shape)
             + trained.after_backward
         )
     instants["reduction"] = trained.reduction
@@ -125,9 +127,24 @@ def weights_bytes(
     if config.adapter.kept(shape).all_weights:
         return size * gathered_elements(config, shape) if stage == 3 else 0
     if stage < 3:
-        return shape.parameters * size
+        return shape.parameters * size - quantised_saving(config, shape)
     shard = -(-shape.parameters // num_workers)
     return (shard + gathered_elements(config, shape)) * size
+
+
+def quantised_saving(config: TrainConfig, shape: BackboneShape) -> int:
+    """Bytes that linear layers take less than in training.precision, where they stay quantised."""
+    if shape.linear_bits is None:
+        return 0
+    bits = 8 * number_bytes(config, shape) - shape.linear_bits
+    return int(shape.linear_parameters * bits / 8)
+
+
+def dequantised_bytes(config: TrainConfig, shape: BackboneShape) -> int:
+    """The weights of the linear module at work, which bitsandbytes and torchao write out in
+    training.precision for every product, forward and backward.
+    """
+    return 0 if shape.linear_bits is None else shape.largest_linear * number_bytes(config, shape)
 
 
 def gathered_elements(config: TrainConfig, shape: BackboneShape) -> int:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from components.backbones import BackboneShape, backbone_shape
+from components.backbones import BackboneShape, backbone_shape, quantization_of
 from components.config.cluster import ClusterConfig
 from components.config.experiment import ExperimentConfig, TrainConfig
 from components.config.search import Choice, Grid, Integer
@@ -97,6 +97,8 @@ class Plan:
     """As the settings tell, or as the measured trial had them; None: not known."""
     capacity: Capacity | None = None
     """How many slots of how many workers; None: not asked for, or no rate is known."""
+    quantization: str | None = None
+    """How the backbone's weights are quantised; None: they are not."""
 
 
 @dataclass(frozen=True)
@@ -154,6 +156,7 @@ def make_plan(
             cluster, slots=wanted.slots, cpus=resources.cpus, gpus=resources.gpus or 0.0
         )
     shape, first = backbone_shape(backbone_json), wanted.settings[0]
+    quantization = quantization_of(backbone_json)
     num_labels = _num_labels(first.data)
     factor = 1.0 if measured is None else measured.memory_factor
     room = _room(wanted, resources)
@@ -189,6 +192,7 @@ def make_plan(
             _advice(wanted, shape, largest, wanted.workers * per_worker, resources, room=room)
         ),
         concurrent_trials=_concurrent(cluster, per_worker, resources),
+        quantization=None if quantization is None else quantization.kind,
         recommendation=_recommendation(wanted, shape, num_labels or 2, room),
         measured=measured,
         seconds_per_trial=None
@@ -377,7 +381,7 @@ def _advice(
         advice.append(
             f"one worker needs about {_gib(whole)}, more than the {_gib(room)} it has: set "
             "training.gradient_checkpointing=true, a smaller training.micro_batch_size, "
-            "training.precision=bf16, or zero.stage=3 with more workers."
+            f"training.precision=bf16{_less_weight(shape)}."
         )
     elif resources.memory_bytes is not None and memory_needed > resources.memory_bytes:
         advice.append(
@@ -392,6 +396,12 @@ def _advice(
             f"the {evaluations} evaluations of a trial: ASHA will never stop one."
         )
     return advice
+
+
+def _less_weight(shape: BackboneShape) -> str:
+    if shape.linear_bits is not None:
+        return ""
+    return ", zero.stage=3 with more workers, or backbone.quantization=nf4"
 
 
 def _gib(number: float) -> str:

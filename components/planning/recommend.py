@@ -39,7 +39,7 @@ def recommend(
     optimizer step stay as many: a smaller micro-batch is accumulated more often.
     """
     allowed = USABLE * room
-    for stage, checkpointing, size in _candidates(config, num_workers):
+    for stage, checkpointing, size in _candidates(config, shape, num_workers):
         memory = _memory(config, shape, stage, checkpointing, size, trainable, num_workers)
         if memory.device <= allowed:
             return Recommendation(
@@ -52,7 +52,9 @@ def recommend(
     return None
 
 
-def _candidates(config: TrainConfig, num_workers: int) -> Iterator[tuple[int, bool, int]]:
+def _candidates(
+    config: TrainConfig, shape: BackboneShape, num_workers: int
+) -> Iterator[tuple[int, bool, int]]:
     whole = min(config.zero.stage, 2)
     sizes, size = [], config.training.micro_batch_size
     while size > 1:
@@ -60,7 +62,8 @@ def _candidates(config: TrainConfig, num_workers: int) -> Iterator[tuple[int, bo
         size //= 2
     sizes.append(1)
     wanted = config.training.gradient_checkpointing
-    for stage in (whole, 3) if num_workers > 1 else (whole,):
+    sharded = num_workers > 1 and shape.linear_bits is None
+    for stage in (whole, 3) if sharded else (whole,):
         for checkpointing in sorted({wanted, True}):
             for each in sizes:
                 yield stage, checkpointing, each

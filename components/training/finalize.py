@@ -17,7 +17,12 @@ from components.adapters import write_artifact
 from components.adapters.artifact import describe_backbone
 from components.adapters.reading import CALIBRATION_FILE
 from components.atomic_file import atomic_file
-from components.backbones import checkpoint_folder, weights_sha256
+from components.backbones import (
+    checkpoint_folder,
+    quantization_of,
+    read_backbone_config,
+    weights_sha256,
+)
 from components.checksums import seal
 from components.config import TrainConfig, config_sha256, resolved
 from components.config.training import TrainingConfig
@@ -148,11 +153,12 @@ def _backbone_identity(config: TrainConfig) -> dict[str, Any]:
     where its files are gone meanwhile: the trained adapter is not lost for that.
     """
     load = resolved(config.backbone)
+    digest = quantization = None
     try:
+        quantization = quantization_of(read_backbone_config(config.backbone))
         folder, digest = checkpoint_folder(config.backbone), weights_sha256(config.backbone)
     except BackboneError as error:
         warnings.warn(f"no hash of the backbone's weights is recorded: {error}", stacklevel=2)
-        digest = None
     else:
         if config.backbone.source == "hub" and COMMIT.fullmatch(folder.name):
             load["revision"] = folder.name
@@ -161,6 +167,7 @@ def _backbone_identity(config: TrainConfig) -> dict[str, Any]:
         "revision": load["revision"],
         "load": load,
         "weights_sha256": digest,
+        "quantization": None if quantization is None else quantization.kind,
     }
 
 

@@ -8,6 +8,7 @@ weights: a page that is written to is the rank's own from then on.
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from torch import nn
@@ -43,7 +44,10 @@ def check_same_weights(backbone: nn.Module, world: World, *, name: str) -> None:
     """
     if world.size == 1:
         return
-    sums = {each: bit_sum(parameter) for each, parameter in backbone.named_parameters()}
+    sums = {
+        each: sum(bit_sum(part) for part in _parts(parameter))
+        for each, parameter in backbone.named_parameters()
+    }
     first, *others = world.gather(sums)
     for rank, other in enumerate(others, start=1):
         if different := sorted(
@@ -54,6 +58,22 @@ def check_same_weights(backbone: nn.Module, world: World, *, name: str) -> None:
                 f"{len(first)} parameters, for example {different[0]}. Give every node the same "
                 "checkpoint (backbone.revision names one of a hub)."
             )
+
+
+def _parts(parameter: Any) -> Iterator[torch.Tensor]:
+    """The plain tensors of a weight: itself; of a quantised one what torchao keeps inside, or
+    bitsandbytes beside.
+    """
+    if hasattr(parameter, "__tensor_flatten__"):
+        for name in parameter.__tensor_flatten__()[0]:
+            yield from _parts(getattr(parameter, name))
+        return
+    yield parameter
+    beside = (
+        getattr(parameter, "SCB", None),
+        getattr(getattr(parameter, "quant_state", None), "absmax", None),
+    )
+    yield from (each for each in beside if each is not None)
 
 
 def bit_sum(tensor: torch.Tensor) -> int:

@@ -16,9 +16,12 @@ from torch import Tensor
 from components.adapters import AdaptedModel, adapt
 from components.adapters.model import pretrained_values, train_in_float32
 from components.backbones import (
+    backbone_shape,
     family_of,
     load_backbone,
     load_tokenizer,
+    quantization_fault,
+    read_backbone_config,
     stored_precision,
 )
 from components.config.experiment import TrainConfig
@@ -137,6 +140,15 @@ def open_session(config: TrainConfig, world: World, *, cache_path: Path) -> Sess
     """
     if config.zero.stage == 3:
         return_freed_memory()
+    values = read_backbone_config(config.backbone)
+    fault = quantization_fault(
+        values,
+        stage=config.zero.stage,
+        all_weights=config.adapter.kept(backbone_shape(values)).all_weights,
+        method=config.adapter.method,
+    )
+    if fault is not None:
+        raise ConfigError(fault)
     precision = config.training.precision
     if precision == "stored":
         precision = stored_precision(config.backbone)
@@ -146,6 +158,7 @@ def open_session(config: TrainConfig, world: World, *, cache_path: Path) -> Sess
         cache_path=cache_path,
         dtype=DTYPES[precision],
         partition=partition,
+        device=world.device,
     )
     if config.zero.stage == 3:
         linear_over_shards(backbone)

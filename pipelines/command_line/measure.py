@@ -122,7 +122,7 @@ def study(
 
 def bench(
     name: Annotated[
-        Literal["step", "length", "attention", "memory", "search", "data", "startup"],
+        Literal["step", "length", "attention", "memory", "search", "data", "startup", "quantised"],
         typer.Argument(help="Which question (pipelines/research/benchmark)."),
     ],
     data: Annotated[

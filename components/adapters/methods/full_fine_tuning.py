@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Literal
 
 from components.adapters.methods.method import NoPrefix, Setting
 from components.backbones.layer_memory import Kept
+from components.backbones.quantization import quantization_fault
 from components.backbones.shape import BackboneShape
 from components.errors import ConfigError
 
@@ -24,7 +25,9 @@ class FullFineTuningConfig(NoPrefix):
     method: Literal["full_fine_tuning"] = "full_fine_tuning"
 
     def build(self, backbone: "nn.Module", dropout: float) -> "AdapterMethod":
-        """No tensor of its own. Raises ConfigError for a backbone that is not float32."""
+        """No tensor of its own. Raises ConfigError for a backbone that is not float32, or that
+        stays quantised.
+        """
         import torch
 
         from components.adapters.modules.no_adapter import NoAdapter
@@ -34,6 +37,14 @@ class FullFineTuningConfig(NoPrefix):
             for name, parameter in backbone.named_parameters()
             if not name.startswith("pooler.")
         }
+        fault = quantization_fault(
+            backbone.config.to_dict(),  # type: ignore[union-attr, operator]
+            stage=0,
+            all_weights=True,
+            method=self.method,
+        )
+        if fault is not None:
+            raise ConfigError(fault)
         if any(parameter.dtype != torch.float32 for parameter in parameters.values()):
             raise ConfigError(
                 "adapter.method full_fine_tuning needs training.precision=fp32: it trains the "

@@ -63,6 +63,7 @@ class Longformer:
             trained_with_prefix=types * hidden,
             linear_widths=dict.fromkeys(projections, (hidden, hidden)),
             lora_targets=LORA_TARGETS,
+            linear_parameters=layers * (7 * hidden * hidden + 2 * hidden * wide),
             embeddings=tables * hidden,
             gated=False,
             hidden_dropout=config.get("hidden_dropout_prob", 0.0),

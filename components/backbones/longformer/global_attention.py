@@ -34,14 +34,18 @@ def global_attention(
 
 def _projects_plainly(module: Any) -> bool:
     """Whether keys and values are W h + b with frozen W, b and nothing else: no low-rank update in
-    the projection's place, no hook that replaces rows of its output or (ZeRO-3) brings W.
+    the projection's place, no quantised W, no hook that replaces rows of its output or (ZeRO-3)
+    brings W.
     """
     projections = (module.key_global, module.value_global)
     heard = any(linear._forward_hooks or linear._forward_pre_hooks for linear in projections)
     trained = any(
         parameter.requires_grad for linear in projections for parameter in linear.parameters()
     )
-    return all(type(linear) is nn.Linear for linear in projections) and not heard and not trained
+    plain = all(
+        type(linear) is nn.Linear and type(linear.weight) is nn.Parameter for linear in projections
+    )
+    return plain and not heard and not trained
 
 
 def _projected(

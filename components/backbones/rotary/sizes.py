@@ -1,6 +1,6 @@
 """The sizes of a rotary transformer, from the values of its config.json alone."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from components.backbones.rotary.feed_forward import FeedForward
 from components.backbones.rotary.model_type import ModelType, Values
@@ -23,7 +23,7 @@ def shape(kind: ModelType, given: Values) -> BackboneShape:
     projections = kind.projections(hidden, heads)
     inside = [kind.feed_forward(values, layer) for layer in range(layers)]
     attention = (
-        sum(inputs * outputs for inputs, outputs in projections.values())
+        _weights(projections.values())
         + biases.query_key_value * (heads.query_width + 2 * heads.key_value_width)
         + biases.output * hidden
         + kind.query_key_norm(heads)
@@ -46,6 +46,8 @@ def shape(kind: ModelType, given: Values) -> BackboneShape:
         trained_with_prefix=0,
         linear_widths=dict(projections) | _of_every_layer(inside),
         lora_targets=kind.lora_targets,
+        linear_parameters=layers * _weights(projections.values())
+        + sum(_weights(each.linear.values()) for each in inside),
         embeddings=values["vocab_size"] * hidden,
         gated=inside[0].is_gated,
         normed_heads=kind.query_key_norm(heads) > 0
@@ -60,6 +62,10 @@ def shape(kind: ModelType, given: Values) -> BackboneShape:
         experts=bool(values.get("num_local_experts") or values.get("num_experts")),
         attention_dropout=values.get("attention_dropout") or 0.0,
     )
+
+
+def _weights(widths: Iterable[tuple[int, int]]) -> int:
+    return sum(inputs * outputs for inputs, outputs in widths)
 
 
 def _of_every_layer(inside: Sequence[FeedForward]) -> dict[str, tuple[int, int]]:

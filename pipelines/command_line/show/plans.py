@@ -34,7 +34,8 @@ def show_plan(console: Console, plan: "Plan") -> None:
         {
             "experiment": plan.experiment,
             "backbone": (
-                f"{plan.backbone}, {plan.backbone_parameters:,} parameters (frozen), "
+                f"{plan.backbone}, {plan.backbone_parameters:,} parameters (frozen"
+                f"{f', quantised: {plan.quantization}' if plan.quantization else ''}), "
                 f"{plan.backbone_positions:,} positions"
             ),
             "classes": classes,

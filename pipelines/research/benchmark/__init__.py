@@ -20,6 +20,7 @@ BENCHMARKS: dict[str, str] = {
     "data": "pipelines.research.benchmark.data",
     "startup": "pipelines.research.benchmark.startup",
     "memory": "pipelines.research.benchmark.memory",
+    "quantised": "pipelines.research.benchmark.quantised",
 }
 
 

@@ -159,8 +159,8 @@ REFUSED: dict[str, tuple[str, Edit, str]] = {
     "head size by hand": ("decoder", fields(head_dim=4), "q_proj|k_proj"),
     "bitsandbytes": (
         "decoder",
-        fields(quantization_config={"quant_method": "bitsandbytes", "load_in_4bit": True}),
-        r"quantised \(bitsandbytes\), which is not supported",
+        fields(quantization_config={"quant_method": "gptq", "bits": 4}),
+        r"quantised \(gptq\) in a way that is not supported",
     ),
     "an empty quantisation": (
         "decoder",
