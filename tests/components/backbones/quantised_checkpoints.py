@@ -70,9 +70,9 @@ def torchao_int8(folder: Path) -> Plain:
     return by_transformers(folder, TorchAoConfig(Int8WeightOnlyConfig()))
 
 
-def fp8(folder: Path) -> Plain:
+def fp8(folder: Path, **changes: Any) -> Plain:
     """One scale for 128 x 128 weights at most: here for a whole one."""
-    build_tiny_decoder(**SIZES).bfloat16().save_pretrained(folder)
+    build_tiny_decoder(**SIZES, **changes).bfloat16().save_pretrained(folder)
     stored, plain = load_file(folder / "model.safetensors"), {}
     for name in [name for name in stored if name.endswith("_proj.weight")]:
         scale = stored[name].float().abs().max().view(1, 1) / 448

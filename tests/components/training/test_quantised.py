@@ -10,7 +10,7 @@ import pytest
 
 from components.errors import ConfigError
 from components.settings import set_path
-from tests.components.backbones.quantised_checkpoints import READ_PLAIN, SIZES, needs
+from tests.components.backbones.quantised_checkpoints import SIZES, fp8, needs
 from tests.components.training.ranks import run_ranks
 from tests.conftest import build_tiny_decoder, build_tiny_longformer
 from tests.toy import make_experiment
@@ -78,7 +78,7 @@ def test_what_is_read_into_plain_numbers_trains_at_stage_3_too(tmp_path: Path) -
         build_tiny_decoder(**SIZES, pad_token_id=1),
         **{"head.pooling": "last", **STEPS},
     )
-    READ_PLAIN["fp8"](Path(values["backbone"]["name_or_path"]))
+    fp8(Path(values["backbone"]["name_or_path"]), pad_token_id=1)
     expected = run_ranks(tmp_path / "one", cases(values, stage=0, ranks=1), size=1)
     found = run_ranks(tmp_path / "two", cases(values, stage=3, ranks=2), size=2)
     for name, result in expected.items():
