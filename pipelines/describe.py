@@ -1,9 +1,12 @@
-"""Documents and points in one line each, for people."""
+"""Documents, points and backbones in a line or the end of one, for people."""
 
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from components.backbones import quantization_of, read_backbone_config
+
 if TYPE_CHECKING:
+    from components.backbones import BackboneConfig
     from components.data import PreparedData
 
 
@@ -19,6 +22,12 @@ def describe_data(data: "PreparedData") -> str:
         f"{train.truncated:,} training documents cut at the limit"
         f" ({train.share_of_tokens_cut:.0%} of their tokens){dropped}; {found}"
     )
+
+
+def describe_quantization(backbone: "BackboneConfig") -> str:
+    """The end of a line about a backbone: how its weights are quantised, if they are."""
+    found = quantization_of(read_backbone_config(backbone))
+    return "" if found is None else f", quantised ({found.kind})"
 
 
 def describe_point(point: Mapping[str, Any]) -> str:

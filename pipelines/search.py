@@ -24,7 +24,7 @@ from components.registry import (
 )
 from components.settings import writable_folder
 from components.tuning.searchers import check_searcher
-from pipelines.describe import describe_data, describe_point
+from pipelines.describe import describe_data, describe_point, describe_quantization
 from pipelines.first_trial import FirstTrial
 from pipelines.interruption import one_interruption
 from pipelines.promote import STATE
@@ -145,7 +145,8 @@ def open_search(
 
     say(
         f"starting {config.search.concurrent_slots} trial slot(s) of "
-        f"{config.cluster.num_workers} worker(s); the backbone loads meanwhile"
+        f"{config.cluster.num_workers} worker(s); the backbone"
+        f"{describe_quantization(config.backbone)} loads meanwhile"
     )
     slots = start_trial_slots(
         config.train_config(),

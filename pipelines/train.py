@@ -15,6 +15,7 @@ from components.errors import ArtifactError, ConfigError, UserError, WorkFailed
 from components.planning import check_feasible
 from components.registry import code_fingerprint, code_version
 from components.settings import writable_folder
+from pipelines.describe import describe_quantization
 from pipelines.reports import TrainReport
 
 if TYPE_CHECKING:
@@ -59,7 +60,8 @@ def train_alone(
     if world.is_main:
         say(
             f"training on {world.size} rank(s), ZeRO stage {config.zero.stage}, "
-            f"{len(data.splits['train'])} documents"
+            f"{len(data.splits['train'])} documents; backbone {config.backbone.name_or_path}"
+            f"{describe_quantization(config.backbone)}"
         )
     result = carry_out(settings, session, data, output, say)
     if world.is_main:

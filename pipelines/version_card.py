@@ -4,11 +4,12 @@ of its page.
 
 from typing import TYPE_CHECKING, Any
 
-from components.backbones import licence, quantization_of, read_backbone_config
+from components.backbones import licence
 from components.config import trial_config
 from components.registry import run_tags
 from components.registry.describe import headline, table
 from components.tasks import task_named
+from pipelines.describe import describe_quantization
 from pipelines.running_search import Search
 from pipelines.search_note import number
 from pipelines.search_views import source_words
@@ -133,12 +134,10 @@ def _backbone(running: Search) -> str:
     backbone = running.config.backbone
     terms = licence(backbone) or "not stated beside its weights"
     revision = backbone.revision or "not pinned"
-    found = quantization_of(read_backbone_config(backbone))
-    quantised = "" if found is None else f", quantised ({found.kind})"
     return (
         f"`{backbone.name_or_path}` (family {backbone.family}, revision "
         f"{revision}, licence {terms}), "
-        f"frozen{quantised} and not part of this model"
+        f"frozen{describe_quantization(backbone)} and not part of this model"
     )
 
 

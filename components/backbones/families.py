@@ -46,6 +46,7 @@ def backbone_shape(values: Mapping[str, Any]) -> BackboneShape:
         shape,
         stored_bytes=2 if dtype.endswith("bfloat16") else 4,
         linear_bits=None if quantization is None else quantization.bits,
+        linear_inputs_kept=quantization is not None and quantization.keeps_inputs,
     )
 
 

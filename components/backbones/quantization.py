@@ -57,6 +57,11 @@ class Quantization:
         """Whether it is quantised in memory too."""
         return self.bits is not None
 
+    @property
+    def keeps_inputs(self) -> bool:
+        """Whether a linear module keeps its input for the backward pass (MatMul8bitLt does)."""
+        return self.kind == "int8"
+
 
 def quantization_of(values: Mapping[str, Any]) -> Quantization | None:
     """How the numbers of a checkpoint with this config.json are quantised; None: they are not.

@@ -64,6 +64,8 @@ class BackboneShape:
     """Weights of the linear modules of all layers: those that are quantised."""
     linear_bits: float | None = None
     """Of one of these in memory, where they are quantised there."""
+    linear_inputs_kept: bool = False
+    """Whether these modules keep their inputs although their weights are frozen."""
 
     @property
     def largest_linear(self) -> int:

@@ -93,7 +93,8 @@ def _global_kept(shape: BackboneShape, run: LayerRun) -> int:
 def _projects_global_keys(shape: BackboneShape, run: LayerRun) -> bool:
     """Whether global_attention does not move the projections over to the queries."""
     kept = run.kept
-    touched = kept.all_weights or kept.replaces_keys or run.hooked
+    quantised = shape.linear_bits is not None
+    touched = kept.all_weights or kept.replaces_keys or run.hooked or quantised
     trained = any(name.endswith("_global") for name in kept.targets if name != "query_global")
     pays = 2 * _global_rows(run) <= shape.head_size and run.all_rows >= shape.hidden
     return touched or trained or not pays
@@ -104,7 +105,7 @@ def _rest_kept(shape: BackboneShape, run: LayerRun) -> int:
     linear modules keep their inputs: the first norm's and the activation's output.
     """
     n, hidden, wide = run.number_bytes, shape.hidden, shape.feed_forward
-    inputs = run.kept.all_weights
+    inputs = run.kept.all_weights or shape.linear_inputs_kept
     kept = (wide + (2 + 2 * _masks(shape, run)) * hidden + 4) * n
     return kept + ((wide + hidden) * n if inputs else 0)
 

@@ -112,15 +112,15 @@ def _kept_per_row(shape: BackboneShape, run: LayerRun) -> int:
 
 
 def _inputs_kept(shape: BackboneShape, run: LayerRun) -> int:
-    """Inputs of linear modules whose weights are trained. The output projection's input is the
-    attention's output, kept already.
+    """Inputs of linear modules whose weights are trained, or that keep them anyway. The output
+    projection's input is the attention's output, kept already.
     """
     n, kept, hidden, wide = run.number_bytes, run.kept, shape.hidden, shape.feed_forward
     shared = (2 * hidden + wide) * n  # both norms' outputs and the product
-    found = 0
+    found = shared if kept.all_weights or shape.linear_inputs_kept else 0
     if kept.all_weights:
         # Norm weights are trained too: each keeps its normalised input.
-        found += shared + 2 * hidden * n
+        found += 2 * hidden * n
         found += (shape.query_width + shape.key_value_width) * n * shape.normed_heads
     if not kept.targets:
         return found

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from components.backbones import backbone_shape
+from components.backbones.quantization import with_quantization
 from components.config.experiment import ExperimentConfig
 from components.planning import worker_memory
 from components.planning.trained_parameters import trainable_parameters
@@ -56,6 +57,7 @@ PROPAGATION = {"method": "prefix_propagation", "prefix_length": 8}
 TUNING = {"method": "prefix_tuning", "prefix_length": 8}
 LORA, FULL, HEAD = {"method": "lora"}, {"method": "full_fine_tuning"}, {"method": "head_only"}
 BF16, CHECKPOINTED = {"precision": "bf16"}, {"gradient_checkpointing": True}
+NF4, INT8 = {"quantization": "nf4"}, {"quantization": "int8"}
 SETTINGS = (
     Setting("longformer_1x2040", "longformer", PROPAGATION, 1, 2040),
     Setting("longformer_4x504", "longformer", PROPAGATION, 4, 504),
@@ -93,6 +95,9 @@ SETTINGS = (
     Setting("decoder_1x512_full_zero1_2_ranks", "small_decoder", FULL, 1, 512, stage=1, ranks=2),
     Setting("decoder_1x1016_zero3", "large_decoder", PROPAGATION, 1, 1016, stage=3, training=BF16),
     Setting("decoder_1x504_zero3_2_ranks", "large_decoder", PROPAGATION, 1, 504, stage=3, ranks=2),
+    Setting("longformer_1x2040_nf4", "longformer", PROPAGATION, 1, 2040, backbone_settings=NF4),
+    Setting("decoder_1x1016_nf4", "decoder", PROPAGATION, 1, 1016, backbone_settings=NF4),
+    Setting("decoder_1x1016_int8", "decoder", PROPAGATION, 1, 1016, backbone_settings=INT8),
 )
 
 
@@ -154,7 +159,7 @@ def estimated(
 ) -> dict[str, Any]:
     """The plan's numbers for a setting, in bytes."""
     config = ExperimentConfig.model_validate(values).train_config()
-    shape = backbone_shape(sizes)
+    shape = backbone_shape(with_quantization(sizes, config.backbone.quantization))
     trainable = trainable_parameters(shape, config.adapter, num_labels=2)
     memory = worker_memory(config, shape, trainable=trainable, num_workers=ranks, gpu=gpu)
     return {

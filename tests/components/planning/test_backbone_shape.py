@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from torch import nn
 
 from components.adapters import ClassificationHeadConfig, PrefixPropagationConfig, adapt
 from components.adapters.methods import METHODS
@@ -20,7 +21,10 @@ def parameters(model: Any) -> int:
 
 def test_longformer_parameters_equal_the_live_model(tiny_longformer: Callable[..., Any]) -> None:
     model = tiny_longformer(type_vocab_size=2)
-    assert backbone_shape(model.config.to_dict()).parameters == parameters(model)
+    shape = backbone_shape(model.config.to_dict())
+    assert shape.parameters == parameters(model)
+    linear = [module for module in model.encoder.modules() if type(module) is nn.Linear]
+    assert shape.linear_parameters == sum(module.weight.numel() for module in linear)
 
 
 @pytest.mark.parametrize(

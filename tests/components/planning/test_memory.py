@@ -1,6 +1,7 @@
 """Laws of the plan's memory; test_activations.py holds activations against live tensors."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -42,6 +43,17 @@ def test_only_stage_3_saves_weight_memory(shape: BackboneShape) -> None:
         for stage in range(4)
     ]
     assert weights[0] == weights[1] == weights[2] == 4 * shape.parameters
+
+
+def test_weights_that_stay_quantised_take_their_bits_and_one_module_is_written_out(
+    shape: BackboneShape,
+) -> None:
+    nf4 = replace(shape, linear_bits=4.5)
+    plain, small = (
+        worker_memory(train_config(), each, trainable=10, num_workers=1) for each in (shape, nf4)
+    )
+    assert plain.weights - small.weights == shape.linear_parameters * (32 - 4.5) / 8
+    assert small.activations >= plain.activations + 4 * shape.largest_linear
 
 
 def memory(shape: BackboneShape, workers: int = 1, **settings: Any) -> WorkerMemory:

@@ -54,6 +54,12 @@ def test_sizes_are_those_of_the_live_model(variant: str) -> None:
     shape = backbone_shape(model.config.to_dict())
     assert shape.parameters == sum(each.numel() for each in model.parameters())
     assert shape.layers == len(family_of(model).layers(model)) == LAYERS
+    assert shape.linear_parameters == sum(
+        module.in_features * module.out_features
+        for layer in family_of(model).layers(model)
+        for module in layer.modules()
+        if type(module) is nn.Linear  # of llama4's router, a class of its own, nothing is quantised
+    )
     for layer in family_of(model).layers(model):
         live = {
             f".{path}": (module.in_features, module.out_features)
