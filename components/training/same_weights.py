@@ -44,10 +44,7 @@ def check_same_weights(backbone: nn.Module, world: World, *, name: str) -> None:
     """
     if world.size == 1:
         return
-    sums = {
-        each: sum(bit_sum(part) for part in _parts(parameter))
-        for each, parameter in backbone.named_parameters()
-    }
+    sums = {each: bit_sum(number) for each, number in _numbers(backbone)}
     first, *others = world.gather(sums)
     for rank, other in enumerate(others, start=1):
         if different := sorted(
@@ -60,20 +57,30 @@ def check_same_weights(backbone: nn.Module, world: World, *, name: str) -> None:
             )
 
 
-def _parts(parameter: Any) -> Iterator[torch.Tensor]:
-    """The plain tensors of a weight: itself; of a quantised one what torchao keeps inside, or
-    bitsandbytes beside.
+def _numbers(backbone: nn.Module) -> Iterator[tuple[str, torch.Tensor]]:
+    """The plain tensors that a backbone computes with, by name: its parameters; of quantised ones
+    what torchao keeps inside, and the scales that bitsandbytes keeps beside, with 8 bits in the
+    module (`state`) as soon as it has run.
     """
-    if hasattr(parameter, "__tensor_flatten__"):
-        for name in parameter.__tensor_flatten__()[0]:
-            yield from _parts(getattr(parameter, name))
+    for name, parameter in backbone.named_parameters():
+        yield from _inside(name, parameter)
+    for name, module in backbone.named_modules():
+        weight = getattr(module, "weight", None)
+        state = getattr(weight, "quant_state", None)
+        scales = {
+            "absmax": getattr(state, "absmax", None),
+            "absmax.absmax": getattr(getattr(state, "state2", None), "absmax", None),
+            "SCB": getattr(getattr(module, "state", weight), "SCB", None),
+        }
+        yield from ((f"{name}.{kept}", each) for kept, each in scales.items() if each is not None)
+
+
+def _inside(name: str, tensor: Any) -> Iterator[tuple[str, torch.Tensor]]:
+    if not hasattr(tensor, "__tensor_flatten__"):
+        yield name, tensor
         return
-    yield parameter
-    beside = (
-        getattr(parameter, "SCB", None),
-        getattr(getattr(parameter, "quant_state", None), "absmax", None),
-    )
-    yield from (each for each in beside if each is not None)
+    for inner in tensor.__tensor_flatten__()[0]:
+        yield from _inside(f"{name}.{inner}", getattr(tensor, inner))
 
 
 def bit_sum(tensor: torch.Tensor) -> int:

@@ -23,7 +23,7 @@ from components.backbones import (
 )
 from components.backbones.sharing import sharing_copy
 from components.errors import BackboneError, ConfigError
-from components.training.same_weights import _parts, bit_sum
+from components.training.same_weights import _numbers, bit_sum
 from tests.components.backbones.quantised_checkpoints import (
     READ_PLAIN,
     SIZES,
@@ -180,11 +180,7 @@ def test_the_plan_counts_the_bytes_that_weights_take(kind: str, tmp_path: Path) 
     build_tiny_decoder(hidden_size=256, intermediate_size=512).save_pretrained(tmp_path)
     config = config_of(tmp_path, quantization=kind)
     backbone = load_backbone(config, cache_path=tmp_path)
-    taken = sum(
-        part.numel() * part.element_size()
-        for parameter in backbone.parameters()
-        for part in _parts(parameter)
-    )
+    taken = sum(number.numel() * number.element_size() for _, number in _numbers(backbone))
     shape = backbone_shape(read_backbone_config(config))
     plain = 4 * (shape.parameters - shape.linear_parameters)
     # A float32 scale for each of 256 rows' 8 bits is not counted.
@@ -195,13 +191,14 @@ def test_the_plan_counts_the_bytes_that_weights_take(kind: str, tmp_path: Path) 
 def test_ranks_compare_the_scales_too(kind: str, tmp_path: Path) -> None:
     STAYING[kind](tmp_path)
     backbone = load_backbone(config_of(tmp_path), cache_path=tmp_path)
-    weight = backbone.layers[0].self_attn.q_proj.weight
-    before = [bit_sum(part) for part in _parts(weight)]
-    if kind == "int8":
-        weight.data = weight.data.clone().neg_()
-    else:
-        list(_parts(weight))[-1].mul_(2)
-    assert [bit_sum(part) for part in _parts(weight)] != before
+    numbers = [
+        number for name, number in _numbers(backbone) if "layers.0.self_attn.q_proj." in name
+    ]
+    assert len(numbers) > 1
+    for number in numbers:
+        before = [bit_sum(each) for each in numbers]
+        number.data.flatten()[0] += 1
+        assert [bit_sum(each) for each in numbers] != before
 
 
 def test_an_adapter_says_on_what_it_was_trained_and_warns_on_something_else(
