@@ -216,6 +216,8 @@ def _tell_of_quantization(stored: Mapping[str, Any], backbone: nn.Module) -> Non
     """
     here = _kind(backbone)
     then = stored.get("quantization")
+    if not isinstance(then, str | None):
+        raise ArtifactError("backbone.quantization is no text. Get the adapter again.")
     then = None if then in READ_PLAIN else then
     if "quantization" in stored and then != here:
         warnings.warn(

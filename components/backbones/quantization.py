@@ -103,7 +103,11 @@ def _by_torchao(section: Mapping[str, Any]) -> Quantization:
     kind = default.get("_type") if isinstance(default, Mapping) else type(default).__name__
     if kind not in TORCHAO_TYPES:
         raise _unknown(FIELD, section)
-    return Quantization(f"torchao {kind.removesuffix('WeightOnlyConfig').lower()}", "torchao", 8.0)
+    return Quantization(_torchao_kind(kind), "torchao", 8.0)
+
+
+def _torchao_kind(kind: str) -> str:
+    return f"torchao {kind.removesuffix('WeightOnlyConfig').lower()}"
 
 
 def _unknown(field: str, section: Any) -> BackboneError:
@@ -207,14 +211,15 @@ def loading_section(values: Mapping[str, Any], dtype: str) -> dict[str, Any]:
     return section
 
 
-def distributions(kind: str | None) -> tuple[str, ...]:
+def distributions(kind: Any) -> tuple[str, ...]:
     """What must be installed where a backbone of this `Quantization.kind` is read; transformers
-    itself asks for accelerate.
+    itself asks for accelerate. Nothing for a word that is no kind.
     """
-    if kind is None:
+    if not isinstance(kind, str):
         return ()
-    if kind in READ_PLAIN:
-        library = READ_PLAIN[kind]
-    else:
-        library = "torchao" if kind.startswith("torchao") else BITSANDBYTES
+    libraries = {"nf4": BITSANDBYTES, "fp4": BITSANDBYTES, "int8": BITSANDBYTES, **READ_PLAIN}
+    libraries |= {_torchao_kind(each): "torchao" for each in TORCHAO_TYPES}
+    if kind not in libraries:
+        return ()
+    library = libraries[kind]
     return ("accelerate",) if library is None else ("accelerate", library)

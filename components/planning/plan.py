@@ -26,6 +26,8 @@ from components.planning.memory import WorkerMemory, weights_bytes, worker_memor
 from components.planning.recommend import USABLE, Recommendation, recommend
 from components.planning.trained_parameters import trainable_parameters
 
+LESS_WEIGHT = ", zero.stage=3 with more workers, or backbone.quantization=nf4"
+
 
 @dataclass(frozen=True)
 class Resources:
@@ -381,7 +383,7 @@ def _advice(
         advice.append(
             f"one worker needs about {_gib(whole)}, more than the {_gib(room)} it has: set "
             "training.gradient_checkpointing=true, a smaller training.micro_batch_size, "
-            f"training.precision=bf16{_less_weight(shape)}."
+            f"training.precision=bf16{LESS_WEIGHT if shape.linear_bits is None else ''}."
         )
     elif resources.memory_bytes is not None and memory_needed > resources.memory_bytes:
         advice.append(
@@ -396,12 +398,6 @@ def _advice(
             f"the {evaluations} evaluations of a trial: ASHA will never stop one."
         )
     return advice
-
-
-def _less_weight(shape: BackboneShape) -> str:
-    if shape.linear_bits is not None:
-        return ""
-    return ", zero.stage=3 with more workers, or backbone.quantization=nf4"
 
 
 def _gib(number: float) -> str:

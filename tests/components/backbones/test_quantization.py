@@ -21,8 +21,9 @@ from components.backbones import (
     read_backbone_config,
     stored_precision,
 )
+from components.backbones.quantization import distributions
 from components.backbones.sharing import sharing_copy
-from components.errors import BackboneError, ConfigError
+from components.errors import ArtifactError, BackboneError, ConfigError
 from components.training.same_weights import _numbers, bit_sum
 from tests.components.backbones.quantised_checkpoints import (
     READ_PLAIN,
@@ -221,6 +222,11 @@ def test_an_adapter_says_on_what_it_was_trained_and_warns_on_something_else(
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         load_adapter(quantised, folder)
+    config = json.loads((folder / "adapter_config.json").read_text())
+    config["backbone"]["quantization"] = ["nf4"]
+    (folder / "adapter_config.json").write_text(json.dumps(config))
+    with pytest.raises(ArtifactError, match=r"backbone\.quantization is no text"):
+        load_adapter(quantised, folder)
 
 
 def test_all_weights_are_not_trained_where_they_stay_quantised(plain_folder: Path) -> None:
@@ -230,6 +236,14 @@ def test_all_weights_are_not_trained_where_they_stay_quantised(plain_folder: Pat
     head = ClassificationHeadConfig(num_labels=2, pooling="mean")
     with pytest.raises(ConfigError, match=r"full_fine_tuning trains .* quantised \(int8\)"):
         adapt(backbone, METHODS["full_fine_tuning"].model_validate({}), head)
+
+
+def test_each_kind_names_what_must_be_installed_where_it_is_read() -> None:
+    assert distributions("nf4") == distributions("int8") == ("accelerate", "bitsandbytes")
+    assert distributions("torchao int8") == ("accelerate", "torchao")
+    assert distributions("fp8") == ("accelerate",)
+    assert distributions("compressed-tensors") == ("accelerate", "compressed-tensors")
+    assert distributions(None) == distributions(["nf4"]) == distributions("magic") == ()
 
 
 def saying(**section: Any) -> dict[str, Any]:

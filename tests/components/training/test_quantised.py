@@ -88,7 +88,9 @@ def test_what_is_read_into_plain_numbers_trains_at_stage_3_too(tmp_path: Path) -
 def test_what_stays_quantised_is_not_sharded(tmp_path: Path) -> None:
     import torch
 
+    from components.backbones import inspect_backbone
     from components.config import ExperimentConfig, validate
+    from components.planning import check_feasible
     from components.training.session import open_session
     from components.training.world import World
 
@@ -100,5 +102,8 @@ def test_what_stays_quantised_is_not_sharded(tmp_path: Path) -> None:
     )
     config = validate(ExperimentConfig, values).train_config()
     world = World(rank=0, size=1, device=torch.device("cpu"))
-    with pytest.raises(ConfigError, match=r"zero.stage 3 .* quantised \(nf4\): set zero.stage 0"):
+    reason = r"zero.stage 3 .* quantised \(nf4\): set zero.stage 0"
+    with pytest.raises(ConfigError, match=reason):
         open_session(config, world, cache_path=tmp_path)
+    with pytest.raises(ConfigError, match=reason):
+        check_feasible([("", config)], inspect_backbone(config.backbone))
