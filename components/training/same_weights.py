@@ -44,7 +44,7 @@ def check_same_weights(backbone: nn.Module, world: World, *, name: str) -> None:
     """
     if world.size == 1:
         return
-    sums = {each: bit_sum(number) for each, number in _numbers(backbone)}
+    sums = {each: bit_sum(number) for each, number in plain_tensors(backbone)}
     first, *others = world.gather(sums)
     for rank, other in enumerate(others, start=1):
         if different := sorted(
@@ -57,7 +57,7 @@ def check_same_weights(backbone: nn.Module, world: World, *, name: str) -> None:
             )
 
 
-def _numbers(backbone: nn.Module) -> Iterator[tuple[str, torch.Tensor]]:
+def plain_tensors(backbone: nn.Module) -> Iterator[tuple[str, torch.Tensor]]:
     """The plain tensors that a backbone computes with, by name: its parameters; of quantised ones
     what torchao keeps inside, and the scales that bitsandbytes keeps beside, with 8 bits in the
     module (`state`) as soon as it has run.

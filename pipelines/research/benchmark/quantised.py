@@ -127,14 +127,11 @@ def answers(values: Mapping[str, Any], adapter: Path, documents: Sequence[Path])
 
 
 def _bytes(backbone: Any) -> int:
-    """What the linear modules of its layers take, biases included."""
-    from torch import nn
+    """What its layers take, scales included."""
+    from components.training.same_weights import plain_tensors
 
-    linear = [module for module in backbone.encoder.modules() if isinstance(module, nn.Linear)]
     return sum(
-        parameter.numel() * parameter.element_size()
-        for module in linear
-        for parameter in module.parameters()
+        tensor.numel() * tensor.element_size() for _, tensor in plain_tensors(backbone.encoder)
     )
 
 
@@ -145,7 +142,7 @@ def case_of(
     return {
         "case": kind,
         "documents": f"{documents}, {len(found.logits_NC)} held back",
-        "linear_mib": found.weights_bytes / 2**20,
+        "layers_mib": found.weights_bytes / 2**20,
         "hidden_difference": relative(found.states_ND, expected.states_ND),
         "logit_difference_of_same_adapter": relative(found.logits_NC, expected.logits_NC),
         "other_answers_of_same_adapter": other_answers(found.logits_NC, expected.logits_NC),
@@ -170,7 +167,7 @@ def other_answers(found_NC: Array, expected_NC: Array) -> float:
 def described(case: Mapping[str, Any]) -> str:
     """A case in one line."""
     return (
-        f"{case['case']}: linear weights {case['linear_mib']:.1f} MiB, hidden states off by "
+        f"{case['case']}: layers {case['layers_mib']:.1f} MiB, hidden states off by "
         f"{case['hidden_difference']:.2%}, {case['other_answers_of_same_adapter']:.1%} other "
         f"answers; trained on it {case['test_accuracy_trained_on_it']:.3f}"
     )

@@ -24,7 +24,7 @@ from components.backbones import (
 from components.backbones.quantization import distributions
 from components.backbones.sharing import sharing_copy
 from components.errors import ArtifactError, BackboneError, ConfigError
-from components.training.same_weights import _numbers, bit_sum
+from components.training.same_weights import bit_sum, plain_tensors
 from tests.components.backbones.quantised_checkpoints import (
     READ_PLAIN,
     SIZES,
@@ -181,7 +181,7 @@ def test_the_plan_counts_the_bytes_that_weights_take(kind: str, tmp_path: Path) 
     build_tiny_decoder(hidden_size=256, intermediate_size=512).save_pretrained(tmp_path)
     config = config_of(tmp_path, quantization=kind)
     backbone = load_backbone(config, cache_path=tmp_path)
-    taken = sum(number.numel() * number.element_size() for _, number in _numbers(backbone))
+    taken = sum(number.numel() * number.element_size() for _, number in plain_tensors(backbone))
     shape = backbone_shape(read_backbone_config(config))
     plain = 4 * (shape.parameters - shape.linear_parameters)
     # A float32 scale for each of 256 rows' 8 bits is not counted.
@@ -193,7 +193,7 @@ def test_ranks_compare_the_scales_too(kind: str, tmp_path: Path) -> None:
     STAYING[kind](tmp_path)
     backbone = load_backbone(config_of(tmp_path), cache_path=tmp_path)
     numbers = [
-        number for name, number in _numbers(backbone) if "layers.0.self_attn.q_proj." in name
+        number for name, number in plain_tensors(backbone) if "layers.0.self_attn.q_proj." in name
     ]
     assert len(numbers) > 1
     for number in numbers:

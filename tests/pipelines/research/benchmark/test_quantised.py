@@ -20,7 +20,7 @@ def test_a_backbone_compared_with_itself_differs_in_nothing() -> None:
     same = Answers(STATES, LOGITS, weights_bytes=2**20)
     case = case_of("float32", "toy", REPORT, same, same)
     assert case["hidden_difference"] == case["logit_difference_of_same_adapter"] == 0
-    assert case["other_answers_of_same_adapter"] == 0 and case["linear_mib"] == 1
+    assert case["other_answers_of_same_adapter"] == 0 and case["layers_mib"] == 1
 
 
 def test_differences_are_over_what_is_expected_and_answers_count_by_document() -> None:
