@@ -13,7 +13,13 @@ from typing import TYPE_CHECKING, Any
 
 from components.backbones.families import family_named
 from components.backbones.lengthen import is_whole, lengthen
-from components.backbones.quantization import ASKED, FIELD, loading_section, quantization_of
+from components.backbones.quantization import (
+    ASKED,
+    FIELD,
+    loading_section,
+    quantization_of,
+    settle_8_bits,
+)
 from components.backbones.settings import BackboneConfig
 from components.backbones.sources import (
     INSTALLED_MODELS,
@@ -74,6 +80,7 @@ def load_backbone(
         # Symptom: bfloat16 linear layers in a float32 model (fp8, transformers 5.23). Remove once
         # what is read into plain numbers has the dtype that was asked for.
         backbone.to(dtype)
+    settle_8_bits(backbone)
     backbone.requires_grad_(False).eval()
     if config.attention == "auto":
         family_named(config.family).accelerate(backbone)

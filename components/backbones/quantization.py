@@ -199,6 +199,16 @@ def kind_in_memory(values: Mapping[str, Any]) -> str | None:
     return found.kind if found is not None and found.stays else None
 
 
+def settle_8_bits(backbone: Any) -> None:
+    """Let bitsandbytes move int8 weights and scales from the parameters to their modules now. It
+    does so when a module first runs; of copies that share the parameters (sharing.py) the second
+    would find none, and quantise the integers again.
+    """
+    for module in backbone.modules():
+        if getattr(getattr(module, "weight", None), "CB", None) is not None:
+            module.init_8bit_state()
+
+
 def loading_section(values: Mapping[str, Any], dtype: str) -> dict[str, Any]:
     """The section of a stored checkpoint's config.json to load it with: computing in `dtype`, and
     into plain numbers where it does not stay quantised.
