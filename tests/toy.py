@@ -37,15 +37,15 @@ def make_tokenizer(folder: Path) -> Any:
     return tokenizer
 
 
-def make_documents(path: Path, count: int, *, seed: int, max_words: int = 60) -> None:
-    """JSON Lines with id, text, label; between 8 and `max_words` words, the label's own word among
-    them.
-    """
+def make_documents(
+    path: Path, count: int, *, seed: int, min_words: int = 8, max_words: int = 60
+) -> None:
+    """JSON Lines with id, text, label; so many words, and three times the label's own."""
     draw = random.Random(seed)
     with path.open("w", encoding="utf-8") as file:
         for index in range(count):
             label = LABELS[index % len(LABELS)]
-            words = draw.choices(WORDS, k=draw.randint(8, max_words))
+            words = draw.choices(WORDS, k=draw.randint(min_words, max_words))
             for _ in range(3):
                 words.insert(draw.randrange(len(words)), label)
             file.write(

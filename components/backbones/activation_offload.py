@@ -15,16 +15,8 @@ if TYPE_CHECKING:
 
 LEAST_BYTES = 1024**2
 """Smaller tensors stay: a transfer costs more than their room."""
+ON_A_CPU = "activations of a CPU are in main memory already"
 Kept = tuple["Tensor", str | None]
-
-
-def offload_obstacle(*, device_type: str, checkpointing: bool) -> str | None:
-    """Why activations cannot be offloaded, as a clause; None where they can."""
-    if device_type == "cpu":
-        return "activations of a CPU are in main memory already"
-    if not checkpointing:
-        return "it needs training.gradient_checkpointing: without it every layer's insides would go"
-    return None
 
 
 @contextmanager

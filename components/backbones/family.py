@@ -75,6 +75,10 @@ class BackboneFamily(Protocol):
     """The backbone's own name of the dropout inside its layers; None: it has none."""
     attention_dropout: str
     """Its name of the dropout on attention weights."""
+    feed_forward: str | None
+    """Name in a layer of the frozen module that works row by row, (B, S, D) -> (B, S, D), which can
+    be computed in pieces (training.feed_forward_tile_rows); None: it has none of its own.
+    """
     load_options: Mapping[str, Any]
     """Further arguments of `from_pretrained`."""
     structure: tuple[str, ...]

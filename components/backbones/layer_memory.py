@@ -56,10 +56,19 @@ class LayerRun:
     reads_global_row: bool = False
     """Whether the head reads one row, and a global one where the family has such."""
     reads_one_row: bool = False
+    tile_rows: int | None = None
+    """Rows of a sequence for which the feed-forward part is computed at a time; None: all."""
 
     @property
     def all_rows(self) -> int:
         return self.sequences * self.rows
+
+    @property
+    def tiled_rows(self) -> int | None:
+        """Rows of all sequences that the feed-forward part sees at a time; None: all of them."""
+        if self.tile_rows is None or self.tile_rows >= self.rows:
+            return None
+        return self.sequences * self.tile_rows
 
 
 @dataclass(frozen=True)

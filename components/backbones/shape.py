@@ -42,6 +42,10 @@ class BackboneShape:
     """Whether the norms are torch's own layer norms, which work in the numbers of the backbone."""
     activation_copies: int = 1
     """What autograd keeps of a plain activation, in numbers of feed_forward."""
+    activation_gradients: int = 2
+    """What is alive at once in its backward pass, in the same numbers."""
+    rotated: float = 1.0
+    """Share of a head that is rotated."""
     masked: bool = False
     """Whether there are layers whose attention needs a mask (local ones)."""
     soft_cap: bool = False

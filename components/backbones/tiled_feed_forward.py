@@ -43,11 +43,7 @@ def _forward(module: Any, hidden_states: Tensor) -> Tensor:
     pieces = hidden_states.split(rows, dim=1)
     if not (torch.is_grad_enabled() and hidden_states.requires_grad):
         return torch.cat([stock(module, piece) for piece in pieces], dim=1)
-    # No dropout and nothing else random is in a frozen feed-forward part of the supported types.
+    # Some have dropout (ModernBERT, StarCoder2): the state of the generators is kept.
     return torch.cat(
-        [
-            checkpoint(stock, module, piece, use_reentrant=False, preserve_rng_state=False)
-            for piece in pieces
-        ],
-        dim=1,
+        [checkpoint(stock, module, piece, use_reentrant=False) for piece in pieces], dim=1
     )

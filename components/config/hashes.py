@@ -39,6 +39,8 @@ LATER: dict[str, Callable[[Mapping[str, Any]], Any]] = {
     "search.allow_lost_trials": _of_no_effect("allow_lost_trials"),
     "training.warm_start": _null,
     "training.text_states": lambda _: "anew",
+    "training.offload_activations": lambda _: False,
+    "training.feed_forward_tile_rows": _null,
     "zero.max_live_parameters": _of_no_effect("max_live_parameters"),
     "zero.prefetch_bucket_size": _of_no_effect("prefetch_bucket_size"),
     "study.warm_start": _null,

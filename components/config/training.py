@@ -60,10 +60,28 @@ class TrainingConfig(Config):
     """
     gradient_checkpointing: bool = False
     """Recompute layers in the backward pass: less memory, about a third more time."""
+    offload_activations: bool = False
+    """Keep the inputs of recomputed layers in main memory until the backward pass: GPUs alone, with
+    gradient_checkpointing. For documents whose layer inputs do not fit.
+    """
+    feed_forward_tile_rows: PositiveInt | None = None
+    """Compute a frozen feed-forward part for so many rows of each sequence at a time, and again in
+    the backward pass: less memory, a third more of its time. For documents whose one recomputed
+    layer does not fit. Null: all rows at once.
+    """
 
     def batch_size(self, num_workers: int) -> int:
         """Sequences per optimizer step."""
         return self.micro_batch_size * self.gradient_accumulation_steps * num_workers
+
+    @model_validator(mode="after")
+    def _recomputed_if_offloaded(self) -> "TrainingConfig":
+        if self.offload_activations and not self.gradient_checkpointing:
+            raise ValueError(
+                "offload_activations carries the inputs of recomputed layers, and nothing is "
+                "recomputed; set gradient_checkpointing to true"
+            )
+        return self
 
     @model_validator(mode="after")
     def _few_evaluations(self) -> "TrainingConfig":

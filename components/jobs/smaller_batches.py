@@ -19,6 +19,13 @@ from components.config.training import TrainingConfig
 from components.jobs.events import Failed
 from components.jobs.job import Job
 
+KEEPING = (
+    "precision",
+    "gradient_checkpointing",
+    "offload_activations",
+    "feed_forward_tile_rows",
+)
+"""What decides how much of a micro-batch is kept."""
 REMEMBERED_FILE = "micro_batches.json"
 SAYINGS = ("out of memory", "can't allocate memory", "Cannot allocate memory")
 
@@ -59,7 +66,9 @@ def infeasible(failed: Failed) -> Failed:
         failed,
         reason=(
             f"a single document does not fit into memory ({failed.reason}); lower data.max_tokens "
-            "or adapter.prefix_length, set training.gradient_checkpointing, or give more memory"
+            "or adapter.prefix_length, set training.gradient_checkpointing (then "
+            "training.offload_activations on GPUs, training.feed_forward_tile_rows), or give more "
+            "memory"
         ),
     )
 
@@ -79,7 +88,7 @@ def _cut(training: TrainingConfig, wanted: int, limit: int | None) -> TrainingCo
 def _size(config: TrainConfig) -> str:
     """Hash of what decides how much memory a micro-batch takes, its cutting left out."""
     values = hashed_settings(config)
-    training = {name: values["training"][name] for name in ("precision", "gradient_checkpointing")}
+    training = {name: value for name, value in values["training"].items() if name in KEEPING}
     needs: dict[str, Any] = {name: values[name] for name in ("backbone", "adapter", "head", "zero")}
     needs |= {"training": training, "max_tokens": values["data"]["max_tokens"]}
     return hashlib.sha256(json.dumps(needs, sort_keys=True).encode()).hexdigest()

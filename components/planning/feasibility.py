@@ -4,11 +4,14 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from components.backbones import (
+    BackboneFamily,
+    BackboneShape,
     backbone_shape,
     check_positions,
     family_named,
     quantization_fault,
 )
+from components.backbones.activation_offload import ON_A_CPU
 from components.config.cluster import ClusterConfig
 from components.config.experiment import ExperimentConfig, TrainConfig
 from components.config.space import combinations, corner_values, named, trial_config
@@ -22,9 +25,9 @@ Training = tuple[str, TrainConfig]
 def check_feasible(trainings: Iterable[Training], backbone_json: Mapping[str, Any]) -> None:
     """Check trainings against their backbone's config.json.
 
-    Raises ConfigError: text and prefix need more positions than there are, the pooled row of a
-    causal decoder cannot see the document, or weights stay quantised that are to be trained or
-    sharded.
+    Raises ConfigError: text and prefix need more positions than there are, the feed-forward part
+    cannot be computed in tiles, the pooled row of a causal decoder cannot see the document, or
+    weights stay quantised that are to be trained or sharded.
     """
     for where, training in trainings:
         family = family_named(training.backbone.family)
@@ -45,9 +48,45 @@ def check_feasible(trainings: Iterable[Training], backbone_json: Mapping[str, An
         )
         if fault is not None:
             raise ConfigError(f"{where}{fault}")
+        if reason := _tiling_obstacle(training, family, backbone_json):
+            raise ConfigError(f"{where}training.feed_forward_tile_rows: {reason}; set it to null.")
         task = task_named(training.data.task)
         if reason := task.ignores_document(family, training.head.pooling):
             raise ConfigError(f"{where}{reason}.")
+
+
+def _tiling_obstacle(
+    training: TrainConfig, family: BackboneFamily, backbone_json: Mapping[str, Any]
+) -> str | None:
+    """Why tiles cannot be computed, as a clause."""
+    if training.training.feed_forward_tile_rows is None:
+        return None
+    return tiling_obstacle(training, family, backbone_shape(backbone_json))
+
+
+def tiling_obstacle(
+    training: TrainConfig, family: BackboneFamily, shape: BackboneShape
+) -> str | None:
+    """Why this training's feed-forward parts cannot be computed in tiles, as a clause; None where
+    they can. What LoRA trains inside of one is seen when the engine is built.
+    """
+    if family.feed_forward is None:
+        return f"a {family.name} has no feed-forward part that is a module of its own"
+    if shape.experts:
+        return "experts are asked for all rows at once: each piece would ask nearly all of them"
+    if training.adapter.kept(shape).all_weights:
+        return "a trained feed-forward part needs all its rows for its gradient"
+    return None
+
+
+def check_offloading(trainings: Iterable[Training], cluster: ClusterConfig) -> None:
+    """Raise ConfigError where activations would be offloaded to where they are."""
+    for where, training in trainings:
+        if training.training.offload_activations and not cluster.gpus_per_worker:
+            raise ConfigError(
+                f"{where}training.offload_activations: {ON_A_CPU}. Set it to false, or "
+                "cluster.gpus_per_worker."
+            )
 
 
 def trainings_of(config: ExperimentConfig) -> Iterator[Training]:

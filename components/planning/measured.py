@@ -59,6 +59,9 @@ def kind_of(config: TrainConfig, cluster: ClusterConfig) -> str:
             training.gradient_checkpointing,
             training.evaluations_per_epoch,
             training.evaluation_documents,
+            # Only where they are set: what was measured before they came counts on.
+            *(each for each in (training.feed_forward_tile_rows,) if each),
+            *(["offloaded"] if training.offload_activations else []),
         ],
         "zero": config.zero.model_dump(mode="json"),
         "workers": [cluster.num_workers, cluster.cpus_per_worker, cluster.gpus_per_worker],

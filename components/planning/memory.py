@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 from components.backbones import BackboneShape, family_named
 from components.backbones.layer_memory import FLOAT32, LayerRun
 from components.config.experiment import TrainConfig
-from components.planning.activations import activation_instants
+from components.planning.activations import activation_instants, offloaded_bytes
 from components.planning.trained_memory import trained_memory
 from components.tasks import task_named
 
@@ -38,7 +38,9 @@ class WorkerMemory:
     """Of these the most."""
     process: int = PROCESS_BYTES
     host: int = 0
-    """Main memory: the pretrained values of backbone parameters that are trained."""
+    """Main memory: the pretrained values of backbone parameters that are trained, and offloaded
+    activations.
+    """
 
     @property
     def worst_instant(self) -> str:
@@ -77,8 +79,13 @@ def worker_memory(
     shape = _with_own_dropout(config, shape)
     run = layer_run(config, shape, gpu=gpu)
     family = family_named(config.backbone.family)
+    offloaded = config.training.offload_activations
     activations = activation_instants(
-        family, shape, run, checkpointing=config.training.gradient_checkpointing
+        family,
+        shape,
+        run,
+        checkpointing=config.training.gradient_checkpointing,
+        offloaded=offloaded,
     )
     # Gradients of several micro-batches are there all along, those of one come with the backward
     # pass: all of them beside its last layer's, the first of the backbone.
@@ -104,7 +111,7 @@ def worker_memory(
         instants=instants,
         activations=max(instants.values()),
         process=PROCESS_BYTES,
-        host=FLOAT32 * own,
+        host=FLOAT32 * own + (offloaded_bytes(family, shape, run) if offloaded else 0),
     )
 
 
@@ -170,6 +177,7 @@ def layer_run(config: TrainConfig, shape: BackboneShape, *, gpu: bool) -> LayerR
         stock_attention=config.backbone.attention == "stock",
         hooked=config.zero.stage == 3,
         reads_one_row=candidates or pooling != "mean",
+        tile_rows=config.training.feed_forward_tile_rows,
         reads_global_row=candidates or pooling in ("prefix", "cls"),
     )
 

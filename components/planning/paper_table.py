@@ -17,7 +17,7 @@ from components.config.training import TrainingConfig
 from components.config.zero import ZeroConfig
 from components.data.settings import DataConfig, FilesConfig
 from components.planning.memory import worker_memory
-from components.planning.recommend import USABLE
+from components.planning.recommend import TILE_ROWS, USABLE, Rung
 from components.planning.trained_parameters import trainable_parameters
 from components.tasks import HeadConfig
 
@@ -61,8 +61,17 @@ MODELS: Mapping[str, Mapping[str, Any]] = {
 """Sizes of their config.json; positions as if they reached."""
 
 
+LADDER = (
+    ("", Rung(False, False, None)),
+    (", recomputed", Rung(True, False, None)),
+    (", offloaded", Rung(True, True, None)),
+    (", in tiles", Rung(True, True, TILE_ROWS)),
+)
+"""Ways of keeping activations, with their words in a cell."""
+
+
 def device_bytes(
-    shape: BackboneShape, *, tokens: int, gpus: int, stage: int, checkpointing: bool
+    shape: BackboneShape, *, tokens: int, gpus: int, stage: int, rung: Rung = LADDER[0][1]
 ) -> int:
     """One document at a time on each GPU, bf16, prefix-propagation with 8 positions."""
     adapter = PrefixPropagationConfig(prefix_length=8)
@@ -71,8 +80,8 @@ def device_bytes(
         adapter=adapter,
         head=HeadConfig(pooling="last"),
         data=DataConfig(files=FilesConfig(train="none.jsonl"), max_tokens=tokens),
-        training=TrainingConfig(
-            micro_batch_size=1, precision="bf16", gradient_checkpointing=checkpointing
+        training=TrainingConfig(micro_batch_size=1, precision="bf16").model_copy(
+            update=rung.settings()
         ),
         zero=ZeroConfig(stage=stage),
     )
@@ -82,18 +91,13 @@ def device_bytes(
 
 
 def cell(shape: BackboneShape, tokens: int, gpus: int) -> str:
-    """The first that fits of: everything kept and whole, recomputed, in shards, both."""
+    """The first that fits of the ladder, with whole weights and then with shards."""
     needs: list[int] = []
     for stage in (2, 3) if gpus > 1 else (2,):
-        for checkpointing in (False, True):
-            needs.append(
-                device_bytes(
-                    shape, tokens=tokens, gpus=gpus, stage=stage, checkpointing=checkpointing
-                )
-            )
+        for how, rung in LADDER:
+            needs.append(device_bytes(shape, tokens=tokens, gpus=gpus, stage=stage, rung=rung))
             if needs[-1] <= USABLE * GPU_GIB * GIB:
-                how = f"stage {stage}{', recomputed' if checkpointing else ''}"
-                return f"{how}: {needs[-1] / GIB:.0f}"
+                return f"stage {stage}{how}: {needs[-1] / GIB:.0f}"
     return f"no ({min(needs) / GIB:.0f})"
 
 

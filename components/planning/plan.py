@@ -18,6 +18,7 @@ from components.planning.capacity import Capacity
 from components.planning.feasibility import (
     Training,
     check_feasible,
+    check_offloading,
     check_resources,
     trainings_of,
 )
@@ -153,6 +154,7 @@ def make_plan(
     resources = resources or Resources(source="unknown")
     check_feasible(wanted.trainings, backbone_json)
     cluster = wanted.cluster
+    check_offloading(wanted.trainings, cluster)
     if resources.cpus is not None:
         check_resources(
             cluster, slots=wanted.slots, cpus=resources.cpus, gpus=resources.gpus or 0.0
@@ -383,7 +385,8 @@ def _advice(
         advice.append(
             f"one worker needs about {_gib(whole)}, more than the {_gib(room)} it has: set "
             "training.gradient_checkpointing=true, a smaller training.micro_batch_size, "
-            f"training.precision=bf16{LESS_WEIGHT if shape.linear_bits is None else ''}."
+            "training.precision=bf16, training.feed_forward_tile_rows"
+            f"{LESS_WEIGHT if shape.linear_bits is None else ''}."
         )
     elif resources.memory_bytes is not None and memory_needed > resources.memory_bytes:
         advice.append(

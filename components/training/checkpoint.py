@@ -52,7 +52,7 @@ def resume_key(config: TrainConfig, data_fingerprint: str, *, world_size: int) -
     """Hash of what decides a trial's outcome, the documents included.
 
     Left out is what does not: ZeRO, how a step is cut into micro-batches and ranks (only its number
-    of documents counts), gradient checkpointing and the attention's implementation.
+    of documents counts), how activations are kept and the attention's implementation.
     """
     values = hashed_settings(config)
     training = values["training"]
@@ -63,9 +63,11 @@ def resume_key(config: TrainConfig, data_fingerprint: str, *, world_size: int) -
     for section, name in (
         ("training", "tokens_per_batch"),
         ("training", "gradient_checkpointing"),
+        ("training", "offload_activations"),
+        ("training", "feed_forward_tile_rows"),
         ("backbone", "attention"),
     ):
-        values[section].pop(name)
+        values[section].pop(name, None)
     values.pop("zero")
     values["data_fingerprint"] = data_fingerprint
     values["train_batch_size"] = micro * accumulate * world_size

@@ -4,12 +4,15 @@ import logging
 import os
 import sys
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from importlib import import_module
 from types import ModuleType
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 import torch
+
+Decorated = TypeVar("Decorated")
 
 
 def import_deepspeed() -> Any:
@@ -27,6 +30,8 @@ def import_deepspeed() -> Any:
     with _without("mlflow"):
         import deepspeed
 
+    with _nothing_compiled():
+        import_module("deepspeed.runtime.zero.muon.original_muon")
     deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
     logging.getLogger("DeepSpeed").setLevel(logging.ERROR)
     return deepspeed
@@ -47,3 +52,25 @@ def _without(name: str) -> Iterator[None]:
         yield
     finally:
         del sys.modules[name]
+
+
+@contextmanager
+def _nothing_compiled() -> Iterator[None]:
+    """Let DeepSpeed's decorator for torch.compile do nothing within the block.
+
+    Symptom: DeepSpeed's Muon optimizer, which nobody uses here, compiles three functions where it
+    is imported (by the first engine), and with them comes torch's inductor: 41 MiB and 1.2 s of
+    processor time in every worker. Remove once it compiles them where they are called.
+    """
+    from deepspeed.runtime import compiler
+
+    stock = compiler.compile
+    compiler.compile = _as_it_is
+    try:
+        yield
+    finally:
+        compiler.compile = stock
+
+
+def _as_it_is() -> Callable[[Decorated], Decorated]:
+    return lambda function: function

@@ -18,8 +18,12 @@ import torch
 from torch import Tensor, nn
 
 from components.adapters import AdaptedModel
+from components.backbones import family_of
+from components.backbones.activation_offload import ON_A_CPU, offloaded_activations
+from components.backbones.tiled_feed_forward import tile_feed_forward, untile_feed_forward
 from components.config.experiment import TrainConfig
 from components.config.optimizer import OptimizerConfig
+from components.errors import ConfigError
 from components.training import zero3
 from components.training.deepspeed_import import import_deepspeed
 from components.training.same_weights import frozen_not_broadcast
@@ -41,8 +45,15 @@ class Engine:
     peak_learning_rates: tuple[float, ...]
     """One for each of the optimizer's groups, which differ in nothing else."""
     stage: int
+    offloads: bool = False
+    """Whether inputs of recomputed layers wait in main memory."""
     hidden: ExitStack = field(default_factory=ExitStack)
     """What is undone when the engine is closed."""
+
+    def forward(self, **batch: Tensor) -> Any:
+        """The model's output for a micro-batch of which a backward pass follows."""
+        with offloaded_activations() if self.offloads else nullcontext():
+            return self.deepspeed(**batch)
 
     def set_learning_rates(self, factor: float) -> None:
         """Every group at this share of its own peak."""
@@ -59,6 +70,7 @@ class Engine:
         """
         self.deepspeed.destroy()
         self.deepspeed.destroy = _nothing
+        zero3.forget_engine(self.deepspeed.module)
         self.hidden.close()
 
 
@@ -113,8 +125,10 @@ def partitioned_loading(
 
 def build_engine(model: AdaptedModel, config: TrainConfig, world: World) -> Engine:
     """Wrap an adapted model for one trial. The parameters must hold their starting values
-    already.
+    already. Raises ConfigError where settings ask for what this device or model cannot do.
     """
+    if config.training.offload_activations and world.device.type == "cpu":
+        raise ConfigError(f"training.offload_activations: {ON_A_CPU}. Set it to false.")
     deepspeed = import_deepspeed()
     parameters = model.trainable_parameters()
     groups = parameter_groups(parameters, config.optimizer)
@@ -122,6 +136,7 @@ def build_engine(model: AdaptedModel, config: TrainConfig, world: World) -> Engi
     optimizer = adamw(groups, config.optimizer)
     deepspeed.init_distributed(verbose=False)
     hidden = ExitStack()
+    _tile_feed_forward(model.backbone, config, hidden)
     if config.zero.stage == 3:
         hidden.enter_context(lookups_over_shards(model.backbone))
     settings = deepspeed_config(
@@ -143,8 +158,27 @@ def build_engine(model: AdaptedModel, config: TrainConfig, world: World) -> Engi
         parameters=parameters,
         peak_learning_rates=peaks,
         stage=config.zero.stage,
+        offloads=config.training.offload_activations,
         hidden=hidden,
     )
+
+
+def _tile_feed_forward(backbone: nn.Module, config: TrainConfig, undone: ExitStack) -> None:
+    """Compute feed-forward parts in tiles until `undone` is closed."""
+    rows, family = config.training.feed_forward_tile_rows, family_of(backbone)
+    if rows is None:
+        return
+    assert family.feed_forward is not None, f"planning refuses {family.name}"
+    for layer in family.layers(backbone):
+        module = layer.get_submodule(family.feed_forward)
+        try:
+            tile_feed_forward(module, rows)
+        except ValueError as error:
+            raise ConfigError(
+                f"training.feed_forward_tile_rows: {error}. Set it to null, or adapter.targets to "
+                "modules of the attention."
+            ) from error
+        undone.callback(untile_feed_forward, module)
 
 
 def parameter_groups(

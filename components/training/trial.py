@@ -246,7 +246,7 @@ class _Trial:
         labels = batch.pop("labels")
         if self.states is not None:
             batch["states"] = self.states.states(batch["input_ids"], batch["attention_mask"])
-        loss = self.task.loss(self.engine.deepspeed(**batch).logits, labels, reduction="sum")
+        loss = self.task.loss(self.engine.forward(**batch).logits, labels, reduction="sum")
         self.engine.deepspeed.backward(loss * weight)
         PULSE.beat()
         if weight:

@@ -2,9 +2,11 @@
 a further trial costs beside its steps.
 
     python -m tests.memory.large_model FOLDER [--ranks 2] [--steps 4] [--limit-mib N]
-        [--stored float32] [--set zero.stage=3 ...]
+        [--stored float32] [--tokens 128 --documents 2] [--set zero.stage=3 ...]
 
 prints one JSON object. FOLDER keeps the model (1.4 GB in float32) for the next measurement.
+`--tokens`: all documents have as many; without it between 10 and 64. `--documents`: of a rank, in
+each step.
 Memory is `RssAnon` of /proc/self/status, read every 5 ms: pages of files (weights that are mapped)
 are left out, because the kernel may drop them. `--limit-mib` is RLIMIT_DATA (prlimit --data), which
 the kernel holds for what is private and writable, touched or not; RESERVED_MIB are added to it for
@@ -39,6 +41,7 @@ SIZES = {
 """348M parameters, 33M of them in the embedding."""
 
 MIB = 1024**2
+DOCUMENTS = 21
 RESERVED_MIB = 256
 """What a rank reserves and does not touch: stacks, tables of libraries, buffers not yet filled (102
 MiB before the model is read, 202 at most in a step).
@@ -132,12 +135,15 @@ class Meter:
         self.read()
 
 
-def _prepare(folder: Path, values: dict[str, Any]) -> None:
+def _prepare(folder: Path, values: dict[str, Any], tokens: int) -> None:
     """Tokenise once, as a search's driver does: ranks read what is there."""
     from components.backbones import load_tokenizer
     from components.config import ExperimentConfig, validate
     from components.tasks import prepare
+    from tests.toy import make_documents
 
+    words = {"min_words": tokens, "max_words": tokens} if tokens else {}
+    make_documents(folder / "train.jsonl", DOCUMENTS, seed=1, **words)
     config = validate(ExperimentConfig, values).train_config()
     tokenizer = load_tokenizer(config.backbone)
     prepare(config.data, tokenizer, tokenizer_id="toy", cache_path=folder / "cache")
@@ -145,7 +151,7 @@ def _prepare(folder: Path, values: dict[str, Any]) -> None:
 
 def run(folder: Path, values: dict[str, Any], options: argparse.Namespace) -> dict[str, Any]:
     """Start the ranks and wait for them; what each of them wrote, or its last lines."""
-    _prepare(folder, values)
+    _prepare(folder, values, options.tokens)
     meeting = folder / "meeting"
     meeting.unlink(missing_ok=True)
     environment = {
@@ -215,7 +221,7 @@ def one_rank(folder: Path, values: dict[str, Any], options: argparse.Namespace) 
     losses: list[list[float]] = []
     for name in ("first trial", "second trial"):
         with meter.during(name):
-            timed, of_steps = _trial(session, data, config, options.steps)
+            timed, of_steps = _trial(session, data, config, options)
         seconds |= {f"{name}: {what}": value for what, value in timed.items()}
         losses.append(of_steps)
     assert losses[0] == losses[1], losses
@@ -231,7 +237,7 @@ def one_rank(folder: Path, values: dict[str, Any], options: argparse.Namespace) 
 
 
 def _trial(
-    session: Any, data: Any, config: Any, steps: int
+    session: Any, data: Any, config: Any, options: argparse.Namespace
 ) -> tuple[dict[str, float], list[float]]:
     from components.tasks import task_named
 
@@ -239,11 +245,12 @@ def _trial(
     split = data.splits["train"]
     with session.engine(config, data.labels) as (_, engine):
         times.append(time.monotonic())
-        for step in range(steps):
-            rows = [2 * step + session.world.rank]
+        for step in range(options.steps):
+            first = options.documents * (options.ranks * step + session.world.rank)
+            rows = [(first + each) % DOCUMENTS for each in range(options.documents)]
             batch = task.batch(split, _indices(rows), pad_token_id=session.pad_token_id)
             labels = batch.pop("labels")
-            loss = task.loss(engine.deepspeed(**batch).logits, labels, reduction="sum")
+            loss = task.loss(engine.forward(**batch).logits, labels, reduction="sum")
             engine.deepspeed.backward(loss)
             engine.deepspeed.step()
             losses.append(float(loss.detach()))
@@ -269,6 +276,8 @@ def main() -> None:
     parser.add_argument("folder", type=Path)
     parser.add_argument("--ranks", type=int, default=2)
     parser.add_argument("--steps", type=int, default=4)
+    parser.add_argument("--tokens", type=int, default=0)
+    parser.add_argument("--documents", type=int, default=1)
     parser.add_argument("--limit-mib", type=int, default=0)
     parser.add_argument("--stored", default="float32")
     parser.add_argument("--layers", type=int, default=SIZES["num_hidden_layers"])
@@ -278,6 +287,8 @@ def main() -> None:
     values = make_model(folder, stored=options.stored, num_hidden_layers=options.layers)
     from components.settings import set_path
 
+    if options.tokens:
+        set_path(values, "data.max_tokens", options.tokens)
     for change in options.set:
         path, _, value = change.partition("=")
         try:

@@ -27,6 +27,7 @@ class Bert:
     has_released_indexing = False
     hidden_dropout: str | None = "hidden_dropout_prob"
     attention_dropout = "attention_probs_dropout_prob"
+    feed_forward: str | None = None
     load_options: Mapping[str, Any] = {"add_pooling_layer": False}
     structure: tuple[str, ...] = ()
     more_positions: str | None = None

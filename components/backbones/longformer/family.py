@@ -36,6 +36,7 @@ class Longformer:
     has_released_indexing = True
     hidden_dropout: str | None = "hidden_dropout_prob"
     attention_dropout = "attention_probs_dropout_prob"
+    feed_forward: str | None = None
     load_options: Mapping[str, Any] = {"add_pooling_layer": False}
     structure: tuple[str, ...] = ("attention_window",)
     more_positions: str | None = "raise backbone.lengthen_to"

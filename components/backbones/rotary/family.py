@@ -42,6 +42,7 @@ class RotaryFamily:
     has_released_indexing = False
     hidden_dropout: str | None = None
     attention_dropout = "attention_dropout"
+    feed_forward: str | None = "mlp"
     load_options: Mapping[str, Any] = {}
     structure: tuple[str, ...] = ("rms_norm_eps", "sliding_window")
     more_positions: str | None = None

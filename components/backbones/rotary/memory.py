@@ -19,39 +19,85 @@ WIDE_INPUTS = ("gate_proj", "up_proj", "gate_up_proj", "fc1", "dense_h_to_4h", "
 
 def rotary_memory(shape: BackboneShape, run: LayerRun) -> LayerMemory:
     """A layer's bytes at the instants of a step."""
-    rows, n, hidden, wide = run.all_rows, run.number_bytes, shape.hidden, shape.feed_forward
+    rows, n, hidden = run.all_rows, run.number_bytes, shape.hidden
     query, key_value = shape.query_width, shape.key_value_width
     kept = _kept_per_row(shape, run)
     tables = 2 * shape.head_size * n
     own_tables = tables if run.kept.replaces_keys else 0
-    gradients = (3 if shape.gated else 2) * wide * n
-    freed = _feed_forward_kept(shape, n)
+    freed = _feed_forward_kept(shape, run)
     norm = hidden * (n if shape.layer_norms else NORM_BACKWARD_COPIES * FLOAT32)
     backward = {
-        # The down projection's input gradient, and those of both factors of its product.
-        "backward of a feed-forward part": gradients + hidden * n,
         # The feed-forward part's own tensors are gone; the residual's gradient waits.
         "backward of a norm": norm + hidden * n - freed,
-        # Gradients of output, query, key and value; rotary adds products with both tables and
-        # their halves; scores that are kept come with two gradients.
-        "backward of attention": (6 * query + 4 * key_value + 2 * hidden) * n
-        + _scores(shape, run, 2)
-        - freed,
+        "backward of attention": _attention_backward(shape, run) - freed - _norms_freed(shape, n),
         "backward of the last norm": norm,
     }
-    running = max(gradients + 3 * hidden * n, (2 * hidden + 5 * query + 2 * key_value) * n)
+    inside = _inside_feed_forward(shape, run)
+    attending = (2 * hidden + 5 * query + 2 * key_value) * n + _scores(shape, run, 3)
     return LayerMemory(
         kept=rows * (kept + own_tables),
         # In float32 the first norm keeps the layer's input itself, else a float32 copy of it.
         input=rows * hidden * n if n == FLOAT32 or shape.layer_norms else 0,
         boundary=rows * hidden * n,
         last=rows * (_last_per_row(shape, run, kept) + own_tables),
-        forward=rows * (wide + 3 * hidden) * n,
-        backward={name: rows * number for name, number in backward.items()},
-        without_gradients=rows * (running + _scores(shape, run, 3)),
+        forward=_forward(shape, run),
+        backward={
+            "backward of a feed-forward part": inside + _tile_backward(shape, run),
+            **{name: rows * number for name, number in backward.items()},
+        },
+        without_gradients=max(inside + rows * 2 * hidden * n, rows * attending),
         outside=rows * tables + (run.rows**2 if _masked(shape, run) else 0),
         after=rows * hidden * (n if shape.layer_norms else FLOAT32),
     )
+
+
+def _attention_backward(shape: BackboneShape, run: LayerRun) -> int:
+    """Bytes per row. Gradients of output, query, key and value, and of both residuals; rotary adds
+    products with both tables and their halves. Scores that are kept come with their gradients
+    before that: then only those of output and values are there.
+    """
+    n, query, key_value = run.number_bytes, shape.query_width, shape.key_value_width
+    rotary = int(shape.rotated * (4 * query + 2 * key_value))
+    rotating = (2 * query + 2 * key_value + rotary + 2 * shape.hidden) * n - _scores(shape, run, 2)
+    if not _scores(shape, run, 1):
+        return rotating
+    # With a soft cap in bf16: the softmax's gradients in float32, once, and as the products take
+    # them, in the place of the weights.
+    count = 1 if shape.soft_cap and n != FLOAT32 else 2
+    return max(rotating, (2 * query + 2 * shape.hidden) * n + _scores(shape, run, count))
+
+
+def _norms_freed(shape: BackboneShape, n: int) -> int:
+    """Bytes per row that the norms behind the attention no longer keep at its backward pass."""
+    return (shape.norms_per_layer - 1) * shape.hidden * (n if shape.layer_norms else FLOAT32)
+
+
+def _inside_feed_forward(shape: BackboneShape, run: LayerRun) -> int:
+    """Bytes of the numbers inside a feed-forward part that are alive at once, and of one tensor of
+    its output: in the forward pass both factors and their product, in the backward pass the down
+    projection's input gradient and those of both factors.
+    """
+    seen = run.all_rows if run.tiled_rows is None else run.tiled_rows
+    wide = (3 if shape.gated else shape.activation_gradients) * shape.feed_forward
+    return (seen * wide + run.all_rows * shape.hidden) * run.number_bytes
+
+
+def _tile_backward(shape: BackboneShape, run: LayerRun) -> int:
+    """In tiles: what a recomputed piece keeps, and the input gradients of all pieces."""
+    if run.tiled_rows is None:
+        return 0
+    n = run.number_bytes
+    return run.tiled_rows * _whole_feed_forward_kept(shape, n) + run.all_rows * shape.hidden * n
+
+
+def _forward(shape: BackboneShape, run: LayerRun) -> int:
+    """Beside what is kept: the product inside the feed-forward part (in tiles everything inside,
+    and the outputs of all pieces), its output and the sum with the residual.
+    """
+    n, hidden, wide = run.number_bytes, shape.hidden, shape.feed_forward
+    if run.tiled_rows is None:
+        return run.all_rows * (wide + 3 * hidden) * n
+    return _inside_feed_forward(shape, run) + run.all_rows * 2 * hidden * n
 
 
 def _scores(shape: BackboneShape, run: LayerRun, count: int) -> int:
@@ -82,7 +128,14 @@ def _last_per_row(shape: BackboneShape, run: LayerRun, kept: int) -> int:
     return (shape.hidden + 1) * FLOAT32 + copy + keys + normed
 
 
-def _feed_forward_kept(shape: BackboneShape, n: int) -> int:
+def _feed_forward_kept(shape: BackboneShape, run: LayerRun) -> int:
+    """Per row; computed in tiles, its input alone."""
+    if run.tiled_rows is not None:
+        return shape.hidden * run.number_bytes
+    return _whole_feed_forward_kept(shape, run.number_bytes)
+
+
+def _whole_feed_forward_kept(shape: BackboneShape, n: int) -> int:
     """Gated: the activation's input and output and the other factor; plain: its input, or more
     where it is no one operation.
     """
@@ -105,7 +158,7 @@ def _kept_per_row(shape: BackboneShape, run: LayerRun) -> int:
         + attention
         # Without a kernel: scores after the cap, or with the sinks, and their softmax.
         + _scores(shape, run, 2)
-        + _feed_forward_kept(shape, n)
+        + _feed_forward_kept(shape, run)
         + _inputs_kept(shape, run)
         + run.kept.per_row
     )

@@ -13,6 +13,10 @@ COMPOSITE, COMPOSITE_COPIES = ("gelu_new", "gelu_fast"), 4
 """Activations that are written out in Python, and what autograd keeps of one: x, x / 2, the tanh
 and 1 + the tanh.
 """
+SQUARED, SQUARED_GRADIENTS = ("relu2",), 4
+"""Activations with a square, and what is alive in the backward pass of one: the gradient that
+comes, x to the power of one, twice that, and their product.
+"""
 
 
 def shape(kind: ModelType, given: Values) -> BackboneShape:
@@ -56,6 +60,8 @@ def shape(kind: ModelType, given: Values) -> BackboneShape:
         norms_per_layer=kind.norms(values) if kind.norm_modules is None else kind.norm_modules,
         layer_norms=kind.layer_norms,
         activation_copies=COMPOSITE_COPIES if values.get("hidden_act") in COMPOSITE else 1,
+        activation_gradients=SQUARED_GRADIENTS if values.get("hidden_act") in SQUARED else 2,
+        rotated=_rotated(values),
         masked=bool(set(LOCAL) & set(layer_kinds(kind, values))),
         soft_cap=values.get("attn_logit_softcapping") is not None,
         sinks=kind.has_sinks,
@@ -66,6 +72,16 @@ def shape(kind: ModelType, given: Values) -> BackboneShape:
 
 def _weights(widths: Iterable[tuple[int, int]]) -> int:
     return sum(inputs * outputs for inputs, outputs in widths)
+
+
+def _rotated(values: Values) -> float:
+    """Share of a head that is rotated; older checkpoints name it beside the rotation."""
+    rotation = values.get("rope_parameters") or {}
+    for name in ("partial_rotary_factor", "rotary_pct"):
+        found = rotation.get(name, values.get(name))
+        if isinstance(found, int | float):
+            return float(found)
+    return 1.0
 
 
 def _of_every_layer(inside: Sequence[FeedForward]) -> dict[str, tuple[int, int]]:

@@ -95,9 +95,13 @@ def _gpus(resources: "Resources") -> str:
 def _recommended(plan: "Plan") -> str:
     told = plan.recommendation
     assert told is not None
+    rung = told.rung
+    further = ", training.offload_activations=true" if rung.offload_activations else ""
+    if rung.feed_forward_tile_rows is not None:
+        further += f", training.feed_forward_tile_rows={rung.feed_forward_tile_rows}"
     return (
         f"zero.stage={told.stage}, training.micro_batch_size={told.micro_batch_size}, "
-        f"training.gradient_checkpointing={str(told.gradient_checkpointing).lower()} "
+        f"training.gradient_checkpointing={str(rung.gradient_checkpointing).lower()}{further} "
         f"({gib(told.device_bytes)} on the device): {told.reason}."
     )
 

@@ -58,6 +58,7 @@ TUNING = {"method": "prefix_tuning", "prefix_length": 8}
 LORA, FULL, HEAD = {"method": "lora"}, {"method": "full_fine_tuning"}, {"method": "head_only"}
 BF16, CHECKPOINTED = {"precision": "bf16"}, {"gradient_checkpointing": True}
 NF4, INT8 = {"quantization": "nf4"}, {"quantization": "int8"}
+TILED = {"feed_forward_tile_rows": 512}
 SETTINGS = (
     Setting("longformer_1x2040", "longformer", PROPAGATION, 1, 2040),
     Setting("longformer_4x504", "longformer", PROPAGATION, 4, 504),
@@ -98,6 +99,24 @@ SETTINGS = (
     Setting("longformer_1x2040_nf4", "longformer", PROPAGATION, 1, 2040, backbone_settings=NF4),
     Setting("decoder_1x1016_nf4", "decoder", PROPAGATION, 1, 1016, backbone_settings=NF4),
     Setting("decoder_1x1016_int8", "decoder", PROPAGATION, 1, 1016, backbone_settings=INT8),
+    Setting("decoder_1x2040_tiled", "decoder", PROPAGATION, 1, 2040, training=TILED),
+    Setting(
+        "decoder_1x4088_checkpointed_tiled",
+        "decoder",
+        PROPAGATION,
+        1,
+        4088,
+        training={**CHECKPOINTED, **TILED},
+    ),
+    Setting(
+        "decoder_1x2040_bf16_checkpointed_tiled_zero3",
+        "decoder",
+        PROPAGATION,
+        1,
+        2040,
+        stage=3,
+        training={**BF16, **CHECKPOINTED, **TILED},
+    ),
 )
 
 

@@ -129,7 +129,7 @@ def _step(config: Any, engine: Any, device: Any) -> float:
     ids = torch.randint(1000, 8000, (batch, tokens), device=device)
     labels = torch.arange(batch, device=device) % len(LABELS)
     started = time.perf_counter()
-    logits = engine.deepspeed(input_ids=ids, attention_mask=torch.ones_like(ids)).logits
+    logits = engine.forward(input_ids=ids, attention_mask=torch.ones_like(ids)).logits
     engine.deepspeed.backward(torch.nn.functional.cross_entropy(logits, labels))
     engine.deepspeed.step()
     return time.perf_counter() - started

@@ -8,14 +8,16 @@ from typing import Any
 import pytest
 import torch
 
-from components.adapters import ClassificationHeadConfig, adapt
+from components.adapters import ClassificationHeadConfig, PrefixPropagationConfig, adapt
 from components.adapters.methods import METHODS
 from components.backbones import backbone_shape, family_of
 from components.backbones.layer_memory import LayerRun
+from components.backbones.tiled_feed_forward import tile_feed_forward
 from components.planning.activations import activation_instants
+from tests.components.backbones.rotary.tiny import tiny_model
 from tests.components.planning.live_bytes import LiveBytes
 
-BATCH, TOKENS = 2, 248
+BATCH, TOKENS, TILE_ROWS = 2, 248, 64
 SIZES: dict[str, Any] = {
     "hidden_size": 192,
     "num_hidden_layers": 4,
@@ -96,6 +98,39 @@ def test_the_worst_instant_is_estimated_within_the_promise(
     )
     measured = measured_peak(backbone, adapter, pooling)
     assert abs(estimate / measured - 1) < PROMISED, (estimate, measured)
+
+
+@pytest.mark.parametrize("checkpointing", [False, True], ids=["kept", "checkpointed"])
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+@pytest.mark.parametrize("kind", ["llama", "gpt_neox", "phi", "olmo2", "gemma2", "modernbert"])
+def test_tiles_of_a_feed_forward_part_are_estimated_within_the_promise(
+    kind: str, precision: str, checkpointing: bool
+) -> None:
+    """A wide feed-forward part, so that what tiles save shows."""
+    heads = {"num_attention_heads": 12, "num_key_value_heads": 3, "head_dim": 16}
+    backbone = tiny_model(kind, **SIZES | heads | {"intermediate_size": 1024})
+    family = family_of(backbone)
+    family.accelerate(backbone)
+    if precision == "bf16":
+        backbone.bfloat16()
+    if checkpointing:
+        backbone.gradient_checkpointing_enable({"use_reentrant": False})
+    assert family.feed_forward is not None
+    for layer in family.layers(backbone):
+        tile_feed_forward(layer.get_submodule(family.feed_forward), TILE_ROWS)
+    shape, adapter = backbone_shape(backbone.config.to_dict()), PrefixPropagationConfig()
+    kept = adapter.kept(shape)
+    run = LayerRun(
+        sequences=BATCH,
+        rows=TOKENS + kept.rows,
+        number_bytes=2 if precision == "bf16" else 4,
+        kept=kept,
+        reads_one_row=True,
+        tile_rows=TILE_ROWS,
+    )
+    instants = activation_instants(family, shape, run, checkpointing=checkpointing)
+    measured = measured_peak(backbone, adapter, "prefix" if family.rows_see_all_text else "last")
+    assert abs(max(instants.values()) / measured - 1) < PROMISED, (instants, measured)
 
 
 def measured_peak(backbone: Any, adapter: Any, pooling: Any) -> int:

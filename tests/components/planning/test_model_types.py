@@ -1,5 +1,5 @@
 """The plan's activations of every rotary model type against the tensors that are really alive:
-prefix-propagation on a CPU, in float32.
+prefix-propagation on a CPU.
 """
 
 from typing import Any
@@ -29,22 +29,30 @@ SIZES: dict[str, Any] = {
 }
 
 
+@pytest.mark.parametrize("checkpointing", [False, True], ids=["kept", "checkpointed"])
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
 @pytest.mark.parametrize("name", sorted(MODEL_TYPES))
-def test_every_model_type_is_estimated_within_the_promise(name: str) -> None:
+def test_every_model_type_is_estimated_within_the_promise(
+    name: str, precision: str, checkpointing: bool
+) -> None:
     backbone = tiny_model(name, **SIZES)
     family = family_of(backbone)
     family.accelerate(backbone)
+    if precision == "bf16":
+        backbone.bfloat16()
+    if checkpointing:
+        backbone.gradient_checkpointing_enable({"use_reentrant": False})
     shape, adapter = backbone_shape(backbone.config.to_dict()), PrefixPropagationConfig()
     pooling = "prefix" if family.rows_see_all_text else "last"
     kept = adapter.kept(shape)
     run = LayerRun(
         sequences=BATCH,
         rows=TOKENS + kept.rows,
-        number_bytes=4,
+        number_bytes=2 if precision == "bf16" else 4,
         kept=kept,
         reads_one_row=True,
         reads_global_row=pooling == "prefix",
     )
-    estimate = max(activation_instants(family, shape, run, checkpointing=False).values())
+    estimate = max(activation_instants(family, shape, run, checkpointing=checkpointing).values())
     measured = measured_peak(backbone, adapter, pooling)
     assert abs(estimate / measured - 1) < PROMISED, (estimate, measured)

@@ -16,7 +16,10 @@ from components.planning import (
     search_wanted,
     trainings_of,
 )
+from components.planning.paper_table import MODELS
 from components.planning.plan import number_of_trials
+
+LLAMA = MODELS["Llama-3-8B"]
 
 
 @pytest.fixture
@@ -194,3 +197,32 @@ def test_too_little_memory_is_said_with_what_helps(longformer_json: dict[str, An
 def test_asha_that_cannot_stop_anything_is_said(longformer_json: dict[str, Any]) -> None:
     advice = plan_of(experiment(training={"epochs": 1}), longformer_json).advice
     assert any("ASHA will never stop" in line for line in advice)
+
+
+def test_tiles_are_refused_where_there_is_nothing_to_tile(longformer_json: dict[str, Any]) -> None:
+    tiled = {"training": {"feed_forward_tile_rows": 64}}
+    with pytest.raises(ConfigError, match=r"feed_forward_tile_rows: a longformer has no"):
+        feasible(experiment(**tiled), longformer_json)
+    decoder: dict[str, Any] = {
+        "backbone": {"name_or_path": "x", "family": "decoder"},
+        "head": {"pooling": "last"},
+        "search": {"space": {"seed": {"choice": [1, 2]}}},
+        **tiled,
+    }
+    feasible(experiment(**decoder), LLAMA)
+    with pytest.raises(ConfigError, match="trained feed-forward part needs all its rows"):
+        feasible(experiment(**decoder, adapter={"method": "full_fine_tuning"}), LLAMA)
+    mixtral = {**LLAMA, "model_type": "mixtral", "num_local_experts": 4, "num_experts_per_tok": 2}
+    with pytest.raises(ConfigError, match="experts are asked for all rows at once"):
+        feasible(experiment(**decoder), mixtral)
+
+
+def test_activations_are_offloaded_from_gpus_alone_and_recomputed_ones_alone(
+    longformer_json: dict[str, Any],
+) -> None:
+    training = {"offload_activations": True, "gradient_checkpointing": True}
+    with pytest.raises(ConfigError, match=r"offload_activations: activations of a CPU"):
+        plan_of(experiment(training=training), longformer_json)
+    plan_of(experiment(training=training, cluster={"gpus_per_worker": 1.0}), longformer_json)
+    with pytest.raises(ConfigError, match="set gradient_checkpointing to true"):
+        experiment(training={"offload_activations": True})

@@ -16,6 +16,8 @@ from tests.toy import make_experiment
 pytestmark = pytest.mark.slow
 # Float32 sums in another order: ten steps of AdamW on a toy model keep losses within this.
 SAME_UP_TO_ROUNDING = 2e-5
+TILED = {"training__feed_forward_tile_rows": 16}
+RECOMPUTED = {"training__gradient_checkpointing": True}
 
 
 @pytest.fixture(scope="module")
@@ -61,6 +63,14 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
         case("zero 3 alone", zero__stage=3),
         case("bf16", training__precision="bf16"),
         case("decoder", decoder),
+        case("decoder tiled", decoder, **TILED),
+        case("decoder tiled and checkpointed", decoder, **TILED, **RECOMPUTED),
+        case("decoder again", decoder),
+        *(
+            case(f"{name} of {method}", decoder, adapter={"method": method}, **settings)
+            for method in ("prefix_tuning", "lora")
+            for name, settings in (("whole", {}), ("tiled", TILED))
+        ),
         case(
             "reparametrised", adapter__reparametrization="mlp", adapter__reparametrization_hidden=16
         ),
@@ -117,6 +127,20 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
         case("zero 3 bf16", zero__stage=3, training__precision="bf16", **halved),
     ]
     two += [case("decoder zero 3", decoder, zero__stage=3, **halved)]
+    two += [
+        case(f"decoder tiled zero {stage}", decoder, zero__stage=stage, **halved, **TILED)
+        for stage in (0, 1, 2, 3)
+    ]
+    two += [
+        case(
+            "decoder tiled and checkpointed zero 3",
+            decoder,
+            zero__stage=3,
+            **halved,
+            **TILED,
+            **RECOMPUTED,
+        )
+    ]
     for stage in (1, 2, 3):
         interrupted = {"folder": f"{halves}h{stage}", "stop_after": 1}
         resumed = {"folder": f"{halves}h{stage}", "resume": True}
@@ -218,6 +242,20 @@ def test_head_rate_resumed_equals_uninterrupted_bit_for_bit(results: dict[str, A
 def test_gradient_checkpointing_changes_nothing(results: dict[str, Any]) -> None:
     same(results["one"]["checkpointing"], results["one"]["first"], tolerance=1e-6)
     same(results["two"]["zero 3 checkpointing"], results["two"]["zero 3"], tolerance=1e-6)
+
+
+def test_tiles_of_a_feed_forward_part_change_nothing(results: dict[str, Any]) -> None:
+    """Products of fewer rows sum in another order. The next trial in the slot has no tiles."""
+    one, two = results["one"], results["two"]
+    whole = one["decoder"]
+    for found in (one["decoder tiled"], one["decoder tiled and checkpointed"]):
+        same(found, whole)
+    for stage in (0, 1, 2, 3):
+        same(two[f"decoder tiled zero {stage}"], whole)
+    same(two["decoder tiled and checkpointed zero 3"], whole)
+    for method in ("prefix_tuning", "lora"):
+        same(one[f"tiled of {method}"], one[f"whole of {method}"])
+    assert one["decoder again"] == whole
 
 
 def test_divergence_is_an_outcome_with_a_reason(results: dict[str, Any]) -> None:

@@ -90,6 +90,15 @@ def test_after_a_step_no_frozen_weight_is_whole(told: list[dict[str, Any]]) -> N
 
 
 @pytest.mark.slow
+def test_recomputed_layers_are_let_go_one_by_one_in_every_trial_of_a_slot(
+    told: list[dict[str, Any]],
+) -> None:
+    """A destroyed engine's functions on the modules would keep all of them in the second."""
+    for each in told:
+        assert 0 < max(each["layers whole at once"]) <= 1
+
+
+@pytest.mark.slow
 def test_rows_looked_up_over_shards_are_those_of_the_file(told: list[dict[str, Any]]) -> None:
     for each in told:
         assert each["weight is away"] and each["weight is back"]

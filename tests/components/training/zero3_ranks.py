@@ -59,7 +59,7 @@ def stage_3(values: dict[str, Any], world: Any, folder: Path) -> dict[str, Any]:
     from transformers import AutoModel
 
     from components.config import ExperimentConfig, validate
-    from components.tasks import prepare, task_named
+    from components.tasks import prepare
     from components.training.session import open_session
 
     config = validate(ExperimentConfig, values).train_config()
@@ -67,7 +67,7 @@ def stage_3(values: dict[str, Any], world: Any, folder: Path) -> dict[str, Any]:
     before = watched()
     session = open_session(config, world, cache_path=folder / "cache")
     data = prepare(config.data, session.tokenizer, tokenizer_id="toy", cache_path=folder / "cache")
-    task, told = task_named(config.data.task), {}
+    told: dict[str, Any] = {}
     embedding = session.backbone.embed_tokens
     with session.engine(config, data.labels) as (_, engine):
         told["weight is away"] = not hasattr(embedding, "weight")
@@ -75,12 +75,7 @@ def stage_3(values: dict[str, Any], world: Any, folder: Path) -> dict[str, Any]:
             ids = torch.randint(0, 128, (1, count + world.rank))
             told[f"{what} rows equal"] = bool(torch.equal(embedding(ids), table[ids]))
         for _ in range(2):
-            rows = np.array([world.rank])
-            batch = task.batch(data.splits["train"], rows, pad_token_id=session.pad_token_id)
-            labels = batch.pop("labels")
-            loss = task.loss(engine.deepspeed(**batch).logits, labels, reduction="sum")
-            engine.deepspeed.backward(loss)
-            engine.deepspeed.step()
+            step(session, config, data, engine)
         told["whole after a step"] = [
             name
             for name, parameter in session.backbone.named_parameters()
@@ -88,8 +83,43 @@ def stage_3(values: dict[str, Any], world: Any, folder: Path) -> dict[str, Any]:
         ]
     told["weight is back"] = isinstance(embedding.weight, torch.nn.Parameter)
     after = watched()
+    session.backbone.activation_checkpointing_enable(
+        activation_checkpointing_kwargs={"use_reentrant": False}
+    )
+    told["layers whole at once"] = [most_layers_whole(session, config, data) for _ in range(2)]
     told["changed"] = [path for path in WATCHED if before[path] is not after[path]]
     return told
+
+
+def step(session: Any, config: Any, data: Any, engine: Any) -> None:
+    from components.tasks import task_named
+
+    task, rows = task_named(config.data.task), np.array([session.world.rank])
+    batch = task.batch(data.splits["train"], rows, pad_token_id=session.pad_token_id)
+    labels = batch.pop("labels")
+    loss = task.loss(engine.forward(**batch).logits, labels, reduction="sum")
+    engine.deepspeed.backward(loss)
+    engine.deepspeed.step()
+
+
+def most_layers_whole(session: Any, config: Any, data: Any) -> float:
+    """In one step of a trial of its own: elements that are whole while a linear layer answers, in
+    layers.
+    """
+    found = [0]
+    layers = list(session.backbone.layers)
+    parameters = [each for layer in layers for each in layer.parameters()]
+
+    def count(*_: Any) -> None:
+        found.append(sum(each.numel() for each in parameters))
+
+    with session.engine(config, data.labels) as (_, engine):
+        linear = [each for each in session.backbone.modules() if type(each) is torch.nn.Linear]
+        hooks = [each.register_forward_hook(count) for each in linear]
+        step(session, config, data, engine)
+        for each in hooks:
+            each.remove()
+    return max(found) * len(layers) / sum(each.ds_numel for each in parameters)
 
 
 def stage_0(values: dict[str, Any], world: Any, folder: Path) -> dict[str, Any]:

@@ -56,7 +56,7 @@ def decoder_against_peft(sizes: Sizes, device: torch.device) -> dict[str, Any]:
     values = sizes.decoder | {"num_hidden_layers": sizes.compared_layers}
     given = models.documents(1, sizes.decoder_tokens, values["vocab_size"], device)
     ours = _prefix_propagation(values, sizes, device, given)
-    found: dict[str, Any] = {"ours": ours | _against_plan(sizes, values, ours, checkpointing=False)}
+    found: dict[str, Any] = {"ours": ours | _against_plan(sizes, values, ours, kept={})}
     for method in ("prefix_tuning", "lora"):
         found[f"peft {method}"] = attempted(partial(_peft, method, values, sizes, device, given))
         theirs = found[f"peft {method}"].get("tokens_per_second")
@@ -102,7 +102,7 @@ def longest_context(
     tokens, rung, found = sizes.longest_from, 0, {}
     ended = "the longest one asked for was reached"
     while tokens <= sizes.longest_up_to:
-        result = attempted(partial(_at_length, model, sizes, tokens, offload=rung == 2))
+        result = attempted(partial(_at_length, model, sizes, tokens, rung=rung))
         found[f"{tokens}, {RUNGS[rung]}"] = result
         if "error" in result:
             if rung + 1 == len(RUNGS):
@@ -120,16 +120,21 @@ def longest_context(
     return {"ended": ended, "contexts": found}
 
 
-def _at_length(model: Any, sizes: Sizes, tokens: int, *, offload: bool) -> dict[str, Any]:
+def _at_length(model: Any, sizes: Sizes, tokens: int, *, rung: int) -> dict[str, Any]:
     device = next(model.parameters()).device
     given = models.documents(1, tokens, sizes.decoder["vocab_size"], device)
 
     def loss() -> Any:
-        with offloaded_activations() if offload else nullcontext():
+        with offloaded_activations() if rung == 2 else nullcontext():
             return model(**given).loss
 
     result = measured(loss, model, sizes, given, steps=1, warm_up=0)
-    return result | _against_plan(sizes, sizes.decoder, result, checkpointing=True, tokens=tokens)
+    kept = {
+        "gradient_checkpointing": True,
+        "feed_forward_tile_rows": sizes.tile_rows if rung > 0 else None,
+        "offload_activations": rung == 2,
+    }
+    return result | _against_plan(sizes, sizes.decoder, result, kept=kept, tokens=tokens)
 
 
 def _loss(model: Any, given: Any) -> Any:
@@ -185,7 +190,7 @@ def _against_plan(
     values: dict[str, Any],
     result: dict[str, Any],
     *,
-    checkpointing: bool,
+    kept: dict[str, Any],
     tokens: int | None = None,
 ) -> dict[str, Any]:
     from components.backbones import backbone_shape
@@ -199,11 +204,7 @@ def _against_plan(
             "adapter": {"prefix_length": sizes.prefix_length},
             "head": {"pooling": "last"},
             "data": {"files": {"train": "unused"}, "max_tokens": tokens or sizes.decoder_tokens},
-            "training": {
-                "micro_batch_size": 1,
-                "precision": "bf16",
-                "gradient_checkpointing": checkpointing,
-            },
+            "training": {"micro_batch_size": 1, "precision": "bf16", **kept},
             "optimizer": {"learning_rate": 1e-4},
             "zero": {"stage": 0},
         }

@@ -24,6 +24,7 @@ from components.adapters.methods import ADAPTER_CONFIGS
 from components.backbones import backbone_shape, family_of
 from components.backbones.rotary.sizes import LOCAL, layer_kinds
 from components.backbones.rotary.types import MODEL_TYPES
+from components.backbones.tiled_feed_forward import tile_feed_forward
 from components.errors import ConfigError
 from tests.components.backbones.rotary.tiny import LAYERS, WINDOW
 from tests.components.backbones.rotary.variants import (
@@ -325,6 +326,34 @@ def test_what_the_first_and_the_last_layer_leave_out_changes_nothing(
             [output.logits, *(each.grad for each in model.trainable_parameters().values())]
         )
     for one, other in zip(*found, strict=True):
+        torch.testing.assert_close(other, one, atol=TOLERANCE, rtol=TOLERANCE)
+
+
+@each_variant
+@pytest.mark.parametrize("checkpointing", [False, True], ids=["kept", "checkpointed"])
+@pytest.mark.parametrize("method", ["prefix_propagation", "prefix_tuning"])
+def test_a_feed_forward_part_in_tiles_changes_nothing(
+    variant: str, method: str, checkpointing: bool
+) -> None:
+    """Answers and gradients; types with experts are refused (tests/components/planning)."""
+    if backbone_shape(backbone_of(variant).config.to_dict()).experts:
+        return
+    _, ids, mask = documents()
+    found = []
+    for rows in (None, 5):
+        model = adapted(variant, method, pooling="mean").train()
+        if checkpointing:
+            let_layers_recompute(model)
+        for layer in model.family.layers(model.backbone):
+            assert model.family.feed_forward is not None
+            if rows is not None:
+                tile_feed_forward(layer.get_submodule(model.family.feed_forward), rows)
+        output = model(input_ids=ids, attention_mask=mask, labels=torch.tensor([0, 2]))
+        output.loss.backward()
+        gradients = [each.grad for each in model.trainable_parameters().values()]
+        found.append([output.logits, *(each for each in gradients if each is not None)])
+    whole, tiled = found
+    for one, other in zip(whole, tiled, strict=True):
         torch.testing.assert_close(other, one, atol=TOLERANCE, rtol=TOLERANCE)
 
 
