@@ -44,6 +44,8 @@ class BackboneShape:
     """What autograd keeps of a plain activation, in numbers of feed_forward."""
     activation_gradients: int = 2
     """What is alive at once in its backward pass, in the same numbers."""
+    inside_feed_forward: tuple[str, ...] = ()
+    """Of `linear_widths` those of a feed-forward part that is a module of its own."""
     rotated: float = 1.0
     """Share of a head that is rotated."""
     masked: bool = False

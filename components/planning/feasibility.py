@@ -68,15 +68,18 @@ def tiling_obstacle(
     training: TrainConfig, family: BackboneFamily, shape: BackboneShape
 ) -> str | None:
     """Why this training's feed-forward parts cannot be computed in tiles, as a clause; None where
-    they can. What LoRA trains inside of one is seen when the engine is built.
+    they can. What LoRA adds inside of one comes by a hook for the layer's run, and a piece is
+    computed again after it.
     """
     if family.feed_forward is None:
         return f"a {family.name} has no feed-forward part that is a module of its own"
     if shape.experts:
         return "experts are asked for all rows at once: each piece would ask nearly all of them"
-    if training.adapter.kept(shape).all_weights:
+    kept = training.adapter.kept(shape)
+    if kept.all_weights:
         return "a trained feed-forward part needs all its rows for its gradient"
-    return None
+    inside = [name for name in kept.targets if name in shape.inside_feed_forward]
+    return f"adapter.targets trains {inside[0]}, which is inside of one" if inside else None
 
 
 def check_offloading(trainings: Iterable[Training], cluster: ClusterConfig) -> None:

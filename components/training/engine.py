@@ -125,7 +125,7 @@ def partitioned_loading(
 
 def build_engine(model: AdaptedModel, config: TrainConfig, world: World) -> Engine:
     """Wrap an adapted model for one trial. The parameters must hold their starting values
-    already. Raises ConfigError where settings ask for what this device or model cannot do.
+    already. Raises ConfigError where activations would be offloaded from a CPU.
     """
     if config.training.offload_activations and world.device.type == "cpu":
         raise ConfigError(f"training.offload_activations: {ON_A_CPU}. Set it to false.")
@@ -164,20 +164,16 @@ def build_engine(model: AdaptedModel, config: TrainConfig, world: World) -> Engi
 
 
 def _tile_feed_forward(backbone: nn.Module, config: TrainConfig, undone: ExitStack) -> None:
-    """Compute feed-forward parts in tiles until `undone` is closed."""
+    """Compute feed-forward parts in tiles until `undone` is closed. What planning refuses
+    (`tiling_obstacle`) does not come here.
+    """
     rows, family = config.training.feed_forward_tile_rows, family_of(backbone)
     if rows is None:
         return
-    assert family.feed_forward is not None, f"planning refuses {family.name}"
+    assert family.feed_forward is not None, family.name
     for layer in family.layers(backbone):
         module = layer.get_submodule(family.feed_forward)
-        try:
-            tile_feed_forward(module, rows)
-        except ValueError as error:
-            raise ConfigError(
-                f"training.feed_forward_tile_rows: {error}. Set it to null, or adapter.targets to "
-                "modules of the attention."
-            ) from error
+        tile_feed_forward(module, rows)
         undone.callback(untile_feed_forward, module)
 
 

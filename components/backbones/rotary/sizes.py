@@ -61,6 +61,7 @@ def shape(kind: ModelType, given: Values) -> BackboneShape:
         layer_norms=kind.layer_norms,
         activation_copies=COMPOSITE_COPIES if values.get("hidden_act") in COMPOSITE else 1,
         activation_gradients=SQUARED_GRADIENTS if values.get("hidden_act") in SQUARED else 2,
+        inside_feed_forward=tuple(_of_every_layer(inside)),
         rotated=_rotated(values),
         masked=bool(set(LOCAL) & set(layer_kinds(kind, values))),
         soft_cap=values.get("attn_logit_softcapping") is not None,

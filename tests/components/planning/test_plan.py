@@ -212,6 +212,10 @@ def test_tiles_are_refused_where_there_is_nothing_to_tile(longformer_json: dict[
     feasible(experiment(**decoder), LLAMA)
     with pytest.raises(ConfigError, match="trained feed-forward part needs all its rows"):
         feasible(experiment(**decoder, adapter={"method": "full_fine_tuning"}), LLAMA)
+    inside = {"method": "lora", "targets": ["q_proj", "down_proj"]}
+    with pytest.raises(ConfigError, match="trains down_proj, which is inside of one"):
+        feasible(experiment(**decoder, adapter=inside), LLAMA)
+    feasible(experiment(**decoder, adapter={"method": "lora"}), LLAMA)
     mixtral = {**LLAMA, "model_type": "mixtral", "num_local_experts": 4, "num_experts_per_tok": 2}
     with pytest.raises(ConfigError, match="experts are asked for all rows at once"):
         feasible(experiment(**decoder), mixtral)
