@@ -157,10 +157,17 @@ def dequantised_bytes(config: TrainConfig, shape: BackboneShape) -> int:
 def gathered_elements(config: TrainConfig, shape: BackboneShape) -> int:
     """Weights that a rank of ZeRO-3 holds whole at the worst instant: the largest linear module
     while it is computed with (training/zero3.py: nothing is gathered ahead, nothing stays; frozen
-    embeddings answer from shards), and what may stay whole for its next use.
+    embeddings answer from shards), and what may stay whole for its next use. What is recomputed
+    stays whole until its backward pass: a layer, or the feed-forward part in tiles.
     """
     live = (config.zero.max_live_parameters or 0) + config.zero.prefetch_bucket_size
-    return min(shape.parameters, live + shape.largest_linear)
+    whole = shape.largest_linear
+    if config.training.gradient_checkpointing:
+        whole = shape.largest_layer
+    elif config.training.feed_forward_tile_rows is not None:
+        widths = (shape.linear_widths[name] for name in shape.inside_feed_forward)
+        whole = max(whole, sum(rows * columns for rows, columns in widths))
+    return min(shape.parameters, live + whole)
 
 
 def layer_run(config: TrainConfig, shape: BackboneShape, *, gpu: bool) -> LayerRun:
