@@ -35,6 +35,8 @@ class Kept:
     rows: int = 0
     """Rows beside the text of a sequence; `global_rows` of them are global where there are such."""
     global_rows: int = 0
+    text_apart: bool = False
+    """The text is read without gradients, and `rows` rows are run on its states."""
     per_row: int = 0
     """Further bytes that are kept per row and layer: of what is added to the attention."""
 
@@ -93,5 +95,9 @@ class LayerMemory:
     """Alive through the whole step, outside the layers: rotary tables, masks, the embedding's
     own.
     """
+    states: int = 0
+    """Keys and values of all rows, where they are read apart."""
+    constant_text: int | None = None
+    """`kept` of a first layer whose text takes no part in the backward pass; None: it does."""
     after: int = 0
     """What follows the last layer keeps: the last norm's input."""

@@ -48,6 +48,8 @@ class BackboneShape:
     """Of `linear_widths` those of a feed-forward part that is a module of its own."""
     rotated: float = 1.0
     """Share of a head that is rotated."""
+    is_causal: bool = False
+    """Whether a row sees only what comes before it."""
     masked: bool = False
     """Whether there are layers whose attention needs a mask (local ones)."""
     soft_cap: bool = False

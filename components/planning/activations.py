@@ -6,10 +6,11 @@ where the head alone is trained, a layer's forward.
 """
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 from components.backbones import BackboneFamily, BackboneShape
 from components.backbones.activation_offload import LEAST_BYTES
-from components.backbones.layer_memory import LayerMemory, LayerRun
+from components.backbones.layer_memory import FLOAT32, LayerMemory, LayerRun
 
 
 def activation_instants(
@@ -26,8 +27,13 @@ def activation_instants(
     layer = family.layer_memory(shape, run)
     if not run.kept.in_layers:
         return {"forward": layer.outside + layer.boundary + layer.without_gradients}
+    if run.kept.text_apart:
+        return _text_apart(family, shape, run)
     if not checkpointing:
-        layers = layer.outside + (shape.layers - 1) * layer.kept + layer.last
+        first = layer.kept if layer.constant_text is None else layer.constant_text
+        layers = layer.outside + (shape.layers - 2) * layer.kept + first + layer.last
+        if shape.layers == 1:
+            layers = layer.outside + layer.last
         everything = layers + layer.after
         return {
             "forward": layers + layer.forward,
@@ -41,6 +47,21 @@ def activation_instants(
     return {
         "forward": boundaries + layer.without_gradients,
         **{f"{name}, recomputed": recomputed + number for name, number in layer.backward.items()},
+    }
+
+
+def _text_apart(family: BackboneFamily, shape: BackboneShape, run: LayerRun) -> Mapping[str, int]:
+    """The text is read layer by layer, and its keys and values stay; then the rows run on them."""
+    behind = run.kept.rows
+    text = family.layer_memory(shape, replace(run, rows=run.rows - behind))
+    rows = family.layer_memory(shape, replace(run, rows=behind))
+    states = shape.layers * text.states
+    # Of each layer the weights of the rows on the text, once more in float32 while they are made.
+    scores = run.sequences * behind * run.rows * shape.heads
+    kept = shape.layers * (rows.kept + scores * run.number_bytes)
+    return {
+        "reading the text": text.outside + text.boundary + text.without_gradients + states,
+        "backward of the rows": states + kept + max(rows.backward.values()) + scores * 3 * FLOAT32,
     }
 
 

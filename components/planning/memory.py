@@ -94,7 +94,7 @@ def worker_memory(
     beside = gradients + dequantised_bytes(config, shape)
     instants = {name: number + beside for name, number in activations.items()}
     first_layer = family.layer_memory(shape, run)
-    if run.kept.in_layers:
+    if run.kept.in_layers and not run.kept.text_apart:
         instants["backward of the first layer"] = (
             first_layer.outside
             + first_layer.kept

@@ -2,7 +2,6 @@
 they need together, and advice.
 """
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -10,11 +9,13 @@ from typing import Any
 from components.backbones import BackboneShape, backbone_shape, quantization_of
 from components.config.cluster import ClusterConfig
 from components.config.experiment import ExperimentConfig, TrainConfig
-from components.config.search import Choice, Grid, Integer
-from components.config.space import domain_size
 from components.config.steps import most_evaluations, most_steps
-from components.data.settings import DataConfig
 from components.planning.capacity import Capacity
+from components.planning.counts import (
+    num_labels_of,
+    number_of_trials,
+    training_documents,
+)
 from components.planning.feasibility import (
     Training,
     check_feasible,
@@ -161,7 +162,7 @@ def make_plan(
         )
     shape, first = backbone_shape(backbone_json), wanted.settings[0]
     quantization = quantization_of(backbone_json)
-    num_labels = _num_labels(first.data)
+    num_labels = num_labels_of(first.data)
     factor = 1.0 if measured is None else measured.memory_factor
     room = _room(wanted, resources)
     points = _distinct_points(wanted, shape, num_labels or 2, room=room and room / factor)
@@ -169,7 +170,7 @@ def make_plan(
     beside = largest.host + largest.process
     per_worker = beside if cluster.gpus_per_worker else int(largest.total * factor)
     counted = None if measured is None else measured.train_documents
-    documents = counted or _training_documents(first.data)
+    documents = counted or training_documents(first.data)
     steps = most_steps(
         wanted.settings,
         num_documents=documents,
@@ -253,25 +254,6 @@ def _recommendation(
     return recommend(largest, shape, trainable=trainable(largest), num_workers=workers, room=room)
 
 
-def number_of_trials(config: ExperimentConfig) -> int:
-    """Trials of the whole search at most: every combination of a grid, or the draws times the size
-    of any grid among them; no point twice.
-    """
-    sizes = [
-        domain_size(domain)
-        for domain in config.search.space.values()
-        if config.search.searcher == "grid" or isinstance(domain, Grid)
-    ]
-    if config.search.searcher == "grid":
-        return math.prod(sizes)
-    finite = all(
-        isinstance(domain, Choice | Grid | Integer) for domain in config.search.space.values()
-    )
-    points = math.prod(domain_size(domain) for domain in config.search.space.values())
-    trials = math.prod(sizes) * config.search.num_trials
-    return min(trials, points) if finite else trials
-
-
 def _distinct_points(
     wanted: Wanted, shape: BackboneShape, num_labels: int, *, room: float | None
 ) -> tuple[PointPlan, ...]:
@@ -325,36 +307,10 @@ def evaluations_at_most(wanted: Wanted) -> int:
     """
     data = wanted.settings[0].data
     # A limit does not say how few there are.
-    documents = _training_documents(data) if data.max_documents is None else None
+    documents = training_documents(data) if data.max_documents is None else None
     return most_evaluations(
         wanted.settings, num_documents=documents, world_size=wanted.cluster.num_workers
     )
-
-
-def _num_labels(data: DataConfig) -> int | None:
-    """How many classes there are, as far as the settings tell."""
-    if data.installed_source is not None:
-        return len(data.installed_source.libraries)
-    generated = data.letters or data.needle
-    return generated.labels if generated is not None else None
-
-
-def _training_documents(data: DataConfig) -> int | None:
-    """How many there are at most, as far as the settings tell."""
-    documents = data.max_documents
-    if (source := data.installed_source) is not None:
-        carved = (
-            len(source.libraries)
-            * source.documents_per_library
-            * (1.0 - data.test_fraction)
-            * (1.0 - data.validation_fraction)
-        )
-        documents = min(documents or math.ceil(carved), math.ceil(carved))
-    if (needle := data.needle) is not None:
-        documents = min(documents or needle.train_documents, needle.train_documents)
-    if (letters := data.letters) is not None:
-        documents = min(documents or letters.train_documents, letters.train_documents)
-    return documents
 
 
 def _advice(

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 from pydantic import Field, model_validator
 
 from components.adapters.methods.method import ReparametrizedPrefix, Setting, Shapes
+from components.backbones.layer_memory import Kept
 from components.backbones.shape import BackboneShape
 from components.settings import PositiveInt
 
@@ -73,6 +74,11 @@ class PrefixPropagationConfig(ReparametrizedPrefix):
         if self.rank is not None:
             return self.rank * (shape.layers * self.prefix_length + shape.hidden)
         return self.produced(shape.hidden, shape.layers * shape.hidden)
+
+    def kept(self, shape: BackboneShape) -> Kept:
+        if self.text_is_read_apart:
+            return Kept(rows=self.prefix_length, text_apart=True)
+        return super().kept(shape)
 
     def incompatibility(self, setting: Setting) -> str | None:
         if self.placement == "prefix":

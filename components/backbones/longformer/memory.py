@@ -52,6 +52,7 @@ def _fast(shape: BackboneShape, run: LayerRun) -> LayerMemory:
             rows * (5 * hidden * n + forward_rows) + forward_once,
         ),
         outside=rows * (1 + _masks(shape, run)) * hidden * n + biases,
+        states=rows * 2 * hidden * n,
         # Zeros with the read rows in their places.
         after=rows * hidden * n,
     )

@@ -47,8 +47,35 @@ def rotary_memory(shape: BackboneShape, run: LayerRun) -> LayerMemory:
         },
         without_gradients=max(inside + rows * 2 * hidden * n, rows * attending),
         outside=rows * tables + (run.rows**2 if _masked(shape, run) else 0),
+        states=rows * 2 * key_value * n,
+        constant_text=rows * _constant_text_kept(shape, run, kept) if _splits(shape, run) else None,
         after=rows * hidden * (n if shape.layer_norms else FLOAT32),
     )
+
+
+def _splits(shape: BackboneShape, run: LayerRun) -> bool:
+    """Whether the first layer's text takes no part in the backward pass (constant_text.py)."""
+    changes_prefix_rows_alone = run.kept.rows > 0 and not (
+        run.kept.replaces_keys or run.kept.per_row or run.kept.targets or run.kept.all_weights
+    )
+    plain = shape.is_causal and not (shape.soft_cap or shape.sinks or shape.attention_dropout)
+    return changes_prefix_rows_alone and plain and not (run.gpu or run.hooked)
+
+
+def _constant_text_kept(shape: BackboneShape, run: LayerRun, kept: int) -> int:
+    """Bytes per row. No norm before the attention, no keys, values and their norms; queries and the
+    attention among text rows, and the shares of the prefix in float32. Where one norm serves
+    attention and feed-forward part, the latter is constant as well.
+    """
+    n, query, key_value = run.number_bytes, shape.query_width, shape.key_value_width
+    shares = 2 * shape.heads * (run.kept.rows + 1) * FLOAT32
+    if shape.norms_per_layer == 1:
+        return 2 * query * n + shares
+    gone = 2 * (query if _masked(shape, run) else key_value) * n + shape.heads * FLOAT32
+    gone += shape.hidden * (n if shape.layer_norms else FLOAT32) + FLOAT32
+    if shape.normed_heads:
+        gone += (query + key_value + shape.heads + key_value // shape.head_size) * FLOAT32
+    return kept - gone + shares
 
 
 def _attention_backward(shape: BackboneShape, run: LayerRun) -> int:

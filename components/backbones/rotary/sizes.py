@@ -63,6 +63,7 @@ def shape(kind: ModelType, given: Values) -> BackboneShape:
         activation_gradients=SQUARED_GRADIENTS if values.get("hidden_act") in SQUARED else 2,
         inside_feed_forward=tuple(_of_every_layer(inside)),
         rotated=_rotated(values),
+        is_causal=kind.is_causal,
         masked=bool(set(LOCAL) & set(layer_kinds(kind, values))),
         soft_cap=values.get("attn_logit_softcapping") is not None,
         sinks=kind.has_sinks,

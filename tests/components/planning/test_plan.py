@@ -16,8 +16,8 @@ from components.planning import (
     search_wanted,
     trainings_of,
 )
+from components.planning.counts import number_of_trials
 from components.planning.paper_table import MODELS
-from components.planning.plan import number_of_trials
 
 LLAMA = MODELS["Llama-3-8B"]
 
