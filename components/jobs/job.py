@@ -60,8 +60,8 @@ class Assignment:
 @dataclass(frozen=True)
 class SlotSettings:
     """What all jobs of a slot share. `config`: what decides the loaded backbone; `capacity`: jobs
-    that the slot's workers carry out at the same time. Paths are absolute; on more than one node
-    they lie on shared storage.
+    that the slot's workers carry out at the same time; `experiment`: whose they are, for metrics
+    and logs. Paths are absolute; on more than one node they lie on shared storage.
     """
 
     config: TrainConfig
@@ -71,3 +71,4 @@ class SlotSettings:
     code_version: str
     code_fingerprint: str
     capacity: int = 1
+    experiment: str = ""

@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     from ray import ObjectRef
     from ray.actor import ActorHandle
 
+    from components.training.outcomes import Wanted
+
 
 def serve(config: dict[str, Any]) -> None:
     """The training function that Ray Train runs on every worker."""
@@ -20,12 +22,21 @@ def serve(config: dict[str, Any]) -> None:
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     import ray.train
 
-    from components.jobs.watchdog import Words
-    from components.training.pulse import PULSE
+    from components.jobs.words import Words
 
     # Before anything heavy: from now on it is noticed where this rank is stopped.
-    Words(slot, ray.train.get_context().get_world_rank(), lambda: PULSE.beats)
-    ray.get(slot.workers_placed.remote())
+    words = Words(slot, ray.train.get_context().get_world_rank())
+    try:
+        _serve(settings, slot)
+    except Exception as error:
+        words.last(error)
+        raise
+
+
+def _serve(settings: SlotSettings, slot: "ActorHandle") -> None:
+    import ray.train
+
+    ray.get(slot.workers_placed.remote(ray.train.get_context().get_world_size()))
     import torch
 
     from components.jobs.carry_out import carry_out
@@ -49,8 +60,9 @@ def serve(config: dict[str, Any]) -> None:
             session,
             assignment.job,
             emit=outbox.send,
-            should_stop=outbox.should_stop,
+            wanted=outbox.wanted,
             code_version=settings.code_version,
+            ranks=settings.cluster.num_workers,
         )
         outbox.wait_until_sent()
 
@@ -92,10 +104,11 @@ class Outbox:
         if self._last is not None:
             ray.get(self._last)
 
-    def should_stop(self) -> bool:
+    def wanted(self) -> "Wanted":
         import ray
 
-        return bool(ray.get(self.slot.should_stop.remote(self.assignment_id)))
+        wanted: Wanted = ray.get(self.slot.wanted.remote(self.assignment_id))
+        return wanted
 
 
 def _check_code(expected: str) -> None:

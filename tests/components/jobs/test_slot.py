@@ -85,11 +85,11 @@ def test_what_an_earlier_assignment_tells_is_not_taken_for_this_one(on_slot: Any
         await slot.assign(first)
         await slot.take()
         await slot.drop(first.id)
-        assert await slot.should_stop(first.id)
+        assert await slot.wanted(first.id) == "stop"
         assert await slot.assign(second)
         await slot.tell(first.id, 0, DONE)
         assert await slot.next_events(second.id) == []
-        assert not await slot.should_stop(second.id)
+        assert await slot.wanted(second.id) == "steps"
 
     on_slot(law)
 
@@ -132,7 +132,7 @@ def test_a_closed_slot_sends_its_workers_home(on_slot: Any) -> None:
         await slot.assign(Assignment(job("a")))
         await slot.close()
         assert await slot.take() == (False, None)
-        assert await slot.should_stop("anything")
+        assert await slot.wanted("anything") == "stop"
         assert not await slot.assign(Assignment(job("b")))
 
     on_slot(law)
