@@ -12,10 +12,15 @@ if TYPE_CHECKING:
 
 
 def start_trial_slots(
-    config: TrainConfig, cluster: ClusterConfig, *, count: int, storage: Path
+    config: TrainConfig,
+    cluster: ClusterConfig,
+    *,
+    count: int,
+    storage: Path,
+    experiment: str,
 ) -> "tuple[ActorHandle, ...]":
     """Start `count` slots whose workers load the backbone of `config` while the caller goes on.
-    `storage`: the workflow's folder.
+    `storage`: the workflow's folder; `experiment`: what metrics and logs call its work.
     """
     from components.jobs.job import SlotSettings
     from components.jobs.slots import start_slots
@@ -27,5 +32,6 @@ def start_trial_slots(
         storage_path=storage,
         code_version=code_version(),
         code_fingerprint=code_fingerprint(),
+        experiment=experiment,
     )
     return start_slots(settings, count)

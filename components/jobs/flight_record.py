@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from components.atomic_file import write_state
+from components.atomic_file import read_state, write_state
 from components.secrets import without_secrets
 from components.settings import resolved
 
@@ -39,6 +39,7 @@ class FlightRecord:
 
     def __init__(self) -> None:
         self.ranks: dict[int, _Rank] = {}
+        self.last_heard: float | None = None
         self.stacks: dict[int, str] = {}
 
     def hear(self, word: "Word") -> None:
@@ -47,7 +48,7 @@ class FlightRecord:
         if known.training != word.training or known.word.pid != word.pid:
             known.training = word.training
             known.steps.clear()
-        known.word = word
+        known.word, self.last_heard = word, time.time()
         known.steps.extend(word.steps)
 
     def nodes(self) -> set[str]:
@@ -88,6 +89,11 @@ class FlightRecord:
                 for rank, known in sorted(self.ranks.items())
             },
         }
+
+
+def read_flight_record(folder: Path) -> dict[str, Any]:
+    """That of the job in this folder. Raises OSError where there is none, Damaged."""
+    return read_state(folder / FLIGHT_FILE)
 
 
 def _told(step: Mapping[str, Any]) -> dict[str, Any]:

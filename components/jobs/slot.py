@@ -29,6 +29,7 @@ from components.jobs.hanging import end_hanging
 from components.jobs.job import Assignment, SlotSettings
 from components.jobs.sequencer import Sequencer
 from components.jobs.slot_metrics import SlotMetrics
+from components.jobs.slot_progress import SlotProgress, slot_progress
 from components.jobs.watchdog import Watchdog
 from components.jobs.worker_group import failure_of
 
@@ -76,7 +77,8 @@ class Slot:
         self.watchdog = Watchdog(float(settings.cluster.progress_timeout_seconds))
         self.flight, self.metrics = FlightRecord(), SlotMetrics(settings.experiment)
         self.why_ended, self.why_leave = "", ""
-        self.growth, self.asks_for_stacks = Growth(settings.cluster), False
+        self.growth, self.ranks = Growth(settings.cluster), 0
+        self.asks_for_stacks = False
         self.loop = asyncio.get_event_loop()
         self.keeper = threading.Thread(target=self._keep_workers, name="slot-workers", daemon=True)
         self.keeper.start()
@@ -134,6 +136,13 @@ class Slot:
         """Whether the workers were ever started, and why they cannot be."""
         return self.placed, self.why_not_placed
 
+    async def progress(self) -> SlotProgress:
+        """How far it is with what it works at."""
+        at_work = (place for place in self.places.values() if place.taken and not place.ended)
+        place = next(at_work, None)
+        job = None if place is None else place.assignment.job
+        return slot_progress(self.flight, job, ranks=self.ranks, leaving=self.why_leave)
+
     async def close(self) -> None:
         """Let the workers go; the worker group ends in an orderly way."""
         self.closed = True
@@ -148,7 +157,7 @@ class Slot:
 
     async def workers_placed(self, ranks: int) -> None:
         """Of so many workers one has started."""
-        self.placed = True
+        self.placed, self.ranks = True, ranks
         self.growth.began(ranks, time.monotonic())
 
     async def take(self) -> tuple[bool, Assignment | None]:
@@ -230,7 +239,7 @@ class Slot:
         threading.Thread(target=self._watch_nodes, name="slot-nodes", daemon=True).start()
         while not self.closed:
             self.watchdog = Watchdog(self.watchdog.limit_seconds)
-            self.flight, self.why_leave = FlightRecord(), ""
+            self.flight, self.ranks, self.why_leave = FlightRecord(), 0, ""
             try:
                 self.run_workers(self.settings, ray.get_runtime_context().current_actor)
             # Whatever ended the workers is told to whoever had a job there.
