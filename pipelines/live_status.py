@@ -14,8 +14,10 @@ from typing import TYPE_CHECKING, Any
 
 from components.atomic_file import write_state
 from components.config import ExperimentConfig
+from components.jobs.event_log import event_log
 from components.planning import search_wanted
 from components.planning.plan import evaluations_at_most
+from pipelines.failures import one_line
 
 if TYPE_CHECKING:
     from typing import Self
@@ -45,10 +47,12 @@ class LiveStatus:
         self.phase, self.run_url = "preparing", ""
         self.slots: tuple[ActorHandle, ...] = ()
         self._trials: dict[str, TrialSummary] = {}
+        self.log = event_log(folder, "driver", experiment=config.name)
         self._began, self._over = time.time(), threading.Event()
         self._thread = threading.Thread(target=self._repeat, name="live-status", daemon=True)
 
     def __enter__(self) -> "Self":
+        self.log.tell("began", search=self.folder.name)
         self._write()
         self._thread.start()
         return self
@@ -63,11 +67,16 @@ class LiveStatus:
         self._thread.join()
         self.slots = ()
         self.phase = "done" if kind is None else "interrupted"
+        self.log.tell(self.phase, error=None if error is None else one_line(error))
         self._write()
         self.metrics.ended()
 
     def update(self, summary: "TrialSummary") -> None:
         """A trial started, reported or ended."""
+        before = self._trials.get(summary.name)
+        if before is None or before.outcome != summary.outcome:
+            trial = self.log.of(trial=Path(summary.folder).name, name=summary.name)
+            trial.tell("trial", step=summary.step, state=summary.outcome, reason=summary.reason)
         self._trials[summary.name] = summary
         self.metrics.trials(self._trials.values())
 

@@ -48,7 +48,7 @@ def carry_out(
             ranks=ranks,
         )
         if result.outcome == "left":
-            return emit(Left(job.id, result.reason))
+            return emit(Left(job.id, result.reason, result.progress.step))
         (peak,) = world.max([float(peak_bytes(world.device) or 0)])
         emit(_trained(job.id, result, result.outcome, peak_memory_bytes=int(peak) or None))
         if result.outcome != "completed":

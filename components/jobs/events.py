@@ -60,6 +60,7 @@ class Left:
 
     job_id: str
     reason: str
+    step: int
 
 
 @dataclass(frozen=True)

@@ -23,6 +23,7 @@ import ray
 from components.errors import ClusterError
 from components.jobs.draining import drained
 from components.jobs.elastic import Growth
+from components.jobs.event_log import event_log
 from components.jobs.events import Event, Failed, FailureCause, Trained, ends
 from components.jobs.flight_record import FlightRecord
 from components.jobs.hanging import end_hanging
@@ -76,6 +77,9 @@ class Slot:
         self.placed, self.why_not_placed = False, ""
         self.watchdog = Watchdog(float(settings.cluster.progress_timeout_seconds))
         self.flight, self.metrics = FlightRecord(), SlotMetrics(settings.experiment)
+        self.log = event_log(
+            settings.storage_path, "slot", experiment=settings.experiment, echo=True
+        )
         self.why_ended, self.why_leave = "", ""
         self.growth, self.ranks = Growth(settings.cluster), 0
         self.asks_for_stacks = False
@@ -251,6 +255,7 @@ class Slot:
     def _keep_flight(self, error: BaseException) -> None:
         """Write down what is known of what the workers had."""
         reason, cause = self._blame(error)
+        self.log.tell("workers ended", reason=reason, cause=cause)
         for place in list(self.places.values()):
             if place.taken and not place.ended:
                 with suppress(OSError):  # the storage may be what ended them
@@ -265,6 +270,8 @@ class Slot:
             if not self.why_leave:
                 going = drained(self.flight.nodes())
                 self.why_leave = going or self.growth.due(time.monotonic())
+                if self.why_leave:
+                    self.log.tell("workers are to leave", reason=self.why_leave)
 
     def _watch(self) -> None:
         """End workers that hang: what they had is then repeated as after any other loss."""

@@ -23,7 +23,7 @@ from components.jobs.worker_group import failure_of
 from components.training.outcomes import Progress, Report
 from tests.components.jobs.test_run_jobs import CONFIG, job
 
-SETTINGS = SlotSettings(CONFIG, ClusterConfig(), Path("cache"), Path("storage"), "", "")
+SETTINGS = SlotSettings(CONFIG, ClusterConfig(), Path("cache"), Path("storage"), "", {})
 DONE = Trained("a", "completed", "all steps done", Progress(), 1, None)
 
 
