@@ -128,7 +128,7 @@ def test_what_a_job_needs_and_everybody_may_read_reaches_it(
         "HF_HUB_OFFLINE": "1",
         "HTTPS_PROXY": "http://proxy:3128",
         "no_proxy": "10.0.0.0/8",
-        "PREFIXPROP_DATABASE": "postgresql://ann@host/leases",
+        "PREFIXPROP_DATABASE": "postgresql://host/leases",
     }
     of_others = {"HOME": "/home/ann", "PATH": "/bin", "LANG": "C", "HF_HUB_CACHE": ""}
     lines = send(job_server, project, needed | of_others)
