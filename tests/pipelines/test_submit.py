@@ -134,6 +134,8 @@ def test_what_a_job_needs_and_everybody_may_read_reaches_it(
     lines = send(job_server, project, needed | of_others)
     told = job_server.told[0]["runtime_env"]["env_vars"]
     assert told == needed | {"PREFIXPROP_CODE_VERSION": code_version()}
+    asked = set(job_server.told[0]["runtime_env"])
+    assert asked == {"working_dir", "excludes", "env_vars"}, "packages are the nodes' own"
     assert not any(line.startswith("Not passed on") for line in lines)
 
 
