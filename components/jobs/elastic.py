@@ -27,10 +27,14 @@ class Growth:
         self._tried_with = 0
 
     def began(self, ranks: int, now: float) -> None:
-        """Workers have started; told once by each of them."""
-        if ranks != self.ranks or now - self.since > self.wait:
-            self.wait = self.wait * 2 if 0 < ranks <= self._tried_with else FIRST_TRY_SECONDS
+        """Workers have started; each of them tells it."""
+        if not self.ranks:
+            self.wait = self.wait * 2 if ranks <= self._tried_with else FIRST_TRY_SECONDS
             self.ranks, self.since, self._tried_with = ranks, now, 0
+
+    def ended(self) -> None:
+        """The workers are gone: what they held is room for others and for no growth."""
+        self.ranks = 0
 
     def due(self, now: float) -> str:
         """Why the workers leave, in words; empty where they stay."""

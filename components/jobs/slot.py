@@ -81,8 +81,7 @@ class Slot:
             settings.storage_path, "slot", experiment=settings.experiment, echo=True
         )
         self.why_ended, self.why_leave = "", ""
-        self.growth, self.ranks = Growth(settings.cluster), 0
-        self.asks_for_stacks = False
+        self.growth, self.asks_for_stacks = Growth(settings.cluster), False
         self.loop = asyncio.get_event_loop()
         self.keeper = threading.Thread(target=self._keep_workers, name="slot-workers", daemon=True)
         self.keeper.start()
@@ -145,7 +144,7 @@ class Slot:
         at_work = (place for place in self.places.values() if place.taken and not place.ended)
         place = next(at_work, None)
         job = None if place is None else place.assignment.job
-        return slot_progress(self.flight, job, ranks=self.ranks, leaving=self.why_leave)
+        return slot_progress(self.flight, job, ranks=self.growth.ranks, leaving=self.why_leave)
 
     async def close(self) -> None:
         """Let the workers go; the worker group ends in an orderly way."""
@@ -161,7 +160,7 @@ class Slot:
 
     async def workers_placed(self, ranks: int) -> None:
         """Of so many workers one has started."""
-        self.placed, self.ranks = True, ranks
+        self.placed = True
         self.growth.began(ranks, time.monotonic())
 
     async def take(self) -> tuple[bool, Assignment | None]:
@@ -243,7 +242,8 @@ class Slot:
         threading.Thread(target=self._watch_nodes, name="slot-nodes", daemon=True).start()
         while not self.closed:
             self.watchdog = Watchdog(self.watchdog.limit_seconds)
-            self.flight, self.ranks, self.why_leave = FlightRecord(), 0, ""
+            self.growth.ended()
+            self.flight, self.why_leave = FlightRecord(), ""
             try:
                 self.run_workers(self.settings, ray.get_runtime_context().current_actor)
             # Whatever ended the workers is told to whoever had a job there.

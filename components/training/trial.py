@@ -26,6 +26,7 @@ from components.training.checkpoint import (
     resume_key,
     save_checkpoint,
 )
+from components.training.checks import Checks
 from components.training.engine import Engine, set_moments, whole_moments, whole_parameters
 from components.training.evaluation import split_outputs
 from components.training.lr_schedule import lr_factor
@@ -34,8 +35,6 @@ from components.training.pulse import PULSE
 from components.training.recent_steps import RECENT_STEPS, Step
 from components.training.session import Session
 from components.training.system_metrics import SystemMeter
-
-CHECK_EVERY_STEPS_ON_GPU = 20
 
 
 @dataclass(frozen=True)
@@ -132,6 +131,7 @@ class _Trial:
         self.trainable_parameters = model.num_trainable_parameters()
         self.progress = Progress()
         self.meter = SystemMeter(session.world.device)
+        self.checks = Checks(every_step=session.world.device.type == "cpu")
         self.best: dict[str, torch.Tensor] = {}
         self.train_split, validation = data.splits["train"], data.splits["validation"]
         count = config.training.evaluation_documents
@@ -188,12 +188,7 @@ class _Trial:
         for step, rows in self._remaining_steps():
             self._optimizer_step(step, rows)
             evaluate = self.progress.step in self.evaluation_steps
-            check = (
-                evaluate
-                or self.session.world.device.type == "cpu"
-                or step % CHECK_EVERY_STEPS_ON_GPU == 0
-            )
-            asked = self._check(step, wanted) if check else "steps"
+            asked = self._check(step, wanted) if evaluate or self.checks.due(step) else "steps"
             where = f"step {self.progress.step} of {self.total_steps}"
             if asked == "stop":
                 return "stopped", f"told to stop after {where}"
@@ -276,8 +271,11 @@ class _Trial:
         """Ask on all ranks at once whether the loss is still finite and what is wanted."""
         world = self.session.world
         not_finite = 0.0 if bool(torch.isfinite(self.loss_sum)) else 1.0
-        asked = float(WANTED.index(wanted())) if world.is_main else 0.0
-        any_not_finite, asked = world.max([not_finite, asked])
+        asked, to_next, now = 0.0, 0.0, time.monotonic()
+        if world.is_main:
+            asked, to_next = WANTED.index(wanted()), self.checks.steps_to_next(step, now)
+        any_not_finite, asked, to_next = world.max([not_finite, asked, to_next])
+        self.checks.made(step, now, steps_to_next=int(to_next))
         if any_not_finite:
             raise Diverged(
                 f"the training loss is not finite at step {step + 1} (learning rate "

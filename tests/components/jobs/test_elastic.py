@@ -38,6 +38,8 @@ def test_a_try_that_gave_no_more_doubles_the_time_to_the_next(room: list[int]) -
         growth.began(2, now)  # every rank tells
         assert growth.due(now + wait - 1) == ""
         assert growth.due(now + wait) != ""
+        growth.ended()
+        assert growth.due(now + wait) == "", "what ended workers held is no room for more of them"
         now += wait + 30
     growth.began(3, now)
     assert growth.due(now + FIRST_TRY_SECONDS) != ""
