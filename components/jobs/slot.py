@@ -267,11 +267,13 @@ class Slot:
         """
         while not self.closed:
             time.sleep(POLL_SECONDS)
-            if not self.why_leave:
-                going = drained(self.flight.nodes())
-                self.why_leave = going or self.growth.due(time.monotonic())
-                if self.why_leave:
-                    self.log.tell("workers are to leave", reason=self.why_leave)
+            if self.why_leave:
+                continue
+            flight = self.flight
+            why = drained(flight.nodes()) or self.growth.due(time.monotonic())
+            if why and flight is self.flight:  # not of workers that have ended meanwhile
+                self.why_leave = why
+                self.log.tell("workers are to leave", reason=why)
 
     def _watch(self) -> None:
         """End workers that hang: what they had is then repeated as after any other loss."""
