@@ -12,7 +12,7 @@ from ray.exceptions import RayError
 
 from components.config.cluster import ClusterConfig
 
-FIRST_TRY_SECONDS = 60.0
+FIRST_TRY_SECONDS = 30.0
 """After workers started with fewer than asked for; each try that gave no more doubles it."""
 
 
