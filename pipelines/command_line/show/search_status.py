@@ -52,8 +52,9 @@ def _rows(status: "SearchStatus") -> dict[str, str]:
         rows["speed"] = f"{status.steps_per_second:.3g} steps/s on ranks {status.ranks}"
     if status.leaving:
         rows["leaving"] = "; ".join(status.leaving)
-    left = "unknown" if status.seconds_left is None else f"about {duration(status.seconds_left)}"
-    rows["time"] = f"{duration(status.seconds_passed)} passed, {left} left"
+    left = status.seconds_left
+    told_left = "time left unknown" if left is None else f"about {duration(left)} left"
+    rows["time"] = f"{duration(status.seconds_passed)} passed, {told_left}"
     signs = {
         "driver": status.age_of_driver,
         "a worker": status.age_of_workers,

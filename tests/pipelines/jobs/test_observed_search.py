@@ -25,6 +25,8 @@ from tests.faults import harness
 pytestmark = pytest.mark.slow
 STALLED_SECONDS = 25
 """More than the 10 seconds after which Ray passes numbers on, less than a hang is found in."""
+BUSY = 900.0
+"""Seconds for what takes one minute on a machine of its own."""
 STALLED = (
     "(time() - max by (experiment) "
     "(max_over_time(ray_prefixprop_progress_timestamp_seconds[6h])) > {seconds}) "
@@ -93,6 +95,7 @@ def watched(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
             where = {"address": cluster, "tracking_uri": f"sqlite:///{folder}/mlflow.db"}
             driver = start_driver(folder, "toy", values=values, **where)
             watch(driver, address, seen)
+            assert driver.process.wait(BUSY) == 0, driver.log()
             seen["report"] = driver.report()
             ended = "ray_prefixprop_search_ended_timestamp_seconds"
             harness.until(lambda: asked(address, ended), "its end was not told", seconds=60)
@@ -109,7 +112,7 @@ def watched(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
 def watch(driver: Driver, address: str, seen: dict[str, Any]) -> None:
     """Of the first trial: its speed, then a worker that is killed, then one that is stopped."""
     folder, values = seen["folder"], seen["values"]
-    harness.in_trial(driver, "trial-000", evaluations=3)
+    begun(driver, evaluations=3)
     harness.until(lambda: shown(folder, values).steps_per_second, "no speed was shown", seconds=60)
     seen["running"] = shown(folder, values)
     rate = "sum by (experiment) (rate(ray_prefixprop_tokens_total[30s]))"
@@ -123,11 +126,21 @@ def watch(driver: Driver, address: str, seen: dict[str, Any]) -> None:
     )
     seen["flight"] = read_flight_record(record.parent)
     before = driver.events()[-1]["evaluations"]
-    harness.in_trial(driver, "trial-000", evaluations=before + 1)
+    begun(driver, evaluations=before + 1)
     harness.stop(harness.WORKER)
     query = STALLED.format(seconds=STALLED_SECONDS)
     seen["stalled"] = harness.until(lambda: asked(address, query), "it did not stall", seconds=65)
     seen["hanging"] = shown(folder, values)
+
+
+def begun(driver: Driver, *, evaluations: int) -> None:
+    """Return when the first trial has told so many evaluations."""
+
+    def told() -> bool:
+        events = (each for each in driver.events() if each["name"] == "trial-000")
+        return max((each["evaluations"] for each in events), default=0) >= evaluations
+
+    harness.until(told, "the first trial did not come so far", seconds=BUSY)
 
 
 def test_a_running_search_shows_its_speed_and_when_it_was_last_heard_of(
