@@ -15,8 +15,8 @@ class ClusterConfig(Config):
     """Ray Train workers (ranks) per trial slot."""
     min_workers: PositiveInt | None = None
     """Fewest workers with which a trial slot goes on where nodes are taken away; as many as there
-    is room for come back later. A step keeps its documents, those of num_workers. Null: as many as
-    num_workers.
+    is room for come back later. A step keeps its documents, those of num_workers; at zero.stage 3
+    fewer hold larger shards, which `plan` counts for num_workers. Null: as many as num_workers.
     """
     cpus_per_worker: Annotated[float, Field(gt=0.0, le=1e4)] = 1.0
     """CPU cores per worker; also its number of torch threads, rounded down to at least one."""

@@ -1,11 +1,19 @@
 """What monitoring is told of a champion."""
 
+import os
+import subprocess
+import sys
+import time
+from urllib.request import urlopen
+
 import numpy as np
 import pytest
 
 from components.evaluation import overconfidence
+from components.jobs import INSIDE_A_JOB
 from components.registry.history import HistoryEntry
 from pipelines.retraining.monitoring import champion_since
+from tests.faults import harness
 
 
 def moved(time: str, before: int | None, after: int | None) -> HistoryEntry:
@@ -39,3 +47,44 @@ def test_overconfidence_has_a_scale_that_does_not_depend_on_the_number_of_docume
     assert abs(np.mean(deviates["calibrated"])) < 0.24
     assert abs(np.std(deviates["calibrated"]) - 1.0) < 0.17
     assert np.mean(deviates["overconfident"]) > 1.5
+
+
+TOLD = """
+import sys
+from components.config import ExperimentConfig, validate
+from pipelines.retraining.champion_quality import Quality
+from pipelines.retraining.monitoring import tell_monitoring
+from tests.pipelines.typed import EXPERIMENT
+
+config = validate(ExperimentConfig, EXPERIMENT | {"registry": {"kind": "memory"}})
+tell_monitoring(
+    "weekly", "done", config, quality=Quality(1, 50, 0.5, None, 0.25, 0.05),
+    tracking_uri="", ray_address=sys.argv[1], say=lambda line: sys.exit(line),
+)
+"""
+
+
+@pytest.mark.slow
+def test_a_job_that_has_ended_is_seen_by_whoever_looks_within_twenty_seconds() -> None:
+    import ray
+
+    with harness.local_cluster() as address:
+        (node,) = ray.nodes()
+        environment = os.environ | {INSIDE_A_JOB: "{}"}
+        command = [sys.executable, "-c", TOLD, address]
+        subprocess.run(command, env=environment, check=True, timeout=300)
+        ended = time.time()
+        place = f"http://{node['NodeManagerAddress']}:{node['MetricsExportPort']}/metrics"
+        with urlopen(place, timeout=15) as answer:
+            lines = answer.read().decode().splitlines()
+    told = {line.partition("{")[0]: float(line.split()[-1]) for line in lines if "{" in line}
+    assert 0 < ended - told["ray_prefixprop_retraining_ended_timestamp_seconds"] < 60
+    assert told["ray_prefixprop_champion_overconfidence"] == 0.25
+    assert told["ray_prefixprop_champion_overconfidence_error"] == 0.05
+
+
+def test_a_retraining_that_was_typed_tells_nobody() -> None:
+    """And joins no cluster for it."""
+    environment = {name: value for name, value in os.environ.items() if name != INSIDE_A_JOB}
+    code = TOLD.replace("sys.argv[1]", "'nowhere'") + "\nassert 'ray' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], env=environment, check=True, timeout=120)
