@@ -28,17 +28,30 @@ BUSY = 900.0
 @pytest.fixture(scope="module")
 def nodes() -> Iterator[Any]:
     """A head and another node of one CPU each, on this machine."""
-    from ray.cluster_utils import Cluster
-
     os.environ.setdefault("RAY_AUTH_MODE", "disabled")
     os.environ.setdefault("RAY_worker_niceness", "0")
-    head = NODE | {"include_dashboard": True, "dashboard_port": 0}
-    cluster = Cluster(initialize_head=True, head_node_args=head)
+    cluster = two_nodes()
     try:
-        cluster.add_node(**NODE)
         yield cluster
     finally:
         cluster.shutdown()
+
+
+def two_nodes() -> Any:
+    """Ray gives a busy machine 30 seconds for each."""
+    from ray.cluster_utils import Cluster
+
+    for tries_left in reversed(range(4)):
+        cluster = Cluster()
+        try:
+            cluster.add_node(**NODE, include_dashboard=True, dashboard_port=0)
+            cluster.add_node(**NODE)
+            return cluster
+        except Exception:
+            cluster.shutdown()
+            if not tries_left:
+                raise
+    return None
 
 
 @pytest.fixture(scope="module")
