@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from itertools import count
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -26,6 +26,9 @@ from components.backbones.sharing import is_shared, own_parameter
 from components.errors import BackboneError, ConfigError
 from components.tasks import TaskHeadConfig, task_named
 from components.tasks.heads.head import Head
+
+if TYPE_CHECKING:
+    from components.backbones.text_states import TextStates
 
 
 @dataclass(frozen=True)
@@ -80,6 +83,7 @@ class AdaptedModel(nn.Module):
         labels: Tensor | None = None,
         *,
         example_index: Tensor | None = None,
+        states: "TextStates | None" = None,
     ) -> AdaptedOutput:
         """What the task's head says of documents: classes, or the candidates of questions.
 
@@ -87,6 +91,8 @@ class AdaptedModel(nn.Module):
         (B,) int64. A prefix is added inside: T counts text tokens only.
         Multiple choice: each row is one chunk, example_index (B,) int64 numbers the question that
         it belongs to (0, 1, ...; left out: each is one), labels are one per question.
+        `states`: those of the documents, read before; only for methods whose rows the text does not
+        see, which read them now without it.
         """
         self._check_turn()
         if attention_mask is None:
@@ -96,27 +102,57 @@ class AdaptedModel(nn.Module):
         self._check_width(mask_BT)
         rows = self.adapter.rows
         contribution = self.adapter.contribute(self.adapter(), batch_size=input_ids.shape[0])
-        text = self.head.text(self.backbone, input_ids, mask_BT)
-        inputs = self.family.prefixed_inputs(
-            self.backbone, input_ids, mask_BT, rows, prompt_BPD=contribution.prompt_BPD, **text
-        )
-        read_BR = None
-        if not contribution.changes_attention:
-            read_BR = self.head.read_rows(input_ids, mask_BT, rows=rows)
-        if read_BR is not None:
-            read_BR = rows.key_value + read_BR
-            inputs |= self.family.only_rows(self.backbone, read_BR)
-        suffix_start_B = rows.key_value + rows.prefix + mask_BT.sum(dim=1) if rows.suffix else None
-        with (
-            self._contributed(contribution, suffix_start_B),
-            self.family.forward_context(self.backbone, mask_BT, rows, read_BR=read_BR),
-        ):
-            hidden_BSD = self.backbone(**inputs).last_hidden_state[:, rows.key_value :]
+        if rows.suffix:
+            # The head reads the suffix alone: to it that is a document of no tokens.
+            if states is None:
+                states = self.read_text(input_ids, mask_BT)
+            hidden_BSD = self._behind_text(contribution, states)
+            input_ids, mask_BT = input_ids[:, :0], mask_BT[:, :0]
+        else:
+            hidden_BSD = self._with_text(contribution, input_ids, mask_BT)
         logits_BC = self.head.logits(
             hidden_BSD, input_ids, mask_BT, rows=rows, example_index=example_index
         )
         loss = None if labels is None else self.task.loss(logits_BC, labels, reduction="mean")
         return AdaptedOutput(logits=logits_BC, loss=loss)
+
+    def _with_text(
+        self, contribution: Contribution, input_ids_BT: Tensor, mask_BT: Tensor
+    ) -> Tensor:
+        """Last hidden states (B, S, D) of prefix rows and text."""
+        rows = self.adapter.rows
+        text = self.head.text(self.backbone, input_ids_BT, mask_BT)
+        inputs = self.family.prefixed_inputs(
+            self.backbone, input_ids_BT, mask_BT, rows, prompt_BPD=contribution.prompt_BPD, **text
+        )
+        read_BR = None
+        if not contribution.changes_attention:
+            read_BR = self.head.read_rows(input_ids_BT, mask_BT, rows=rows)
+        if read_BR is not None:
+            read_BR = rows.key_value + read_BR
+            inputs |= self.family.only_rows(self.backbone, read_BR)
+        around = self.family.forward_context(
+            self.backbone,
+            mask_BT,
+            rows,
+            read_BR=read_BR,
+            text_is_constant=_text_is_constant(contribution),
+        )
+        with self._contributed(contribution), around:
+            hidden_BSD: Tensor = self.backbone(**inputs).last_hidden_state
+        return hidden_BSD[:, rows.key_value :]
+
+    def read_text(self, input_ids_BT: Tensor, attention_mask_BT: Tensor) -> "TextStates":
+        """States of documents, for methods whose rows the text does not see: without gradients,
+        alike for every adapter.
+        """
+        rows = self.adapter.rows
+        return self.family.text_states(self.backbone, input_ids_BT, attention_mask_BT, rows)
+
+    def _behind_text(self, contribution: Contribution, states: "TextStates") -> Tensor:
+        """Last hidden states (B, P, D) of the rows that the text does not see."""
+        with self._contributed(contribution):
+            return self.family.run_behind_text(self.backbone, states, self.adapter.rows)
 
     def train_in_backbone(self, name: str) -> None:
         """Train this backbone parameter too; its pretrained value is kept. Raises AttributeError
@@ -154,16 +190,14 @@ class AdaptedModel(nn.Module):
             )
 
     @contextmanager
-    def _contributed(
-        self, contribution: Contribution, suffix_start_B: Tensor | None = None
-    ) -> Iterator[None]:
+    def _contributed(self, contribution: Contribution) -> Iterator[None]:
         before, inside = contribution.before_layer, contribution.inside_layer
         with ExitStack() as stack:
             for index, layer in enumerate(self.family.layers(self.backbone)):
                 if before is not None:
                     stack.callback(
                         layer.register_forward_pre_hook(
-                            _before(before, index, suffix_start_B), with_kwargs=True
+                            _before(before, index), with_kwargs=True
                         ).remove
                     )
                 if inside is not None:
@@ -212,6 +246,18 @@ class AdaptedModel(nn.Module):
         return {name: tensor.contiguous().clone() for name, tensor in tensors.items()}
 
 
+def _text_is_constant(contribution: Contribution) -> bool:
+    """Whether the method changes nothing but prefix rows before the first layer. It matters to the
+    backward pass alone.
+    """
+    return (
+        torch.is_grad_enabled()
+        and contribution.inside_layer is None
+        and not contribution.changes_attention
+        and not contribution.changes_text
+    )
+
+
 def padding_behind(input_ids_BT: Tensor, attention_mask_BT: Tensor) -> tuple[Tensor, Tensor]:
     """Ids and mask with the real tokens of every row first, in their order, whatever the padding
     side.
@@ -220,17 +266,13 @@ def padding_behind(input_ids_BT: Tensor, attention_mask_BT: Tensor) -> tuple[Ten
     return input_ids_BT.gather(1, order_BT), attention_mask_BT.gather(1, order_BT)
 
 
-def _before(
-    change: Callable[[int, Tensor, Tensor | None], Tensor],
-    index: int,
-    suffix_start_B: Tensor | None,
-) -> Any:
+def _before(change: Callable[[int, Tensor], Tensor], index: int) -> Any:
     def hook(
         _: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> tuple[tuple[Any, ...], dict[str, Any]]:
         if args:
-            return (change(index, args[0], suffix_start_B), *args[1:]), kwargs
-        changed_BSD = change(index, kwargs["hidden_states"], suffix_start_B)
+            return (change(index, args[0]), *args[1:]), kwargs
+        changed_BSD = change(index, kwargs["hidden_states"])
         return args, {**kwargs, "hidden_states": changed_BSD}
 
     return hook

@@ -3,8 +3,8 @@ the model class.
 
 Shapes: B batch, P prefix, T text tokens, S all rows, D hidden, H heads, E head size, K key/value
 width.
-Rows stand in this order: [key/value rows | prefix rows | text | suffix rows | padding], whatever
-the padding side of what was given: AdaptedModel turns it.
+Rows stand in this order: [key/value rows | prefix rows | text | padding], whatever the padding side
+of what was given: AdaptedModel turns it. Rows that the text does not see run apart, on its states.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -18,6 +18,7 @@ from components.backbones.shape import BackboneShape
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
+    from components.backbones.text_states import TextStates
 
 Smoother = Callable[["Tensor", "Tensor", "Tensor"], "Tensor"]
 """(query (B, S, H, E), key (B, P, H, E), value (B, P, H, E)) -> what is added to the attention's
@@ -33,8 +34,8 @@ class Rows:
     """Rows of a prefix: mask 1, in Longformer global; position 0, 1, ...; read by pooling `prefix`.
     """
     suffix: int = 0
-    """Rows after the text, each at the position that follows the document's last; only in causal
-    decoders.
+    """Rows that see the text and that the text does not see: after it, each at the position that
+    follows the document's last; in Longformer at positions 0, 1, ...
     """
     key_value: int = 0
     """Rows whose keys and values are replaced in every layer; every row sees them, nobody reads
@@ -126,9 +127,31 @@ class BackboneFamily(Protocol):
         rows: Rows,
         *,
         read_BR: "Tensor | None" = None,
+        text_is_constant: bool = False,
     ) -> AbstractContextManager[None]:
         """Context of the backbone's forward pass over `prefixed_inputs`. `read_BR`: the only rows
-        of its last layer that will be read; None: all may be.
+        of its last layer that will be read; None: all may be. `text_is_constant`: nothing that
+        is trained changes the text rows that enter the first layer, nor how that layer treats
+        them; there they need no gradient.
+        """
+
+    def text_states(
+        self,
+        backbone: "nn.Module",
+        input_ids_BT: "Tensor",
+        attention_mask_BT: "Tensor",
+        rows: Rows,
+    ) -> "TextStates":
+        """Keys and values of the text in every layer, without gradients and dropout, for
+        `rows.suffix` rows that read them. Raises BackboneError where the family has no such rows.
+        """
+
+    def states_depend_on_rows(self, config: Mapping[str, Any]) -> bool:
+        """Whether they depend on how many rows follow the text."""
+
+    def run_behind_text(self, backbone: "nn.Module", states: "TextStates", rows: Rows) -> "Tensor":
+        """Last hidden states (B, P, D) of `rows.suffix` rows alone, which see the text by its
+        states. Raises BackboneError as text_states.
         """
 
     def replaced_keys_and_values(

@@ -12,9 +12,7 @@ on every module's call to come to its end, so there the layer is left as it is.
 Shapes: B batch, S rows, R read rows, D hidden, H heads, E head size.
 """
 
-import copy
-import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -24,10 +22,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from components.backbones.answered_attention import answered, bias, of_rows, stock_function
+
 NAME = "prefixprop_read_rows"
-"""Our attention function's name in transformers' table."""
-RUN = "read_rows_run"
-"""Where an attention module keeps what is being done, while it is."""
+"""Our attention function's name in transformers' table, and where a module keeps the run."""
 
 
 def install_read_rows(layer: nn.Module, attention: nn.Module) -> None:
@@ -109,22 +107,27 @@ def _read(
     attention = layer.get_submodule(layer.read_rows_attention)
     forward = type(layer).forward
     forward = getattr(forward, "__wrapped__", forward)  # without checkpointing of its own
-    whole = tuple(hidden_BSD.shape[:2])
+    whole = (hidden_BSD.shape[0], hidden_BSD.shape[1])
     index_BRD = rows_BR[..., None].expand(-1, -1, hidden_BSD.shape[-1])
-    with _taking(attention, rows_BR) as run:
+    run = _Run(rows_BR, attention.config._attn_implementation)
+
+    def take(value: Tensor) -> Tensor:
+        index = rows_BR.view(*rows_BR.shape, *[1] * (value.ndim - 2))
+        return value.gather(1, index.expand(-1, -1, *value.shape[2:]))
+
+    with answered(attention, NAME, run):
         try:
             with _one_query(attention):
                 forward(layer, hidden_BSD, *args, **options)
         except _KeysAndValuesTaken:
             pass
         assert run.key_BHSE is not None, "the layer did not call its attention function"
-        chosen = {name: _chosen(value, rows_BR, whole) for name, value in options.items()}
-        chosen["attention_mask"] = None
+        chosen = of_rows(options, take, whole) | {"attention_mask": None}
         with _without_hooks(attention):
             output = forward(
                 layer,
                 hidden_BSD.gather(1, index_BRD),
-                *(_chosen(value, rows_BR, whole) for value in args),
+                *of_rows(args, take, whole),
                 **chosen,
             )
     first = output[0] if isinstance(output, tuple) else output
@@ -132,47 +135,19 @@ def _read(
     return (all_BSD, *output[1:]) if isinstance(output, tuple) else all_BSD
 
 
-@contextmanager
-def _taking(attention: Any, rows_BR: Tensor) -> Iterator[_Run]:
-    """Context in which this attention module, and no other, calls our attention function."""
-    config = attention.config
-    ours = copy.copy(config)
-    ours._attn_implementation_internal = NAME
-    run = _Run(rows_BR, config._attn_implementation)
-    attention.config, attention.__dict__[RUN] = ours, run
-    try:
-        yield run
-    finally:
-        attention.config = config
-        del attention.__dict__[RUN]
-
-
 def _attention_function(
     module: Any, query: Tensor, key: Tensor, value: Tensor, attention_mask: Any, **options: Any
 ) -> tuple[Tensor, Tensor | None]:
-    run: _Run = module.__dict__[RUN]
+    run: _Run = module.__dict__[NAME]
     if run.key_BHSE is None or run.value_BHSE is None:
         run.key_BHSE, run.value_BHSE, run.mask = key, value, attention_mask
         raise _KeysAndValuesTaken
     seen_BHRS = _mask_of_rows(run, is_causal=getattr(module, "is_causal", True), like=query)
-    attend = _implementation(module, run.implementation)
+    attend = stock_function(module, run.implementation)
     result: tuple[Tensor, Tensor | None] = attend(
         module, query, run.key_BHSE, run.value_BHSE, seen_BHRS, **options
     )
     return result
-
-
-def _implementation(module: Any, name: str | None) -> Callable[..., Any]:
-    """sdpa where the model runs on it. Where it has sinks or softcap, its own eager function: few
-    rows need no kernel.
-    """
-    from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
-
-    own = getattr(sys.modules[type(module).__module__], "eager_attention_forward", None)
-    found: Callable[..., Any] = (
-        ALL_ATTENTION_FUNCTIONS["sdpa"] if name == "sdpa" or own is None else own
-    )
-    return found
 
 
 def _mask_of_rows(run: _Run, *, is_causal: bool, like: Tensor) -> Tensor:
@@ -183,38 +158,16 @@ def _mask_of_rows(run: _Run, *, is_causal: bool, like: Tensor) -> Tensor:
     if run.mask is None:
         row_BR1 = rows_BR[..., None]
         seen_BRS = (key_S <= row_BR1) if is_causal else torch.ones_like(key_S <= row_BR1)
-        return _bias(seen_BRS[:, None], like)
+        return bias(seen_BRS[:, None], like)
     if hasattr(run.mask, "mask_mod"):  # FlexAttention's BlockMask
         batch_B11 = torch.arange(len(rows_BR), device=rows_BR.device)[:, None, None]
         head = torch.zeros_like(batch_B11)
         seen_BRS = run.mask.mask_mod(batch_B11, head, rows_BR[..., None], key_S)
-        return _bias(seen_BRS[:, None], like)
+        return bias(seen_BRS[:, None], like)
     given = run.mask.expand(len(rows_BR), -1, -1, -1)[..., :length]
     index = rows_BR[:, None, :, None].expand(-1, given.shape[1], -1, length)
     mask_BHRS = given.gather(2, index)
-    return _bias(mask_BHRS, like) if mask_BHRS.dtype == torch.bool else mask_BHRS
-
-
-def _bias(seen: Tensor, like: Tensor) -> Tensor:
-    return torch.zeros(seen.shape, dtype=like.dtype, device=like.device).masked_fill_(
-        ~seen, torch.finfo(like.dtype).min
-    )
-
-
-def _chosen(value: Any, rows_BR: Tensor, whole: tuple[int, int]) -> Any:
-    """The read rows of whatever a layer is given for each row (positions, cosines and sines)."""
-    if isinstance(value, Tensor):
-        if value.ndim < 2 or value.shape[0] not in (1, whole[0]) or value.shape[1] != whole[1]:
-            return value
-        index = rows_BR.view(*rows_BR.shape, *[1] * (value.ndim - 2))
-        return value.expand(whole[0], *value.shape[1:]).gather(
-            1, index.expand(-1, -1, *value.shape[2:])
-        )
-    if isinstance(value, tuple | list):
-        return type(value)(_chosen(one, rows_BR, whole) for one in value)
-    if isinstance(value, dict):
-        return {name: _chosen(one, rows_BR, whole) for name, one in value.items()}
-    return value
+    return bias(mask_BHRS, like) if mask_BHRS.dtype == torch.bool else mask_BHRS
 
 
 @contextmanager

@@ -48,6 +48,12 @@ class TrainConfig(Config):
         reason = self.adapter.incompatibility(setting) or task.incompatibility(family)
         if reason is not None:
             raise ValueError(reason)
+        if self.training.text_states == "kept" and not self.adapter.text_is_read_apart:
+            raise ValueError(
+                "training.text_states kept needs a text that does not see what is trained: set "
+                f"adapter.placement to {'one_way' if family.rows_see_all_text else 'suffix'}, or "
+                "training.text_states to anew"
+            )
         if self.training.metric not in task.metrics:
             raise ValueError(
                 f"training.metric {self.training.metric} is not measured for data.task "

@@ -38,6 +38,7 @@ LATER: dict[str, Callable[[Mapping[str, Any]], Any]] = {
     "cluster.progress_timeout_seconds": _of_no_effect("progress_timeout_seconds"),
     "search.allow_lost_trials": _of_no_effect("allow_lost_trials"),
     "training.warm_start": _null,
+    "training.text_states": lambda _: "anew",
     "zero.max_live_parameters": _of_no_effect("max_live_parameters"),
     "zero.prefetch_bucket_size": _of_no_effect("prefetch_bucket_size"),
     "study.warm_start": _null,

@@ -53,6 +53,11 @@ class TrainingConfig(Config):
     """Folder of an adapter of the same method and label set whose values are started from; a longer
     prefix keeps its further rows as drawn. Null: everything as drawn from the seed.
     """
+    text_states: Literal["anew", "kept"] = "anew"
+    """With adapter.placement suffix or one_way, where a document's states are the same for every
+    trial and epoch: read it anew for each batch, or once, and keep its states below
+    cluster.cache_path (`plan` says how large they are).
+    """
     gradient_checkpointing: bool = False
     """Recompute layers in the backward pass: less memory, about a third more time."""
 

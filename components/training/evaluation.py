@@ -11,6 +11,7 @@ from components.data.prepared import TokenizedSplit
 from components.tasks import Task
 from components.tasks.outputs import gathered
 from components.training.pulse import PULSE
+from components.training.state_store import StateStore
 from components.training.world import World
 
 Array = np.ndarray[Any, Any]
@@ -25,12 +26,13 @@ def split_outputs(
     config: TrainingConfig,
     world: World,
     pad_token_id: int,
+    states: StateStore | None = None,
 ) -> Array:
     """What the task keeps of the model's answers, (N, C) float32, for the documents `rows` of a
     split in their order, on every rank.
 
     `model`: the engine (it gathers ZeRO-3 shards) or an AdaptedModel. Called by all ranks together;
-    a rank without documents left still takes part.
+    a rank without documents left still takes part. `states`: of the documents, where they are kept.
     """
     lengths = split.lengths[rows]
     batches = evaluation_batches(
@@ -48,6 +50,8 @@ def split_outputs(
             batch = task.batch(split, asked, pad_token_id=pad_token_id)
             batch = {name: tensor.to(world.device) for name, tensor in batch.items()}
             labels = batch.pop("labels")
+            if states is not None:
+                batch["states"] = states.states(batch["input_ids"], batch["attention_mask"])
             logits = model(**batch).logits
             PULSE.beat()
             if len(chosen):

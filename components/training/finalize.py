@@ -27,8 +27,10 @@ from components.tasks import task_named
 from components.training.checkpoint import load_checkpoint, resume_key
 from components.training.engine import Engine
 from components.training.evaluation import split_outputs
+from components.training.kept_states import kept_states
 from components.training.outcomes import FinalEvaluation, of_all_documents
 from components.training.session import Session
+from components.training.state_store import StateStore
 
 PREDICTIONS_FILE = "predictions.npz"
 COMMIT = re.compile("[0-9a-f]{40}")
@@ -57,7 +59,14 @@ def finalize(
     )
     as_stored = config.model_copy(update={"adapter": config.adapter.as_stored()})
     with session.engine(as_stored, data.labels, parameters=best) as (model, engine):
-        outputs, seconds = _outputs(session, engine, data, config, training or config.training)
+        outputs, seconds = _outputs(
+            session,
+            engine,
+            data,
+            config,
+            training or config.training,
+            states=kept_states(session, config, model, data),
+        )
         head_config, trainable_parameters = model.head_config, model.num_trainable_parameters()
     conclusion = task.concluded(outputs, data.splits)
     if session.world.is_main:
@@ -112,6 +121,8 @@ def _outputs(
     data: PreparedData,
     config: TrainConfig,
     training: TrainingConfig,
+    *,
+    states: StateStore | None,
 ) -> tuple[dict[str, Any], float]:
     """What the task keeps of the answers to all validation and test documents, and the seconds that
     the latter took.
@@ -127,6 +138,7 @@ def _outputs(
             config=training,
             world=session.world,
             pad_token_id=session.pad_token_id,
+            states=states,
         )
     return outputs, time.monotonic() - started
 

@@ -42,6 +42,7 @@ class Session:
     world: World
     backbone: Any
     tokenizer: Any
+    cache_path: Path
     precision: str
     """Arithmetic of the backbone, fp32 or bf16, where the settings say `stored` too."""
 
@@ -167,5 +168,6 @@ def open_session(config: TrainConfig, world: World, *, cache_path: Path) -> Sess
         world=world,
         backbone=backbone,
         tokenizer=load_tokenizer(config.backbone),
+        cache_path=cache_path,
         precision=precision,
     )

@@ -29,6 +29,7 @@ from components.training.checkpoint import (
 from components.training.checks import Checks
 from components.training.engine import Engine, set_moments, whole_moments, whole_parameters
 from components.training.evaluation import split_outputs
+from components.training.kept_states import kept_states
 from components.training.lr_schedule import lr_factor
 from components.training.outcomes import WANTED, Outcome, Progress, Report, Wanted
 from components.training.pulse import PULSE
@@ -129,6 +130,7 @@ class _Trial:
         self.task, self.folder = task_named(config.data.task), checkpoint_folder
         self.ranks = ranks
         self.trainable_parameters = model.num_trainable_parameters()
+        self.states = kept_states(session, config, model, data)
         self.progress = Progress()
         self.meter = SystemMeter(session.world.device)
         self.checks = Checks(every_step=session.world.device.type == "cpu")
@@ -260,6 +262,8 @@ class _Trial:
         batch = self.task.batch(self.train_split, rows, pad_token_id=self.session.pad_token_id)
         batch = {name: tensor.to(self.session.world.device) for name, tensor in batch.items()}
         labels = batch.pop("labels")
+        if self.states is not None:
+            batch["states"] = self.states.states(batch["input_ids"], batch["attention_mask"])
         loss = self.task.loss(self.engine.deepspeed(**batch).logits, labels, reduction="sum")
         self.engine.deepspeed.backward(loss * weight)
         PULSE.beat()
@@ -306,6 +310,7 @@ class _Trial:
             config=training,
             world=session.world,
             pad_token_id=session.pad_token_id,
+            states=self.states,
         )
         if not np.isfinite(outputs).all():
             raise Diverged(

@@ -105,8 +105,17 @@ class Bert:
             "position_ids": torch.cat([places_BP, text_BT], dim=1),
         }
 
-    def forward_context(self, backbone: Any, mask: Any, rows: Rows, *, read_BR: Any = None) -> Any:
+    def forward_context(self, backbone: Any, mask: Any, rows: Rows, **unused: Any) -> Any:
         return nullcontext()
+
+    def text_states(self, backbone: Any, ids: Any, mask: Any, rows: Rows) -> Any:
+        raise BackboneError("this family has no suffix")
+
+    def states_depend_on_rows(self, config: Any) -> bool:
+        return False
+
+    def run_behind_text(self, backbone: Any, states: Any, rows: Rows) -> Any:
+        raise BackboneError("this family has no suffix")
 
     def replaced_keys_and_values(self, layer: "nn.Module", key: "Tensor", value: "Tensor") -> Any:
         raise BackboneError("this family has no trained keys and values")

@@ -44,9 +44,8 @@ class ShiftConfig(NoPrefix):
                 self, values: "Mapping[str, Tensor]", *, batch_size: int
             ) -> Contribution:
                 return Contribution(
-                    before_layer=lambda layer, rows_BSD, _: (
-                        rows_BSD + scale * values["shift"][layer]
-                    )
+                    before_layer=lambda layer, rows_BSD: rows_BSD + scale * values["shift"][layer],
+                    changes_text=True,
                 )
 
             def stored(self, parameters: "Mapping[str, Tensor]") -> "dict[str, Tensor]":

@@ -51,6 +51,11 @@ class MethodConfig(Config):
     not_stored: ClassVar[frozenset[str]] = frozenset()
     """Settings of how it is trained, which the artifact leaves out."""
 
+    @property
+    def text_is_read_apart(self) -> bool:
+        """Whether the text does not see what is trained, so that it can be read without it."""
+        return False
+
     if TYPE_CHECKING:
 
         @property

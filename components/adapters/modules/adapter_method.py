@@ -29,10 +29,10 @@ class Contribution:
 
     prompt_BPD: Tensor | None = None
     """Embeddings of the prefix rows; None: zeros."""
-    before_layer: Callable[[int, Tensor, Tensor | None], Tensor] | None = None
-    """(index of the layer, its input (B, S, D), the first suffix row (B,) of each example or None
-    where the suffix rows are the last ones) -> its new input, out of place.
-    """
+    before_layer: Callable[[int, Tensor], Tensor] | None = None
+    """(index of the layer, its input (B, S, D)) -> its new input, out of place."""
+    changes_text: bool = False
+    """Whether `before_layer` changes text rows too, and not the method's own rows alone."""
     inside_layer: Callable[[int, nn.Module], AbstractContextManager[Any]] | None = None
     """(index of the layer, the layer) -> context in which the layer runs, and runs again when it is
     recomputed.

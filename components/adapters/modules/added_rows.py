@@ -12,19 +12,16 @@ import torch
 from torch import Tensor
 
 
-def add_rows(hidden_BSD: Tensor, added_BPD: Tensor, first: int | Tensor) -> Tensor:
-    """hidden_BSD with `added_BPD` on top of P consecutive rows, from row `first` on: one number, or
-    (B,) int64 where it differs from example to example. No row beyond S may be named.
-    """
+def add_rows(hidden_BSD: Tensor, added_BPD: Tensor, first: int) -> Tensor:
+    """hidden_BSD with `added_BPD` on top of P consecutive rows, from row `first` on."""
     total_BSD: Tensor = _AddRows.apply(hidden_BSD, added_BPD, first)
     return total_BSD
 
 
 class _AddRows(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, hidden_BSD: Tensor, added_BPD: Tensor, first: int | Tensor) -> Tensor:
-        count = added_BPD.shape[1]
-        ctx.place = _place(first, count)
+    def forward(ctx: Any, hidden_BSD: Tensor, added_BPD: Tensor, first: int) -> Tensor:
+        ctx.place = (slice(None), slice(first, first + added_BPD.shape[1]))
         total_BSD = hidden_BSD.clone()
         total_BSD[ctx.place] = hidden_BSD[ctx.place] + added_BPD
         return total_BSD
@@ -34,10 +31,3 @@ class _AddRows(torch.autograd.Function):
         (grad_BSD,) = grads
         # A copy of the few rows, so that what is kept of them does not keep all.
         return grad_BSD, grad_BSD[ctx.place].clone() if ctx.needs_input_grad[1] else None, None
-
-
-def _place(first: int | Tensor, count: int) -> tuple[Any, Any]:
-    if isinstance(first, int):
-        return slice(None), slice(first, first + count)
-    examples_B1 = torch.arange(len(first), device=first.device)[:, None]
-    return examples_B1, first[:, None] + torch.arange(count, device=first.device)

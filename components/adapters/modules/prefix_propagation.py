@@ -81,25 +81,17 @@ class PrefixPropagation(nn.Module):
         if "gate" in values:
             prefix_LPD = prefix_LPD * values["gate"][..., None]
         return Contribution(
-            before_layer=lambda layer, hidden_BSD, suffix_start_B: self.add_to(
-                hidden_BSD, prefix_LPD[layer], suffix_start_B=suffix_start_B
-            )
+            before_layer=lambda layer, hidden_BSD: self.add_to(hidden_BSD, prefix_LPD[layer])
         )
 
-    def add_to(
-        self, hidden_BSD: Tensor, prefix_PD: Tensor, *, suffix_start_B: Tensor | None = None
-    ) -> Tensor:
-        """The hidden states with one layer's prefix added to their prefix (or suffix) rows; dropout
-        is drawn per example. `suffix_start_B` (B,) int64: the first suffix row of each example;
-        None: the suffix rows are the last ones.
+    def add_to(self, hidden_BSD: Tensor, prefix_PD: Tensor) -> Tensor:
+        """The hidden states with one layer's prefix added to their prefix rows, or to the suffix
+        rows, which run alone; dropout is drawn per example.
         """
         prefix_BPD = self.dropout(
             prefix_PD.to(hidden_BSD.dtype).expand(hidden_BSD.shape[0], -1, -1)
         )
-        if not self.rows.suffix:
-            return add_rows(hidden_BSD, prefix_BPD, self.rows.key_value)
-        last = hidden_BSD.shape[1] - self.rows.suffix
-        return add_rows(hidden_BSD, prefix_BPD, last if suffix_start_B is None else suffix_start_B)
+        return add_rows(hidden_BSD, prefix_BPD, self.rows.key_value)
 
     def stored(self, parameters: Mapping[str, Tensor]) -> Values:
         if self.reparametrization is None:
@@ -121,5 +113,6 @@ def new_propagation(backbone: nn.Module, **settings: Any) -> PrefixPropagation:
         hidden_size=backbone.config.hidden_size,  # type: ignore[union-attr, arg-type]
         **settings,
     )
-    module.trained_in_backbone = family.trained_with_prefix
+    if not module.rows.suffix:
+        module.trained_in_backbone = family.trained_with_prefix
     return module

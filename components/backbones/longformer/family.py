@@ -20,6 +20,8 @@ from components.backbones.shape import BackboneShape
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
+    from components.backbones.text_states import TextStates
+
 LORA_TARGETS = ("query", "value", "query_global", "value_global")
 
 
@@ -126,8 +128,29 @@ class Longformer:
         rows: Rows,
         *,
         read_BR: "Tensor | None" = None,
+        text_is_constant: bool = False,
     ) -> AbstractContextManager[None]:
         return nullcontext()
+
+    def text_states(
+        self,
+        backbone: "nn.Module",
+        input_ids_BT: "Tensor",
+        attention_mask_BT: "Tensor",
+        rows: Rows,
+    ) -> "TextStates":
+        from components.backbones.longformer.one_way import read_text
+
+        inputs = self.prefixed_inputs(backbone, input_ids_BT, attention_mask_BT, rows)
+        return read_text(backbone, self.layers(backbone), attention_mask_BT.sum(dim=1), inputs)
+
+    def states_depend_on_rows(self, config: Mapping[str, Any]) -> bool:
+        return False
+
+    def run_behind_text(self, backbone: "nn.Module", states: "TextStates", rows: Rows) -> "Tensor":
+        from components.backbones.longformer.one_way import run_behind_text
+
+        return run_behind_text(backbone, self.layers(backbone), states, rows.suffix)
 
     def replaced_keys_and_values(
         self, layer: "nn.Module", key_BPK: "Tensor", value_BPK: "Tensor"

@@ -27,6 +27,8 @@ from components.errors import BackboneError
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
+    from components.backbones.text_states import TextStates
+
 NUMBERS_OF_A_ROTATION = ("rope_theta", "factor", "original_max_position_embeddings")
 KINDS = ("full_attention", *sizes.LOCAL)
 """Kinds of layers in which a prefix row can be seen by every later row."""
@@ -94,8 +96,6 @@ class RotaryFamily:
             else prompt_BPD.to(embeddings_BTD.dtype)
         )
         embeddings_BSD = torch.cat([before_BPD, embeddings_BTD], dim=1)
-        if rows.suffix:
-            embeddings_BSD = _room_behind(embeddings_BSD, attention_mask_BT, before, rows.suffix)
         kind = _kind_of(backbone)
         choose_attention(kind, backbone)
         if self.rows_see_all_text:
@@ -111,9 +111,8 @@ class RotaryFamily:
             mask = masks.causal_masks(kind, backbone.config, embeddings_BSD, prefix_rows=before)
         # One after the other, whatever a row holds: a jump would be taken for the start of another
         # document.
-        first = rows.offset - before
         places_S = torch.arange(embeddings_BSD.shape[1], device=input_ids_BT.device)
-        places_S = places_S + (max(first, 0) if kind.scales_with_position else first)
+        places_S = places_S + _first_of_text(kind, rows) - before
         inputs = {
             "inputs_embeds": embeddings_BSD,
             "attention_mask": mask,
@@ -129,18 +128,67 @@ class RotaryFamily:
         rows: Rows,
         *,
         read_BR: "Tensor | None" = None,
+        text_is_constant: bool = False,
     ) -> Iterator[None]:
+        from components.backbones.constant_text import constant_text
         from components.backbones.read_rows import only_read_rows
 
         config: Any = backbone.config
         with ExitStack() as stack:
             if positions.rotates_by_length(vars(config)):
-                around = rows.key_value + rows.prefix + rows.suffix
-                rows_B = around + attention_mask_BT.sum(dim=1)
-                stack.enter_context(positions.rotated_alone(backbone, rows_B))
+                last_B = _first_of_text(_kind_of(backbone), rows) + attention_mask_BT.sum(dim=1) - 1
+                stack.enter_context(positions.rotated_alone(backbone, last_B + rows.suffix))
+            if text_is_constant and not self.rows_see_all_text:
+                before = rows.key_value + rows.prefix
+                stack.enter_context(constant_text(self.layers(backbone)[0], before))
             if read_BR is not None:
                 stack.enter_context(only_read_rows(self.layers(backbone)[-1], read_BR))
             yield
+
+    def text_states(
+        self,
+        backbone: "nn.Module",
+        input_ids_BT: "Tensor",
+        attention_mask_BT: "Tensor",
+        rows: Rows,
+    ) -> "TextStates":
+        import torch
+
+        from components.backbones.text_states import read_text
+
+        inputs = self.prefixed_inputs(backbone, input_ids_BT, attention_mask_BT, rows)
+        attentions = [_of_layer(layer)[1] for layer in self.layers(backbone)]
+        with torch.no_grad(), self.forward_context(backbone, attention_mask_BT, rows):
+            return read_text(backbone, attentions, attention_mask_BT.sum(dim=1), inputs)
+
+    def states_depend_on_rows(self, config: Values) -> bool:
+        return positions.rotates_by_length(config)
+
+    def run_behind_text(self, backbone: "nn.Module", states: "TextStates", rows: Rows) -> "Tensor":
+        import torch
+
+        from components.backbones.rotary import masks
+        from components.backbones.text_states import behind_text
+
+        config: Any = backbone.config
+        kind, tokens_B = _kind_of(backbone), states.tokens_B
+        weight: Any = backbone.get_input_embeddings().weight  # type: ignore[operator, union-attr]
+        places_P = torch.arange(rows.suffix, device=tokens_B.device)
+        inputs = {
+            "inputs_embeds": weight.new_zeros(len(tokens_B), rows.suffix, config.hidden_size),
+            "attention_mask": masks.masks_behind_text(kind, config, states, rows.suffix, weight),
+            "position_ids": tokens_B[:, None] + places_P,
+        }
+        if not self.rows_see_all_text:
+            inputs["use_cache"] = False
+        attentions = [_of_layer(layer)[1] for layer in self.layers(backbone)]
+        with ExitStack() as stack:
+            if positions.rotates_by_length(vars(config)):
+                last_B = tokens_B + rows.suffix - 1
+                stack.enter_context(positions.rotated_alone(backbone, last_B))
+            stack.enter_context(behind_text(backbone, attentions, states))
+            hidden_BPD: Tensor = backbone(**inputs).last_hidden_state
+        return hidden_BPD
 
     def replaced_keys_and_values(
         self, layer: "nn.Module", key_BPK: "Tensor", value_BPK: "Tensor"
@@ -190,27 +238,24 @@ class RotaryFamily:
         _check_layers(kind, values)
 
     def accelerate(self, backbone: "nn.Module") -> None:
-        """Let the last layer compute only what is read, and attention be chosen by where the
-        backbone stands (attention_choice.py), each time that it is run.
+        """Let the last layer compute only what is read, a decoder's first one leave constant text
+        out of the backward pass, and attention be chosen by where the backbone stands
+        (attention_choice.py), each time that it is run.
         """
+        from components.backbones.constant_text import install_constant_text
         from components.backbones.read_rows import install_read_rows
 
-        last = self.layers(backbone)[-1]
+        first, last = self.layers(backbone)[0], self.layers(backbone)[-1]
         install_read_rows(last, _of_layer(last)[1])
+        if first is not last and not self.rows_see_all_text:
+            install_constant_text(first, _of_layer(first)[1])
         choose_from_now_on(backbone)
 
 
-def _room_behind(
-    embeddings_BSD: "Tensor", attention_mask_BT: "Tensor", before: int, count: int
-) -> "Tensor":
-    """`count` rows more; of each example the rows behind its last token are zeros."""
-    import torch
-    from torch.nn.functional import pad
-
-    wider_BSD = pad(embeddings_BSD, (0, 0, 0, count))
-    behind_B = before + attention_mask_BT.sum(dim=1)
-    places_S = torch.arange(wider_BSD.shape[1], device=wider_BSD.device)
-    return wider_BSD.masked_fill((places_S >= behind_B[:, None])[..., None], 0.0)
+def _first_of_text(kind: ModelType, rows: Rows) -> int:
+    """The position of the first token."""
+    before = rows.key_value + rows.prefix
+    return max(rows.offset, before) if kind.scales_with_position else rows.offset
 
 
 def _kind(config: Values) -> ModelType:

@@ -16,6 +16,8 @@ from components.backbones.rotary.sizes import LOCAL, layer_kinds
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from components.backbones.text_states import TextStates
+
 Mask = Any
 """None, a tensor (B, 1, S, S) or a BlockMask, as the backbone's attention takes it."""
 Seen = Callable[[Any, Any, Any, Any], Any]
@@ -79,6 +81,38 @@ def bidirectional_masks(
         )
 
     return _of_layers(kind, config, mask)
+
+
+def masks_behind_text(
+    kind: ModelType, config: Any, states: "TextStates", rows: int, like: "Tensor"
+) -> Mask | dict[str, Mask]:
+    """What `rows` rows behind the text of these states take, as numbers that are added to scores
+    of like's dtype. A decoder's rows see what precedes them, in local layers as far as these reach;
+    an encoder's see the text and each other in every layer.
+    """
+    from components.backbones.text_states import mask_behind_text
+
+    text = states.layers[0][0].shape[2]
+
+    def sees(layer: str) -> Callable[["Tensor", "Tensor"], Any]:
+        def before(row: "Tensor", key: "Tensor") -> Any:
+            return key <= row
+
+        def near(row: "Tensor", key: "Tensor") -> Any:
+            if layer == "sliding_attention":
+                return (key <= row) & (row - key < _reach(config, layer))
+            width = _reach(config, layer)
+            return (key <= row) & (row // width == key // width)
+
+        if not kind.is_causal:
+            return lambda row, key: row >= 0
+        return near if layer in LOCAL else before
+
+    return _of_layers(
+        kind,
+        config,
+        lambda layer: mask_behind_text(states.tokens_B, (text, rows), like, sees=sees(layer)),
+    )
 
 
 def _of_layers(kind: ModelType, config: Any, mask: Callable[[str], Mask]) -> Any:

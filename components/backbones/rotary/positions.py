@@ -57,22 +57,24 @@ def _kind(rotation: Mapping[str, Any]) -> str:
 
 
 @contextmanager
-def rotated_alone(backbone: Any, rows_B: "Tensor") -> Iterator[None]:
-    """Context in which each document is rotated as if it stood alone: `rows_B` are the rows that
-    count of each, beyond which padding follows.
+def rotated_alone(backbone: Any, last_B: "Tensor") -> Iterator[None]:
+    """Context in which each document is rotated as if it stood alone: `last_B` is the position of
+    each one's last row, whether that is among the rows of the run or not; what goes beyond it is
+    padding.
     """
     import torch
 
-    rotary, lengths = backbone.rotary_emb, rows_B.tolist()
+    rotary, last = backbone.rotary_emb, last_B.tolist()
     whole = rotary.forward
 
     def one_by_one(hidden_BSD: Any, position_ids: Any, *more: Any, **named: Any) -> Any:
         found = []
-        for place, length in enumerate(lengths):
-            # Padding repeats the last position: the longest one decides.
-            own_1S = position_ids[min(place, len(position_ids) - 1)][None].clone()
-            own_1S[:, length:] = own_1S[:, max(0, length - 1) : length]
-            found.append(whole(hidden_BSD[:1], own_1S, *more, **named))
+        for place, position in enumerate(last):
+            # The longest position decides: padding repeats the last one, and it is always there.
+            own_1S = position_ids[min(place, len(position_ids) - 1)][None].clamp(max=position)
+            own_1S = torch.cat([own_1S, torch.full_like(own_1S[:, :1], position)], dim=1)
+            parts = whole(hidden_BSD[:1], own_1S, *more, **named)
+            found.append([part_1SE[:, :-1] for part_1SE in parts])
         return tuple(torch.cat(parts) for parts in zip(*found, strict=True))
 
     rotary.forward = one_by_one

@@ -96,8 +96,9 @@ def pool(
     pooling: str,
     suffix_length: int = 0,
 ) -> Tensor:
-    """One row per document: first prefix position, first text token, last text token (with a suffix
-    its last position), or the mean over text tokens (padding and prefix left out).
+    """One row per document: first prefix position, first text token, last text token, or the mean
+    over text tokens (padding and prefix left out). Of rows behind the text `prefix` is the first
+    and `last` the last.
 
     Where there are no prefix rows, `prefix` is the first text token: the row that stands first, as
     in the paper's release.
@@ -128,6 +129,8 @@ def pooled_row(
     """
     if pooling == "prefix" and prefix_length:
         return attention_mask_BT.new_zeros(attention_mask_BT.shape[0], dtype=torch.long)
+    if pooling == "prefix" and suffix_length:
+        return attention_mask_BT.sum(dim=1)
     if pooling in ("cls", "prefix"):
         return prefix_length + attention_mask_BT.argmax(dim=1)
     if pooling == "last" and suffix_length:

@@ -25,13 +25,11 @@ from components.planning import worker_memory
 from components.planning.trained_parameters import trainable_parameters
 from pipelines.research.benchmark import BenchmarkOptions
 from pipelines.research.benchmark.memory_backbones import BACKBONES
+from pipelines.research.benchmark.sides import MALLOC
 
 PROMISED = 0.15
 """The plan's promise: relative error of the device part."""
 TIMEOUT_SECONDS = 600
-# Every tensor of more than 128 KiB is a mapping of its own, which goes back when it is freed:
-# glibc would keep it otherwise, and the peak would be that of its heap.
-MALLOC = {"MALLOC_MMAP_THRESHOLD_": "131072", "MALLOC_TRIM_THRESHOLD_": "131072"}
 # What a tensor takes does not depend on threads, and on a busy machine waiting ones only spin.
 ENVIRONMENT = MALLOC | {"OMP_NUM_THREADS": "1"}
 Say = Callable[[str], None]

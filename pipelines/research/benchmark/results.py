@@ -103,6 +103,11 @@ def _line(cells: Row) -> str:
     return "| " + " | ".join(cells) + " |"
 
 
+def _share(case: Mapping[str, Any]) -> str:
+    share, in_cpu_time = case["share_of_matrix_rate"], case["share_of_matrix_rate_in_cpu_time"]
+    return "-" if share is None else f"{share:.0%} ({in_cpu_time:.0%})"
+
+
 def _step_columns(cases: Sequence[Mapping[str, Any]]) -> tuple[Row, list[Row]]:
     """In parentheses: the range of seconds, or the same quotient in processor time."""
     head = (
@@ -126,7 +131,7 @@ def _step_columns(cases: Sequence[Mapping[str, Any]]) -> tuple[Row, list[Row]]:
             _seconds(case["theirs"]),
             f"{case['ratio']:.2f} ({case['cpu_ratio']:.2f})"
             + (f", target {case['target']}" if case.get("target") else ""),
-            f"{case['share_of_matrix_rate']:.0%} ({case['share_of_matrix_rate_in_cpu_time']:.0%})",
+            _share(case),
             f"{case['matrix_rate_gflops']:.0f}",
             (
                 f"{_mebibytes(case['ours']['peak_memory_bytes'])} / "

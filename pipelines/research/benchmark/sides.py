@@ -10,8 +10,8 @@ import os
 import resource
 import statistics
 import time
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from importlib import import_module
 from multiprocessing.connection import Connection
@@ -21,6 +21,9 @@ from typing import Any, Self
 import numpy as np
 
 READY_TIMEOUT_SECONDS = 900.0
+# Every tensor of more than 128 KiB is a mapping of its own, which goes back when it is freed:
+# glibc would keep it otherwise, and the peak would be that of its heap.
+MALLOC = {"MALLOC_MMAP_THRESHOLD_": "131072", "MALLOC_TRIM_THRESHOLD_": "131072"}
 Values = Mapping[str, np.ndarray]
 
 
@@ -82,7 +85,8 @@ class Side:
         self._process = context.Process(
             target=_serve, args=(theirs, function, dict(settings)), daemon=True, name=function
         )
-        self._process.start()
+        with _environment(MALLOC):
+            self._process.start()
         theirs.close()
         self._times: list[tuple[float, float]] = []
 
@@ -153,6 +157,18 @@ def take_turns(
             for side in running:
                 side.step(counted=turn >= warm_up)
         return [side.finish() for side in running]
+
+
+@contextmanager
+def _environment(values: Mapping[str, str]) -> Iterator[None]:
+    """Context in which a process that is started has these in its environment."""
+    before = dict(os.environ)
+    os.environ.update(values)
+    try:
+        yield
+    finally:
+        os.environ.clear()
+        os.environ.update(before)
 
 
 def largest_difference(ours: Values, theirs: Values) -> float:

@@ -30,8 +30,10 @@ Say = Callable[[str], None]
 @dataclass(frozen=True)
 class Case:
     """`tokens`: of the longest document; `shorter`: of each further one (empty: all are of one
-    length); `peer`: stock (the transformers Longformer), peft_prefix_tuning or peft_lora;
-    `target`: the ratio of tokens per second that is promised.
+    length); `peer`: stock (the transformers Longformer), peft_prefix_tuning, peft_lora, or whole (a
+    suffix that is trained through text and suffix in one run of the stock decoder); `form`: prefix,
+    suffix_anew or suffix_kept (training.text_states); `target`: the ratio of tokens per second that
+    is promised.
     """
 
     name: str
@@ -39,6 +41,7 @@ class Case:
     batch: int
     tokens: int
     peer: str = "stock"
+    form: str = "prefix"
     gpu_only: bool = False
     shorter: tuple[int, ...] = ()
     target: float | None = None
@@ -63,6 +66,8 @@ CASES = (
     Case("decoder_ragged_2048", peer="peft_lora", **RAGGED),  # type: ignore[arg-type]
     Case("decoder_1x4096", peer="peft_prefix_tuning", **LONG),  # type: ignore[arg-type]
     Case("decoder_1x4096", peer="peft_lora", **LONG),  # type: ignore[arg-type]
+    Case("suffix_1x4096", "decoder", 1, 4096, peer="whole", form="suffix_anew", target=1.9),
+    Case("suffix_kept_1x4096", "decoder", 1, 4096, peer="whole", form="suffix_kept", target=100),
     Case("longformer_base_1x4096", "base", 1, 4096, gpu_only=True),
     Case("longformer_base_8x4096", "base", 8, 4096, gpu_only=True),
 )
@@ -84,7 +89,7 @@ def measure_case(case: Case, *, repeats: int, say: Say) -> dict[str, Any]:
     precision = "bfloat16" if torch.cuda.is_available() else "float32"
     with tempfile.TemporaryDirectory(prefix="prefixprop-bench-") as folder:
         settings = side_settings(case.backbone, batch=case.batch, tokens=case.tokens, folder=folder)
-        settings["lengths"] = case.lengths
+        settings |= {"lengths": case.lengths, "form": case.form}
         sides = [
             ("pipelines.research.benchmark.step_sides:adapted", settings),
             _peer(case, settings),
@@ -96,14 +101,13 @@ def measure_case(case: Case, *, repeats: int, say: Say) -> dict[str, Any]:
         ours, theirs, product = take_turns(sides, repeats=repeats)
     difference = (
         compared(ours, theirs, tolerance=SAME_VALUES[precision], name=case.name)
-        if case.peer == "stock"
+        if case.peer in ("stock", "whole")
         else None
     )
     product_flops = 2.0 * MATRIX_SIZE[precision] ** 3
     rate = product_flops / statistics.median(product.seconds)
     tokens = sum(case.lengths)
     mine, other = ours.summary(tokens), theirs.summary(tokens)
-    flops = _flops(case)
     result = {
         "case": case.name,
         "peer": case.peer,
@@ -113,23 +117,44 @@ def measure_case(case: Case, *, repeats: int, say: Say) -> dict[str, Any]:
         "ratio": mine["tokens_per_second"] / other["tokens_per_second"],
         "target": case.target,
         "cpu_ratio": other["cpu_seconds"] / mine["cpu_seconds"],
-        "share_of_matrix_rate": flops / mine["seconds"] / rate,
-        "share_of_matrix_rate_theirs": flops / other["seconds"] / rate,
-        "share_of_matrix_rate_in_cpu_time": flops
-        / mine["cpu_seconds"]
-        / product_flops
-        * statistics.median(product.cpu_seconds),
+        **_shares(case, mine, other, product, rate=rate, product_flops=product_flops),
         "matrix_rate_gflops": rate / 1e9,
         "threads": torch.get_num_threads(),
         "largest_difference": difference,
     }
     target = "" if case.target is None else f" (target {case.target})"
+    share = result["share_of_matrix_rate"]
+    of_machine = "" if share is None else f", {100 * share:.0f}% of the matrix rate"
     say(
         f"{case.name} against {case.peer}: {mine['seconds']:.3f} s against {other['seconds']:.3f} "
-        f"s, ratio {result['ratio']:.2f}{target}, in processor time {result['cpu_ratio']:.2f}, "
-        f"{100 * result['share_of_matrix_rate']:.0f}% of the matrix rate ({rate / 1e9:.0f} GFLOP/s)"
+        f"s, ratio {result['ratio']:.2f}{target}, in processor time {result['cpu_ratio']:.2f}"
+        f"{of_machine} ({rate / 1e9:.0f} GFLOP/s)"
     )
     return result
+
+
+def _shares(
+    case: Case,
+    mine: Mapping[str, Any],
+    other: Mapping[str, Any],
+    product: SideResult,
+    *,
+    rate: float,
+    product_flops: float,
+) -> dict[str, float | None]:
+    """Shares of the machine's matrix rate; None for a suffix, which does not compute what a step
+    with a prefix needs.
+    """
+    of_prefix = case.form == "prefix"
+    flops = _flops(case)
+    cpu_rate = product_flops / statistics.median(product.cpu_seconds)
+    return {
+        "share_of_matrix_rate": flops / mine["seconds"] / rate if of_prefix else None,
+        "share_of_matrix_rate_theirs": flops / other["seconds"] / rate if of_prefix else None,
+        "share_of_matrix_rate_in_cpu_time": flops / mine["cpu_seconds"] / cpu_rate
+        if of_prefix
+        else None,
+    }
 
 
 def side_settings(backbone: str, *, batch: int, tokens: int, folder: str) -> dict[str, Any]:
@@ -142,6 +167,7 @@ def side_settings(backbone: str, *, batch: int, tokens: int, folder: str) -> dic
         "prefix_length": PREFIX_LENGTH,
         "window": WINDOW,
         "attention": "auto",
+        "form": "prefix",
         "folder": folder,
     }
 
@@ -161,6 +187,8 @@ def compared(ours: SideResult, theirs: SideResult, *, tolerance: float, name: st
 def _peer(case: Case, settings: Mapping[str, Any]) -> tuple[str, Mapping[str, Any]]:
     if case.peer == "stock":
         return "pipelines.research.benchmark.step_sides:adapted", {**settings, "attention": "stock"}
+    if case.peer == "whole":
+        return "pipelines.research.benchmark.step_sides:whole_suffix", settings
     return "pipelines.research.benchmark.step_sides:peft_trainer", {
         **settings,
         "peft": case.peer.removeprefix("peft_"),

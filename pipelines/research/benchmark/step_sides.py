@@ -47,6 +47,7 @@ def adapted(settings: Mapping[str, Any], turns: Turns) -> Values:
 
     from components.config.experiment import ExperimentConfig
     from components.training.engine import build_engine
+    from components.training.state_store import StateStore
     from components.training.world import join_world
 
     device = _device(torch)
@@ -56,9 +57,14 @@ def adapted(settings: Mapping[str, Any], turns: Turns) -> Values:
     model = adapted_model(backbone, settings).to(device).train()
     engine = build_engine(model, config, join_world(device))
     batch = made_batch(settings, torch, device)
+    if settings["form"] == "suffix_kept":
+        store = StateStore(Path(settings["folder"]) / "states")
+        store.fill([ids_T.cpu().numpy() for ids_T in batch["input_ids"]], model.read_text)
     values: dict[str, np.ndarray] = {}
     while turns.wait():
         started = time.perf_counter()
+        if settings["form"] == "suffix_kept":
+            batch["states"] = store.states(batch["input_ids"], batch["attention_mask"])
         output = engine.deepspeed(**batch)
         engine.deepspeed.backward(output.loss)
         if not values:
@@ -71,6 +77,50 @@ def adapted(settings: Mapping[str, Any], turns: Turns) -> Values:
         float(output.loss.detach())  # waits for the device
         turns.done(time.perf_counter() - started)
     engine.close()
+    return values
+
+
+def whole_suffix(settings: Mapping[str, Any], turns: Turns) -> Values:
+    """The same suffix, differentiated through text and suffix in one run of the stock decoder;
+    documents of one length.
+    """
+    import torch
+
+    device = _device(torch)
+    torch.manual_seed(0)
+    model = adapted_model(made_backbone(settings, device), settings).to(device).train()
+    backbone, prefix_LPD = model.backbone, model.adapter.prefix
+    count = prefix_LPD.shape[1]
+
+    def added(index: int) -> Any:
+        def hook(_layer: Any, inputs: Any) -> Any:
+            text_BTD, rows_BPD = inputs[0].split([inputs[0].shape[1] - count, count], dim=1)
+            return (torch.cat([text_BTD, rows_BPD + prefix_LPD[index]], dim=1), *inputs[1:])
+
+        return hook
+
+    for index, layer in enumerate(backbone.layers):
+        layer.register_forward_pre_hook(added(index))
+    trained = model.trainable_parameters()
+    optimizer = torch.optim.AdamW(trained.values(), lr=1e-3)
+    batch = made_batch(settings, torch, device)
+    values: dict[str, np.ndarray] = {}
+    while turns.wait():
+        started = time.perf_counter()
+        text_BTD = backbone.get_input_embeddings()(batch["input_ids"])
+        rows_BSD = torch.nn.functional.pad(text_BTD, (0, 0, 0, count))
+        hidden_BSD = backbone(inputs_embeds=rows_BSD, use_cache=False).last_hidden_state
+        logits_BC = model.head(hidden_BSD[:, -1])
+        loss = torch.nn.functional.cross_entropy(logits_BC, batch["labels"])
+        loss.backward()
+        if not values:
+            values = {"logits": _array(logits_BC)} | {
+                name: _array(one.grad) for name, one in trained.items()
+            }
+        optimizer.step()
+        optimizer.zero_grad()
+        float(loss.detach())  # waits for the device
+        turns.done(time.perf_counter() - started)
     return values
 
 
@@ -175,8 +225,15 @@ def experiment_values(settings: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "name": "benchmark-step",
         "backbone": backbone_values(settings),
-        "adapter": {"prefix_length": settings["prefix_length"], "dropout": 0.0},
-        "head": {"pooling": "prefix", "dropout": 0.0},
+        "adapter": {
+            "prefix_length": settings["prefix_length"],
+            "dropout": 0.0,
+            "placement": "prefix" if settings["form"] == "prefix" else "suffix",
+        },
+        "head": {
+            "pooling": "prefix" if settings["form"] == "prefix" else "last",
+            "dropout": 0.0,
+        },
         "data": {"files": {"train": "unused"}, "max_tokens": settings["tokens"]},
         "optimizer": {"learning_rate": 1e-3},
         "zero": {"stage": 0},
@@ -231,7 +288,11 @@ def _accelerated(backbone: Any) -> Any:
 def adapted_model(backbone: Any, settings: Mapping[str, Any]) -> Any:
     from components.adapters import ClassificationHeadConfig, PrefixPropagationConfig, adapt
 
-    adapter = PrefixPropagationConfig(prefix_length=settings["prefix_length"], dropout=0.0)
+    adapter = PrefixPropagationConfig(
+        prefix_length=settings["prefix_length"],
+        dropout=0.0,
+        placement="prefix" if settings["form"] == "prefix" else "suffix",
+    )
     head = ClassificationHeadConfig(
         num_labels=LABELS,
         pooling="last" if settings["backbone"] == "decoder" else "prefix",

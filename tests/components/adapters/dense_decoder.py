@@ -25,18 +25,19 @@ def dense_decoder(state: dict[str, Tensor], config: Any, ids: list[int], parts: 
         torch.zeros(width, dtype=torch.float64) if parts.prompt_PD is None else parts.prompt_PD[row]
         for row in range(rows)
     ]
-    after = 0 if parts.suffix_LPD is None else parts.suffix_LPD.shape[1]
-    nothing = [torch.zeros(width, dtype=torch.float64)] * after
+    nothing = [torch.zeros(width, dtype=torch.float64)] * parts.after
     hidden_SD = torch.stack(
         words + [state["embed_tokens.weight"][token] for token in ids] + nothing
     )
-    positions = list(range(rows)) + [parts.offset + index for index in range(len(ids) + after)]
+    positions = list(range(rows)) + [
+        parts.offset + index for index in range(len(ids) + parts.after)
+    ]
     for layer in range(config.num_hidden_layers):
         if parts.prefix_LPD is not None:
             hidden_SD = torch.cat([hidden_SD[:rows] + parts.prefix_LPD[layer], hidden_SD[rows:]])
         if parts.suffix_LPD is not None:
             hidden_SD = torch.cat(
-                [hidden_SD[:-after], hidden_SD[-after:] + parts.suffix_LPD[layer]]
+                [hidden_SD[: -parts.after], hidden_SD[-parts.after :] + parts.suffix_LPD[layer]]
             )
         name = f"layers.{layer}."
         normed_SD = _rms(hidden_SD, state[name + "input_layernorm.weight"], config)

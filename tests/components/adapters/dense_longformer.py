@@ -30,7 +30,9 @@ class Parts:
     lengthscale: float = 1.0
     memory_LHEE: Tensor | None = None
     suffix_LPD: Tensor | None = None
-    """Rows after the text, decoders only."""
+    """Rows after the text, which see it and which it does not see; in Longformer at positions 0, 1,
+    ..., as global rows.
+    """
     global_text: int = 1
     """Text rows, from the first on, that every row sees and that see every row."""
     prefix_shares: dict[tuple[int, int, int], float] | None = None
@@ -38,10 +40,15 @@ class Parts:
     added up.
     """
 
+    @property
+    def after(self) -> int:
+        """Rows after the text."""
+        return 0 if self.suffix_LPD is None else self.suffix_LPD.shape[1]
+
 
 def dense_longformer(state: dict[str, Tensor], config: Any, ids: list[int], parts: Parts) -> Tensor:
-    """Last hidden states (S, D) of one document: prefix rows (where the method has any), then text
-    rows.
+    """Last hidden states (S, D) of one document: prefix rows (where the method has any), text rows,
+    rows that read the text.
     """
     rows = 0 if parts.prefix_LPD is None and parts.prompt_PD is None else parts.offset
     pad, width = config.pad_token_id, config.hidden_size
@@ -50,7 +57,9 @@ def dense_longformer(state: dict[str, Tensor], config: Any, ids: list[int], part
         for row in range(rows)
     ]
     words_SD += [state["embeddings.word_embeddings.weight"][token] for token in ids]
+    words_SD += [torch.zeros(width, dtype=torch.float64)] * parts.after
     positions = list(range(rows)) + [parts.offset + pad + 1 + index for index in range(len(ids))]
+    positions += range(parts.after)
     hidden_SD = (
         torch.stack(words_SD)
         + state["embeddings.position_embeddings.weight"][positions]
@@ -60,6 +69,9 @@ def dense_longformer(state: dict[str, Tensor], config: Any, ids: list[int], part
     for layer in range(config.num_hidden_layers):
         if parts.prefix_LPD is not None:
             hidden_SD = torch.cat([hidden_SD[:rows] + parts.prefix_LPD[layer], hidden_SD[rows:]])
+        if parts.suffix_LPD is not None:
+            changed_PD = hidden_SD[-parts.after :] + parts.suffix_LPD[layer]
+            hidden_SD = torch.cat([hidden_SD[: -parts.after], changed_PD])
         name = f"encoder.layer.{layer}."
         mixed_SD = _attention(
             state, name + "attention.self.", config, hidden_SD, layer, rows, parts
@@ -100,10 +112,11 @@ def _attention(
     decomposed = parts.kernel is not None and parts.prefix_LPD is not None
     mixed = []
     for row in range(count):
-        twin = "_global" if row in global_queries else ""
+        behind = row >= count - parts.after
+        twin = "_global" if row in global_queries or behind else ""
         seen = [
             other
-            for other in range(count)
+            for other in range(count if behind else count - parts.after)
             if twin or other in global_keys or abs(row - other) <= reach
         ]
         if decomposed:

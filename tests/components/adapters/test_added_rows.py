@@ -1,6 +1,4 @@
-"""Rows added to hidden states out of place: the values and gradients of slicing and concatenating,
-at the place of each example.
-"""
+"""Rows added to hidden states out of place: values and gradients of the naive form."""
 
 import pytest
 import torch
@@ -33,20 +31,7 @@ def gradients(result: Tensor, *leaves: Tensor) -> tuple[Tensor, ...]:
 @pytest.mark.parametrize("first", [0, 3, S - P])
 def test_added_rows_equal_slices_put_together_bit_for_bit(first: int, dtype: torch.dtype) -> None:
     hidden, added = made(B, S, D, dtype=dtype), made(B, P, D, dtype=dtype, seed=1)
-    expected = sliced(hidden, added, first)
-    for place in (first, torch.full((B,), first)):
-        result = add_rows(hidden, added, place)
-        assert torch.equal(result, expected)
-        for got, wanted in zip(
-            gradients(result, hidden, added), gradients(expected, hidden, added), strict=True
-        ):
-            assert torch.equal(got, wanted)
-
-
-def test_every_example_gets_its_rows_at_its_own_place() -> None:
-    hidden, added, first = made(B, S, D), made(B, P, D, seed=1), torch.tensor([0, 4, S - P])
-    alone = [sliced(hidden[i : i + 1], added[i : i + 1], int(first[i])) for i in range(B)]
-    result, expected = add_rows(hidden, added, first), torch.cat(alone)
+    expected, result = sliced(hidden, added, first), add_rows(hidden, added, first)
     assert torch.equal(result, expected)
     for got, wanted in zip(
         gradients(result, hidden, added), gradients(expected, hidden, added), strict=True
@@ -95,26 +80,11 @@ def propagation(*, suffix: bool, dropout: float = 0.0) -> PrefixPropagation:
     )
 
 
-def test_suffix_rows_are_the_last_ones_unless_the_model_names_their_places() -> None:
-    method, hidden = propagation(suffix=True), torch.zeros(B, S, D)
+def test_a_suffix_is_added_to_the_rows_that_run_alone() -> None:
+    method, hidden = propagation(suffix=True), torch.ones(B, P, D)
     change = method.contribute(method(), batch_size=B).before_layer
     assert change is not None
-    starts = torch.tensor([1, 5, S - P])
-    for start_B in (None, starts):
-        changed = change(1, hidden, start_B)
-        for example in range(B):
-            start = S - P if start_B is None else int(start_B[example])
-            expected = torch.zeros(S, D)
-            expected[start : start + P] = method.prefix.detach()[1]
-            assert torch.equal(changed[example], expected)
-
-
-def test_a_prefix_stands_first_whatever_place_a_suffix_would_have() -> None:
-    method, hidden = propagation(suffix=False), torch.zeros(B, S, D)
-    change = method.contribute(method(), batch_size=B).before_layer
-    assert change is not None
-    assert torch.equal(change(0, hidden, torch.tensor([3, 3, 3])), change(0, hidden, None))
-    assert torch.equal(change(0, hidden, None)[:, :P], method.prefix.detach()[:1].expand(B, -1, -1))
+    assert torch.equal(change(1, hidden), hidden + method.prefix.detach()[1])
 
 
 def test_dropout_is_drawn_for_each_example_alone() -> None:

@@ -1,5 +1,6 @@
 """The further forms of prefix-propagation, as the laws of test_methods.py have them for every
-method: a low-rank prefix (P_l = U_l V), and a suffix in causal decoders.
+method: a low-rank prefix (P_l = U_l V), a suffix in causal decoders, and the one-way form of
+Longformer.
 """
 
 import json
@@ -44,18 +45,24 @@ FORMS: dict[str, dict[str, Any]] = {
     "low rank": {"rank": RANK},
     "suffix": {"placement": "suffix"},
     "low-rank suffix": {"rank": RANK, "placement": "suffix"},
+    "one way": {"placement": "one_way"},
+    "low-rank one way": {"rank": RANK, "placement": "one_way"},
 }
+BEHIND = [form for form, changes in FORMS.items() if "placement" in changes]
+"""Forms whose rows see the text and are not seen by it."""
 PAIRS = [
     (form, kind)
     for form in FORMS
     for kind in ("longformer", "llama", "qwen3")
-    if kind != "longformer" or "suffix" not in form
+    if ("suffix" if kind == "longformer" else "one way") not in form
 ]
 
 
-def new(form: str, kind: str, *, large: bool = True, **changes: Any) -> AdaptedModel:
-    config = PrefixPropagationConfig(prefix_length=P, **FORMS[form], **changes)
-    pooling: Any = "last" if "suffix" in form else "mean"
+def new(
+    form: str, kind: str, *, large: bool = True, pooling: Any = None, **changes: Any
+) -> AdaptedModel:
+    config = PrefixPropagationConfig(**({"prefix_length": P} | FORMS[form] | changes))
+    pooling = pooling or ("last" if form in BEHIND else "mean")
     model = adapt(build(kind), config, ClassificationHeadConfig(num_labels=C, pooling=pooling))
     if large:
         randomise(model)
@@ -70,7 +77,7 @@ def parts_of(form: str) -> Any:
             if low_rank
             else leaves["adapter.prefix"]
         )
-        return Parts(suffix_LPD=prefix) if "suffix" in form else Parts(offset=P, prefix_LPD=prefix)
+        return Parts(suffix_LPD=prefix) if form in BEHIND else Parts(offset=P, prefix_LPD=prefix)
 
     return parts
 
@@ -80,10 +87,38 @@ def test_form_equals_the_naive_dense_reference(form: str, kind: str) -> None:
     check_against_dense(new(form, kind), parts_of(form))
 
 
-def test_low_rank_prefix_equals_the_naive_dense_reference_on_the_fast_attention() -> None:
-    model = new("low rank", "longformer")
+@pytest.mark.parametrize(("form", "kind"), PAIRS)
+def test_accelerated_it_equals_the_naive_dense_reference_too(form: str, kind: str) -> None:
+    model = new(form, kind)
     model.family.accelerate(model.backbone)
-    check_against_dense(model, parts_of("low rank"))
+    check_against_dense(model, parts_of(form))
+
+
+def test_one_way_the_head_may_read_the_first_row() -> None:
+    first, last = (new("one way", "longformer", pooling=each) for each in ("prefix", "last"))
+    with torch.no_grad():
+        for model in (first, last):
+            model.adapter.prefix.copy_(model.adapter.prefix[:, :1].expand(-1, P, -1))  # type: ignore[union-attr, operator, index]
+    # Rows that start alike but for their positions are read at the two ends.
+    assert not torch.allclose(answers(first), answers(last))
+    model = new("one way", "longformer", pooling="prefix", prefix_length=1)
+    only = new("one way", "longformer", pooling="last", prefix_length=1)
+    assert torch.equal(answers(model), answers(only))
+
+
+@pytest.mark.parametrize(("form", "kind"), [pair for pair in PAIRS if pair[0] in BEHIND])
+def test_the_text_is_read_alike_whatever_the_adapter_and_without_gradients(
+    form: str, kind: str
+) -> None:
+    model = new(form, kind).train()
+    _, ids, mask = documents(model.backbone.config.pad_token_id)
+    states = model.family.text_states(model.backbone, ids, mask, model.adapter.rows)
+    randomise(model)
+    again = model.family.text_states(model.backbone, ids, mask, model.adapter.rows)
+    for layer, other in zip(states.layers, again.layers, strict=True):
+        for one, two in zip(layer, other, strict=True):
+            assert torch.equal(one, two) and not one.requires_grad
+    assert model.backbone.training
 
 
 @pytest.mark.parametrize(("form", "kind"), PAIRS)
@@ -92,7 +127,8 @@ def test_trained_parameters_follow_the_formula_and_the_plan_counts_them(
 ) -> None:
     model = new(form, kind)
     own = RANK * (L * P + D) if "low" in form else L * P * D
-    expected = own + TRAINED_WITH_PREFIX[kind] + HEAD
+    beside = 0 if form in BEHIND else TRAINED_WITH_PREFIX[kind]
+    expected = own + beside + HEAD
     shape = backbone_shape(model.backbone.config.to_dict())
     assert (
         model.num_trainable_parameters()
@@ -141,7 +177,7 @@ def test_gradient_checkpointing_changes_nothing(form: str, kind: str) -> None:
 @pytest.mark.parametrize(("form", "kind"), [pair for pair in PAIRS if pair[1] != "llama"])
 def test_bf16_backbone_trains_float32_parameters(form: str, kind: str) -> None:
     config = PrefixPropagationConfig(prefix_length=P, **FORMS[form])
-    pooling: Any = "last" if "suffix" in form else "mean"
+    pooling: Any = "last" if form in BEHIND else "mean"
     model = adapt(
         build(kind).bfloat16(), config, ClassificationHeadConfig(num_labels=C, pooling=pooling)
     )
@@ -238,16 +274,19 @@ def test_low_rank_folder_written_by_hand(tmp_path: Path) -> None:
 def test_refusals_name_the_fix() -> None:
     head = ClassificationHeadConfig(num_labels=C, pooling="last")
     suffix = PrefixPropagationConfig(placement="suffix")
-    with pytest.raises(
-        ConfigError, match=r"in a longformer the prefix rows see the text already: remove it"
-    ):
+    with pytest.raises(ConfigError, match=r"is for causal decoders; use one_way in a longformer"):
         adapt(build("longformer"), suffix, head)
+    with pytest.raises(ConfigError, match=r"one_way is for encoders; use suffix in a decoder"):
+        adapt(build("llama"), PrefixPropagationConfig(placement="one_way"), head)
     with pytest.raises(
         ConfigError, match=r"head.pooling mean reads rows that cannot see a suffix.*use last"
     ):
         adapt(build("llama"), suffix, ClassificationHeadConfig(num_labels=C, pooling="mean"))
-    with pytest.raises(ConfigError, match="see the text already"):
-        adapt(build("longformer"), suffix, MultipleChoiceHeadConfig())
+    one_way = PrefixPropagationConfig(placement="one_way")
+    with pytest.raises(ConfigError, match="one_way is for classification; use prefix"):
+        adapt(build("longformer"), one_way, MultipleChoiceHeadConfig())
+    with pytest.raises(ConfigError, match=r"head\.pooling cls .* use prefix or last"):
+        adapt(build("longformer"), one_way, ClassificationHeadConfig(num_labels=C, pooling="cls"))
     values: dict[str, Any] = {
         "backbone": {"name_or_path": "x", "family": "decoder"},
         "data": {"files": {"train": "x.jsonl"}},
