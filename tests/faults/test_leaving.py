@@ -6,7 +6,6 @@ to. test_preemption.py does it in a search.
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 from urllib.request import urlopen
 
 import pytest
@@ -16,22 +15,21 @@ from components.jobs.events import Evaluated, Event, Left
 from components.jobs.job import Job, SlotSettings
 from components.jobs.run_jobs import run_one
 from tests.faults import harness
-from tests.faults.test_preemption import BUSY, NODE, UP_TO_ROUNDING, drain, paused, ranks, two_nodes
+from tests.faults.nodes import BUSY, Nodes
+from tests.faults.test_preemption import UP_TO_ROUNDING, paused, ranks
 
 pytestmark = pytest.mark.slow
 
 
-@pytest.fixture(scope="module")
-def nodes() -> Iterator[Any]:
-    import ray
-
-    cluster = two_nodes()
-    try:
-        ray.init(address=cluster.address, log_to_driver=False, logging_level="ERROR")
-        yield cluster
-    finally:
-        ray.shutdown()
-        cluster.shutdown()
+@pytest.fixture
+def nodes() -> Iterator[Nodes]:
+    """Of a cluster whose head has one CPU too."""
+    with harness.local_cluster(cpus=1) as address:
+        found = Nodes(address)
+        try:
+            yield found
+        finally:
+            found.close()
 
 
 class Notices:
@@ -39,8 +37,8 @@ class Notices:
     was made without it.
     """
 
-    def __init__(self, nodes: Any, storage: Path) -> None:
-        self.nodes, self.storage = nodes, storage
+    def __init__(self, nodes: Nodes, going: str, storage: Path) -> None:
+        self.nodes, self.going, self.storage = nodes, going, storage
         self.evaluations, self.sizes = 0, list[int]()
         self.left: list[Left] = []
 
@@ -53,14 +51,13 @@ class Notices:
         if self.evaluations == 2:
             self.sizes.append(len(there))
             with paused(there):
-                self.going = self.nodes.list_all_nodes()[-1]
-                drain(self.nodes.address, self.going.node_id)
+                self.nodes.drain(self.going)
                 self.told("about to be taken away")
         elif len(self.sizes) == len(self.left) == 1:
             self.sizes.append(len(there))
-            self.nodes.remove_node(self.going)
+            self.nodes.remove(self.going)
             with paused(there):
-                self.nodes.add_node(**NODE)
+                self.nodes.add()
                 self.told("there is room for 2 workers again")
         elif len(self.sizes) == len(self.left) == 2:
             self.sizes.append(len(there))
@@ -76,7 +73,7 @@ class Notices:
         harness.until(found, f"the slot did not say: {reason}", seconds=BUSY)
 
 
-def test_with_fewer_ranks_and_more_again_the_numbers_stay(nodes: Any, tmp_path: Path) -> None:
+def test_with_fewer_ranks_and_more_again_the_numbers_stay(nodes: Nodes, tmp_path: Path) -> None:
     from components.jobs.same_versions import versions
     from components.jobs.slots import RaySlots, close_slots, start_slots
     from components.tasks import prepare
@@ -84,7 +81,7 @@ def test_with_fewer_ranks_and_more_again_the_numbers_stay(nodes: Any, tmp_path: 
     from components.training.trial import run_trial
     from components.training.world import join_world
 
-    values = harness.toy_search(tmp_path)
+    values, going = harness.toy_search(tmp_path), nodes.add()
     values["training"] |= {"epochs": 30, "micro_batch_size": 2}
     values["optimizer"]["learning_rate"] = 1e-3
     values["cluster"] |= {"num_workers": 2, "min_workers": 1, "placement_timeout_seconds": 900}
@@ -96,7 +93,7 @@ def test_with_fewer_ranks_and_more_again_the_numbers_stay(nodes: Any, tmp_path: 
     storage = tmp_path / "storage"
     settings = SlotSettings(train, config.cluster, cache, storage, "", versions(), experiment="toy")
     slots = start_slots(settings, 1)
-    notices = Notices(nodes, storage)
+    notices = Notices(nodes, going, storage)
     workers = RaySlots(slots, timeout_seconds=BUSY)
     job = Job("toy", train, data.folder, storage / "job")
     result = run_one(workers, job, on_event=notices)

@@ -5,8 +5,6 @@ ranks, with the same documents in a step, and with all ranks again once there is
 import json
 import os
 import signal
-import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,64 +14,43 @@ import pytest
 
 from tests.components.tuning.drive import Driver, start_driver
 from tests.faults import harness
+from tests.faults.nodes import BUSY, Nodes
 
 pytestmark = pytest.mark.slow
 # Two ranks add up float32 gradients in another order than one does: 18 steps of AdamW.
 UP_TO_ROUNDING = 2e-4
-NODE: dict[str, Any] = {"num_cpus": 1, "object_store_memory": 100 * 1024**2}
-BUSY = 900.0
-"""Seconds for what takes one minute on a machine of its own."""
 
 
 @pytest.fixture(scope="module")
-def nodes() -> Iterator[Any]:
-    """A head and another node of one CPU each, on this machine."""
-    os.environ.setdefault("RAY_AUTH_MODE", "disabled")
-    os.environ.setdefault("RAY_worker_niceness", "0")
-    cluster = two_nodes()
-    try:
-        yield cluster
-    finally:
-        cluster.shutdown()
-
-
-def two_nodes() -> Any:
-    """Ray gives a busy machine 30 seconds for each."""
-    from ray.cluster_utils import Cluster
-
-    for tries_left in reversed(range(4)):
-        cluster = Cluster()
+def nodes() -> Iterator[Nodes]:
+    """Of a cluster whose head has one CPU too."""
+    with harness.local_cluster(cpus=1) as address:
+        found = Nodes(address)
         try:
-            cluster.add_node(**NODE, include_dashboard=True, dashboard_port=0)
-            cluster.add_node(**NODE)
-            return cluster
-        except Exception:
-            cluster.shutdown()
-            if not tries_left:
-                raise
-    return None
+            yield found
+        finally:
+            found.close()
 
 
 @pytest.fixture(scope="module")
-def searches(nodes: Any, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+def searches(nodes: Nodes, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """The same search undisturbed, and with a node drained and another added under way."""
-    values = toy(tmp_path_factory.mktemp("toy"))
+    values, going = toy(tmp_path_factory.mktemp("toy")), nodes.add()
     quiet = started(tmp_path_factory.mktemp("undisturbed"), values, nodes.address)
     assert quiet.process.wait(BUSY) == 0, quiet.log()
     undisturbed = quiet.report()
     driver = started(tmp_path_factory.mktemp("drained"), values, nodes.address)
     harness.until(lambda: told_evaluations(driver) >= 3, "it did not begin", seconds=BUSY)
     first = ranks()
-    going = nodes.list_all_nodes()[-1]
     with paused(first):  # so that the toy is not over before it hears of it
-        drain(nodes.address, going.node_id)
+        nodes.drain(going)
         logged(driver, "about to be taken away")
     alone = harness.until(lambda: ranks() - first, "no smaller group came", seconds=BUSY)
     assert len(alone) == 1, "both ranks should have left"
-    nodes.remove_node(going)
+    nodes.remove(going)
     harness.until(lambda: "began" in since(driver, alone), "it did not go on", seconds=BUSY)
     with paused(alone):
-        nodes.add_node(**NODE)
+        nodes.add()
         logged(driver, "there is room for 2 workers again")
     harness.until(lambda: len(ranks() - alone) == 2, "it did not grow again", seconds=BUSY)
     assert driver.process.wait(BUSY) == 0, driver.log()
@@ -140,14 +117,6 @@ def since(driver: Driver, pids: set[int]) -> set[str]:
         for file in Path(driver.folder).glob(f"storage/toy/*/logs/rank*-{pid}.jsonl"):
             found |= {json.loads(line)["event"] for line in file.read_text().splitlines()}
     return found
-
-
-def drain(address: str, node_id: str) -> None:
-    """What a spot instance's notice comes to: the node goes in 60 seconds."""
-    command = [sys.executable, "-m", "ray.scripts.scripts", "drain-node", "--address", address]
-    command += ["--node-id", node_id, "--reason", "DRAIN_NODE_REASON_PREEMPTION"]
-    command += ["--reason-message", "notice", "--deadline-remaining-seconds", "60"]
-    subprocess.run(command, check=True, timeout=60, stdout=subprocess.DEVNULL)
 
 
 def test_the_numbers_are_those_of_the_undisturbed_search(searches: dict[str, Any]) -> None:
