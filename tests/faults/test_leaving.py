@@ -85,6 +85,7 @@ def test_with_fewer_ranks_and_more_again_the_numbers_stay(nodes: Nodes, tmp_path
     values["training"] |= {"epochs": 30, "micro_batch_size": 2}
     values["optimizer"]["learning_rate"] = 1e-3
     values["cluster"] |= {"num_workers": 2, "min_workers": 1, "placement_timeout_seconds": 900}
+    values["cluster"]["progress_timeout_seconds"] = 900  # ranks are paused, and hang not
     config = validate(ExperimentConfig, values)
     train, cache = config.train_config(), Path(config.cluster.cache_path)
     session = open_session(train, join_world(), cache_path=cache)

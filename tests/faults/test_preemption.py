@@ -63,6 +63,7 @@ def toy(folder: Path) -> dict[str, Any]:
     values["training"] |= {"epochs": 24, "micro_batch_size": 2}
     values["search"]["space"] = {"optimizer.learning_rate": {"choice": [1e-3]}}
     values["cluster"] |= {"num_workers": 2, "min_workers": 1, "cpus_per_worker": 1.0}
+    values["cluster"]["progress_timeout_seconds"] = 900  # ranks are paused, and hang not
     return values
 
 
