@@ -27,6 +27,7 @@ from components.tuning.searchers import check_searcher
 from pipelines.describe import describe_data, describe_point
 from pipelines.first_trial import FirstTrial
 from pipelines.interruption import one_interruption
+from pipelines.live_status import TRIALS, LiveStatus
 from pipelines.promote import STATE
 from pipelines.reports import SearchReport
 from pipelines.run_params import key_params, point_params, search_params, truncation_params
@@ -88,20 +89,28 @@ def search(
     ):
         check_cluster_fits(config.cluster, slots=config.search.concurrent_slots)
         folder = open_folder(config, storage, resume=resume, say=say)
-        with exclusive(folder):
-            running = replace(open_search(config, tracker, folder, say), command=command)
+        with exclusive(folder), LiveStatus(config, Path(folder.path)) as live:
+            running = open_search(config, tracker, folder, say, live)
+            running = replace(running, command=command)
             registry = RegistryAccess(tracking_uri, state_path, before_change)
-            found = carry_out(running, registry, on_trial, say)
+            found = carry_out(running, registry, on_trial, say, live)
             close_slots(running.slots)
     return replace(found, seconds=time.monotonic() - started)
 
 
 def carry_out(
-    running: Search, registry: RegistryAccess, on_trial: OnTrial, say: Say
+    running: Search, registry: RegistryAccess, on_trial: OnTrial, say: Say, live: LiveStatus
 ) -> SearchReport:
     """The stages of a search whose slots, data and run are there."""
+
+    def changed(summary: "TrialSummary") -> None:
+        live.update(summary)
+        on_trial(summary)
+
     with ending_with(running):
-        trials = run_trials(running, on_trial, say)
+        live.phase = TRIALS
+        trials = run_trials(running, changed, say)
+        live.phase = "evaluating and registering the best"
         note_best(running, trials)
         final = evaluate_best(running, trials.best, say)
         registry.before_change()
@@ -135,7 +144,7 @@ def open_folder(
 
 
 def open_search(
-    config: ExperimentConfig, tracker: Tracker, folder: "SearchFolder", say: Say
+    config: ExperimentConfig, tracker: Tracker, folder: "SearchFolder", say: Say, live: LiveStatus
 ) -> Search:
     """Slots load torch, DeepSpeed and the backbone while the data are prepared here; then the
     search gets its run. Raises ClusterError where the cluster has no room for the slots.
@@ -152,11 +161,14 @@ def open_search(
         config.cluster,
         count=config.search.concurrent_slots,
         storage=Path(folder.path),
+        experiment=config.name,
     )
+    live.slots = slots
     data = prepare_data(config, say)
     wait_until_placed(slots, config.cluster)
     run_id = start_run(config, tracker, folder, data)
-    say(f"search run: {tracker.run_url(run_id) or run_id}")
+    live.run_url = tracker.run_url(run_id) or run_id
+    say(f"search run: {live.run_url}")
     with_run = folder.with_run(run_id)
     with_run.save()
     return Search(config, tracker, with_run, run_id, data, slots)

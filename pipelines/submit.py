@@ -18,28 +18,22 @@ from typing import TYPE_CHECKING, Any
 
 from components.errors import ClusterError, ConfigError
 from components.registry import (
-    MLFLOW_USER,
-    check_passed_on,
     code_fingerprint,
     code_version,
-    split_credentials,
 )
 from components.registry.environment import CODE_VERSION
 from components.secrets import holds_secret
 from pipelines.cluster_jobs import follow_log, has_ended, job_of
+from pipelines.job_environment import kept_back, passed_on
 from pipelines.local_cluster.addresses import HOME, cluster_ray, ray_versions
 from pipelines.upload import check_upload
 
 if TYPE_CHECKING:
     from ray.job_submission import JobDetails, JobSubmissionClient
 
-# Only what is no secret: a job's runtime environment is readable on the dashboard. Tokens belong
-# into the environment of the cluster's own processes.
-PASSED_ON = ("MLFLOW_TRACKING_URI", "HF_HUB_OFFLINE")
 # Files of secrets in the folder that is uploaded; and the state of the local cluster, whose logs
 # grow: Ray names the package after its content, twice.
 LEFT_OUT = (".env", ".env.*", ".netrc", ".prefixprop")
-NOT_PASSED_ON = ("MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD", "MLFLOW_TRACKING_TOKEN")
 LOST = frozenset(
     f"JOB_SUPERVISOR_ACTOR_{what}"
     for what in ("DIED", "START_TIMEOUT", "START_FAILURE", "UNKNOWN_FAILURE")
@@ -212,11 +206,11 @@ def _submission(
 
 
 def _say_what_is_kept_back(environ: Mapping[str, str], say: Callable[[str], None]) -> None:
-    kept_back = _kept_back(environ)
-    if kept_back:
+    names = kept_back(environ)
+    if names:
         say(
             "Not passed on, because a job's environment is read on the dashboard: "
-            f"{', '.join(kept_back)}. The cluster's own processes need them."
+            f"{', '.join(names)}. The cluster's own processes need them."
         )
 
 
@@ -258,36 +252,6 @@ def send(
 def entrypoint_of(arguments: Sequence[str]) -> str:
     """The command line of the job."""
     return shlex.join(["python", "-m", "pipelines.cli", *arguments])
-
-
-def passed_on(environ: Mapping[str, str]) -> dict[str, str]:
-    """The part of the environment that a job is given: what everybody may read. Raises ConfigError
-    where the tracking store's address holds a password that cannot be taken out of it.
-    """
-    variables = {key: environ[key] for key in PASSED_ON if environ.get(key)}
-    if _is_the_clusters_own(environ):
-        variables.pop("MLFLOW_TRACKING_URI", None)
-    if "MLFLOW_TRACKING_URI" in variables:
-        address, _ = split_credentials(variables["MLFLOW_TRACKING_URI"])
-        check_passed_on(address)
-        variables["MLFLOW_TRACKING_URI"] = address
-    return variables
-
-
-def _kept_back(environ: Mapping[str, str]) -> list[str]:
-    """The variables that the tracking store would want and a job does not get."""
-    address = "" if _is_the_clusters_own(environ) else environ.get("MLFLOW_TRACKING_URI") or ""
-    _, credentials = split_credentials(address)
-    return [
-        name for name in NOT_PASSED_ON if address and (name in credentials or environ.get(name))
-    ]
-
-
-def _is_the_clusters_own(environ: Mapping[str, str]) -> bool:
-    """Whether the tracking store is the local cluster's MLflow server: its jobs know the address,
-    and the credentials with it.
-    """
-    return environ.get("MLFLOW_TRACKING_USERNAME") == MLFLOW_USER
 
 
 def _check_arguments(arguments: Sequence[str]) -> None:

@@ -5,19 +5,25 @@ from typing import TYPE_CHECKING
 
 from components.config import TrainConfig
 from components.config.cluster import ClusterConfig
-from components.registry import code_fingerprint, code_version
+from components.registry import code_version
 
 if TYPE_CHECKING:
     from ray.actor import ActorHandle
 
 
 def start_trial_slots(
-    config: TrainConfig, cluster: ClusterConfig, *, count: int, storage: Path
+    config: TrainConfig,
+    cluster: ClusterConfig,
+    *,
+    count: int,
+    storage: Path,
+    experiment: str,
 ) -> "tuple[ActorHandle, ...]":
     """Start `count` slots whose workers load the backbone of `config` while the caller goes on.
-    `storage`: the workflow's folder.
+    `storage`: the workflow's folder; `experiment`: what metrics and logs call its work.
     """
     from components.jobs.job import SlotSettings
+    from components.jobs.same_versions import versions
     from components.jobs.slots import start_slots
 
     settings = SlotSettings(
@@ -26,6 +32,7 @@ def start_trial_slots(
         cache_path=Path(cluster.cache_path).resolve(),
         storage_path=storage,
         code_version=code_version(),
-        code_fingerprint=code_fingerprint(),
+        versions=versions(),
+        experiment=experiment,
     )
     return start_slots(settings, count)

@@ -13,6 +13,11 @@ class ClusterConfig(Config):
 
     num_workers: Annotated[PositiveInt, Field(le=10_000)] = 1
     """Ray Train workers (ranks) per trial slot."""
+    min_workers: PositiveInt | None = None
+    """Fewest workers with which a trial slot goes on where nodes are taken away; as many as there
+    is room for come back later. A step keeps its documents, those of num_workers; at zero.stage 3
+    fewer hold larger shards, which `plan` counts for num_workers. Null: as many as num_workers.
+    """
     cpus_per_worker: Annotated[float, Field(gt=0.0, le=1e4)] = 1.0
     """CPU cores per worker; also its number of torch threads, rounded down to at least one."""
     gpus_per_worker: Annotated[float, Field(ge=0.0, le=1e4)] = 0.0
@@ -35,6 +40,19 @@ class ClusterConfig(Config):
     (beyond twice the longest so far), after which a slot's workers count as hanging: their stacks
     are kept, other workers start, and the training goes on from its checkpoint.
     """
+
+    @property
+    def fewest_workers(self) -> int:
+        return self.num_workers if self.min_workers is None else self.min_workers
+
+    @model_validator(mode="after")
+    def _fewest_are_no_more(self) -> "ClusterConfig":
+        if self.fewest_workers > self.num_workers:
+            raise ValueError(
+                f"min_workers {self.min_workers} is more than num_workers {self.num_workers}; "
+                "lower it, or leave it out"
+            )
+        return self
 
     @model_validator(mode="after")
     def _one_gpu_a_rank(self) -> "ClusterConfig":

@@ -34,6 +34,7 @@ LATER: dict[str, Callable[[Mapping[str, Any]], Any]] = {
     "study.length.real.task": default_task,
     "study.length.real.letters": _null,
     "optimizer.head_learning_rate": _null,
+    "cluster.min_workers": _of_no_effect("min_workers"),
     "cluster.progress_timeout_seconds": _of_no_effect("progress_timeout_seconds"),
     "search.allow_lost_trials": _of_no_effect("allow_lost_trials"),
     "training.warm_start": _null,

@@ -8,7 +8,13 @@ from components.evaluation.by_length import (
     length_bucket,
 )
 from components.evaluation.by_length_figure import plot_by_length
-from components.evaluation.calibration import adaptive_ece, ece, ece_upper_edge_10, mce
+from components.evaluation.calibration import (
+    adaptive_ece,
+    ece,
+    ece_upper_edge_10,
+    mce,
+    overconfidence,
+)
 from components.evaluation.metrics import (
     accuracy_interval,
     brier,
@@ -46,6 +52,7 @@ __all__ = [
     "mean_interval",
     "multiple_choice_metrics",
     "nll",
+    "overconfidence",
     "plot_by_length",
     "plot_reliability",
     "reliability_diagram",

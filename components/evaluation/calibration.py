@@ -21,6 +21,17 @@ def top_class(probabilities_NC: Floats, label_ids_N: Integers) -> tuple[Floats, 
     return probabilities_NC.max(axis=1), probabilities_NC.argmax(axis=1) == label_ids_N
 
 
+def overconfidence(confidence_N: Floats, correct_N: Booleans) -> tuple[float, float]:
+    """(mean confidence minus accuracy, its standard error were the confidences true): a calibrated
+    model is right with the probability that it says, document by document, so their quotient is
+    about a standard normal deviate whatever N is. A binned error has no such scale: it grows where
+    documents are few.
+    """
+    gap = float(confidence_N.mean() - correct_N.mean())
+    spread = float((confidence_N * (1.0 - confidence_N)).sum())
+    return gap, spread**0.5 / len(confidence_N)
+
+
 def equal_width_bins(confidence_N: Floats, num_bins: int) -> Integers:
     """Bin index 0..num_bins-1 of each confidence; bin b is (b/num_bins, (b+1)/num_bins], the first
     one closed on both sides.

@@ -3,8 +3,9 @@
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from components.jobs.events import Evaluated, Event, Finalized, Trained
+from components.jobs.events import Evaluated, Event, Finalized, Left, Trained
 from components.jobs.job import Job
+from components.training.outcomes import Outcome, Wanted
 
 if TYPE_CHECKING:
     from components.training.session import Session
@@ -16,12 +17,14 @@ def carry_out(
     job: Job,
     *,
     emit: Callable[[Event], None],
-    should_stop: Callable[[], bool] = lambda: False,
+    wanted: Callable[[], Wanted] = lambda: "steps",
     code_version: str,
+    ranks: int | None = None,
 ) -> None:
     """Do what the job asks. Events are emitted on every rank, but those of evaluations on rank 0
     alone. A training goes on from its checkpoint where there is one; one that is to be evaluated
-    only, and whose checkpoint is damaged or gone, is trained again. Raises what ended it.
+    only, and whose checkpoint is damaged or gone, is trained again. `ranks`: see run_trial. Raises
+    what ended it.
     """
     from components.data import open_prepared
     from components.training.checkpoint import settle
@@ -40,11 +43,14 @@ def carry_out(
             job.cut,
             checkpoint_folder=job.checkpoint,
             report=lambda report: emit(Evaluated(job.id, report)),
-            should_stop=should_stop,
+            wanted=wanted,
             resume=found != "none",
+            ranks=ranks,
         )
+        if result.outcome == "left":
+            return emit(Left(job.id, result.reason, result.progress.step))
         (peak,) = world.max([float(peak_bytes(world.device) or 0)])
-        emit(_trained(job.id, result, peak_memory_bytes=int(peak) or None))
+        emit(_trained(job.id, result, result.outcome, peak_memory_bytes=int(peak) or None))
         if result.outcome != "completed":
             return
     if job.evaluate:
@@ -60,10 +66,12 @@ def carry_out(
         emit(Finalized(job.id, final))
 
 
-def _trained(job_id: str, result: "TrialResult", *, peak_memory_bytes: int | None) -> Trained:
+def _trained(
+    job_id: str, result: "TrialResult", outcome: Outcome, *, peak_memory_bytes: int | None
+) -> Trained:
     return Trained(
         job_id,
-        result.outcome,
+        outcome,
         result.reason,
         result.progress,
         result.trainable_parameters,

@@ -86,7 +86,7 @@ def no_room(cluster: ClusterConfig) -> str:
         "The workers of a trial slot could not be started within "
         f"cluster.placement_timeout_seconds ({cluster.placement_timeout_seconds} s): the "
         "cluster has no room for "
-        f"{cluster.num_workers} worker(s) of {cluster.cpus_per_worker:g} CPU and "
+        f"{cluster.fewest_workers} worker(s) of {cluster.cpus_per_worker:g} CPU and "
         f"{cluster.gpus_per_worker:g} GPU beside what runs there. "
         "Wait for it to end, lower search.concurrent_slots or cluster.num_workers, or raise "
         "the time."
@@ -101,7 +101,7 @@ def lacks_room(cluster: ClusterConfig, *, slots: int) -> bool:
         group["state"] == "CREATED" and _is_a_slots(group)
         for group in ray.util.placement_group_table().values()
     )
-    workers = max(0, slots - placed) * cluster.num_workers
+    workers = max(0, slots - placed) * cluster.fewest_workers
     free = ray.available_resources()
     wanted = {"CPU": cluster.cpus_per_worker, "GPU": cluster.gpus_per_worker}
     return any(workers * each > float(free.get(name, 0.0)) for name, each in wanted.items())

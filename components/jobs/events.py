@@ -53,6 +53,17 @@ class Finalized:
 
 
 @dataclass(frozen=True)
+class Left:
+    """The training was saved and left its place, because its workers were told to: the job goes on
+    wherever it is given next. Nothing failed.
+    """
+
+    job_id: str
+    reason: str
+    step: int
+
+
+@dataclass(frozen=True)
 class Failed:
     """The job ended with an error. `cause`: "input" where the user has to change something and a
     repetition gives the same, "training" where the training's own code raised, "memory" where it
@@ -64,13 +75,13 @@ class Failed:
     cause: FailureCause
 
 
-Event = Reused | Evaluated | Trained | Finalized | Failed
+Event = Reused | Evaluated | Trained | Finalized | Left | Failed
 
 
 def ends(event: Event, job: "Job") -> bool:
-    """Whether nothing more comes of this job after the event."""
+    """Whether nothing more comes of this job after the event, as it was given."""
     match event:
-        case Finalized() | Failed():
+        case Finalized() | Left() | Failed():
             return True
         case Trained(outcome=outcome):
             return not (job.evaluate and outcome == "completed")

@@ -18,14 +18,14 @@ def end_hanging(slot: "Slot", watched: Watchdog, why: str) -> Path:
     """Keep the stacks of all ranks, of those that cannot answer what their system says, and end
     their processes. Returns the file.
     """
-    slot.told_stacks, slot.asks_for_stacks = {}, True
+    told, slot.asks_for_stacks = slot.flight.stacks, True
     time.sleep(2.5 * WORD_SECONDS)
     slot.asks_for_stacks = False
     parts = [why]
     for rank, state in sorted(watched.ranks.items()):
-        told = slot.told_stacks.get(rank)
         seen = ended_process(state.pid, state.node_id)
-        parts.append(f"rank {rank}, process {state.pid}, node {state.node_id}\n{told or seen}")
+        where = told.setdefault(rank, seen)
+        parts.append(f"rank {rank}, process {state.pid}, node {state.node_id}\n{where}")
     file = slot.settings.storage_path / "slots" / f"stacks-{time.strftime('%Y%m%d-%H%M%S')}.txt"
     file.parent.mkdir(parents=True, exist_ok=True)
     file.write_text("\n\n".join(parts) + "\n", encoding="utf-8")

@@ -2,6 +2,7 @@
 processes.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from uuid import uuid4
@@ -59,9 +60,10 @@ class Assignment:
 
 @dataclass(frozen=True)
 class SlotSettings:
-    """What all jobs of a slot share. `config`: what decides the loaded backbone; `capacity`: jobs
-    that the slot's workers carry out at the same time. Paths are absolute; on more than one node
-    they lie on shared storage.
+    """What all jobs of a slot share. `config`: what decides the loaded backbone; `versions`: the
+    driver's, which its workers must have (same_versions.py); `capacity`: jobs that the slot's
+    workers carry out at the same time; `experiment`: whose they are, for metrics and logs. Paths
+    are absolute; on more than one node they lie on shared storage.
     """
 
     config: TrainConfig
@@ -69,5 +71,6 @@ class SlotSettings:
     cache_path: Path
     storage_path: Path
     code_version: str
-    code_fingerprint: str
+    versions: Mapping[str, str]
     capacity: int = 1
+    experiment: str = ""

@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from components.jobs.events import Event, Failed, Finalized, Trained, ends
+from components.jobs.events import Event, Failed, Finalized, Left, Trained, ends
 from components.jobs.job import Job
 from components.jobs.repetition import Attempts, given_up
 from components.jobs.smaller_batches import fitting, infeasible, smaller
@@ -56,7 +56,7 @@ def run_jobs(
     nothing now. `on_event` gets what is told of a job as it comes. A job that fails is given up
     after `max_failures` repetitions (lost workers: repetition.py; want of memory:
     smaller_batches.py), at once where its input is wrong, and told as a result; it stops no other.
-    All callbacks run in the caller's thread.
+    One that left its place is given again, however often. All callbacks run in the caller's thread.
     """
     running: dict[str, _Running] = {}
     repeated: deque[_Running] = deque()
@@ -67,7 +67,7 @@ def run_jobs(
             return
         on_event(event)
         result = _taken(current, event)
-        if isinstance(event, Failed) and _again(current, event):
+        if isinstance(event, Left) or (isinstance(event, Failed) and _again(current, event)):
             repeated.append(current)
         elif result is not None:
             del running[event.job_id]

@@ -5,10 +5,14 @@ All tracking happens in the driver's process, so that trainings never wait for i
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
+from components.checksums import Damaged
 from components.jobs.events import Evaluated, Event, Reused
+from components.jobs.flight_record import FLIGHT_FILE, read_flight_record
 from components.jobs.run_metrics import at_the_end, curves, evaluations, final_numbers
 from components.jobs.run_names import ended_name
 from components.jobs.summary import TrialSummary
@@ -17,6 +21,7 @@ from components.registry import OUTCOMES, Dataset, Outcome, RunLog, run_tags
 
 UNFINISHED = frozenset({"failed", "lost"})
 """Outcomes of trials that a search which is continued runs again."""
+WITH_FLIGHT_RECORD = frozenset({"failed", "lost", "infeasible", "diverged"})
 EVALUATIONS_FILE, FINAL_FILE = "evaluations.json", "final.json"
 """Artifacts of a run: every metric of every evaluation, and of the final one."""
 
@@ -122,9 +127,16 @@ class RunWriter:
         if summary.rungs:
             content = evaluations(summary, run.metric)
             self.tracker.log_dict(run_id, content, EVALUATIONS_FILE)
+        if outcome in WITH_FLIGHT_RECORD:
+            self._log_flight_record(run_id, Path(summary.folder))
         known: dict[str, Outcome] = {name: name for name in OUTCOMES}
         self._finish(job_id, run_id, known[outcome], reason)
         return self._changed(job_id, summary)
+
+    def _log_flight_record(self, run_id: str, folder: Path) -> None:
+        """The last steps of a training that ended badly, where its slot lived to write them."""
+        with suppress(OSError, Damaged):
+            self.tracker.log_dict(run_id, read_flight_record(folder), FLIGHT_FILE)
 
     def _finish(self, job_id: str, run_id: str, outcome: Outcome, reason: str) -> None:
         self.tracker.finish(run_id, outcome, reason)

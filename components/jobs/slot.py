@@ -15,20 +15,30 @@ from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING
 
 import ray
 
 from components.errors import ClusterError
-from components.jobs.events import Event, Failed, ends
+from components.jobs.draining import drained
+from components.jobs.elastic import Growth
+from components.jobs.event_log import event_log
+from components.jobs.events import Event, Failed, FailureCause, Trained, ends
+from components.jobs.flight_record import FlightRecord
 from components.jobs.hanging import end_hanging
 from components.jobs.job import Assignment, SlotSettings
 from components.jobs.sequencer import Sequencer
+from components.jobs.slot_metrics import SlotMetrics
+from components.jobs.slot_progress import SlotProgress, slot_progress
 from components.jobs.watchdog import Watchdog
 from components.jobs.worker_group import failure_of
 
 if TYPE_CHECKING:
     from ray.actor import ActorHandle
+
+    from components.jobs.words import Word
+    from components.training.outcomes import Wanted
 
 HOLD_SECONDS = 15.0
 POLL_SECONDS = 1.0
@@ -66,8 +76,12 @@ class Slot:
         self.changed = asyncio.Event()
         self.placed, self.why_not_placed = False, ""
         self.watchdog = Watchdog(float(settings.cluster.progress_timeout_seconds))
-        self.why_ended = ""
-        self.asks_for_stacks, self.told_stacks = False, dict[int, str]()
+        self.flight, self.metrics = FlightRecord(), SlotMetrics(settings.experiment)
+        self.log = event_log(
+            settings.storage_path, "slot", experiment=settings.experiment, echo=True
+        )
+        self.why_ended, self.why_leave = "", ""
+        self.growth, self.asks_for_stacks = Growth(settings.cluster), False
         self.loop = asyncio.get_event_loop()
         self.keeper = threading.Thread(target=self._keep_workers, name="slot-workers", daemon=True)
         self.keeper.start()
@@ -125,6 +139,13 @@ class Slot:
         """Whether the workers were ever started, and why they cannot be."""
         return self.placed, self.why_not_placed
 
+    async def progress(self) -> SlotProgress:
+        """How far it is with what it works at."""
+        at_work = (place for place in self.places.values() if place.taken and not place.ended)
+        place = next(at_work, None)
+        job = None if place is None else place.assignment.job
+        return slot_progress(self.flight, job, ranks=self.growth.ranks, leaving=self.why_leave)
+
     async def close(self) -> None:
         """Let the workers go; the worker group ends in an orderly way."""
         self.closed = True
@@ -137,43 +158,58 @@ class Slot:
 
     # --- asked by rank 0 of the workers
 
-    async def workers_placed(self) -> None:
+    async def workers_placed(self, ranks: int) -> None:
+        """Of so many workers one has started."""
         self.placed = True
+        self.growth.began(ranks, time.monotonic())
 
     async def take(self) -> tuple[bool, Assignment | None]:
-        """(whether the slot is open, an assignment that no worker has yet), waiting up to a second
-        for one.
+        """(whether these workers are to stay, an assignment that no worker has yet), waiting up to
+        a second for one.
         """
-        if not self.closed and self._untaken() is None:
+        if self._serving() and self._untaken() is None:
             await self._wait()
         place = self._untaken()
-        if self.closed or place is None:
-            return not self.closed, None
+        if not self._serving() or place is None:
+            return self._serving(), None
         place.taken = True
         return True, place.assignment
 
-    async def should_stop(self, assignment_id: str) -> bool:
-        return self.closed or assignment_id not in self.places
+    async def wanted(self, assignment_id: str) -> "Wanted":
+        if self.closed or assignment_id not in self.places:
+            return "stop"
+        return "leave" if self.why_leave else "steps"
 
     async def tell(self, assignment_id: str, number: int, event: Event) -> None:
         """Take the `number`-th event of an assignment."""
         place = self.places.get(assignment_id)
         if place is not None:
+            if isinstance(event, Trained) and event.outcome == "diverged":
+                job = place.assignment.job
+                keep = partial(self.flight.write, job, reason=event.reason, cause="diverged")
+                await self.loop.run_in_executor(None, keep)
             for due in place.arrivals.arrived(number, event):
                 place.add(due)
             self._notify()
 
     # --- asked by every worker
 
-    async def word(self, rank: int, pid: int, node_id: str, beats: int) -> bool:
+    async def word(self, word: "Word") -> bool:
         """Hear how far a rank is; whether its stacks are wanted."""
-        self.watchdog.word(rank, pid, node_id, beats=beats, now=time.monotonic())
+        now = time.monotonic()
+        self.watchdog.word(word.rank, word.pid, word.node_id, beats=word.beats, now=now)
+        self.flight.hear(word)
+        self.metrics.hear(word)
         return self.asks_for_stacks
 
     async def stacks(self, rank: int, text: str) -> None:
-        self.told_stacks[rank] = text
+        self.flight.stacks[rank] = text
 
     # ---
+
+    def _serving(self) -> bool:
+        """Whether the present workers are to take more."""
+        return not self.closed and not self.why_leave
 
     def _untaken(self) -> _Place | None:
         return next((place for place in self.places.values() if not place.taken), None)
@@ -189,26 +225,55 @@ class Slot:
 
     def _fail(self, error: BaseException) -> None:
         """The workers ended: so did all that they had, and all that waits for them."""
-        reason, cause = failure_of(error)
-        if self.why_ended:
-            reason, cause, self.why_ended = self.why_ended, "workers", ""
+        reason, cause = self._blame(error)
+        self.why_ended = ""
         for place in self.places.values():
             place.add(Failed(place.assignment.job.id, reason, cause))
         if isinstance(error, ClusterError):
             self.why_not_placed = str(error)
         self._notify()
 
+    def _blame(self, error: BaseException) -> tuple[str, FailureCause]:
+        return (self.why_ended, "workers") if self.why_ended else failure_of(error)
+
     def _keep_workers(self) -> None:
-        """Run the workers; start others when they die, until the slot is closed."""
+        """Run the workers; start others when they end, until the slot is closed."""
         threading.Thread(target=self._watch, name="slot-watchdog", daemon=True).start()
+        threading.Thread(target=self._watch_nodes, name="slot-nodes", daemon=True).start()
         while not self.closed:
             self.watchdog = Watchdog(self.watchdog.limit_seconds)
+            self.growth.ended()
+            self.flight, self.why_leave = FlightRecord(), ""
             try:
                 self.run_workers(self.settings, ray.get_runtime_context().current_actor)
             # Whatever ended the workers is told to whoever had a job there.
             except BaseException as error:  # noqa: BLE001
+                self._keep_flight(error)
                 self.loop.call_soon_threadsafe(self._fail, error)
                 time.sleep(1.0)
+
+    def _keep_flight(self, error: BaseException) -> None:
+        """Write down what is known of what the workers had."""
+        reason, cause = self._blame(error)
+        self.log.tell("workers ended", reason=reason, cause=cause)
+        for place in list(self.places.values()):
+            if place.taken and not place.ended:
+                with suppress(OSError):  # the storage may be what ended them
+                    self.flight.write(place.assignment.job, reason=reason, cause=cause)
+
+    def _watch_nodes(self) -> None:
+        """Let workers leave whose node is about to go, or where there is room for more of them;
+        apart from the watchdog, because a cluster that is busy answers late.
+        """
+        while not self.closed:
+            time.sleep(POLL_SECONDS)
+            if self.why_leave:
+                continue
+            flight = self.flight
+            why = drained(flight.nodes()) or self.growth.due(time.monotonic())
+            if why and flight is self.flight:  # not of workers that have ended meanwhile
+                self.why_leave = why
+                self.log.tell("workers are to leave", reason=why)
 
     def _watch(self) -> None:
         """End workers that hang: what they had is then repeated as after any other loss."""

@@ -5,12 +5,16 @@
 import os
 from typing import TYPE_CHECKING, Any
 
+from components.jobs.event_log import EventLog, event_log, tell_event
 from components.jobs.events import Event
 from components.jobs.job import SlotSettings
+from components.jobs.same_versions import check_builds, check_versions
 
 if TYPE_CHECKING:
     from ray import ObjectRef
     from ray.actor import ActorHandle
+
+    from components.training.outcomes import Wanted
 
 
 def serve(config: dict[str, Any]) -> None:
@@ -20,22 +24,41 @@ def serve(config: dict[str, Any]) -> None:
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     import ray.train
 
-    from components.jobs.watchdog import Words
-    from components.training.pulse import PULSE
+    from components.jobs.words import Words
 
     # Before anything heavy: from now on it is noticed where this rank is stopped.
-    Words(slot, ray.train.get_context().get_world_rank(), lambda: PULSE.beats)
-    ray.get(slot.workers_placed.remote())
+    rank = ray.train.get_context().get_world_rank()
+    words = Words(slot, rank)
+    log = event_log(
+        settings.storage_path, f"rank{rank}", experiment=settings.experiment, echo=True
+    ).of(rank=rank)
+    try:
+        _serve(settings, slot, log)
+    except Exception as error:
+        log.tell("failed", error=f"{type(error).__name__}: {error}")
+        words.last(error)
+        raise
+
+
+def _serve(settings: SlotSettings, slot: "ActorHandle", log: EventLog) -> None:
+    import ray.train
+
+    ranks = ray.train.get_context().get_world_size()
+    ray.get(slot.workers_placed.remote(ranks))
     import torch
 
     from components.jobs.carry_out import carry_out
     from components.training.session import open_session
     from components.training.world import join_world
 
-    _check_code(settings.code_fingerprint)
+    same = check_versions(settings.versions)
     torch.set_num_threads(max(1, int(settings.cluster.cpus_per_worker)))
     world = join_world(torch.device(device_of_worker(settings.cluster.gpus_per_worker)))
+    build = torch.version.cuda or "none"
+    check_builds(world, build=build)
+    log.tell("same versions as the driver", **same, cuda=build, device=str(world.device))
     session = open_session(settings.config, world, cache_path=settings.cache_path)
+    log.tell("backbone loaded", ranks=ranks)
     while True:
         is_open, assignment = world.broadcast(
             ray.get(slot.take.remote()) if world.is_main else None
@@ -44,13 +67,16 @@ def serve(config: dict[str, Any]) -> None:
             return
         if assignment is None:
             continue
-        outbox = Outbox(slot, assignment.id, speaks=world.is_main)
+        of_job = log.of(trial=assignment.job.id)
+        of_job.tell("began")
+        outbox = Outbox(slot, assignment.id, speaks=world.is_main, log=of_job)
         carry_out(
             session,
             assignment.job,
             emit=outbox.send,
-            should_stop=outbox.should_stop,
+            wanted=outbox.wanted,
             code_version=settings.code_version,
+            ranks=settings.cluster.num_workers,
         )
         outbox.wait_until_sent()
 
@@ -74,13 +100,22 @@ class Outbox:
     because those that nobody waits for may overtake each other.
     """
 
-    def __init__(self, slot: "ActorHandle", assignment_id: str, *, speaks: bool = True) -> None:
-        self.slot, self.assignment_id, self.speaks = slot, assignment_id, speaks
+    def __init__(
+        self,
+        slot: "ActorHandle",
+        assignment_id: str,
+        *,
+        speaks: bool = True,
+        log: EventLog | None = None,
+    ) -> None:
+        self.slot, self.assignment_id, self.speaks, self.log = slot, assignment_id, speaks, log
         self.sent = 0
         self._last: ObjectRef | None = None
 
     def send(self, event: Event) -> None:
-        """Send without waiting."""
+        """Send without waiting, and log it."""
+        if self.log is not None:
+            tell_event(self.log, event)
         if self.speaks:
             self._last = self.slot.tell.remote(self.assignment_id, self.sent, event)
             self.sent += 1
@@ -92,22 +127,8 @@ class Outbox:
         if self._last is not None:
             ray.get(self._last)
 
-    def should_stop(self) -> bool:
+    def wanted(self) -> "Wanted":
         import ray
 
-        return bool(ray.get(self.slot.should_stop.remote(self.assignment_id)))
-
-
-def _check_code(expected: str) -> None:
-    """Raise ClusterError where this worker runs other code than the driver: results would belong to
-    neither.
-    """
-    from components.errors import ClusterError
-    from components.registry import code_fingerprint
-
-    if code_fingerprint() != expected:
-        raise ClusterError(
-            f"A worker runs code {code_fingerprint()}, the driver {expected}. Submit with "
-            "--working-dir (or install the same version on every node), so that both run the "
-            "same."
-        )
+        wanted: Wanted = ray.get(self.slot.wanted.remote(self.assignment_id))
+        return wanted

@@ -126,9 +126,15 @@ def start_slots(
     settings: SlotSettings, count: int, *, run_workers: RunWorkers = run_worker_group
 ) -> "tuple[ActorHandle, ...]":
     """Start slots; their workers load the backbone while the caller goes on. A slot whose process
-    dies is started again.
+    dies is started again. Slots are where the caller is, without whom they end: a node that goes
+    takes workers with it and no slot.
     """
-    actor = ray.remote(num_cpus=0, max_concurrency=64, max_restarts=-1)(Slot)
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=True)
+    actor = ray.remote(num_cpus=0, max_concurrency=64, max_restarts=-1, scheduling_strategy=here)(
+        Slot
+    )
     return tuple(actor.remote(settings, run_workers) for _ in range(count))
 
 

@@ -2,23 +2,15 @@
 raises nothing by itself (Ray gives a silent process up after some 450 s, torch.distributed after
 1,800 s).
 
-Every rank sends word of itself from a thread of its own (`Words`), so a silent rank is stopped or
+Every rank sends word of itself from a thread of its own (words.py), so a silent rank is stopped or
 gone, and ranks that are heard but make no step wait for something.
 """
 
 import faulthandler
-import os
 import tempfile
-import threading
-import time
-from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from ray.actor import ActorHandle
 
 WORD_SECONDS = 2.0
 PATIENCE = 2.0
@@ -85,31 +77,6 @@ class Watchdog:
         return [
             rank for rank, state in list(self.ranks.items()) if now - state.heard > 2 * WORD_SECONDS
         ]
-
-
-class Words:
-    """In a rank's process: a thread that tells the slot how far the rank is, and gives its stacks
-    when the slot asks for them.
-    """
-
-    def __init__(self, slot: "ActorHandle", rank: int, beats: Callable[[], int]) -> None:
-        self.slot, self.rank, self.beats = slot, rank, beats
-        threading.Thread(target=self._tell, name="words", daemon=True).start()
-
-    def _tell(self) -> None:
-        import ray
-
-        node_id = ray.get_runtime_context().get_node_id()
-        given = False
-        with suppress(Exception):  # without a slot there is nobody to tell
-            while True:
-                asked = ray.get(
-                    self.slot.word.remote(self.rank, os.getpid(), node_id, self.beats())
-                )
-                if asked and not given:
-                    self.slot.stacks.remote(self.rank, stacks())
-                given = asked
-                time.sleep(WORD_SECONDS)
 
 
 def stacks() -> str:

@@ -1,5 +1,6 @@
 """The workers of a slot: one run of Ray Train, and why it ended."""
 
+import math
 import os
 import uuid
 from typing import TYPE_CHECKING, Any
@@ -47,8 +48,9 @@ def run_worker_group(settings: SlotSettings, slot: "ActorHandle") -> None:
         run_config=RunConfig(
             name=f"slot-{uuid.uuid4().hex[:12]}",
             storage_path=str(settings.storage_path / "slots"),
-            # The default of the controller's limit asks for the same room for ever.
-            failure_config=FailureConfig(controller_failure_limit=0),
+            # The default of the controller's limit asks for the same room for ever; that of
+            # preemptions starts other workers, which know nothing of the jobs of these.
+            failure_config=FailureConfig(controller_failure_limit=0, max_preemption_failures=0),
         ),
     )
     try:
@@ -64,8 +66,10 @@ def scaling(cluster: ClusterConfig) -> "ScalingConfig":
     from ray.train import ScalingConfig
 
     gpus = {"GPU": cluster.gpus_per_worker} if cluster.gpus_per_worker else {}
+    fixed = cluster.fewest_workers == cluster.num_workers
     return ScalingConfig(
-        num_workers=cluster.num_workers,
+        num_workers=cluster.num_workers if fixed else (cluster.fewest_workers, cluster.num_workers),
+        elastic_resize_monitor_interval_s=math.inf,  # see elastic.py
         use_gpu=cluster.gpus_per_worker > 0,
         resources_per_worker={"CPU": cluster.cpus_per_worker} | gpus,
     )

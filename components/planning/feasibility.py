@@ -54,7 +54,7 @@ def trainings_of(config: ExperimentConfig) -> Iterator[Training]:
 
 def check_resources(cluster: ClusterConfig, *, slots: int, cpus: float, gpus: float) -> None:
     """Raise ConfigError where a cluster of this size can never place the slots."""
-    workers = cluster.num_workers
+    workers = cluster.fewest_workers
     for name, each, have, path in (
         ("CPU", cluster.cpus_per_worker, cpus, "cpus_per_worker"),
         ("GPU", cluster.gpus_per_worker, gpus, "gpus_per_worker"),

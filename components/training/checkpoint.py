@@ -39,13 +39,17 @@ CheckpointState = Literal["whole", "earlier", "none"]
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """Everything that a trial resumes from."""
+    """Everything that a trial resumes from. `loss_sum` over `loss_terms`: of the steps since the
+    last evaluation, all ranks together; none where it was written by one.
+    """
 
     progress: Progress
     resume_key: str
     parameters: Mapping[str, Tensor]
     moments: Mapping[str, Tensor]
     best: Mapping[str, Tensor]
+    loss_sum: float = 0.0
+    loss_terms: int = 0
 
 
 def resume_key(config: TrainConfig, data_fingerprint: str, *, world_size: int) -> str:
@@ -86,6 +90,8 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> None:
             "resume_key": checkpoint.resume_key,
             **asdict(checkpoint.progress),
         }
+        if checkpoint.loss_terms:
+            state["since_evaluation"] = [checkpoint.loss_sum, checkpoint.loss_terms]
         (temporary / STATE_FILE).write_text(json.dumps(state, indent=2) + "\n", encoding="utf-8")
         save_file(dict(checkpoint.parameters), temporary / "trainable.safetensors")
         save_file(dict(checkpoint.moments), temporary / "optimizer.safetensors")
@@ -164,10 +170,13 @@ def _loaded(folder: Path, resume_key: str) -> Checkpoint:
         )
     check(folder)
     state["history"] = tuple(state["history"])
+    loss_sum, loss_terms = state.pop("since_evaluation", (0.0, 0))
     return Checkpoint(
         progress=Progress(**state),
         resume_key=stored,
         parameters=load_file(folder / "trainable.safetensors"),
         moments=load_file(folder / "optimizer.safetensors"),
         best=load_file(folder / "best.safetensors"),
+        loss_sum=loss_sum,
+        loss_terms=loss_terms,
     )

@@ -5,12 +5,17 @@ into records. No torch here: whoever reads them may be a driver that never loads
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 if TYPE_CHECKING:
     from components.evaluation import LengthBucket, ReliabilityDiagram
 
 Outcome = Literal["completed", "stopped", "diverged"]
+Wanted = Literal["steps", "stop", "leave"]
+"""Of a training by whoever asked for it: more steps; its end; or that it leaves its place with a
+checkpoint, to go on elsewhere.
+"""
+WANTED: tuple[Wanted, ...] = get_args(Wanted)
 
 
 @dataclass(frozen=True)

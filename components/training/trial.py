@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -26,24 +26,25 @@ from components.training.checkpoint import (
     resume_key,
     save_checkpoint,
 )
+from components.training.checks import Checks
 from components.training.engine import Engine, set_moments, whole_moments, whole_parameters
 from components.training.evaluation import split_outputs
 from components.training.lr_schedule import lr_factor
-from components.training.outcomes import Outcome, Progress, Report
+from components.training.outcomes import WANTED, Outcome, Progress, Report, Wanted
 from components.training.pulse import PULSE
+from components.training.recent_steps import RECENT_STEPS, Step
 from components.training.session import Session
 from components.training.system_metrics import SystemMeter
-
-CHECK_EVERY_STEPS_ON_GPU = 20
 
 
 @dataclass(frozen=True)
 class TrialResult:
     """How a trial ended. `best` are the artifact tensors of its best evaluation; `reason` says why
-    it ended, for a person.
+    it ended, for a person. A training that "left" is no outcome: it goes on elsewhere, from its
+    checkpoint.
     """
 
-    outcome: Outcome
+    outcome: Outcome | Literal["left"]
     reason: str
     progress: Progress
     best: Mapping[str, torch.Tensor]
@@ -61,21 +62,25 @@ def run_trial(
     *,
     checkpoint_folder: Path,
     report: Callable[[Report], None] = lambda _: None,
-    should_stop: Callable[[], bool] = lambda: False,
+    wanted: Callable[[], Wanted] = lambda: "steps",
     resume: bool = False,
+    ranks: int | None = None,
 ) -> TrialResult:
     """Train one adapter from its start, or from its checkpoint with `resume`. Called by every rank
     of the session's world together.
 
     `report` is called on rank 0 after each evaluation (with `resume` first for those that the
-    checkpoint remembers) and must not wait; `should_stop` is asked on rank 0 between steps. A loss
-    that is not finite ends the trial as `diverged`; the session serves the next one. Raises
-    ArtifactError where the checkpoint to resume is broken or belongs to another configuration.
+    checkpoint remembers) and must not wait; `wanted` is asked on rank 0 between steps. A loss that
+    is not finite ends the trial as `diverged`; the session serves the next one. `ranks`: by which
+    the documents of a step are counted where there may be fewer ranks than that (None: as many as
+    there are). Raises ArtifactError where the checkpoint to resume is broken or belongs to another
+    configuration.
     """
+    counted = ranks or session.world.size
     start = (
         load_checkpoint(
             checkpoint_folder,
-            resume_key=resume_key(config, data.fingerprint, world_size=session.world.size),
+            resume_key=resume_key(config, data.fingerprint, world_size=counted),
         )
         if resume
         else None
@@ -84,11 +89,12 @@ def run_trial(
         model,
         engine,
     ):
-        trial = _Trial(session, data, config, model, engine, checkpoint_folder)
+        trial = _Trial(session, data, config, model, engine, checkpoint_folder, counted)
+        RECENT_STEPS.begin(str(checkpoint_folder))
         if start is not None:
             trial.restore(start, report)
         try:
-            outcome, reason = trial.train(report, should_stop)
+            outcome, reason = trial.train(report, wanted)
         except Diverged as error:
             outcome, reason = "diverged", str(error)
         return TrialResult(
@@ -111,6 +117,7 @@ class _Trial:
         model: Any,
         engine: Engine,
         checkpoint_folder: Path,
+        ranks: int,
     ) -> None:
         self.session, self.data, self.config, self.model, self.engine = (
             session,
@@ -120,9 +127,11 @@ class _Trial:
             engine,
         )
         self.task, self.folder = task_named(config.data.task), checkpoint_folder
+        self.ranks = ranks
         self.trainable_parameters = model.num_trainable_parameters()
         self.progress = Progress()
         self.meter = SystemMeter(session.world.device)
+        self.checks = Checks(every_step=session.world.device.type == "cpu")
         self.best: dict[str, torch.Tensor] = {}
         self.train_split, validation = data.splits["train"], data.splits["validation"]
         count = config.training.evaluation_documents
@@ -131,7 +140,7 @@ class _Trial:
             if count is None
             else self.task.subset(validation, count, config.data.split_seed)
         )
-        sizes = {"num_documents": len(self.train_split), "world_size": session.world.size}
+        sizes = {"num_documents": len(self.train_split), "world_size": ranks}
         self.total_steps = total_steps(config, **sizes)
         self.evaluation_steps = evaluation_steps(config, **sizes)
         self.loss_sum, self.loss_terms = (
@@ -145,6 +154,8 @@ class _Trial:
         """
         self.progress, self.best = checkpoint.progress, dict(checkpoint.best)
         if self.session.world.is_main:
+            self.loss_sum += checkpoint.loss_sum
+            self.loss_terms += checkpoint.loss_terms
             for index, metrics in enumerate(self.progress.history, start=1):
                 done = int(metrics["step"]) == self.total_steps
                 report(
@@ -170,31 +181,29 @@ class _Trial:
         self.engine.deepspeed.step()
 
     def train(
-        self, report: Callable[[Report], None], should_stop: Callable[[], bool]
-    ) -> tuple[Outcome, str]:
+        self, report: Callable[[Report], None], wanted: Callable[[], Wanted]
+    ) -> tuple[Outcome | Literal["left"], str]:
         """Run the remaining steps; returns outcome and reason."""
         clock, before = time.monotonic(), self.progress.seconds
         for step, rows in self._remaining_steps():
             self._optimizer_step(step, rows)
             evaluate = self.progress.step in self.evaluation_steps
-            check = (
-                evaluate
-                or self.session.world.device.type == "cpu"
-                or step % CHECK_EVERY_STEPS_ON_GPU == 0
-            )
-            if check and self._check(step, should_stop):
-                return (
-                    "stopped",
-                    f"told to stop after step {self.progress.step} of {self.total_steps}",
-                )
+            asked = self._check(step, wanted) if evaluate or self.checks.due(step) else "steps"
+            where = f"step {self.progress.step} of {self.total_steps}"
+            if asked == "stop":
+                return "stopped", f"told to stop after {where}"
             if evaluate:
                 self._evaluate(report, clock, before)
+            if asked == "leave" and self.progress.step < self.total_steps:
+                if not evaluate:
+                    self._keep_for_later(clock, before)
+                return "left", f"left its place after {where}"
         return "completed", f"all {self.total_steps} steps done"
 
     def _remaining_steps(self) -> Iterator[tuple[int, np.ndarray[Any, Any]]]:
-        batch = self.config.training.batch_size(self.session.world.size)
+        batch = self.config.training.batch_size(self.ranks)
         per_epoch = steps_per_epoch(
-            self.config, num_documents=len(self.train_split), world_size=self.session.world.size
+            self.config, num_documents=len(self.train_split), world_size=self.ranks
         )
         step = self.progress.step
         while step < self.total_steps:
@@ -209,6 +218,11 @@ class _Trial:
 
     def _optimizer_step(self, step: int, rows: np.ndarray[Any, Any]) -> None:
         training, world = self.config.training, self.session.world
+        started, loss_before, terms_before = (
+            time.monotonic(),
+            self.loss_sum.clone(),
+            self.loss_terms,
+        )
         torch.manual_seed(dropout_seed(self.config.seed, step, world.rank))
         micro_batches = split_step(
             rows,
@@ -232,10 +246,14 @@ class _Trial:
         )
         self.engine.set_learning_rates(factor)
         self.engine.deepspeed.step()
-        self.progress = replace(
-            self.progress,
-            step=step + 1,
-            tokens=self.progress.tokens + int(self.train_split.tokens[rows].sum()),
+        tokens = int(self.train_split.tokens[rows].sum())
+        self.progress = replace(self.progress, step=step + 1, tokens=self.progress.tokens + tokens)
+        rate = self.engine.optimizer.param_groups[0]["lr"]
+        seconds = time.monotonic() - started
+        RECENT_STEPS.note(
+            Step(step + 1, time.time(), seconds, tokens, rate, loss=None),
+            loss_sum=self.loss_sum - loss_before,
+            terms=self.loss_terms - terms_before,
         )
 
     def _backward(self, rows: np.ndarray[Any, Any], *, weight: float) -> None:
@@ -249,21 +267,30 @@ class _Trial:
             self.loss_sum += loss.detach()
             self.loss_terms += self.task.terms(self.train_split, rows)
 
-    def _check(self, step: int, should_stop: Callable[[], bool]) -> bool:
-        """Ask on all ranks at once whether the loss is still finite and whether the search wants to
-        stop.
-        """
+    def _check(self, step: int, wanted: Callable[[], Wanted]) -> Wanted:
+        """Ask on all ranks at once whether the loss is still finite and what is wanted."""
         world = self.session.world
         not_finite = 0.0 if bool(torch.isfinite(self.loss_sum)) else 1.0
-        stop = float(should_stop()) if world.is_main else 0.0
-        any_not_finite, any_stop = world.max([not_finite, stop])
+        asked, to_next, now = 0.0, 0.0, time.monotonic()
+        if world.is_main:
+            asked, to_next = WANTED.index(wanted()), self.checks.steps_to_next(step, now)
+        any_not_finite, asked, to_next = world.max([not_finite, asked, to_next])
+        self.checks.made(step, now, steps_to_next=int(to_next))
         if any_not_finite:
             raise Diverged(
                 f"the training loss is not finite at step {step + 1} (learning rate "
                 f"{self.engine.optimizer.param_groups[0]['lr']:.3g}); lower "
                 "optimizer.learning_rate"
             )
-        return bool(any_stop)
+        return WANTED[int(asked)]
+
+    def _keep_for_later(self, clock: float, before: float) -> None:
+        """A checkpoint between two evaluations, with what the next one is to report."""
+        world = self.session.world
+        seconds = world.broadcast(before + time.monotonic() - clock)
+        self.progress = replace(self.progress, seconds=seconds)
+        loss_sum, terms = world.sum([float(self.loss_sum), float(self.loss_terms)])
+        self._save(whole_parameters(self.engine), loss_sum=loss_sum, loss_terms=int(terms))
 
     def _evaluate(self, report: Callable[[Report], None], clock: float, before: float) -> None:
         session, training = self.session, self.config.training
@@ -321,7 +348,7 @@ class _Trial:
         return self.progress.step / steps_per_epoch(
             self.config,
             num_documents=len(self.train_split),
-            world_size=self.session.world.size,
+            world_size=self.ranks,
         )
 
     def _is_best(self, metrics: Mapping[str, float]) -> bool:
@@ -334,15 +361,23 @@ class _Trial:
             else metrics[name] < best[name]
         )
 
-    def _save(self, parameters: Mapping[str, torch.Tensor]) -> None:
+    def _save(
+        self,
+        parameters: Mapping[str, torch.Tensor],
+        *,
+        loss_sum: float = 0.0,
+        loss_terms: int = 0,
+    ) -> None:
         moments = whole_moments(self.engine)
         if self.session.world.is_main:
             checkpoint = Checkpoint(
                 self.progress,
-                resume_key(self.config, self.data.fingerprint, world_size=self.session.world.size),
+                resume_key(self.config, self.data.fingerprint, world_size=self.ranks),
                 parameters,
                 moments,
                 self.best,
+                loss_sum=loss_sum,
+                loss_terms=loss_terms,
             )
             save_checkpoint(self.folder, checkpoint)
 

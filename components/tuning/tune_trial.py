@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from ray import tune
 
 from components.config import ExperimentConfig
-from components.jobs.events import Evaluated, Event, Failed, Reused, Trained
+from components.jobs.events import Evaluated, Event, Failed, Left, Reused, Trained
 from components.jobs.job import Job
 from components.jobs.record import Identity
 from components.jobs.repetition import Attempts
@@ -85,7 +85,8 @@ class TuneTrial(tune.Trainable):
 
     def step(self) -> dict[str, Any]:
         """The next evaluation of the running trial; with its last one comes how it ended. A job
-        that failed is repeated here, because Tune knows one budget for all kinds of failures.
+        that failed is repeated here, because Tune knows one budget for all kinds of failures; one
+        that left its place is given again.
         """
         told: list[Event] = []
         while True:
@@ -94,7 +95,9 @@ class TuneTrial(tune.Trainable):
             self.attempts.saw(event)
             if isinstance(event, Failed) and event.cause == "memory":
                 event = self._smaller(event)
-            elif isinstance(event, Failed) and self.attempts.another(event):
+            elif isinstance(event, Left) or (
+                isinstance(event, Failed) and self.attempts.another(event)
+            ):
                 event = None
             if event is None:
                 self.workers.start(self.job)

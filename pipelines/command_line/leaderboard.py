@@ -12,6 +12,8 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from pipelines.time_left import seconds_left
+
 if TYPE_CHECKING:
     from typing import Self
 
@@ -101,19 +103,14 @@ class Leaderboard:
         return sum(trial.outcome != "running" for trial in self.trials.values())
 
     def time_left(self) -> str:
-        """From the mean time of ended trials, the running ones counted by their share of
-        evaluations: an upper bound where ASHA stops some.
-        """
-        running = sum(
-            trial.evaluations / self.evaluations
-            for trial in self.trials.values()
-            if trial.outcome == "running"
+        """In words; see time_left.py."""
+        left = seconds_left(
+            self.trials.values(),
+            planned=self.total,
+            evaluations=self.evaluations,
+            passed=time.monotonic() - self._started,
         )
-        done = self.ended + min(running, self.total - self.ended)
-        if done <= 0:
-            return "time left unknown"
-        left = (time.monotonic() - self._started) * (self.total - done) / done
-        return f"about {duration(left)} left"
+        return "time left unknown" if left is None else f"about {duration(left)} left"
 
     def render(self) -> Group:
         """Table of the best trials and a line of progress."""

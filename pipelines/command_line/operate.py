@@ -13,7 +13,7 @@ import typer
 
 from components.errors import ConfigError
 from pipelines.command_line import invocation
-from pipelines.command_line.options import Json, days_of, path
+from pipelines.command_line.options import Json, Overrides, days_of, path
 from pipelines.command_line.terminal import command
 
 StateFolder = Annotated[
@@ -45,9 +45,32 @@ def down(state: StateFolder = STATE, as_json: Json = False) -> None:
         terminal.report({"processes_ended": ended}, lambda console: console.print(line))
 
 
-def status(state: StateFolder = STATE, as_json: Json = False) -> None:
-    """What of the local cluster runs (exit code 1: not all of it)."""
+def status(
+    experiment: Annotated[
+        str | None,
+        typer.Argument(help="How this experiment's search stands; left out: the local cluster."),
+    ] = None,
+    search_id: Annotated[
+        str | None, typer.Argument(metavar="ID", help="The search; left out: the latest.")
+    ] = None,
+    overrides: Overrides = None,
+    state: StateFolder = STATE,
+    as_json: Json = False,
+) -> None:
+    """How a search stands, also one that hangs or was left; without a name what of the local
+    cluster runs (exit code 1: not all of it, or nobody is at work at the search).
+    """
     with command(as_json=as_json) as terminal:
+        if experiment is not None:
+            config = invocation.load(experiment, overrides)
+            from pipelines.command_line.show.search_status import show_search_status
+            from pipelines.status import status as look
+
+            search = look(config, search_id=search_id)
+            terminal.report(search, lambda console: show_search_status(console, search))
+            if not search.is_well:
+                raise SystemExit(1)
+            return
         from pipelines.command_line.show.operate import show_status
         from pipelines.local_cluster.lifecycle import status as run
 

@@ -218,7 +218,9 @@ def run_what_is_left(running: Comparing, ray_address: str | None, say: Say) -> i
             "load the backbone once"
         )
         training = first_config(config, next(iter(config.tasks)))
-        slots = start_trial_slots(training, cluster, count=count, storage=running.root)
+        slots = start_trial_slots(
+            training, cluster, count=count, storage=running.root, experiment=config.name
+        )
         wait_until_placed(slots, cluster)
         workers = RaySlots(slots, timeout_seconds=float(cluster.placement_timeout_seconds))
         cells_run = run_cells(

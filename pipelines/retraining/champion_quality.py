@@ -20,13 +20,16 @@ MOST_DOCUMENTS = 1000
 @dataclass(frozen=True)
 class Quality:
     """Of a champion on documents that it has never seen. A label that it does not know is answered
-    wrong; `nll` (nats) is over the others, None where there are none.
+    wrong; `nll` (nats) is over the others, None where there are none. `overconfidence`: mean
+    confidence minus accuracy, with its standard error were the champion calibrated.
     """
 
     version: int
     documents: int
     accuracy: float
     nll: float | None
+    overconfidence: float
+    overconfidence_error: float
 
 
 def quality_on(
@@ -35,6 +38,7 @@ def quality_on(
     """The champion's quality on the last of `examples`; None where there are no classes, or no
     examples.
     """
+    from components.evaluation.calibration import overconfidence, top_class
     from components.evaluation.metrics import nll
     from components.inference.classifier import load_classifier
 
@@ -48,11 +52,15 @@ def quality_on(
     ids = {label: index for index, label in enumerate(classifier.labels)}
     labels_N = np.array([ids.get(each.stratum, -1) for each in newest])
     known_N = labels_N >= 0
+    confidence_N, correct_N = top_class(answers_NC, labels_N)
+    gap, gap_error = overconfidence(confidence_N, correct_N)
     return Quality(
         version=version,
         documents=len(newest),
-        accuracy=float((answers_NC.argmax(axis=1) == labels_N).mean()),
+        accuracy=float(correct_N.mean()),
         nll=nll(answers_NC[known_N], labels_N[known_N]) if known_N.any() else None,
+        overconfidence=gap,
+        overconfidence_error=gap_error,
     )
 
 
@@ -74,6 +82,7 @@ def log_quality(
     metrics = {
         "champion/newest_documents": float(quality.documents),
         "champion/newest_accuracy": quality.accuracy,
+        "champion/newest_overconfidence": quality.overconfidence,
         "champion/version": float(quality.version),
     }
     if quality.nll is not None:

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from components.config import ExperimentConfig, config_sha256, resolved
 from components.config.retraining import RetrainingConfig
@@ -41,6 +41,7 @@ from pipelines.retraining.documents import (
 )
 from pipelines.retraining.forgetting import keep_only
 from pipelines.retraining.limits import deadline
+from pipelines.retraining.monitoring import tell_monitoring
 from pipelines.retraining.records import Record, Records, Status
 from pipelines.retraining.search_round import search_round
 from pipelines.retraining.work import Retraining, Say, adapter_of, run_of, still_held, with_champion
@@ -68,6 +69,26 @@ def retrain(
     ConfigError (no gate, a limit), DataError (documents that cannot be used, or have drifted
     further than the rules allow) and ClusterError (another retraining of this name is at work).
     """
+    where: dict[str, Any] = {"tracking_uri": tracking_uri, "ray_address": ray_address, "say": say}
+    try:
+        report = retrained(spec, config, state_path=state_path, **where)
+    except Exception:
+        tell_monitoring(spec.name, "failed", config, quality=None, **where)
+        raise
+    tell_monitoring(spec.name, "done", config, quality=report.quality, **where)
+    return report
+
+
+def retrained(
+    spec: RetrainingConfig,
+    config: ExperimentConfig,
+    *,
+    tracking_uri: str,
+    ray_address: str | None,
+    state_path: Path,
+    say: Say,
+) -> RetrainReport:
+    """What `retrain` does, but for telling monitoring."""
     started = time.monotonic()
     if config.gate is None:
         raise ConfigError("gate: a retraining needs the gate; take 'gate: null' out.")

@@ -114,6 +114,41 @@ def test_no_secret_of_the_environment_reaches_a_job(job_server: JobServer, proje
     }
     kept_back = "MLFLOW_TRACKING_USERNAME, MLFLOW_TRACKING_PASSWORD, MLFLOW_TRACKING_TOKEN"
     assert lines[-1].startswith("Not passed on") and kept_back in lines[-1]
+    assert "AWS_SECRET_ACCESS_KEY, HF_TOKEN" in lines[-1]
+
+
+def test_what_a_job_needs_and_everybody_may_read_reaches_it(
+    job_server: JobServer, project: Path
+) -> None:
+    needed = {
+        "NCCL_SOCKET_IFNAME": "eth1",
+        "NCCL_DEBUG": "WARN",
+        "GLOO_SOCKET_IFNAME": "eth1",
+        "HF_HOME": "/shared/hub",
+        "HF_HUB_OFFLINE": "1",
+        "HTTPS_PROXY": "http://proxy:3128",
+        "no_proxy": "10.0.0.0/8",
+        "PREFIXPROP_DATABASE": "postgresql://host/leases",
+    }
+    of_others = {"HOME": "/home/ann", "PATH": "/bin", "LANG": "C", "HF_HUB_CACHE": ""}
+    lines = send(job_server, project, needed | of_others)
+    told = job_server.told[0]["runtime_env"]["env_vars"]
+    assert told == needed | {"PREFIXPROP_CODE_VERSION": code_version()}
+    asked = set(job_server.told[0]["runtime_env"])
+    assert asked == {"working_dir", "excludes", "env_vars"}, "packages are the nodes' own"
+    assert not any(line.startswith("Not passed on") for line in lines)
+
+
+def test_what_holds_a_password_is_named_and_stays(job_server: JobServer, project: Path) -> None:
+    secret = {
+        "HTTPS_PROXY": f"http://ann:{SECRET}@proxy:3128",
+        "PREFIXPROP_DATABASE": f"postgresql://ann:{SECRET}@host/leases",
+    }
+    lines = send(job_server, project, secret | {"HTTP_PROXY": "http://proxy:3128"})
+    (told,) = job_server.told
+    assert SECRET not in json.dumps(told) + "\n".join(lines)
+    assert "HTTP_PROXY" in told["runtime_env"]["env_vars"]
+    assert "dashboard: HTTPS_PROXY, PREFIXPROP_DATABASE." in lines[-1]
 
 
 def test_the_local_clusters_own_mlflow_server_is_not_named_to_its_jobs(

@@ -54,7 +54,11 @@ def run_slots(settings: SideSettings, config: ExperimentConfig) -> list[TrialTim
     folder = Path(settings.folder)
     with joined_cluster(None, code=code_folders()):
         slots = start_trial_slots(
-            config.train_config(), config.cluster, count=settings.concurrent, storage=folder
+            config.train_config(),
+            config.cluster,
+            count=settings.concurrent,
+            storage=folder,
+            experiment=config.name,
         )
         data = prepare(
             config.data,

@@ -46,7 +46,7 @@ loaded = time.perf_counter()
 
 def first_step(name):
     before = time.perf_counter()
-    run_trial(session, data, config, checkpoint_folder=cache / name, should_stop=lambda: True)
+    run_trial(session, data, config, checkpoint_folder=cache / name, wanted=lambda: "stop")
     return time.perf_counter() - before
 
 cold = first_step("cold")

@@ -28,7 +28,7 @@ def run_instantly(settings: SlotSettings, slot: "ActorHandle") -> None:
     told from another one's.
     """
     draw = random.Random(0)
-    ray.get(slot.workers_placed.remote())
+    ray.get(slot.workers_placed.remote(1))
     while True:
         is_open, assignment = ray.get(slot.take.remote())
         assert "torch" not in sys.modules

@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from components.config import TrainConfig, validate
-from components.jobs.events import Evaluated, Event, Failed, Finalized, Trained
+from components.jobs.events import Evaluated, Event, Failed, Finalized, Left, Trained
 from components.jobs.job import Job
 from components.jobs.repetition import LOSSES_WITHOUT_PROGRESS
 from components.jobs.run_jobs import JobResult, run_jobs, run_one
@@ -101,6 +101,17 @@ def test_lost_workers_are_counted_apart_and_are_no_failure() -> None:
     result = run_one(workers, job("a"), max_failures=0)
     assert (result.outcome, result.reason) == ("lost", "the worker died")
     assert len(workers.started) == LOSSES_WITHOUT_PROGRESS + 1
+
+
+def test_a_training_that_left_its_place_is_given_again_however_often() -> None:
+    often = 3 * LOSSES_WITHOUT_PROGRESS
+
+    def becomes(job: Job, times: int) -> list[Event]:
+        return [Left(job.id, "a notice", times)] if times <= often else [trained(job.id)]
+
+    workers = Scripted(becomes)
+    result = run_one(workers, job("a"))
+    assert (result.outcome, len(workers.started)) == ("completed", often + 1)
 
 
 def test_a_training_that_comes_along_is_never_given_up_for_lost_workers() -> None:

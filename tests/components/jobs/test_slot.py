@@ -16,14 +16,16 @@ from components.config.cluster import ClusterConfig
 from components.errors import ClusterError, DataError
 from components.jobs import slot as slot_module
 from components.jobs.cluster import NoRoom
-from components.jobs.events import Evaluated, Failed, Trained
+from components.jobs.events import Evaluated, Failed, Left, Trained
+from components.jobs.flight_record import read_flight_record
 from components.jobs.job import Assignment, SlotSettings
 from components.jobs.slot import Slot
 from components.jobs.worker_group import failure_of
 from components.training.outcomes import Progress, Report
+from tests.components.jobs.test_flight_record import word
 from tests.components.jobs.test_run_jobs import CONFIG, job
 
-SETTINGS = SlotSettings(CONFIG, ClusterConfig(), Path("cache"), Path("storage"), "", "")
+SETTINGS = SlotSettings(CONFIG, ClusterConfig(), Path("cache"), Path("storage"), "", {})
 DONE = Trained("a", "completed", "all steps done", Progress(), 1, None)
 
 
@@ -32,14 +34,14 @@ def evaluated(number: int) -> Evaluated:
 
 
 @pytest.fixture
-def on_slot(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+def on_slot(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., None]:
     """Run a coroutine function on a fresh slot whose workers the test plays itself."""
     monkeypatch.setattr(Slot, "_keep_workers", lambda self: None)
     monkeypatch.setattr(slot_module, "POLL_SECONDS", 0.01)
 
     def run(law: Callable[[Slot], Awaitable[None]], *, capacity: int = 1) -> None:
         async def main() -> None:
-            settings = replace(SETTINGS, capacity=capacity)
+            settings = replace(SETTINGS, capacity=capacity, storage_path=tmp_path)
             await law(Slot(settings, lambda settings, handle: None))
 
         asyncio.run(main())
@@ -85,11 +87,11 @@ def test_what_an_earlier_assignment_tells_is_not_taken_for_this_one(on_slot: Any
         await slot.assign(first)
         await slot.take()
         await slot.drop(first.id)
-        assert await slot.should_stop(first.id)
+        assert await slot.wanted(first.id) == "stop"
         assert await slot.assign(second)
         await slot.tell(first.id, 0, DONE)
         assert await slot.next_events(second.id) == []
-        assert not await slot.should_stop(second.id)
+        assert await slot.wanted(second.id) == "steps"
 
     on_slot(law)
 
@@ -132,8 +134,64 @@ def test_a_closed_slot_sends_its_workers_home(on_slot: Any) -> None:
         await slot.assign(Assignment(job("a")))
         await slot.close()
         assert await slot.take() == (False, None)
-        assert await slot.should_stop("anything")
+        assert await slot.wanted("anything") == "stop"
         assert not await slot.assign(Assignment(job("b")))
+
+    on_slot(law)
+
+
+def test_workers_that_are_to_leave_are_told_so_and_given_nothing_more(on_slot: Any) -> None:
+    async def law(slot: Slot) -> None:
+        begun, next_one = Assignment(job("a")), Assignment(job("b"))
+        await slot.assign(begun)
+        await slot.take()
+        assert await slot.wanted(begun.id) == "steps"
+        slot.why_leave = "node 1 is about to be taken away"
+        assert await slot.wanted(begun.id) == "leave"
+        assert await slot.take() == (False, None)
+        await slot.tell(begun.id, 0, Left("a", "left its place after step 3 of 9", 3))
+        (told,) = await slot.next_events(begun.id)
+        assert isinstance(told, Left)
+        assert await slot.assign(next_one), "the next workers have room for another"
+        slot.why_leave = ""
+        assert await slot.take() == (True, next_one)
+
+    on_slot(law)
+
+
+def test_of_what_failed_or_diverged_the_last_steps_are_written_down(
+    on_slot: Any, tmp_path: Path
+) -> None:
+    async def law(slot: Slot) -> None:
+        diverged, failed = (
+            Assignment(replace(job(name), folder=tmp_path / name)) for name in ("a", "b")
+        )
+        for each in (diverged, failed):
+            await slot.assign(each)
+            await slot.take()
+            await slot.word(word(each.job, [1, 2]))
+            if each is diverged:
+                await slot.tell(each.id, 0, replace(DONE, outcome="diverged", reason="no number"))
+        slot._keep_flight(ZeroDivisionError("x"))
+        kept = {name: read_flight_record(tmp_path / name) for name in ("a", "b")}
+        assert kept["a"]["reason"] == "no number" and kept["b"]["cause"] == "training"
+        assert all(len(each["ranks"]["0"]["steps"]) == 2 for each in kept.values())
+
+    on_slot(law, capacity=2)
+
+
+def test_how_far_it_is_is_told_of_the_job_at_hand(on_slot: Any, tmp_path: Path) -> None:
+    async def law(slot: Slot) -> None:
+        given = Assignment(replace(job("a"), folder=tmp_path))
+        assert (await slot.progress()).job == ""
+        await slot.assign(given)
+        await slot.take()
+        await slot.workers_placed(2)
+        before = await slot.progress()
+        assert (before.job, before.ranks, before.step) == ("a", 2, 0)
+        await slot.word(word(given.job, [1, 3]))
+        after = await slot.progress()
+        assert (after.step, after.last_step_at, after.steps_per_second) == (3, 3.0, 0.5)
 
     on_slot(law)
 

@@ -119,14 +119,22 @@ def run_case(
             sessions[key] = open_session(config, world, cache_path=cache)
     data = prepare(config.data, sessions[key].tokenizer, tokenizer_id="toy", cache_path=cache)
     reports: list[Any] = []
+    steps = iter(range(1, 10**9))
+
+    def wanted() -> str:
+        if next(steps) == case.get("leave_after"):
+            return "leave"
+        return "stop" if len(reports) >= case.get("stop_after", 10**9) else "steps"
+
     result = run_trial(
         sessions[key],
         data,
         config,
         checkpoint_folder=Path(case.get("folder") or folder / case["name"]),
         report=reports.append,
-        should_stop=lambda: len(reports) >= case.get("stop_after", 10**9),
+        wanted=wanted,
         resume=case.get("resume", False),
+        ranks=case.get("ranks"),
     )
     digest = hashlib.sha256(
         b"".join(tensor.numpy().tobytes() for _, tensor in sorted(result.best.items()))

@@ -57,6 +57,8 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
         case("uninterrupted", **dropout),
         case("interrupted", run={"folder": halves, "stop_after": 1}, **dropout),
         case("resumed", run={"folder": halves, "resume": True}, **dropout),
+        case("left", run={"folder": halves + "l", "leave_after": 3}, **dropout),
+        case("come back", run={"folder": halves + "l", "resume": True}, **dropout),
         case("zero 1", zero__stage=1),
         case("zero 3 alone", zero__stage=3),
         case("bf16", training__precision="bf16"),
@@ -129,8 +131,13 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     two += [
         case("on two ranks", zero__stage=2, run={"folder": halves + "2", "stop_after": 1}, **halved)
     ]
+    # A step's documents are those of two ranks, whoever is there: it is left after step 3, between
+    # two evaluations.
+    of_two = {"folder": halves + "e", "ranks": 2}
+    two += [case("left by two", zero__stage=2, run=of_two | {"leave_after": 3}, **halved)]
     three = [
-        case("continued on one rank", zero__stage=0, run={"folder": halves + "2", "resume": True})
+        case("continued on one rank", zero__stage=0, run={"folder": halves + "2", "resume": True}),
+        case("gone on with one of two", run=of_two | {"resume": True}, **halved),
     ]
     return {
         "one": run_ranks(folder / "one", one, size=1),
@@ -188,6 +195,21 @@ def test_resumed_equals_uninterrupted_bit_for_bit(results: dict[str, Any]) -> No
     assert results["one"]["interrupted"]["outcome"] == "stopped"
     assert results["one"]["resumed"] == results["one"]["uninterrupted"]
     assert results["two"]["zero 3 resumed"] == results["two"]["zero 3 uninterrupted"]
+
+
+def test_left_between_two_evaluations_equals_uninterrupted_bit_for_bit(
+    results: dict[str, Any],
+) -> None:
+    left = results["one"]["left"]
+    assert left["outcome"] == "left" and left["reason"].startswith("left its place after step 3 of")
+    assert results["one"]["come back"] == results["one"]["uninterrupted"]
+
+
+def test_with_fewer_ranks_than_it_began_with_it_takes_the_same_documents_in_a_step(
+    results: dict[str, Any],
+) -> None:
+    assert results["two"]["left by two"]["outcome"] == "left"
+    same(results["continued"]["gone on with one of two"], results["two"]["zero 2"])
 
 
 def test_checkpoint_is_independent_of_world_size_and_stage(results: dict[str, Any]) -> None:

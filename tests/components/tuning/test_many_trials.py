@@ -65,7 +65,7 @@ def run(config: ExperimentConfig, folder: Path, *, reuse_actors: bool) -> tuple[
     tracker = open_tracker("memory", "memory://")
     tracker.ensure_experiment(config.name, "")
     run_id = tracker.start_run(config.name, run_name="s", config={}, params={}, tags={})
-    settings = SlotSettings(config.train_config(), config.cluster, folder, folder, "", "")
+    settings = SlotSettings(config.train_config(), config.cluster, folder, folder, "", {})
     slots = start_slots(settings, config.search.concurrent_slots, run_workers=run_instantly)
     wait_until_placed(slots)
     context = SearchContext(config, slots, folder, "", "", folder)

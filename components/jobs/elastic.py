@@ -1,0 +1,65 @@
+"""How many ranks a slot has where its cluster grows and shrinks: `cluster.min_workers` to
+`cluster.num_workers`, with the same documents in a step.
+
+Ray Train finds the number when workers start. It would also change it under way, by ending the
+workers where they are; that is off, and the slot lets them leave with a checkpoint instead.
+"""
+
+import math
+
+import ray
+from ray.exceptions import RayError
+
+from components.config.cluster import ClusterConfig
+
+FIRST_TRY_SECONDS = 30.0
+"""After workers started with fewer than asked for; each try that gave no more doubles it."""
+
+
+class Growth:
+    """Of one slot: when its workers leave so that more of them can start. `ranks`: of the present
+    workers.
+    """
+
+    def __init__(self, cluster: ClusterConfig) -> None:
+        self.cluster = cluster
+        self.ranks, self.since, self.wait = 0, 0.0, FIRST_TRY_SECONDS
+        self._tried_with = 0
+
+    def began(self, ranks: int, now: float) -> None:
+        """Workers have started; each of them tells it."""
+        if not self.ranks:
+            self.wait = self.wait * 2 if ranks <= self._tried_with else FIRST_TRY_SECONDS
+            self.ranks, self.since, self._tried_with = ranks, now, 0
+
+    def ended(self) -> None:
+        """The workers are gone: what they held is room for others and for no growth."""
+        self.ranks = 0
+
+    def due(self, now: float) -> str:
+        """Why the workers leave, in words; empty where they stay."""
+        missing = self.cluster.num_workers - self.ranks
+        if not self.ranks or missing <= 0 or now - self.since < self.wait:
+            return ""
+        more = min(missing, room_for(self.cluster))
+        if more <= 0:
+            return ""
+        self._tried_with = self.ranks
+        return f"there is room for {self.ranks + more} workers again"
+
+
+def room_for(cluster: ClusterConfig) -> int:
+    """Workers that would fit beside what runs, on nodes that stay; 0 where the cluster's control
+    service does not answer just now.
+    """
+    state = ray._private.state.state
+    try:
+        going, free = state.get_draining_nodes(), state.available_resources_per_node()
+    except RayError:
+        return 0
+    wanted = {"CPU": cluster.cpus_per_worker, "GPU": cluster.gpus_per_worker}
+    return sum(
+        min(math.floor(has.get(name, 0.0) / each) for name, each in wanted.items() if each)
+        for node, has in free.items()
+        if node not in going
+    )

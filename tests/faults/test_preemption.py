@@ -1,0 +1,172 @@
+"""A node that is to be taken away lets its trial go on elsewhere: with a checkpoint, with fewer
+ranks, with the same documents in a step, and with all ranks again once there is room.
+"""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.components.tuning.drive import Driver, start_driver
+from tests.faults import harness
+
+pytestmark = pytest.mark.slow
+# Two ranks add up float32 gradients in another order than one does: 18 steps of AdamW.
+UP_TO_ROUNDING = 2e-4
+NODE: dict[str, Any] = {"num_cpus": 1, "object_store_memory": 100 * 1024**2}
+BUSY = 900.0
+"""Seconds for what takes one minute on a machine of its own."""
+
+
+@pytest.fixture(scope="module")
+def nodes() -> Iterator[Any]:
+    """A head and another node of one CPU each, on this machine."""
+    os.environ.setdefault("RAY_AUTH_MODE", "disabled")
+    os.environ.setdefault("RAY_worker_niceness", "0")
+    cluster = two_nodes()
+    try:
+        yield cluster
+    finally:
+        cluster.shutdown()
+
+
+def two_nodes() -> Any:
+    """Ray gives a busy machine 30 seconds for each."""
+    from ray.cluster_utils import Cluster
+
+    for tries_left in reversed(range(4)):
+        cluster = Cluster()
+        try:
+            cluster.add_node(**NODE, include_dashboard=True, dashboard_port=0)
+            cluster.add_node(**NODE)
+            return cluster
+        except Exception:
+            cluster.shutdown()
+            if not tries_left:
+                raise
+    return None
+
+
+@pytest.fixture(scope="module")
+def searches(nodes: Any, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """The same search undisturbed, and with a node drained and another added under way."""
+    values = toy(tmp_path_factory.mktemp("toy"))
+    quiet = started(tmp_path_factory.mktemp("undisturbed"), values, nodes.address)
+    assert quiet.process.wait(BUSY) == 0, quiet.log()
+    undisturbed = quiet.report()
+    driver = started(tmp_path_factory.mktemp("drained"), values, nodes.address)
+    harness.until(lambda: told_evaluations(driver) >= 3, "it did not begin", seconds=BUSY)
+    first = ranks()
+    going = nodes.list_all_nodes()[-1]
+    with paused(first):  # so that the toy is not over before it hears of it
+        drain(nodes.address, going.node_id)
+        logged(driver, "about to be taken away")
+    alone = harness.until(lambda: ranks() - first, "no smaller group came", seconds=BUSY)
+    assert len(alone) == 1, "both ranks should have left"
+    nodes.remove_node(going)
+    harness.until(lambda: "began" in since(driver, alone), "it did not go on", seconds=BUSY)
+    with paused(alone):
+        nodes.add_node(**NODE)
+        logged(driver, "there is room for 2 workers again")
+    harness.until(lambda: len(ranks() - alone) == 2, "it did not grow again", seconds=BUSY)
+    assert driver.process.wait(BUSY) == 0, driver.log()
+    return {"undisturbed": undisturbed, "drained": driver.report(), "driver": driver}
+
+
+def toy(folder: Path) -> dict[str, Any]:
+    """One trial of 144 steps of two documents a rank."""
+    values = harness.toy_search(folder)
+    values["training"] |= {"epochs": 24, "micro_batch_size": 2}
+    values["search"]["space"] = {"optimizer.learning_rate": {"choice": [1e-3]}}
+    values["cluster"] |= {"num_workers": 2, "min_workers": 1, "cpus_per_worker": 1.0}
+    return values
+
+
+def started(folder: Path, values: dict[str, Any], address: str) -> Driver:
+    cluster = values["cluster"] | {"storage_path": str(folder / "storage")}
+    uri = f"sqlite:///{folder}/mlflow.db"
+    settings = values | {"cluster": cluster}
+    return start_driver(folder, "toy", values=settings, address=address, tracking_uri=uri)
+
+
+def told_evaluations(driver: Driver) -> int:
+    """Of its one trial, so far."""
+    return max((event["evaluations"] for event in driver.events()), default=0)
+
+
+def ranks() -> set[int]:
+    """Ids of the processes that are ranks now."""
+    return {process.pid for process in harness.alive(harness.WORKER)}
+
+
+@contextmanager
+def paused(pids: set[int]) -> Iterator[None]:
+    for pid in pids:
+        os.kill(pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        for pid in pids:
+            os.kill(pid, signal.SIGCONT)
+
+
+def lines(driver: Driver, *, process: str) -> list[dict[str, Any]]:
+    """What processes of this kind have logged."""
+    files = Path(driver.folder).glob(f"storage/toy/*/logs/{process}-*.jsonl")
+    return [json.loads(line) for file in files for line in file.read_text().splitlines()]
+
+
+def logged(driver: Driver, reason: str) -> None:
+    """Return when the slot has told its workers to leave for this reason."""
+
+    def told() -> bool:
+        leaving = [each for each in lines(driver, process="slot") if "to leave" in each["event"]]
+        return any(reason in each["reason"] for each in leaving)
+
+    harness.until(told, f"the slot did not say: {reason}", seconds=BUSY)
+
+
+def since(driver: Driver, pids: set[int]) -> set[str]:
+    """Events that these ranks have logged."""
+    found: set[str] = set()
+    for pid in pids:
+        for file in Path(driver.folder).glob(f"storage/toy/*/logs/rank*-{pid}.jsonl"):
+            found |= {json.loads(line)["event"] for line in file.read_text().splitlines()}
+    return found
+
+
+def drain(address: str, node_id: str) -> None:
+    """What a spot instance's notice comes to: the node goes in 60 seconds."""
+    command = [sys.executable, "-m", "ray.scripts.scripts", "drain-node", "--address", address]
+    command += ["--node-id", node_id, "--reason", "DRAIN_NODE_REASON_PREEMPTION"]
+    command += ["--reason-message", "notice", "--deadline-remaining-seconds", "60"]
+    subprocess.run(command, check=True, timeout=60, stdout=subprocess.DEVNULL)
+
+
+def test_the_numbers_are_those_of_the_undisturbed_search(searches: dict[str, Any]) -> None:
+    (left,), (quiet,) = searches["drained"]["trials"], searches["undisturbed"]["trials"]
+    assert (left["step"], left["outcome"]) == (quiet["step"], "completed")
+    losses = {
+        name: [round_["train/loss"] for round_ in trial["history"]]
+        for name, trial in (("left", left), ("quiet", quiet))
+    }
+    assert len(losses["left"]) == len(losses["quiet"])
+    assert losses["left"] == pytest.approx(losses["quiet"], abs=UP_TO_ROUNDING)
+
+
+def test_leaving_is_no_failure(searches: dict[str, Any]) -> None:
+    driver: Driver = searches["driver"]
+    assert not list(Path(driver.folder).rglob("flight_record.json"))
+    assert [
+        each for each in lines(driver, process="slot") if each["event"] == "workers ended"
+    ] == []
+    left = [each for each in lines(driver, process="rank0") if each["event"] == "left"]
+    assert [each["step"] for each in left] == sorted(each["step"] for each in left)
+    assert len(left) == 2
