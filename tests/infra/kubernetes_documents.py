@@ -50,8 +50,8 @@ LABEL_VALUE = re.compile(r"([A-Za-z0-9]([A-Za-z0-9_.-]{0,61}[A-Za-z0-9])?)?")
 
 
 def problems_of(document: dict[str, Any]) -> list[str]:
-    """What Kubernetes, or KubeRay's operator, would not take; skips the test where a kind of KubeRay
-    is met and its schemas are not at hand.
+    """What Kubernetes, or KubeRay's operator, would not take; skips the test at a kind of KubeRay
+    where its schemas are not at hand.
     """
     kind = document.get("kind")
     if kind is None or "apiVersion" not in document:
@@ -105,7 +105,10 @@ def _against_kubernetes(document: dict[str, Any]) -> list[str]:
         kubernetes_validate.validate(document, kubernetes_validate.latest_version(), strict=True)
     except kubernetes_validate.ValidationError as error:
         return [f"{'.'.join(map(str, error.path))}: {error.message}"]
-    except (kubernetes_validate.SchemaNotFoundError, kubernetes_validate.InvalidSchemaError) as error:
+    except (
+        kubernetes_validate.SchemaNotFoundError,
+        kubernetes_validate.InvalidSchemaError,
+    ) as error:
         return [str(error)]
     return []
 

@@ -72,7 +72,7 @@ def containers(template: dict[str, Any]) -> list[dict[str, Any]]:
 
 @functools.cache
 def secrets_to_make() -> dict[str, set[str]]:
-    """Name of a secret -> its keys, from the `kubectl create secret generic` commands of READMEs."""
+    """Name of a secret -> its keys, from the `kubectl create secret` commands of READMEs."""
     text = "\n".join(path.read_text(encoding="utf-8") for path in INFRA.rglob("*.md"))
     text = re.sub(r"\\\n\s*", " ", text)
     made: dict[str, set[str]] = {}

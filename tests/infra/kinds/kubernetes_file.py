@@ -114,7 +114,11 @@ def _wrong_names(document: dict[str, Any]) -> Iterator[dict[str, Any]]:
     for path, value in scalars(document):
         keys = [key for key in path if isinstance(key, str)]
         mount = keys[-2:] == ["volumeMounts", "name"]
-        secret = keys[-1] == "name" and keys[-2:-1] in (["secretRef"], ["secretKeyRef"], ["configMap"])
+        secret = keys[-1] == "name" and keys[-2:-1] in (
+            ["secretRef"],
+            ["secretKeyRef"],
+            ["configMap"],
+        )
         variable = keys[-2:] == ["env", "name"]
         label = "matchLabels" in keys[:-1] and "podSelector" in keys
         selector = keys[-2:-1] == ["selector"] and document["kind"] == "Service"

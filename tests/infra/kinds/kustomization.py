@@ -50,10 +50,11 @@ def _embedded(document: dict[str, Any]) -> list[str]:
     if document["kind"] != "ConfigMap":
         return []
     found = []
+    files = {name: text for name, text in document["data"].items() if name.endswith(".yaml")}
     with tempfile.TemporaryDirectory() as name:
-        for file, text in document["data"].items():
+        for file, text in files.items():
             Path(name, file).write_text(text, encoding="utf-8")
-        for file, text in document["data"].items():
+        for file, text in files.items():
             try:
                 if "experiment" in yaml.safe_load(text):
                     spec = load_retraining(Path(name, file))
