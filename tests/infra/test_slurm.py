@@ -50,7 +50,7 @@ def rays_of_jobs() -> list[psutil.Process]:
     found = []
     for process in psutil.process_iter():
         try:
-            if process.environ().get("RAY_TMPDIR", "").startswith("/tmp/prefixprop-"):
+            if process.environ().get("RAY_TMPDIR", "").startswith("/tmp/prefixprop-job-"):
                 found.append(process)
         except psutil.Error:
             continue
@@ -81,4 +81,4 @@ def test_sbatch_runs_a_search_and_leaves_nothing_behind(
         wrong, log = submitted(toy, "search", str(toy / "toy.yaml"), "--set", "no.such=1")
         assert wrong == 2 and "no.such" in log, log[-3000:]
     assert rays_of_jobs() == []
-    assert list(Path("/tmp").glob("prefixprop-[0-9]*")) == []
+    assert list(Path("/tmp").glob("prefixprop-job-*")) == []
