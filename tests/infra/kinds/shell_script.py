@@ -62,6 +62,7 @@ def broken(path: Path, text: str) -> dict[str, list[str]]:
     values = [text.replace('"$FOLDER"', "$FOLDER"), re.sub(r"exit \d", "exit now", text)]
     names = [re.sub(r"^(\s*)(rclone|ray|prefixprop)\b", r"\1no-\2", text, flags=re.MULTILINE)]
     for old, new in (
+        ("--min-worker-port=0", "--min-worker-port=zero"),
         ("#SBATCH --nodes", "#SBATCH --node"),
         ("#SBATCH --time=1-", "#SBATCH --time=one-"),
         ("RAY_AUTH_MODE=", "RAY_AUTH_MODES="),
@@ -71,7 +72,9 @@ def broken(path: Path, text: str) -> dict[str, list[str]]:
         ("pg_restore ", "pg_restored "),
     ):
         if old in text:
-            (values if "SBATCH" in old else names).append(text.replace(old, new))
+            (values if "SBATCH" in old or old.endswith("=0") else names).append(
+                text.replace(old, new)
+            )
     return {
         way: [each for each in texts if each != text]
         for way, texts in (("a key", keys), ("a value", values), ("a name", names))
