@@ -1,91 +1,66 @@
-"""The manifests parse, and say what the code relies on. Not covered: a real cluster taking them."""
+"""Every file of infra/ is right, and found wrong when a key, a value or a name in it is broken. A
+new file is covered by being there. Not covered: a real cluster taking them.
+"""
 
-import re
-import shlex
-from configparser import ConfigParser
 from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
-from typer.testing import CliRunner
 
-from pipelines.cli import app
-from pipelines.experiments import load_experiment
+from tests.infra.kinds import (
+    compose_file,
+    dashboard,
+    dockerfile,
+    kubernetes_file,
+    kustomization,
+    prometheus_file,
+    settings_file,
+    shell_script,
+)
+from tests.infra.kinds.file_kind import WAYS, FileKind
+from tests.infra.references import INFRA
 
-PROJECT = Path(__file__).resolve().parents[2]
-MANIFESTS = sorted((PROJECT / "infra").rglob("*.yaml"))
-
-
-def pinned(name: str) -> str:
-    found = re.search(
-        rf"^{name}==(\S+)$", (PROJECT / "constraints.txt").read_text(encoding="utf-8"), re.MULTILINE
-    )
-    assert found is not None
-    return found[1]
-
-
-def read(name: str) -> Any:
-    return yaml.safe_load((PROJECT / "infra" / name).read_text(encoding="utf-8"))
-
-
-@pytest.mark.parametrize("path", MANIFESTS, ids=lambda path: path.name)
-def test_a_manifest_is_one_yaml_document(path: Path) -> None:
-    assert isinstance(yaml.safe_load(path.read_text(encoding="utf-8")), dict)
-
-
-def overrides(words: list[str]) -> list[str]:
-    return [words[i + 1] for i, word in enumerate(words) if word == "--set"]
+MODULES = (
+    kustomization,
+    settings_file,
+    kubernetes_file,
+    compose_file,
+    dockerfile,
+    prometheus_file,
+    dashboard,
+    shell_script,
+)
+"""The first that knows a file is the one that checks it."""
+FILES = sorted(path for path in INFRA.rglob("*") if path.is_file() and path.suffix != ".md")
 
 
-def test_the_ray_job_runs_a_command_that_exists_on_the_pinned_ray() -> None:
-    spec = read("kuberay/rayjob.yaml")["spec"]
-    words = spec["entrypoint"].split()
-    assert words[:4] == ["python", "-m", "pipelines.cli", "search"]
-    load_experiment(words[4], overrides(words))
-    assert spec["rayClusterSpec"]["rayVersion"] == pinned("ray")
-    assert spec["rayClusterSpec"]["authOptions"] == {"mode": "token"}
+def kind_of(path: Path) -> FileKind:
+    relative = path.relative_to(INFRA)
+    for module in MODULES:
+        if any(path in INFRA.glob(pattern) for pattern in module.KIND.patterns):
+            return module.KIND
+    raise AssertionError(f"no kind of file covers infra/{relative}: add it to tests/infra/kinds")
 
 
-def test_the_ray_job_has_room_for_its_slots() -> None:
-    spec = read("kuberay/rayjob.yaml")["spec"]
-    words = spec["entrypoint"].split()
-    config = load_experiment(words[4], overrides(words))
-    group = spec["rayClusterSpec"]["workerGroupSpecs"][0]
-    cpus = group["replicas"] * float(
-        group["template"]["spec"]["containers"][0]["resources"]["limits"]["cpu"]
-    )
-    assert (
-        config.search.concurrent_slots * config.cluster.num_workers * config.cluster.cpus_per_worker
-        <= cpus
-    )
+def content_of(path: Path) -> Any:
+    return kind_of(path).read(path.read_text(encoding="utf-8"))
 
 
-def test_the_cron_job_never_runs_twice_at_once_and_its_command_exists() -> None:
-    spec = read("kuberay/cronjob.yaml")["spec"]
-    assert spec["concurrencyPolicy"] == "Forbid"
-    container = spec["jobTemplate"]["spec"]["template"]["spec"]["containers"][0]
-    program, *arguments = shlex.split(container["args"][0].partition(";")[0])
-    assert program == "prefixprop"
-    answer = CliRunner().invoke(app, [*arguments, "--dry-run"])
-    assert answer.exit_code == 0, answer.output
+def name_of(path: Path) -> str:
+    return str(path.relative_to(INFRA))
 
 
-def test_the_team_server_is_the_pinned_mlflow() -> None:
-    content = read("mlflow/compose.yaml")
-    command = " ".join(content["services"]["mlflow"]["command"])
-    assert f"mlflow[auth]=={pinned('mlflow')}" in command
-    assert "--allowed-hosts" in command
+@pytest.mark.parametrize("path", FILES, ids=name_of)
+def test_nothing_is_wrong_with_a_file(path: Path) -> None:
+    assert kind_of(path).problems(path, content_of(path)) == []
 
 
-def test_the_team_server_asks_who_they_are() -> None:
-    content = read("mlflow/compose.yaml")
-    service = content["services"]["mlflow"]
-    assert "--app-name basic-auth" in " ".join(service["command"])
-    for name in ("MLFLOW_AUTH_ADMIN_PASSWORD", "MLFLOW_FLASK_SERVER_SECRET_KEY"):
-        assert service["environment"][name].startswith(f"${{{name}:?")
-    (file,) = service["configs"]
-    assert file["target"] == service["environment"]["MLFLOW_AUTH_CONFIG_PATH"]
-    settings = ConfigParser(interpolation=None)
-    settings.read_string(content["configs"][file["source"]]["content"])
-    assert {"default_permission", "database_uri", "admin_username"} <= set(settings["mlflow"])
+@pytest.mark.slow
+@pytest.mark.parametrize("path", FILES, ids=name_of)
+def test_a_file_that_is_broken_in_any_of_three_ways_is_found_wrong(path: Path) -> None:
+    kind = kind_of(path)
+    broken = kind.broken(path, content_of(path))
+    assert set(broken) == set(WAYS) and all(broken.values()), broken.keys()
+    for way, contents in broken.items():
+        for content in contents:
+            assert kind.problems(path, content), (way, content)

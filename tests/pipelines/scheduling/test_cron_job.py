@@ -15,7 +15,7 @@ from pipelines.scheduling.commands import coming
 from pipelines.scheduling.cron_job import cron_job
 from pipelines.scheduling.schedules import ScheduleConfig, load_schedules
 
-INFRA = Path(__file__).resolve().parents[3] / "infra" / "kuberay"
+INFRA = Path(__file__).resolve().parents[3] / "infra" / "kuberay" / "base"
 WEEK = 7 * 24 * 3600
 
 
@@ -92,9 +92,9 @@ def test_what_kubernetes_could_not_run_is_refused(changes: dict[str, Any]) -> No
 def test_the_checked_in_cron_job_is_what_is_rendered(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.chdir(INFRA.parents[1])
+    monkeypatch.chdir(INFRA.parents[2])
     monkeypatch.setenv("PREFIXPROP_DATABASE", "")
-    arguments = ["schedule", "render", "infra/kuberay/schedules.yaml", "weekly-search"]
+    arguments = ["schedule", "render", "infra/kuberay/base/schedules.yaml", "weekly"]
     answer = CliRunner().invoke(app, arguments, catch_exceptions=False)
     assert answer.exit_code == 0
     assert answer.stdout == (INFRA / "cronjob.yaml").read_text(encoding="utf-8")
