@@ -22,6 +22,7 @@ from components.config.experiment import TrainConfig
 from components.config.optimizer import OptimizerConfig
 from components.training import zero3
 from components.training.deepspeed_import import import_deepspeed
+from components.training.owned_gradients import reduce_to_owners
 from components.training.same_weights import frozen_not_broadcast
 from components.training.sharded_embedding import lookups_over_shards
 from components.training.world import World
@@ -137,6 +138,8 @@ def build_engine(model: AdaptedModel, config: TrainConfig, world: World) -> Engi
             optimizer=optimizer,
             config=settings,
         )
+    if config.zero.stage in (1, 2) and world.size > 1:
+        reduce_to_owners(engine.optimizer)
     return Engine(
         deepspeed=engine,
         optimizer=optimizer,
