@@ -3,6 +3,8 @@
 """
 
 import os
+import socket
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from components.jobs.events import Event
@@ -29,10 +31,12 @@ def serve(config: dict[str, Any]) -> None:
     import torch
 
     from components.jobs.carry_out import carry_out
+    from components.jobs.node_cache import prepare_on_this_node
     from components.training.session import open_session
     from components.training.world import join_world
 
     _check_code(settings.code_fingerprint)
+    check_storage(settings.storage_path)
     torch.set_num_threads(max(1, int(settings.cluster.cpus_per_worker)))
     world = join_world(torch.device(device_of_worker(settings.cluster.gpus_per_worker)))
     session = open_session(settings.config, world, cache_path=settings.cache_path)
@@ -44,6 +48,8 @@ def serve(config: dict[str, Any]) -> None:
             return
         if assignment is None:
             continue
+        if settings.cluster.cache == "per_node":
+            prepare_on_this_node(session, assignment.job, cache_path=settings.cache_path)
         outbox = Outbox(slot, assignment.id, speaks=world.is_main)
         carry_out(
             session,
@@ -96,6 +102,20 @@ class Outbox:
         import ray
 
         return bool(ray.get(self.slot.should_stop.remote(self.assignment_id)))
+
+
+def check_storage(folder: Path) -> None:
+    """Raise ClusterError where this node does not see what the driver made: one that came after
+    the driver had asked all of them (shared_folders.py).
+    """
+    from components.errors import ClusterError
+
+    if not folder.is_dir():
+        raise ClusterError(
+            f"cluster.storage_path: node {socket.gethostname()} does not see '{folder}', which the "
+            "driver made. Mount the same storage there at this path, or take the node out of the "
+            "cluster."
+        )
 
 
 def _check_code(expected: str) -> None:
