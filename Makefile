@@ -8,7 +8,7 @@ PIP := $(BIN)/python -m pip install -qq --disable-pip-version-check -c constrain
 MAKEFLAGS += --no-print-directory
 
 .PHONY: help install demo test quick-tests check lint format faults kills retrainings jobs browser \
-	families memory infra long pictures sbom clean
+	families memory infra nodes long pictures sbom clean
 
 help:
 	@echo "make demo     install, start the local cluster, search, register and use an adapter"
@@ -23,6 +23,7 @@ help:
 	@echo "make families every model type at every ZeRO stage on two ranks: some minutes"
 	@echo "make memory   ZeRO-3 under prlimit, beside stage 0: two minutes"
 	@echo "make infra    infra/ tried: broken manifests, Slurm, Prometheus, a backup: ten minutes"
+	@echo "make nodes    Ray over machines made of namespaces, as root: half an hour"
 	@echo "make retrainings  three scheduled retrainings with ten kills (SEED=1)"
 	@echo "make sbom     what is installed, as a CycloneDX file (SBOM=dist/sbom.json)"
 	@echo "make format   format and mend what ruff can mend"
@@ -50,7 +51,7 @@ LONG := tests/components/tuning/test_searches.py tests/components/training/test_
 	tests/pipelines/research/studies/test_studies.py tests/test_sbom.py \
 	tests/pipelines/research/benchmark/test_gpu.py tests/infra/test_manifests.py
 APART := $(addprefix --ignore ,$(LONG)) --ignore tests/faults --ignore tests/pipelines/jobs --ignore tests/browser \
-	--ignore tests/families --ignore tests/memory --ignore tests/infra
+	--ignore tests/families --ignore tests/memory --ignore tests/infra --ignore tests/nodes
 test: quick-tests
 	@$(BIN)/python -m pytest -m slow $(APART) -n 2 --dist loadfile
 
@@ -92,6 +93,9 @@ memory: $(STAMP)
 
 infra: $(STAMP)
 	@$(BIN)/python -m pytest -m slow tests/infra
+
+nodes: $(STAMP)
+	@$(BIN)/python -m pytest -m slow tests/nodes
 
 SEED ?= 1
 kills: $(STAMP)

@@ -10,7 +10,15 @@ import psutil
 
 from components.backbones import inspect_backbone
 from components.config import ExperimentConfig
-from components.planning import Plan, Resources, cluster_gpus, make_plan, remembered, search_wanted
+from components.planning import (
+    Plan,
+    Resources,
+    cluster_gpus,
+    make_plan,
+    node_of,
+    remembered,
+    search_wanted,
+)
 from components.tuning.searchers import check_searcher
 from pipelines.local_cluster.addresses import Addresses, cluster_nodes, node_summaries
 
@@ -44,6 +52,10 @@ def find_resources(addresses: Addresses, environ: Mapping[str, str]) -> Resource
         gpu_memory_bytes=told.memory_bytes,
         gpu_kinds=told.kinds,
         gpu_source=told.source,
+        nodes=tuple(
+            node_of(node.get("node_ip", ""), total, node.get("labels") or {})
+            for node, total in zip(nodes, totals, strict=True)
+        ),
     )
 
 

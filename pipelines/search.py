@@ -72,6 +72,7 @@ def search(
     anything is started where the input is wrong; KeyboardInterrupt leaves a resumable state.
     """
     from components.jobs.cluster import check_cluster_fits, joined_cluster
+    from components.jobs.shared_folders import check_shared_folders
     from components.jobs.slots import close_slots
     from components.tuning.search_folder import exclusive, exclusive_experiment
     from pipelines import code_folders
@@ -88,6 +89,7 @@ def search(
         exclusive_experiment(storage, config.name),
     ):
         check_cluster_fits(config.cluster, slots=config.search.concurrent_slots)
+        check_shared_folders(config.cluster)
         folder = open_folder(config, storage, resume=resume, say=say)
         with exclusive(folder), LiveStatus(config, Path(folder.path)) as live:
             running = open_search(config, tracker, folder, say, live)

@@ -14,7 +14,7 @@ import ray
 from components.config.cluster import ClusterConfig
 from components.errors import ClusterError
 from components.jobs import INSIDE_A_JOB
-from components.planning import check_resources
+from components.planning import check_placement, check_resources, node_of
 
 
 @contextmanager
@@ -87,10 +87,23 @@ def no_room(cluster: ClusterConfig) -> str:
         f"cluster.placement_timeout_seconds ({cluster.placement_timeout_seconds} s): the "
         "cluster has no room for "
         f"{cluster.fewest_workers} worker(s) of {cluster.cpus_per_worker:g} CPU and "
-        f"{cluster.gpus_per_worker:g} GPU beside what runs there. "
+        f"{cluster.gpus_per_worker:g} GPU{_where(cluster)} beside what runs there. "
         "Wait for it to end, lower search.concurrent_slots or cluster.num_workers, or raise "
         "the time."
     )
+
+
+def _where(cluster: ClusterConfig) -> str:
+    """Where the settings allow workers to be, where that is not everywhere."""
+    said = []
+    if cluster.placement == "one_node":
+        said.append(" each slot on one node (cluster.placement)")
+    if cluster.accelerator_type:
+        said.append(f" on nodes with {cluster.accelerator_type} (cluster.accelerator_type)")
+    if cluster.node_labels:
+        labels = ",".join(f"{name}={value}" for name, value in cluster.node_labels.items())
+        said.append(f" on nodes labelled {labels} (cluster.node_labels)")
+    return ",".join(said)
 
 
 def lacks_room(cluster: ClusterConfig, *, slots: int) -> bool:
@@ -122,3 +135,9 @@ def check_cluster_fits(cluster: ClusterConfig, *, slots: int) -> None:
     """
     have = ray.cluster_resources()
     check_resources(cluster, slots=slots, cpus=have.get("CPU", 0.0), gpus=have.get("GPU", 0.0))
+    nodes = [
+        node_of(node["NodeManagerAddress"], node["Resources"], node["Labels"])
+        for node in ray.nodes()
+        if node["Alive"]
+    ]
+    check_placement(cluster, slots=slots, nodes=nodes)

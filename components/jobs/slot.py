@@ -42,6 +42,10 @@ if TYPE_CHECKING:
 
 HOLD_SECONDS = 15.0
 POLL_SECONDS = 1.0
+MOST_FAILED_STARTS = 2
+"""Workers that never came to serve: a node may die while they start; two in a row are no
+accident.
+"""
 
 RunWorkers = Callable[[SlotSettings, "ActorHandle"], None]
 """Start workers that serve the slot until it is closed; returns then, raises what ended them."""
@@ -74,7 +78,7 @@ class Slot:
         self.places: dict[str, _Place] = {}
         self.closed = False
         self.changed = asyncio.Event()
-        self.placed, self.why_not_placed = False, ""
+        self.placed, self.why_not_placed, self.failed_starts = False, "", 0
         self.watchdog = Watchdog(float(settings.cluster.progress_timeout_seconds))
         self.flight, self.metrics = FlightRecord(), SlotMetrics(settings.experiment)
         self.log = event_log(
@@ -229,8 +233,15 @@ class Slot:
         self.why_ended = ""
         for place in self.places.values():
             place.add(Failed(place.assignment.job.id, reason, cause))
+        self.failed_starts += not self.placed
         if isinstance(error, ClusterError):
             self.why_not_placed = str(error)
+        elif self.failed_starts >= MOST_FAILED_STARTS:
+            self.why_not_placed = (
+                f"The workers of a trial slot could not start, {self.failed_starts} times in a "
+                f"row: {reason}. Ray's logs of the workers, below its folder of temporary files on "
+                "each node, say more."
+            )
         self._notify()
 
     def _blame(self, error: BaseException) -> tuple[str, FailureCause]:

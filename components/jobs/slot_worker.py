@@ -3,6 +3,8 @@
 """
 
 import os
+import socket
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from components.jobs.event_log import EventLog, event_log, tell_event
@@ -48,10 +50,12 @@ def _serve(settings: SlotSettings, slot: "ActorHandle", log: EventLog) -> None:
     import torch
 
     from components.jobs.carry_out import carry_out
+    from components.jobs.node_cache import prepare_on_this_node
     from components.training.session import open_session
     from components.training.world import join_world
 
     same = check_versions(settings.versions)
+    check_storage(settings.storage_path)
     torch.set_num_threads(max(1, int(settings.cluster.cpus_per_worker)))
     world = join_world(torch.device(device_of_worker(settings.cluster.gpus_per_worker)))
     build = torch.version.cuda or "none"
@@ -67,6 +71,8 @@ def _serve(settings: SlotSettings, slot: "ActorHandle", log: EventLog) -> None:
             return
         if assignment is None:
             continue
+        if settings.cluster.cache == "per_node":
+            prepare_on_this_node(session, assignment.job, cache_path=settings.cache_path)
         of_job = log.of(trial=assignment.job.id)
         of_job.tell("began")
         outbox = Outbox(slot, assignment.id, speaks=world.is_main, log=of_job)
@@ -132,3 +138,17 @@ class Outbox:
 
         wanted: Wanted = ray.get(self.slot.wanted.remote(self.assignment_id))
         return wanted
+
+
+def check_storage(folder: Path) -> None:
+    """Raise ClusterError where this node does not see what the driver made: one that came after
+    the driver had asked all of them (shared_folders.py).
+    """
+    from components.errors import ClusterError
+
+    if not folder.is_dir():
+        raise ClusterError(
+            f"cluster.storage_path: node {socket.gethostname()} does not see '{folder}', which the "
+            "driver made. Mount the same storage there at this path, or take the node out of the "
+            "cluster."
+        )

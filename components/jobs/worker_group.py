@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from ray.train import ScalingConfig
 
 NO_ROOM = ("WorkerGroupStartupTimeoutError", "InsufficientClusterResourcesError")
+STRATEGIES = {"pack": "PACK", "spread": "SPREAD", "one_node": "STRICT_PACK"}
+"""`cluster.placement` -> Ray's word for it."""
 LOST_CONNECTION = (
     "Connection closed by peer",
     "Connection reset by peer",
@@ -33,9 +35,9 @@ LOST_CONNECTION = (
 def run_worker_group(settings: SlotSettings, slot: "ActorHandle") -> None:
     """One Ray Train run whose workers serve the slot until it is closed. Raises what ended them."""
     from ray.train import ControllerError, FailureConfig, RunConfig
-    from ray.train.torch import TorchConfig
 
     from components.jobs.ending_cleanup import EndingTrainer
+    from components.jobs.node_link import NodeLinkConfig
 
     cluster = settings.cluster
     kind = "cuda" if cluster.gpus_per_worker else "cpu"
@@ -44,7 +46,7 @@ def run_worker_group(settings: SlotSettings, slot: "ActorHandle") -> None:
         serve,
         train_loop_config={"settings": settings, "slot": slot},
         scaling_config=scaling(cluster),
-        torch_config=TorchConfig(backend=collective_backend(kind)),
+        torch_config=NodeLinkConfig(backend=collective_backend(kind)),
         run_config=RunConfig(
             name=f"slot-{uuid.uuid4().hex[:12]}",
             storage_path=str(settings.storage_path / "slots"),
@@ -72,6 +74,9 @@ def scaling(cluster: ClusterConfig) -> "ScalingConfig":
         elastic_resize_monitor_interval_s=math.inf,  # see elastic.py
         use_gpu=cluster.gpus_per_worker > 0,
         resources_per_worker={"CPU": cluster.cpus_per_worker} | gpus,
+        placement_strategy=STRATEGIES[cluster.placement],
+        accelerator_type=cluster.accelerator_type,
+        label_selector=dict(cluster.node_labels) or None,
     )
 
 

@@ -8,6 +8,7 @@ from components.planning.feasibility import check_feasible, check_resources, tra
 from components.planning.gpus import Gpus, cluster_gpus
 from components.planning.measured import Measured, remember, remembered
 from components.planning.memory import WorkerMemory, worker_memory
+from components.planning.placement import Node, check_placement, node_of
 from components.planning.plan import Plan, PointPlan, Resources, Wanted, make_plan, search_wanted
 
 __all__ = [
@@ -16,6 +17,7 @@ __all__ = [
     "Gpus",
     "Layout",
     "Measured",
+    "Node",
     "Plan",
     "PointPlan",
     "Resources",
@@ -23,9 +25,11 @@ __all__ = [
     "WorkerMemory",
     "backbone_shape",
     "check_feasible",
+    "check_placement",
     "check_resources",
     "cluster_gpus",
     "make_plan",
+    "node_of",
     "remember",
     "remembered",
     "search_wanted",

@@ -25,6 +25,7 @@ from components.planning.feasibility import (
 )
 from components.planning.measured import Measured
 from components.planning.memory import WorkerMemory, weights_bytes, worker_memory
+from components.planning.placement import Node, check_placement
 from components.planning.recommend import USABLE, Recommendation, recommend
 from components.planning.trained_parameters import trainable_parameters
 
@@ -44,6 +45,8 @@ class Resources:
     gpu_kinds: tuple[str, ...] = ()
     gpu_source: str = ""
     """Who told of the GPUs' memory, or why it is not known."""
+    nodes: tuple[Node, ...] = ()
+    """Of the cluster; none where no cluster runs."""
 
 
 @dataclass(frozen=True)
@@ -150,7 +153,7 @@ def make_plan(
     measured: Measured | None = None,
 ) -> Plan:
     """Plan trainings on a cluster; `measured`: a trial of this kind that ran there. Raises
-    ConfigError where they cannot work (`check_feasible`, `check_resources`).
+    ConfigError where they cannot work (`check_feasible`, `check_resources`, `check_placement`).
     """
     resources = resources or Resources(source="unknown")
     check_feasible(wanted.trainings, backbone_json)
@@ -160,6 +163,8 @@ def make_plan(
         check_resources(
             cluster, slots=wanted.slots, cpus=resources.cpus, gpus=resources.gpus or 0.0
         )
+    if resources.nodes:
+        check_placement(cluster, slots=wanted.slots, nodes=resources.nodes)
     shape, first = backbone_shape(backbone_json), wanted.settings[0]
     quantization = quantization_of(backbone_json)
     num_labels = num_labels_of(first.data)

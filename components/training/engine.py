@@ -26,6 +26,7 @@ from components.config.optimizer import OptimizerConfig
 from components.errors import ConfigError
 from components.training import zero3
 from components.training.deepspeed_import import import_deepspeed
+from components.training.owned_gradients import reduce_to_owners
 from components.training.same_weights import frozen_not_broadcast
 from components.training.sharded_embedding import lookups_over_shards
 from components.training.world import World
@@ -152,6 +153,8 @@ def build_engine(model: AdaptedModel, config: TrainConfig, world: World) -> Engi
             optimizer=optimizer,
             config=settings,
         )
+    if config.zero.stage in (1, 2) and world.size > 1:
+        reduce_to_owners(engine.optimizer)
     return Engine(
         deepspeed=engine,
         optimizer=optimizer,

@@ -205,6 +205,7 @@ def run_what_is_left(running: Comparing, ray_address: str | None, say: Say) -> i
     if done == size:
         return 0
     from components.jobs.cluster import check_cluster_fits, joined_cluster
+    from components.jobs.shared_folders import check_shared_folders
     from components.jobs.slots import RaySlots, close_slots, wait_until_placed
     from pipelines import code_folders
     from pipelines.trial_slots import start_trial_slots
@@ -213,6 +214,7 @@ def run_what_is_left(running: Comparing, ray_address: str | None, say: Say) -> i
     count, cluster = config.concurrent_slots, config.cluster
     with joined_cluster(ray_address, code=code_folders()):
         check_cluster_fits(cluster, slots=count)
+        check_shared_folders(cluster)
         say(
             f"starting {count} trial slot(s) of {cluster.num_workers} worker(s), which "
             "load the backbone once"

@@ -120,7 +120,11 @@ def timed_search(
     run_id = tracker.start_run(config.name, run_name="timed", config={}, params={}, tags={})
     before, notes = os.getloadavg()[0], _Notes(config.training.metric)
     slots = start_trial_slots(
-        config.train_config(), config.cluster, count=config.search.concurrent_slots, storage=folder
+        config.train_config(),
+        config.cluster,
+        count=config.search.concurrent_slots,
+        storage=folder,
+        experiment=config.name,
     )
     wait_until_placed(slots, config.cluster)
     context = SearchContext(

@@ -62,3 +62,7 @@ def test_what_may_differ_when_a_search_is_continued_is_in_no_hash() -> None:
     plain = validate(ExperimentConfig, base)
     allowing = validate(ExperimentConfig, base | {"search": {"allow_lost_trials": True}})
     assert config_sha256(plain) == config_sha256(allowing)
+    elsewhere = {"placement": "spread", "node_labels": {"zone": "a"}, "cache": "per_node"}
+    placed = validate(ExperimentConfig, base | {"cluster": elsewhere})
+    assert config_sha256(plain) == config_sha256(placed)
+    assert config_sha256(plain.train_config()) == config_sha256(placed.train_config())

@@ -209,6 +209,26 @@ def test_what_is_to_be_blamed_is_told() -> None:
     assert failure_of(OSError(28, "No space left on device"))[1] == "workers"
 
 
+def test_workers_that_never_come_to_serve_are_told_and_not_waited_for(on_slot: Any) -> None:
+    refused = RuntimeError("Gloo connectFullMesh failed: Connection refused, remote=[127.0.0.1]")
+
+    async def law(slot: Slot) -> None:
+        slot._fail(refused)
+        assert await slot.placement() == (False, "")  # a node may have died meanwhile
+        slot._fail(refused)
+        placed, why_not = await slot.placement()
+        assert not placed and "could not start, 2 times in a row: RuntimeError: Gloo" in why_not
+
+    async def served_once(slot: Slot) -> None:
+        await slot.workers_placed(1)
+        for _ in range(3):
+            slot._fail(refused)
+        assert await slot.placement() == (True, "")
+
+    on_slot(law)
+    on_slot(served_once)
+
+
 def test_of_several_ranks_errors_the_one_that_explains_the_others_is_told() -> None:
     from ray.exceptions import ActorDiedError
     from ray.train import WorkerGroupError

@@ -10,7 +10,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,6 +26,8 @@ class Driver:
     process: subprocess.Popen[bytes]
     folder: Path
     name: str
+    seconds: float = TIMEOUT_SECONDS
+    """Within which it ends, and within which a condition is met."""
 
     def events(self) -> list[dict[str, Any]]:
         file = self.folder / f"{self.name}.events"
@@ -34,7 +36,7 @@ class Driver:
 
     def wait_for(self, condition: Callable[[list[dict[str, Any]]], bool]) -> list[dict[str, Any]]:
         """The events as soon as they meet the condition."""
-        deadline = time.monotonic() + TIMEOUT_SECONDS
+        deadline = time.monotonic() + self.seconds
         while not condition(self.events()):
             assert self.process.poll() is None, f"ended before:\n{self.log()}"
             assert time.monotonic() < deadline, f"too slow:\n{self.log()}"
@@ -42,7 +44,7 @@ class Driver:
         return self.events()
 
     def wait(self) -> int:
-        return self.process.wait(timeout=TIMEOUT_SECONDS)
+        return self.process.wait(timeout=self.seconds)
 
     def report(self) -> dict[str, Any]:
         assert self.wait() == 0, self.log()
@@ -61,8 +63,11 @@ def start_driver(
     tracking_uri: str,
     values: dict[str, Any] | None = None,
     resume: bool = False,
+    on: Callable[..., list[str]] = lambda *command: [*command],
+    environment: Mapping[str, str] = os.environ,
+    seconds: float = TIMEOUT_SECONDS,
 ) -> Driver:
-    """Start (or with `resume` continue) a search."""
+    """Start (or with `resume` continue) a search; `on`: how a command is run where it shall be."""
     if values is not None:
         (folder / f"{name}.json").write_text(json.dumps(values))
     (folder / f"{name}.events").unlink(missing_ok=True)
@@ -78,14 +83,14 @@ def start_driver(
     ]
     with (folder / f"{name}.log").open("ab") as log:
         process = subprocess.Popen(
-            command,
+            on(*command),
             stdout=log,
             stderr=subprocess.STDOUT,
             stdin=subprocess.DEVNULL,
             cwd=ROOT,
-            env=os.environ | {"PYTHONPATH": str(ROOT)},
+            env={**environment, "PYTHONPATH": str(ROOT)},
         )
-    return Driver(process, folder, name)
+    return Driver(process, folder, name, seconds)
 
 
 def main(folder: Path, name: str, address: str, tracking_uri: str, *, resume: bool) -> None:
