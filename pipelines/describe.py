@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from components.backbones import quantization_of, read_backbone_config
+from components.errors import BackboneError
 
 if TYPE_CHECKING:
     from components.backbones import BackboneConfig
@@ -25,8 +26,13 @@ def describe_data(data: "PreparedData") -> str:
 
 
 def describe_quantization(backbone: "BackboneConfig") -> str:
-    """The end of a line about a backbone: how its weights are quantised, if they are."""
-    found = quantization_of(read_backbone_config(backbone))
+    """The end of a line about a backbone: how its weights are quantised, if they are. Nothing where
+    its config.json cannot be read any more: what was trained on it is not lost for that.
+    """
+    try:
+        found = quantization_of(read_backbone_config(backbone))
+    except BackboneError:
+        return ""
     return "" if found is None else f", quantised ({found.kind})"
 
 
