@@ -24,7 +24,12 @@ from components.planning.feasibility import (
     trainings_of,
 )
 from components.planning.measured import Measured
-from components.planning.memory import WorkerMemory, weights_bytes, worker_memory
+from components.planning.memory import (
+    WorkerMemory,
+    number_bytes,
+    weights_bytes,
+    worker_memory,
+)
 from components.planning.placement import Node, check_placement
 from components.planning.recommend import USABLE, Recommendation, recommend
 from components.planning.trained_parameters import trainable_parameters
@@ -104,6 +109,8 @@ class Plan:
     """As the settings tell, or as the measured trial had them; None: not known."""
     capacity: Capacity | None = None
     """How many slots of how many workers; None: not asked for, or no rate is known."""
+    states_bytes_per_token: int | None = None
+    """On disk, of documents whose states training.text_states keeps; None: none are kept."""
     quantization: str | None = None
     """How the backbone's weights are quantised; None: they are not."""
 
@@ -202,6 +209,7 @@ def make_plan(
             _advice(wanted, shape, largest, wanted.workers * per_worker, resources, room=room)
         ),
         concurrent_trials=_concurrent(cluster, per_worker, resources),
+        states_bytes_per_token=_states_bytes_per_token(wanted, shape),
         quantization=None if quantization is None else quantization.kind,
         recommendation=_recommendation(wanted, shape, num_labels or 2, room),
         measured=measured,
@@ -210,6 +218,13 @@ def make_plan(
         else steps * measured.seconds_per_step,
         train_documents=documents,
     )
+
+
+def _states_bytes_per_token(wanted: Wanted, shape: BackboneShape) -> int | None:
+    if all(training.training.text_states != "kept" for training in wanted.settings):
+        return None
+    numbers = 2 * shape.layers * shape.key_value_width
+    return numbers * max(number_bytes(training, shape) for training in wanted.settings)
 
 
 def _room(wanted: Wanted, resources: Resources) -> float | None:

@@ -51,6 +51,7 @@ def show_plan(console: Console, plan: "Plan") -> None:
                 if plan.concurrent_trials is not None
                 else {}
             ),
+            **({"document states": _states(plan)} if plan.states_bytes_per_token else {}),
             resources.source: ", ".join(part for part in have if part) or "not known",
         },
     )
@@ -68,6 +69,15 @@ def show_plan(console: Console, plan: "Plan") -> None:
         _show_capacity(console, plan, plan.capacity)
     for line in plan.advice:
         console.print(f"Advice: {line}", markup=False, soft_wrap=True)
+
+
+def _states(plan: "Plan") -> str:
+    """What keeping the states of documents takes on disk."""
+    of_token = plan.states_bytes_per_token or 0
+    most = max(point.positions - point.prefix_length for point in plan.points) * of_token
+    documents = plan.train_documents
+    whole = "" if documents is None else f", at most {gib(documents * most)} of training documents"
+    return f"{of_token / 1000:.1f} kB a token, at most {mib(most)} a document{whole}"
 
 
 def _time(plan: "Plan") -> str:

@@ -230,3 +230,34 @@ def test_activations_are_offloaded_from_gpus_alone_and_recomputed_ones_alone(
     plan_of(experiment(training=training, cluster={"gpus_per_worker": 1.0}), longformer_json)
     with pytest.raises(ConfigError, match="set gradient_checkpointing to true"):
         experiment(training={"offload_activations": True})
+
+
+def test_what_kept_states_take_on_disk_is_told() -> None:
+    sections: dict[str, Any] = {
+        "backbone": {"name_or_path": "x", "family": "decoder"},
+        "adapter": {"placement": "suffix"},
+        "head": {"pooling": "last"},
+        "training": {"precision": "bf16", "text_states": "kept"},
+    }
+    # 32 layers, 8 key/value heads of 128, two bytes.
+    assert plan_of(experiment(**sections), LLAMA).states_bytes_per_token == 2 * 32 * 1024 * 2
+    sections["training"] = {}
+    assert plan_of(experiment(**sections), LLAMA).states_bytes_per_token is None
+
+
+def test_a_suffix_needs_less_memory_than_a_prefix_and_a_text_s_states_are_counted() -> None:
+    """Reading keeps keys and values of all layers and one layer at work; nothing for a backward
+    pass through the text.
+    """
+    common: dict[str, Any] = {
+        "backbone": {"name_or_path": "x", "family": "decoder"},
+        "head": {"pooling": "last"},
+        "data": {"files": {"train": "x.jsonl"}, "max_tokens": 4096},
+        "training": {"precision": "bf16", "micro_batch_size": 1},
+    }
+    found = {}
+    for placement in ("prefix", "suffix"):
+        plan = plan_of(experiment(**common, adapter={"placement": placement}), LLAMA)
+        found[placement] = max(point.memory.activations for point in plan.points)
+    states = 4096 * 2 * 32 * 1024 * 2
+    assert states < found["suffix"] < 0.2 * found["prefix"]
