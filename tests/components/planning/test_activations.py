@@ -100,6 +100,38 @@ def test_the_worst_instant_is_estimated_within_the_promise(
     assert abs(estimate / measured - 1) < PROMISED, (estimate, measured)
 
 
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+@pytest.mark.parametrize(("kind", "placement"), [("llama", "suffix"), ("longformer", "one_way")])
+def test_reading_a_text_apart_is_estimated_within_the_promise(
+    tiny_longformer: Callable[..., Any],
+    tiny_decoder: Callable[..., Any],
+    kind: str,
+    placement: Any,
+    precision: str,
+) -> None:
+    if kind == "longformer":
+        backbone = tiny_longformer(**SIZES, num_attention_heads=3, attention_window=[64] * 4)
+    else:
+        heads = {"num_attention_heads": 12, "num_key_value_heads": 3, "head_dim": 16}
+        backbone = tiny_decoder(kind, **SIZES, **heads)
+    family_of(backbone).accelerate(backbone)
+    if precision == "bf16":
+        backbone.bfloat16()
+    adapter = PrefixPropagationConfig(prefix_length=8, placement=placement)
+    shape = backbone_shape(backbone.config.to_dict())
+    kept = adapter.kept(shape)
+    run = LayerRun(
+        sequences=BATCH,
+        rows=TOKENS + kept.rows,
+        number_bytes=2 if precision == "bf16" else 4,
+        kept=kept,
+        reads_one_row=True,
+    )
+    instants = activation_instants(family_of(backbone), shape, run, checkpointing=False)
+    measured = measured_peak(backbone, adapter, "last")
+    assert abs(max(instants.values()) / measured - 1) < PROMISED, (instants, measured)
+
+
 @pytest.mark.parametrize("checkpointing", [False, True], ids=["kept", "checkpointed"])
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 @pytest.mark.parametrize("kind", ["llama", "gpt_neox", "phi", "olmo2", "gemma2", "modernbert"])
