@@ -174,9 +174,11 @@ def _tile_feed_forward(backbone: nn.Module, config: TrainConfig, undone: ExitSta
     if rows is None:
         return
     assert family.feed_forward is not None, family.name
+    longest = config.data.max_tokens + config.adapter.prefix_length
+    least = -(-longest // rows) if config.zero.stage == 3 else 1
     for layer in family.layers(backbone):
         module = layer.get_submodule(family.feed_forward)
-        tile_feed_forward(module, rows)
+        tile_feed_forward(module, rows, least_pieces=least)
         undone.callback(untile_feed_forward, module)
 
 

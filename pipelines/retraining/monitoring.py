@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 from typing import Literal
 
 from components.config import ExperimentConfig
+from components.errors import RegistryError
 from components.jobs import INSIDE_A_JOB
 from components.registry import open_tracker
 from components.registry.history import HistoryEntry
@@ -40,13 +41,23 @@ def tell_monitoring(
     from components.jobs.cluster import joined_cluster
 
     try:
-        tracker = open_tracker(config.registry.kind, tracking_uri)
-        since = champion_since(tracker.history(config.model_name))
+        since = _champion_since(config, tracking_uri)
         with joined_cluster(ray_address, code=()):
             _set(name, ended, config.model_name, since=since, quality=quality)
     # A service that is away may raise anything.
     except Exception as error:  # noqa: BLE001
         say(f"monitoring was not told how this ended: {one_line(error)}")
+
+
+def _champion_since(config: ExperimentConfig, tracking_uri: str) -> float | None:
+    """None too where the registry has no such model yet, or does not answer: that a retraining has
+    ended is told all the same.
+    """
+    try:
+        tracker = open_tracker(config.registry.kind, tracking_uri)
+        return champion_since(tracker.history(config.model_name))
+    except RegistryError:
+        return None
 
 
 def champion_since(history: Sequence[HistoryEntry]) -> float | None:

@@ -34,6 +34,8 @@ from tests.compatibility.befcae5_workplace import (
 ROUNDING = 1e-5
 """Float32 over two layers: another torch, or attention written anew, stays within this."""
 OTHER_MACHINE = 1e-4
+LAST_DIGITS_DIFFER = {"decoder"}
+"""Since then a decoder's first layer adds up its attention in two parts (constant_text.py)."""
 """The same over a dozen steps of AdamW."""
 
 
@@ -241,7 +243,7 @@ def histories(workplace: Path) -> dict[str, Any]:
 def test_trial_computes_what_it_computed_then(histories: dict[str, Any], name: str) -> None:
     stored = read("trials.json")
     expected = stored["trials"][name]["history"]
-    if made_with() == stored["made_with"]:
+    if made_with() == stored["made_with"] and name not in LAST_DIGITS_DIFFER:
         assert histories[name] == expected
     found, then = (
         [list(map(float.fromhex, entry.values())) for entry in history]

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from components.backbones.answered_attention import bias
+from components.backbones.numbers import numbers_of
 from components.backbones.text_states import (
     AllTaken,
     TextStates,
@@ -57,7 +58,7 @@ def run_behind_text(
     backbone: Any, layers: Sequence[nn.Module], states: TextStates, rows: int
 ) -> Tensor:
     """Last hidden states (B, P, D) of `rows` rows; every one sees the text and all of them."""
-    weight, tokens_B = backbone.get_input_embeddings().weight, states.tokens_B
+    weight, tokens_B = numbers_of(backbone), states.tokens_B
     empty_BPD = weight.new_zeros(len(tokens_B), rows, backbone.config.hidden_size)
     places_BP = torch.arange(rows, device=tokens_B.device).expand(len(tokens_B), -1)
     text = states.layers[0][0].shape[2]

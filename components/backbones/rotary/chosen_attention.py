@@ -39,7 +39,9 @@ def choose_attention(kind: ModelType, backbone: Any) -> None:
 def attention_facts(kind: ModelType, backbone: Any) -> DecoderAttentionFacts:
     """What the choice depends on."""
     # Never quantised, as the first linear module's weight may be.
-    weight, values = backbone.get_input_embeddings().weight, vars(backbone.config)
+    from components.backbones.numbers import numbers_of
+
+    weight, values = numbers_of(backbone), vars(backbone.config)
     return DecoderAttentionFacts(
         device_type=weight.device.type,
         dtype=str(weight.dtype).removeprefix("torch."),

@@ -168,12 +168,13 @@ class RotaryFamily:
     def run_behind_text(self, backbone: "nn.Module", states: "TextStates", rows: Rows) -> "Tensor":
         import torch
 
+        from components.backbones.numbers import numbers_of
         from components.backbones.rotary import masks
         from components.backbones.text_states import behind_text
 
         config: Any = backbone.config
         kind, tokens_B = _kind_of(backbone), states.tokens_B
-        weight: Any = backbone.get_input_embeddings().weight  # type: ignore[operator, union-attr]
+        weight = numbers_of(backbone)
         places_P = torch.arange(rows.suffix, device=tokens_B.device)
         inputs = {
             "inputs_embeds": weight.new_zeros(len(tokens_B), rows.suffix, config.hidden_size),

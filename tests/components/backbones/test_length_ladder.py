@@ -62,6 +62,20 @@ def test_a_tiled_feed_forward_part_gives_the_same_numbers(rows: int, recompute: 
         torch.testing.assert_close(right, left, atol=1e-6, rtol=1e-5)
 
 
+@pytest.mark.parametrize("recompute", [False, True], ids=["kept", "checkpointed"])
+def test_empty_pieces_change_nothing_and_are_computed_forward_and_backward(recompute: bool) -> None:
+    model = llama()
+    twin = checkpointed(model) if recompute else copy.deepcopy(model)
+    calls = []
+    for layer in twin.layers:
+        tile_feed_forward(layer.mlp, 20, least_pieces=5)
+        layer.mlp.down_proj.register_forward_pre_hook(lambda _, rows: calls.append(rows[0].shape))
+    for left, right in zip(answers(model), answers(twin), strict=True):
+        torch.testing.assert_close(right, left, atol=1e-6, rtol=1e-5)
+    # Forward, and each piece once more in the backward pass; a recomputed layer all of them again.
+    assert len(calls) == len(twin.layers) * 5 * (3 if recompute else 2)
+
+
 def kept_numbers(module: nn.Module, given: Tensor) -> int:
     """Numbers of activations that autograd keeps after a forward pass, each storage once."""
     kept: dict[int, int] = {}

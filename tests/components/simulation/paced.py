@@ -27,7 +27,7 @@ def value(rate: float, evaluation: int) -> float:
 
 def run_paced(settings: SlotSettings, slot: "ActorHandle") -> None:
     """Serve a slot in its own process."""
-    ray.get(slot.workers_placed.remote())
+    ray.get(slot.workers_placed.remote(1))
     while True:
         is_open, assignment = ray.get(slot.take.remote())
         if not is_open:
