@@ -20,7 +20,8 @@ ROWS, LEAST = "tiled_rows", "least_pieces"
 def tile_feed_forward(module: nn.Module, rows: int, *, least_pieces: int = 1) -> None:
     """Compute a module that works row by row, (B, S, D) -> (B, S, D), in pieces of `rows` rows, in
     `least_pieces` at least, empty ones among them: ranks of ZeRO-3 must call modules equally often,
-    however long their documents are. Raises ValueError where it has a trained weight: its gradient would need all rows.
+    however long their documents are. Raises ValueError where it has a trained weight: its gradient
+    would need all rows.
     """
     if rows < 1:
         raise ValueError(f"a piece has at least one row, not {rows}")

@@ -34,9 +34,9 @@ from tests.compatibility.befcae5_workplace import (
 ROUNDING = 1e-5
 """Float32 over two layers: another torch, or attention written anew, stays within this."""
 OTHER_MACHINE = 1e-4
+"""The same over a dozen steps of AdamW."""
 LAST_DIGITS_DIFFER = {"decoder"}
 """Since then a decoder's first layer adds up its attention in two parts (constant_text.py)."""
-"""The same over a dozen steps of AdamW."""
 
 
 # --- backbones ---
