@@ -14,7 +14,7 @@ help:
 	@echo "make demo     install, start the local cluster, search, register and use an adapter"
 	@echo "make test     the tests: a quarter of an hour"
 	@echo "make check    formatting, lint, types, import layers and the quick tests: a minute or two"
-	@echo "make long     searches interrupted and lost, studies, the SBOM and others: eight minutes"
+	@echo "make long     searches interrupted and lost, studies, quantised backbones and others"
 	@echo "make faults   processes of a search are killed and stopped: some minutes"
 	@echo "make kills    twenty kills in one search (SEED=1): a quarter of an hour"
 	@echo "make browser  MLflow's pages of two searches, read in chromium: five minutes"
@@ -49,7 +49,10 @@ demo: $(STAMP)
 # The tests of one slow file stay together: they share a Ray cluster or an MLflow server.
 LONG := tests/components/tuning/test_searches.py tests/components/training/test_ulysses.py \
 	tests/pipelines/research/studies/test_studies.py tests/test_sbom.py \
-	tests/pipelines/research/benchmark/test_gpu.py tests/infra/test_manifests.py
+	tests/pipelines/research/benchmark/test_gpu.py tests/infra/test_manifests.py \
+	tests/components/simulation/test_same_as_tune.py tests/compatibility/test_befcae5.py \
+	tests/components/training/test_kept_states.py tests/components/training/test_quantised.py \
+	tests/pipelines/test_quantised.py
 APART := $(addprefix --ignore ,$(LONG)) --ignore tests/faults --ignore tests/pipelines/jobs --ignore tests/browser \
 	--ignore tests/families --ignore tests/memory --ignore tests/infra --ignore tests/nodes
 test: quick-tests

@@ -38,7 +38,7 @@ def run_paced(settings: SlotSettings, slot: "ActorHandle") -> None:
         values, outcome = [], "completed"
         for number in range(1, EVALUATIONS + 1):
             time.sleep(SECONDS)
-            if outbox.should_stop():
+            if outbox.wanted() == "stop":
                 outcome = "stopped"
                 break
             values.append(value(job.config.optimizer.learning_rate, number))
