@@ -15,17 +15,24 @@ size.
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
-from types import MethodType
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from components.backbones.answered_attention import answered, bias, of_rows, stock_function
+from components.backbones.own_forward import (
+    attention_of,
+    given,
+    install_forward,
+    stock_forward,
+    takes_argument,
+)
 
 NAME = "prefixprop_constant_text"
 """Our attention function's name in transformers' table, and where a module keeps the run."""
+CONSTANT_FROM = "constant_from"
+"""The argument that the layer's forward takes more."""
 
 
 def install_constant_text(layer: nn.Module, attention: nn.Module) -> None:
@@ -36,10 +43,7 @@ def install_constant_text(layer: nn.Module, attention: nn.Module) -> None:
     from transformers import AttentionInterface
 
     AttentionInterface.register(NAME, _attention_function)
-    # Bound methods follow their module into a deep copy; so do names.
-    name = next(name for name, module in layer.named_modules() if module is attention)
-    layer.constant_text_attention = name  # type: ignore[assignment]
-    layer.forward = MethodType(_forward, layer)
+    install_forward(layer, attention, argument=CONSTANT_FROM, run=_split)
 
 
 @dataclass(frozen=True)
@@ -70,14 +74,13 @@ def splits_layer(facts: ConstantTextFacts) -> bool:
 def constant_text_facts(layer: Any) -> ConstantTextFacts:
     """Of a layer as it stands now."""
     parameters = list(layer.parameters())
-    name = layer.__dict__.get("constant_text_attention")
-    attention = None if name is None else layer.get_submodule(name)
-    config = getattr(attention, "config", None)
+    installed = takes_argument(layer, CONSTANT_FROM)
+    config = attention_of(layer).config if installed else None
     return ConstantTextFacts(
         device_type=parameters[0].device.type,
         implementation=getattr(config, "_attn_implementation", None),
         dropout=float(getattr(config, "attention_dropout", None) or 0.0) if layer.training else 0.0,
-        installed=attention is not None,
+        installed=installed,
         trained_or_sharded=any(one.requires_grad or hasattr(one, "ds_id") for one in parameters),
     )
 
@@ -90,17 +93,8 @@ def constant_text(layer: nn.Module, prefix_rows: int) -> Iterator[None]:
     if prefix_rows == 0 or not splits_layer(constant_text_facts(layer)):
         yield
         return
-
-    def hook(
-        _layer: nn.Module, inputs: tuple[Any, ...], options: dict[str, Any]
-    ) -> tuple[tuple[Any, ...], dict[str, Any]]:
-        return inputs, options | {"constant_from": prefix_rows}
-
-    handle = layer.register_forward_pre_hook(hook, with_kwargs=True)
-    try:
+    with given(layer, CONSTANT_FROM, prefix_rows):
         yield
-    finally:
-        handle.remove()
 
 
 @dataclass
@@ -109,27 +103,14 @@ class _Run:
     function.
     """
 
-    prefix_rows: int
     key_BKPE: Tensor | None = None
     value_BKPE: Tensor | None = None
-
-
-def _forward(
-    layer: Any, hidden_states: Tensor, *args: Any, constant_from: int | None = None, **options: Any
-) -> Any:
-    if constant_from is None:
-        return type(layer).forward(layer, hidden_states, *args, **options)
-    run = partial(_split, layer, constant_from, options)
-    if getattr(layer, "gradient_checkpointing", False) and layer.training:
-        return layer._gradient_checkpointing_func(run, hidden_states, *args)
-    return run(hidden_states, *args)
 
 
 def _split(
     layer: Any, prefix_rows: int, options: dict[str, Any], hidden_BSD: Tensor, *args: Any
 ) -> Any:
-    forward = type(layer).forward
-    forward = getattr(forward, "__wrapped__", forward)  # without checkpointing of its own
+    forward = stock_forward(layer)
     whole = (hidden_BSD.shape[0], hidden_BSD.shape[1])
 
     def over(rows: slice, rows_BRD: Tensor) -> Any:
@@ -141,7 +122,7 @@ def _split(
         )
 
     before, behind = slice(0, prefix_rows), slice(prefix_rows, None)
-    with answered(layer.get_submodule(layer.constant_text_attention), NAME, _Run(prefix_rows)):
+    with answered(attention_of(layer), NAME, _Run()):
         prefix = over(before, hidden_BSD[:, before])
         text = over(behind, hidden_BSD[:, behind].detach())
     if isinstance(prefix, tuple):

@@ -15,17 +15,24 @@ Shapes: B batch, S rows, R read rows, D hidden, H heads, E head size.
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
-from types import MethodType
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from components.backbones.answered_attention import answered, bias, of_rows, stock_function
+from components.backbones.own_forward import (
+    attention_of,
+    given,
+    install_forward,
+    stock_forward,
+    takes_argument,
+)
 
 NAME = "prefixprop_read_rows"
 """Our attention function's name in transformers' table, and where a module keeps the run."""
+READ_ROWS = "read_rows"
+"""The argument that the layer's forward takes more."""
 
 
 def install_read_rows(layer: nn.Module, attention: nn.Module) -> None:
@@ -36,22 +43,13 @@ def install_read_rows(layer: nn.Module, attention: nn.Module) -> None:
     from transformers import AttentionInterface
 
     AttentionInterface.register(NAME, _attention_function)
-    # Bound methods follow their module into a deep copy; so do names.
-    name = next(name for name, module in layer.named_modules() if module is attention)
-    layer.read_rows_attention = name  # type: ignore[assignment]
-    layer.forward = MethodType(_forward, layer)
-
-
-def uninstall_read_rows(layer: nn.Module) -> None:
-    """Give the layer its stock forward back."""
-    layer.__dict__.pop("forward", None)
-    layer.__dict__.pop("read_rows_attention", None)
+    install_forward(layer, attention, argument=READ_ROWS, run=_read)
 
 
 def takes_read_rows(layer: nn.Module) -> bool:
     """Whether the layer can compute read rows alone: installed, and its weights are whole here."""
     whole = not any(hasattr(parameter, "ds_id") for parameter in layer.parameters())
-    return whole and "read_rows_attention" in layer.__dict__
+    return whole and takes_argument(layer, READ_ROWS)
 
 
 @contextmanager
@@ -60,17 +58,8 @@ def only_read_rows(layer: nn.Module, rows_BR: Tensor) -> Iterator[None]:
     if not takes_read_rows(layer):
         yield
         return
-
-    def hook(
-        _layer: nn.Module, inputs: tuple[Any, ...], options: dict[str, Any]
-    ) -> tuple[tuple[Any, ...], dict[str, Any]]:
-        return inputs, options | {"read_rows": rows_BR}
-
-    handle = layer.register_forward_pre_hook(hook, with_kwargs=True)
-    try:
+    with given(layer, READ_ROWS, rows_BR):
         yield
-    finally:
-        handle.remove()
 
 
 class _KeysAndValuesTaken(Exception):
@@ -90,23 +79,10 @@ class _Run:
     mask: Any = None
 
 
-def _forward(
-    layer: Any, hidden_states: Tensor, *args: Any, read_rows: Tensor | None = None, **options: Any
-) -> Any:
-    if read_rows is None:
-        return type(layer).forward(layer, hidden_states, *args, **options)
-    run = partial(_read, layer, read_rows, options)
-    if getattr(layer, "gradient_checkpointing", False) and layer.training:
-        return layer._gradient_checkpointing_func(run, hidden_states, *args)
-    return run(hidden_states, *args)
-
-
 def _read(
     layer: Any, rows_BR: Tensor, options: dict[str, Any], hidden_BSD: Tensor, *args: Any
 ) -> Any:
-    attention = layer.get_submodule(layer.read_rows_attention)
-    forward = type(layer).forward
-    forward = getattr(forward, "__wrapped__", forward)  # without checkpointing of its own
+    attention, forward = attention_of(layer), stock_forward(layer)
     whole = (hidden_BSD.shape[0], hidden_BSD.shape[1])
     index_BRD = rows_BR[..., None].expand(-1, -1, hidden_BSD.shape[-1])
     run = _Run(rows_BR, attention.config._attn_implementation)

@@ -36,11 +36,6 @@ class TextStates:
     layers: tuple[tuple[Tensor, Tensor], ...]
     tokens_B: Tensor
 
-    @property
-    def nbytes(self) -> int:
-        """Bytes of all keys and values, padding among them."""
-        return sum(key.nbytes + value.nbytes for key, value in self.layers)
-
     def to(self, device: torch.device) -> "TextStates":
         """The same on another device."""
         layers = tuple((key.to(device), value.to(device)) for key, value in self.layers)

@@ -31,9 +31,8 @@ def activation_instants(
         return _text_apart(family, shape, run)
     if not checkpointing:
         first = layer.kept if layer.constant_text is None else layer.constant_text
-        layers = layer.outside + (shape.layers - 2) * layer.kept + first + layer.last
-        if shape.layers == 1:
-            layers = layer.outside + layer.last
+        between = [first, *[layer.kept] * (shape.layers - 2)][: shape.layers - 1]
+        layers = layer.outside + sum(between) + layer.last
         everything = layers + layer.after
         return {
             "forward": layers + layer.forward,

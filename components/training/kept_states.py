@@ -47,6 +47,9 @@ def kept_states(
         )
     identity = _identity(session, config, model)
     digest = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:24]
+    filled = (digest, data.fingerprint)
+    if filled in session.stores:
+        return session.stores[filled]
     store = StateStore(session.cache_path / STATES_FOLDER / digest, identity)
 
     def read(input_ids_BT: Tensor, mask_BT: Tensor) -> TextStates:
@@ -60,6 +63,7 @@ def kept_states(
             read,
         )
     session.world.barrier()
+    session.stores[filled] = store
     return store
 
 

@@ -6,7 +6,7 @@ its engine's hooks are removed and the backbone parameters it trained are put ba
 
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +30,7 @@ from components.tasks import task_named
 from components.training.engine import Engine, build_engine, partitioned_loading
 from components.training.same_weights import check_same_weights
 from components.training.sharded_embedding import put_embeddings_back
+from components.training.state_store import StateStore
 from components.training.warm_start import start_from
 from components.training.world import World
 from components.training.zero3 import gathered, linear_over_shards, return_freed_memory
@@ -48,6 +49,10 @@ class Session:
     cache_path: Path
     precision: str
     """Arithmetic of the backbone, fp32 or bf16, where the settings say `stored` too."""
+    stores: dict[tuple[str, str], StateStore] = field(default_factory=dict)
+    """Kept states (kept_states.py), filled for the data of a fingerprint: a slot's further trials
+    neither look for documents nor open files again.
+    """
 
     @property
     def pad_token_id(self) -> int:

@@ -14,7 +14,6 @@ import hashlib
 import json
 import os
 from collections.abc import Callable, Collection, Mapping, Sequence
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -143,23 +142,19 @@ class _Writer:
         self.folder, self.bucket = folder, bucket
         self.tensors: dict[str, Tensor] = {}
 
-    @cached_property
-    def save(self) -> Callable[..., None]:
-        from safetensors.torch import save_file
-
-        return save_file
-
     def add(self, key: str, tensor: Tensor) -> None:
         self.tensors[key] = tensor
         if sum(one.nbytes for one in self.tensors.values()) > FILE_BYTES:
             self.flush()
 
     def flush(self) -> None:
+        from safetensors.torch import save_file
+
         if not self.tensors:
             return
         name = hashlib.sha256("".join(sorted(self.tensors)).encode()).hexdigest()[:16]
         with atomic_file(self.folder / f"{self.bucket}-{name}.safetensors") as unfinished:
-            self.save(self.tensors, unfinished)
+            save_file(self.tensors, unfinished)
         self.tensors = {}
 
 

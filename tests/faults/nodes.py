@@ -5,7 +5,8 @@ test says, and are children of its process.
 import os
 import subprocess
 import sys
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import psutil
@@ -63,3 +64,14 @@ class Nodes:
         import ray
 
         return {node["NodeID"] for node in ray.nodes() if node["Alive"]}
+
+
+@contextmanager
+def nodes_of_a_cluster() -> Iterator[Nodes]:
+    """Of a cluster whose head has one CPU too; they end with it."""
+    with harness.local_cluster(cpus=1) as address:
+        found = Nodes(address)
+        try:
+            yield found
+        finally:
+            found.close()

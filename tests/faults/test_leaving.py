@@ -15,7 +15,7 @@ from components.jobs.events import Evaluated, Event, Left
 from components.jobs.job import Job, SlotSettings
 from components.jobs.run_jobs import run_one
 from tests.faults import harness
-from tests.faults.nodes import BUSY, Nodes
+from tests.faults.nodes import BUSY, Nodes, nodes_of_a_cluster
 from tests.faults.test_preemption import UP_TO_ROUNDING, paused, ranks
 
 pytestmark = pytest.mark.slow
@@ -23,13 +23,8 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture
 def nodes() -> Iterator[Nodes]:
-    """Of a cluster whose head has one CPU too."""
-    with harness.local_cluster(cpus=1) as address:
-        found = Nodes(address)
-        try:
-            yield found
-        finally:
-            found.close()
+    with nodes_of_a_cluster() as found:
+        yield found
 
 
 class Notices:

@@ -14,7 +14,7 @@ import pytest
 
 from tests.components.tuning.drive import Driver, start_driver
 from tests.faults import harness
-from tests.faults.nodes import BUSY, Nodes
+from tests.faults.nodes import BUSY, Nodes, nodes_of_a_cluster
 
 pytestmark = pytest.mark.slow
 # Two ranks add up float32 gradients in another order than one does: 18 steps of AdamW.
@@ -23,13 +23,8 @@ UP_TO_ROUNDING = 2e-4
 
 @pytest.fixture(scope="module")
 def nodes() -> Iterator[Nodes]:
-    """Of a cluster whose head has one CPU too."""
-    with harness.local_cluster(cpus=1) as address:
-        found = Nodes(address)
-        try:
-            yield found
-        finally:
-            found.close()
+    with nodes_of_a_cluster() as found:
+        yield found
 
 
 @pytest.fixture(scope="module")

@@ -5,9 +5,6 @@ by the dashboard, scrapes a running search, and fires SearchStalled once the sea
 import json
 import shutil
 import signal
-import subprocess
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 from urllib.request import urlopen
@@ -16,10 +13,10 @@ import psutil
 import pytest
 import yaml
 
-from pipelines.local_cluster.lifecycle import free_port
 from tests.components.tuning.drive import Driver, start_driver
 from tests.faults import harness
 from tests.infra.references import INFRA
+from tests.prometheus import prometheus
 
 pytestmark = pytest.mark.slow
 STALLED_SECONDS = 45
@@ -47,22 +44,6 @@ def shortened(folder: Path, dashboard: str) -> Path:
     (folder / "ray-token").write_text("of-a-cluster-that-asks-for-none")
     (folder / "prometheus.yaml").write_text(yaml.safe_dump(content))
     return folder / "prometheus.yaml"
-
-
-@contextmanager
-def prometheus(folder: Path, dashboard: str) -> Iterator[str]:
-    program, port = shutil.which("prometheus"), free_port()
-    if program is None:
-        pytest.skip("no prometheus here: apt-get install prometheus")
-    command = [program, f"--config.file={shortened(folder, dashboard)}"]
-    command += [f"--storage.tsdb.path={folder}/tsdb", f"--web.listen-address=127.0.0.1:{port}"]
-    with (folder / "prometheus.log").open("wb") as log:
-        process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT)
-    try:
-        yield f"http://127.0.0.1:{port}"
-    finally:
-        process.terminate()
-        process.wait(30)
 
 
 def firing(address: str) -> dict[str, str]:
@@ -106,7 +87,7 @@ def test_a_search_that_is_stopped_fires_the_alert_and_one_that_goes_on_does_not(
     values["search"]["space"] = {"optimizer.learning_rate": {"choice": [1e-3]}}
     with harness.local_cluster() as cluster:
         dashboard = ray._private.worker.get_dashboard_url()
-        with prometheus(tmp_path, dashboard) as address:
+        with prometheus(tmp_path, shortened(tmp_path, dashboard)) as address:
             where = {"address": cluster, "tracking_uri": f"sqlite:///{tmp_path}/mlflow.db"}
             driver = start_driver(tmp_path, "toy", values=values, **where)
             harness.in_trial(driver, "trial-000", evaluations=2)

@@ -98,7 +98,8 @@ def test_one_way_the_head_may_read_the_first_row() -> None:
     first, last = (new("one way", "longformer", pooling=each) for each in ("prefix", "last"))
     with torch.no_grad():
         for model in (first, last):
-            model.adapter.prefix.copy_(model.adapter.prefix[:, :1].expand(-1, P, -1))  # type: ignore[union-attr, operator, index]
+            prefix: Any = model.adapter.prefix  # type: ignore[attr-defined]
+            prefix.copy_(prefix[:, :1].expand(-1, P, -1))
     # Rows that start alike but for their positions are read at the two ends.
     assert not torch.allclose(answers(first), answers(last))
     model = new("one way", "longformer", pooling="prefix", prefix_length=1)

@@ -2,8 +2,6 @@
 That the numbers stay the same is shown for every model type in rotary/test_conformance.py.
 """
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
@@ -13,6 +11,7 @@ from torch import Tensor, nn
 
 from components.backbones import constant_text, family_of
 from components.backbones.constant_text import ConstantTextFacts, splits_layer
+from components.backbones.own_forward import OWN_FORWARD
 from tests.components.backbones.rotary.variants import P, adapted, documents
 
 SPLIT = ConstantTextFacts(
@@ -33,18 +32,17 @@ def test_the_decision_by_its_facts() -> None:
         assert not splits_layer(replace(SPLIT, **changes)), changes
 
 
-@contextmanager
-def counted(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
-    """The prefix rows of every layer that was split in this context."""
-    split, found = constant_text._split, []
+def counted(model: Any) -> list[int]:
+    """The prefix rows of every run in which the first layer is split from now on."""
+    layer, found = model.family.layers(model.backbone)[0], []
+    own = layer.__dict__[OWN_FORWARD]
 
     def noted(layer: Any, prefix_rows: int, *args: Any) -> Any:
         found.append(prefix_rows)
-        return split(layer, prefix_rows, *args)
+        return own.run(layer, prefix_rows, *args)
 
-    with monkeypatch.context() as patch:
-        patch.setattr(constant_text, "_split", noted)
-        yield found
+    layer.__dict__[OWN_FORWARD] = replace(own, run=noted)
+    return found
 
 
 @pytest.mark.parametrize(
@@ -62,16 +60,16 @@ def counted(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
     ],
 )
 def test_only_what_changes_prefix_rows_alone_splits_the_layer(
-    method: str, settings: dict[str, Any], expected: list[int], monkeypatch: pytest.MonkeyPatch
+    method: str, settings: dict[str, Any], expected: list[int]
 ) -> None:
     model = accelerated(method, **settings)
     _, ids, mask = documents()
-    with counted(monkeypatch) as split:
+    split = counted(model)
+    model(input_ids=ids, attention_mask=mask)
+    assert split == expected
+    with torch.no_grad():
         model(input_ids=ids, attention_mask=mask)
-        assert split == expected
-        with torch.no_grad():
-            model(input_ids=ids, attention_mask=mask)
-        assert split == expected
+    assert split == expected
 
 
 def test_text_rows_of_the_first_layer_keep_neither_keys_nor_values() -> None:
@@ -89,9 +87,7 @@ def test_text_rows_of_the_first_layer_keep_neither_keys_nor_values() -> None:
     assert sorted(seen) == [(P, True)] * 3 + [(ids.shape[1], False)] * 3
 
 
-def test_with_shards_of_zero_3_the_layer_is_left_as_it_is(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_with_shards_of_zero_3_the_layer_is_left_as_it_is() -> None:
     model = accelerated("prefix_propagation")
     layer: Any = model.family.layers(model.backbone)[0]
     assert splits_layer(constant_text.constant_text_facts(layer))

@@ -11,12 +11,12 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from components.backbones.own_forward import uninstall_forward
 from components.backbones.read_rows import (
     _mask_of_rows,
     _Run,
     install_read_rows,
     takes_read_rows,
-    uninstall_read_rows,
 )
 
 B, S, D = 2, 13, 32
@@ -178,7 +178,7 @@ def test_rows_that_are_not_read_are_zero_and_without_the_argument_all_are_comput
     assert torch.equal(twin(inputs_embeds=given).last_hidden_state, whole)
     layer = twin.layers[-1]
     assert takes_read_rows(layer)
-    uninstall_read_rows(layer)
+    uninstall_forward(layer)
     assert not takes_read_rows(layer) and "forward" not in vars(layer)
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import yaml
 
-from tests.infra.kinds.file_kind import FileKind
+from tests.infra.kinds.file_kind import FileKind, misspelt
 from tests.infra.kinds.prometheus_file import METRIC, promtool, unknown_metrics
 
 DASHBOARD = {"title", "uid", "schemaVersion", "refresh", "time", "templating", "panels"}
@@ -72,11 +72,7 @@ def _of_expressions(content: dict[str, Any]) -> list[str]:
 
 def broken(path: Path, content: dict[str, Any]) -> dict[str, list[Any]]:
     """Keys of the top, of panels and targets; expressions and units; metrics and variables."""
-    keys = []
-    for key in content:
-        changed = copy.deepcopy(content)
-        changed[f"{key}x"] = changed.pop(key)
-        keys.append(changed)
+    keys = misspelt(content)
     text = json.dumps(content)
     keys += [json.loads(text.replace(f'"{key}":', f'"{key}x":')) for key in (*TARGET, "gridPos")]
     values = [

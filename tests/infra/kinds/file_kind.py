@@ -2,6 +2,7 @@
 wrong in three ways.
 """
 
+import copy
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,3 +24,13 @@ class FileKind:
     """The file's path and a content in its place -> what is wrong, a line each; none: nothing."""
     broken: Callable[[Path, Any], dict[str, list[Any]]]
     """For each of the ways: contents of which every one must be found wrong."""
+
+
+def misspelt(content: dict[str, Any]) -> list[dict[str, Any]]:
+    """The content with each of its own keys misspelt, one at a time."""
+    found = []
+    for key in content:
+        changed = copy.deepcopy(content)
+        changed[f"{key}x"] = changed.pop(key)
+        found.append(changed)
+    return found

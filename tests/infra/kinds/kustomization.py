@@ -16,7 +16,7 @@ import yaml
 from components.config.loading import load_experiment
 from components.config.retraining import load_retraining
 from components.errors import UserError
-from tests.infra.kinds.file_kind import FileKind
+from tests.infra.kinds.file_kind import FileKind, misspelt
 from tests.infra.kubernetes_documents import problems_of as problems_of_document
 from tests.infra.references import INFRA, unused
 from tests.infra.references import problems_of as problems_of_references
@@ -79,11 +79,7 @@ def _without_effect(path: Path, content: dict[str, Any], documents: Any) -> list
 
 def broken(path: Path, content: dict[str, Any]) -> dict[str, list[Any]]:
     """Each key misspelt; the kind and what is done by a patch; each file and target."""
-    keys = []
-    for key in content:
-        changed = copy.deepcopy(content)
-        changed[f"{key}x"] = changed.pop(key)
-        keys.append(changed)
+    keys = misspelt(content)
     values = [content | {"kind": "Kustomisation"}]
     names = [
         content | {part: ["no-such-file.yaml"]}

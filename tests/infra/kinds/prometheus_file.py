@@ -2,7 +2,6 @@
 metric that nobody emits.
 """
 
-import copy
 import functools
 import re
 import shutil
@@ -14,7 +13,7 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.infra.kinds.file_kind import FileKind
+from tests.infra.kinds.file_kind import FileKind, misspelt
 from tests.infra.references import INFRA
 
 METRIC = re.compile(r"\bray_(prefixprop_\w+)")
@@ -74,11 +73,7 @@ def promtool(*words: str) -> list[str]:
 def broken(path: Path, content: dict[str, Any]) -> dict[str, list[Any]]:
     """Each key of the top and of a rule misspelt; durations and expressions; names of metrics."""
     text = yaml.safe_dump(content, width=10_000)
-    keys = []
-    for key in content:
-        changed = copy.deepcopy(content)
-        changed[f"{key}x"] = changed.pop(key)
-        keys.append(changed)
+    keys = misspelt(content)
     if "groups" in content:
         keys += [yaml.safe_load(text.replace(f"{key}:", f"{key}x:")) for key in ("expr", "labels")]
         values = [("interval: 30s", "interval: often"), ("for: 1m", "for: long"), ("> 600)", "> )")]

@@ -1,6 +1,5 @@
 """Experiments, retrainings and schedules, read by our own loaders."""
 
-import copy
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,7 @@ from components.errors import UserError
 from pipelines.scheduling.schedules import load_schedules
 from tests.infra.command_lines import INFRA
 from tests.infra.command_lines import problems_of as problems_of_command
-from tests.infra.kinds.file_kind import FileKind
+from tests.infra.kinds.file_kind import FileKind, misspelt
 
 
 def problems(path: Path, content: dict[str, Any]) -> list[str]:
@@ -40,11 +39,7 @@ def problems(path: Path, content: dict[str, Any]) -> list[str]:
 
 def broken(path: Path, content: dict[str, Any]) -> dict[str, list[Any]]:
     """Misspelt keys; values of a wrong kind; a name of something that is not there."""
-    keys = []
-    for key in content:
-        changed = copy.deepcopy(content)
-        changed[f"{key}x"] = changed.pop(key)
-        keys.append(changed)
+    keys = misspelt(content)
     if "schedules" in content:
         (schedule, *others) = content["schedules"]
         values = [{"schedules": [schedule | {"cron": "61 3 * * 0"}, *others]}]

@@ -3,11 +3,7 @@ its status while it runs, hangs and is over, its log, and the last steps of what
 """
 
 import json
-import shutil
-import subprocess
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
@@ -17,10 +13,10 @@ import pytest
 
 from components.config import ExperimentConfig, validate
 from components.jobs.flight_record import FLIGHT_FILE, NO_STACKS, read_flight_record
-from pipelines.local_cluster.lifecycle import free_port
 from pipelines.status import SearchStatus, status
 from tests.components.tuning.drive import Driver, start_driver
 from tests.faults import harness
+from tests.prometheus import prometheus
 
 pytestmark = pytest.mark.slow
 STALLED_SECONDS = 25
@@ -36,26 +32,14 @@ STALLED = (
 )
 
 
-@contextmanager
-def prometheus(folder: Path, target: str) -> Iterator[str]:
-    """The address of Debian's Prometheus, which scrapes the target every second."""
-    program, port = shutil.which("prometheus"), free_port()
-    if program is None:
-        pytest.skip("no prometheus here: apt-get install prometheus")
+def scraping(folder: Path, target: str) -> Path:
+    """A configuration that scrapes the target every second."""
     config = {
         "global": {"scrape_interval": "1s"},
         "scrape_configs": [{"job_name": "ray", "static_configs": [{"targets": [target]}]}],
     }
     (folder / "prometheus.yml").write_text(json.dumps(config))
-    command = [program, f"--config.file={folder}/prometheus.yml"]
-    command += [f"--storage.tsdb.path={folder}/tsdb", f"--web.listen-address=127.0.0.1:{port}"]
-    with (folder / "prometheus.log").open("wb") as log:
-        process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT)
-    try:
-        yield f"http://127.0.0.1:{port}"
-    finally:
-        process.terminate()
-        process.wait(30)
+    return folder / "prometheus.yml"
 
 
 def asked(address: str, query: str) -> dict[str, float]:
@@ -91,7 +75,7 @@ def watched(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     with harness.local_cluster() as cluster:
         (node,) = ray.nodes()
         target = f"{node['NodeManagerAddress']}:{node['MetricsExportPort']}"
-        with prometheus(folder, target) as address:
+        with prometheus(folder, scraping(folder, target)) as address:
             where = {"address": cluster, "tracking_uri": f"sqlite:///{folder}/mlflow.db"}
             driver = start_driver(folder, "toy", values=values, **where)
             watch(driver, address, seen)

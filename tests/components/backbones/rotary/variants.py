@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import pytest
 import torch
 from torch import Tensor
 
@@ -11,6 +12,8 @@ from components.backbones.rotary.types import MODEL_TYPES
 from tests.components.backbones.rotary.tiny import VOCABULARY, tiny_model
 
 P, LENGTHS = 3, (19, 11)
+TOLERANCE = 2e-5
+"""Float32, four layers: the order of sums differs with the width of a batch."""
 
 VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
     **{name: (name, {}) for name in MODEL_TYPES},
@@ -51,6 +54,8 @@ VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
     ),
     "modernbert with biases": ("modernbert", {"norm_bias": True, "attention_bias": True}),
 }
+
+each_variant = pytest.mark.parametrize("variant", VARIANTS)
 
 METHODS: dict[str, dict[str, Any]] = {
     "prefix_propagation": {"prefix_length": P},
