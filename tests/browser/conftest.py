@@ -6,6 +6,9 @@ import pytest
 
 from tests.browser.plant import Plant, plant
 from tests.browser.reader import Reader, browser, chromium
+from tests.registry_fixtures import mlflow_server, mlflow_uri
+
+__all__ = ["mlflow_server", "mlflow_uri", "reader", "searched"]
 
 PICTURES = "PREFIXPROP_PICTURES"
 """Where the pictures go; without it beside the test's other files."""

@@ -21,8 +21,7 @@ pytestmark = [
     pytest.mark.slow,
     pytest.mark.skipif(chromium() is None, reason="no chromium: apt-get install chromium"),
 ]
-TRIALS, OPENS_SECONDS, TRIES = 200, 3.0, 3
-"""The best of some tries counts: machines are shared."""
+TRIALS = 200
 LAW = "large"
 CONFIG = validate(
     ExperimentConfig,
@@ -86,23 +85,15 @@ def reader(tracker: Any, tmp_path: Path) -> Any:
         yield found
 
 
-def test_two_hundred_trials_open_in_time_and_the_best_is_first(
-    tracker: Tracker, reader: Reader
-) -> None:
-    seconds = []
-    for _ in range(TRIES):
-        reader.open(f"{tracker.tracking_uri}/")
-        reader.sees("Experiments")
-        started = time.monotonic()
-        reader.open(tracker.view_url(LAW, best_first(CONFIG)))
-        reader.page.get_by_text("199 P=8", exact=False).first.wait_for()
-        seconds.append(time.monotonic() - started)
-    print(f"{TRIALS} trials: rows after {min(seconds):.2f} s, the best of {TRIES}")
+def test_two_hundred_trials_open_with_the_best_first(tracker: Tracker, reader: Reader) -> None:
+    started = time.monotonic()
+    reader.open(tracker.view_url(LAW, best_first(CONFIG)))
+    reader.page.get_by_text("199 P=8", exact=False).first.wait_for()
+    print(f"{TRIALS} trials: rows after {time.monotonic() - started:.2f} s")
     rows = reader.rows(at_least=20)
     trials = [row for row in rows if " P=" in row]
     assert trials[0].startswith("199 P=8 "), rows[:3]
     assert " 0.995 " in trials[0] and " completed " in trials[0]
-    assert min(seconds) < OPENS_SECONDS, seconds
 
 
 def test_every_view_stands_in_the_menu(tracker: Tracker, reader: Reader) -> None:
