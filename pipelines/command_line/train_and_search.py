@@ -129,7 +129,18 @@ def train(
 def submit(
     context: typer.Context,
     workflow: Annotated[
-        Literal["search", "train", "retrain", "compare", "study", "evaluate", "predict", "bench"],
+        Literal[
+            "search",
+            "train",
+            "retrain",
+            "compare",
+            "study",
+            "evaluate",
+            "predict",
+            "promote",
+            "rollback",
+            "bench",
+        ],
         typer.Argument(help="The command to run on the cluster; its own arguments follow."),
     ],
     follow: Annotated[

@@ -3,7 +3,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.nodes.network import why_not
-from tests.nodes.ray_nodes import RayNodes, ray_nodes
+from tests.nodes.ray_nodes import RayNodes, ray_nodes, start_plain_mlflow
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -25,4 +25,5 @@ def gpus(kind: str, zone: str) -> dict[str, object]:
 def cluster() -> Iterator[RayNodes]:
     """Three nodes of 2 CPUs, two of them with GPUs, and MLflow on a fourth machine."""
     with ray_nodes({}, gpus("H100", "a"), gpus("A100", "b")) as nodes:
+        start_plain_mlflow(nodes)
         yield nodes

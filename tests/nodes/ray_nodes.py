@@ -26,10 +26,14 @@ BETWEEN_LOOKS_SECONDS = 1.0
 OBJECT_STORE_BYTES = 128 * 1024**2
 GCS_PORT, JOBS_PORT, MLFLOW_PORT = 6379, 8265, 5000
 """The programs' own: nothing else listens on these machines."""
-LIST_NODES = (
-    "import urllib.request as u;"
-    f"print(u.urlopen('http://127.0.0.1:{JOBS_PORT}/nodes?view=summary').read().decode())"
-)
+LIST_NODES = """
+import os, sys, urllib.request as u
+asked = u.Request(sys.argv[1])
+if token := os.environ.get("RAY_AUTH_TOKEN"):
+    asked.add_header("Authorization", f"Bearer {token}")
+print(u.urlopen(asked).read().decode())
+"""
+NO_TOKENS = {"RAY_AUTH_MODE": "disabled"}
 
 
 @dataclass
@@ -40,13 +44,14 @@ class RayNode:
 
 @dataclass
 class RayNodes:
-    """A cluster that is up. `shared`: the folder that all machines see at the same place; `nodes`:
-    the head first.
+    """A cluster that is up. `shared`: the folder that all machines see at the same place;
+    `variables`: what its processes have in their environment; `nodes`: the head first.
     """
 
     network: Network
     folder: Path
     shared: Path
+    variables: Mapping[str, str] = field(default_factory=lambda: NO_TOKENS)
     nodes: list[RayNode] = field(default_factory=list)
     tracking_uri: str = ""
 
@@ -57,6 +62,10 @@ class RayNodes:
     @property
     def address(self) -> str:
         return f"{self.head.address}:{GCS_PORT}"
+
+    @property
+    def jobs_address(self) -> str:
+        return f"http://{self.head.address}:{JOBS_PORT}"
 
     def add(self, **options: object) -> Machine:
         """A further node on a further machine. `options`: of `ray start`."""
@@ -91,8 +100,7 @@ class RayNodes:
             for name, value in os.environ.items()
             if not name.startswith(("RAY_", "MLFLOW_"))
         }
-        return kept | {
-            "RAY_AUTH_MODE": "disabled",
+        own = {
             "RAY_TMPDIR": str(self.folder / machine.name),
             "RAY_worker_niceness": "0",
             "RAY_DASHBOARD_STARTUP_TIMEOUT_S": "300",
@@ -100,6 +108,7 @@ class RayNodes:
             "PYTHONPATH": str(ROOT),
             "PATH": os.pathsep.join((str(Path(sys.executable).parent), os.environ["PATH"])),
         }
+        return kept | own | self.variables
 
     def drive(self, name: str, values: dict[str, Any] | None = None, **options: Any) -> Driver:
         """A search in a process on the head (tests/components/tuning/drive.py)."""
@@ -132,7 +141,11 @@ class RayNodes:
         """Whether the node is in the head's list, or has ended."""
         if node.process.poll() is not None:
             return True
-        listed = json.loads(self.head.run(sys.executable, "-S", "-c", LIST_NODES))
+        summary = f"{self.jobs_address}/nodes?view=summary"
+        asked = self.head.command(sys.executable, "-S", "-c", LIST_NODES, summary)
+        known = self.environment(self.head)
+        answered = subprocess.run(asked, check=True, capture_output=True, text=True, env=known)
+        listed = json.loads(answered.stdout)
         return any(
             each["ip"] == node.machine.address and each["raylet"].get("state") == "ALIVE"
             for each in listed["data"]["summary"]
@@ -161,7 +174,7 @@ class RayNodes:
                 {
                     "port": GCS_PORT,
                     "include-dashboard": "true",
-                    "dashboard-host": "127.0.0.1",
+                    "dashboard-host": machine.address,
                     "dashboard-port": JOBS_PORT,
                 }
                 if head
@@ -174,25 +187,25 @@ class RayNodes:
             command += [f"--{name}", str(value)]
         return [*command, "--disable-usage-stats", "--log-color", "false"]
 
-    def start_mlflow(self) -> None:
-        """MLflow on a machine of its own."""
-        machine = self.network.add()
+    def start_mlflow(
+        self, machine: Machine, options: Mapping[str, object], variables: Mapping[str, str]
+    ) -> None:
+        """MLflow on a machine that is no node. `options`: of `mlflow server`."""
         self.tracking_uri = f"http://{machine.address}:{MLFLOW_PORT}"
-        options = {
+        given = {
             "host": machine.address,
             "port": MLFLOW_PORT,
             "workers": 1,
-            "backend-store-uri": f"sqlite:///{self.folder}/mlflow.db",
-            "artifacts-destination": self.folder / "artifacts",
             "allowed-hosts": f"{machine.address}:{MLFLOW_PORT},{machine.address}",
-        }
-        command = [sys.executable, "-m", "mlflow", "server"]
-        for name, value in options.items():
+        } | options
+        command = [sys.executable, "-m", "mlflow", "server", "--serve-artifacts"]
+        for name, value in given.items():
             command += [f"--{name}", str(value)]
+        own = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_DISABLE_TELEMETRY": "true"}
         machine.start(
             command,
             log=self.folder / "mlflow.log",
-            environment=self.environment(machine) | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"},
+            environment=self.environment(machine) | own | variables,
             cwd=self.folder,
         )
         query = f"import urllib.request as u; u.urlopen('{self.tracking_uri}/health')"
@@ -200,17 +213,28 @@ class RayNodes:
 
 
 @contextmanager
-def ray_nodes(*options: Mapping[str, object]) -> Iterator[RayNodes]:
-    """A cluster of nodes of 2 CPUs, one for each of the `options` of `ray start`, and MLflow."""
+def ray_nodes(
+    *options: Mapping[str, object],
+    variables: Mapping[str, str] = NO_TOKENS,
+) -> Iterator[RayNodes]:
+    """A cluster of nodes of 2 CPUs, one for each of the `options` of `ray start`; no MLflow yet."""
     folder = Path(tempfile.mkdtemp(prefix="pp-", dir="/tmp"))  # Ray's sockets want a short path
     shared = folder / "shared"
     shared.mkdir()
     try:
         with network(0) as net:
-            cluster = RayNodes(net, folder, shared)
+            cluster = RayNodes(net, folder, shared, variables)
             for each in options:
                 cluster.add(**each)
-            cluster.start_mlflow()
             yield cluster
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def start_plain_mlflow(cluster: RayNodes) -> None:
+    """MLflow with a database and artifacts in files."""
+    stores = {
+        "backend-store-uri": f"sqlite:///{cluster.folder}/mlflow.db",
+        "artifacts-destination": cluster.folder / "artifacts",
+    }
+    cluster.start_mlflow(cluster.network.add(), stores, {})

@@ -93,10 +93,12 @@ def test_what_is_submitted_is_parsed_before_it_is_sent(arguments: list[str], tol
         ["compare", "paper_small", "--output", "results"],
         ["evaluate", "adapter", "--split", "validation", "-o", "results"],
         ["predict", "-m", "adapter", "-i", "in.jsonl", "-o", "out.jsonl", "--batch-size", "4"],
+        ["promote", "model", "--version", "2", "--force", "--reason", "it is better"],
+        ["rollback", "model", "--reason", "it was better"],
         ["bench", "step", "--quick", "--only", "a", "--only", "b"],
     ],
 )
-def test_every_long_command_can_be_submitted(arguments: list[str]) -> None:
+def test_what_the_cluster_does_can_be_submitted(arguments: list[str]) -> None:
     """Options of `submit` may stand anywhere; what is left goes to the job as it was typed."""
     code, stdout, _ = call("submit", *arguments[:2], "--dry-run", *arguments[2:], "--json")
     assert code == 0
