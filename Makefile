@@ -52,7 +52,8 @@ LONG := tests/components/tuning/test_searches.py tests/components/training/test_
 	tests/pipelines/research/benchmark/test_gpu.py tests/infra/test_manifests.py \
 	tests/components/simulation/test_same_as_tune.py tests/compatibility/test_befcae5.py \
 	tests/components/training/test_kept_states.py tests/components/training/test_quantised.py \
-	tests/pipelines/test_quantised.py
+	tests/pipelines/test_quantised.py tests/components/planning/test_model_types.py \
+	tests/components/planning/test_activations.py tests/components/evaluation/gate/test_decision.py
 APART := $(addprefix --ignore ,$(LONG)) --ignore tests/faults --ignore tests/pipelines/jobs --ignore tests/browser \
 	--ignore tests/families --ignore tests/memory --ignore tests/infra --ignore tests/nodes
 test: quick-tests

@@ -50,6 +50,7 @@ def name_of(path: Path) -> str:
     return str(path.relative_to(INFRA))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", FILES, ids=name_of)
 def test_nothing_is_wrong_with_a_file(path: Path) -> None:
     assert kind_of(path).problems(path, content_of(path)) == []

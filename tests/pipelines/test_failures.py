@@ -101,11 +101,12 @@ def interrupted(closing: list[signal.Signals], closed: list[str]) -> None:
 def test_a_second_interruption_waits_until_runs_are_in_order(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
+    before = signal.getsignal(signal.SIGINT)
     closed: list[str] = []
     with pytest.raises(KeyboardInterrupt):
         interrupted([signal.SIGTERM], closed)
     assert closed == ["run"] and "Ending already" in capsys.readouterr().err
-    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    assert signal.getsignal(signal.SIGINT) is before
 
 
 def test_a_third_interruption_gives_up() -> None:

@@ -134,6 +134,7 @@ def test_reading_a_text_apart_is_estimated_within_the_promise(
 
 @pytest.mark.parametrize("checkpointing", [False, True], ids=["kept", "checkpointed"])
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["llama", "gpt_neox", "phi", "olmo2", "gemma2", "modernbert"])
 def test_tiles_of_a_feed_forward_part_are_estimated_within_the_promise(
     kind: str, precision: str, checkpointing: bool

@@ -28,6 +28,8 @@ SIZES: dict[str, Any] = {
     "local_attention": 64,
 }
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.mark.parametrize("checkpointing", [False, True], ids=["kept", "checkpointed"])
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])

@@ -224,6 +224,7 @@ def test_luck_among_50_candidates_is_refused_and_what_is_better_is_promoted(
     assert least <= promoted <= most
 
 
+@pytest.mark.slow
 def test_ten_decisions_on_one_test_set_promote_an_equal_one_as_rarely_as_one_does() -> None:
     """Ten challengers, none of them better than the champion, are decided on the same documents,
     one after the other, 20 times over.
