@@ -14,7 +14,7 @@ help:
 	@echo "make demo     install, start the local cluster, search, register and use an adapter"
 	@echo "make test     the tests: a quarter of an hour"
 	@echo "make check    formatting, lint, types, import layers and the quick tests: a minute or two"
-	@echo "make long     searches interrupted and lost, studies, quantised backbones and others"
+	@echo "make long     searches interrupted and lost, every method at every stage, studies, others"
 	@echo "make faults   processes of a search are killed and stopped: some minutes"
 	@echo "make kills    twenty kills in one search (SEED=1): a quarter of an hour"
 	@echo "make browser  MLflow's pages of two searches, read in chromium: five minutes"
@@ -53,9 +53,13 @@ LONG := tests/components/tuning/test_searches.py tests/components/training/test_
 	tests/components/simulation/test_same_as_tune.py tests/compatibility/test_befcae5.py \
 	tests/components/training/test_kept_states.py tests/components/training/test_quantised.py \
 	tests/pipelines/test_quantised.py tests/components/planning/test_model_types.py \
-	tests/components/planning/test_activations.py tests/components/evaluation/gate/test_decision.py
-APART := $(addprefix --ignore ,$(LONG)) --ignore tests/faults --ignore tests/pipelines/jobs --ignore tests/browser \
-	--ignore tests/families --ignore tests/memory --ignore tests/infra --ignore tests/nodes
+	tests/components/planning/test_activations.py tests/components/evaluation/gate/test_decision.py \
+	tests/components/training/test_methods.py tests/components/inference/test_many_adapters.py \
+	tests/components/tuning/test_many_trials.py tests/components/config/test_mutated_experiments.py \
+	tests/pipelines/retraining/test_monitoring.py tests/components/adapters/test_real_backbone.py \
+	tests/pipelines/research/benchmark/test_step.py
+APART := $(addprefix --ignore ,$(LONG) tests/faults tests/pipelines/jobs tests/browser \
+	tests/families tests/memory tests/infra tests/nodes)
 test: quick-tests
 	@$(BIN)/python -m pytest -m slow $(APART) -n 2 --dist loadfile
 
