@@ -14,7 +14,7 @@ H100, A100 = "node1", "node2"
 """As conftest.py starts them: four GPUs each, in zone a and zone b."""
 
 PLACES = """
-import json
+import json, time
 from components.config import validate
 from components.config.cluster import ClusterConfig
 from components.jobs.cluster import check_cluster_fits
@@ -39,6 +39,8 @@ for values in json.loads(VALUES):
     table = ray.util.placement_group_table(group)
     print(json.dumps(sorted(names[node] for node in table["bundles_to_node_id"].values())))
     ray.util.remove_placement_group(group)
+    while ray.available_resources().get("GPU") != ray.cluster_resources()["GPU"]:
+        time.sleep(0.1)  # the next one finds all nodes free
 """
 
 
