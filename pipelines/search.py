@@ -83,20 +83,17 @@ def search(
     tracker = open_tracker(config.registry.kind, tracking_uri)
     tracker.check()
     storage = Path(config.cluster.storage_path).resolve()
-    with (
-        one_interruption(),
-        joined_cluster(ray_address, code=code_folders()),
-        exclusive_experiment(storage, config.name),
-    ):
+    with one_interruption(), joined_cluster(ray_address, code=code_folders()):
         check_cluster_fits(config.cluster, slots=config.search.concurrent_slots)
         check_shared_folders(config.cluster)
-        folder = open_folder(config, storage, resume=resume, say=say)
-        with exclusive(folder), LiveStatus(config, Path(folder.path)) as live:
-            running = open_search(config, tracker, folder, say, live)
-            running = replace(running, command=command)
-            registry = RegistryAccess(tracking_uri, state_path, before_change)
-            found = carry_out(running, registry, on_trial, say, live)
-            close_slots(running.slots)
+        with exclusive_experiment(storage, config.name):
+            folder = open_folder(config, storage, resume=resume, say=say)
+            with exclusive(folder), LiveStatus(config, Path(folder.path)) as live:
+                running = open_search(config, tracker, folder, say, live)
+                running = replace(running, command=command)
+                registry = RegistryAccess(tracking_uri, state_path, before_change)
+                found = carry_out(running, registry, on_trial, say, live)
+                close_slots(running.slots)
     return replace(found, seconds=time.monotonic() - started)
 
 

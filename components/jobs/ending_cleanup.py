@@ -9,6 +9,7 @@ died before it had asked it to. Remove once Ray does all of it itself.
 """
 
 import os
+import threading
 import time
 from typing import Any
 
@@ -39,10 +40,16 @@ class EndingCleaner(PlacementGroupCleaner):
             # Whatever keeps the cluster from answering may pass.
             except Exception:  # noqa: BLE001
                 time.sleep(BETWEEN_TRIES_SECONDS)
+            if self._stop_event.is_set():
+                return  # the task that has set it ends the process
         self._exit()
 
     def _exit(self) -> None:
-        os._exit(0)
+        if threading.current_thread() is not self._monitor_thread:
+            # Told to stop, in a task: a process that ends without a word there is told to the user.
+            ray.actor.exit_actor()
+        elif not self._stop_event.is_set():
+            os._exit(0)
 
 
 class EndingCleanup(PlacementGroupCleanerCallback):
