@@ -147,7 +147,8 @@ class RayNodes:
         answered = subprocess.run(asked, check=True, capture_output=True, text=True, env=known)
         listed = json.loads(answered.stdout)
         return any(
-            each["ip"] == node.machine.address and each["raylet"].get("state") == "ALIVE"
+            # A node that has just come or gone is listed with nothing but its id.
+            each.get("ip") == node.machine.address and each["raylet"].get("state") == "ALIVE"
             for each in listed["data"]["summary"]
         )
 
