@@ -18,6 +18,7 @@ from components.backbones.shape import BackboneShape
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
+    from components.backbones.readers import Reading
     from components.backbones.text_states import TextStates
 
 Smoother = Callable[["Tensor", "Tensor", "Tensor"], "Tensor"]
@@ -153,9 +154,9 @@ class BackboneFamily(Protocol):
     def states_depend_on_rows(self, config: Mapping[str, Any]) -> bool:
         """Whether they depend on how many rows follow the text."""
 
-    def run_behind_text(self, backbone: "nn.Module", states: "TextStates", rows: Rows) -> "Tensor":
-        """Last hidden states (B, P, D) of `rows.suffix` rows alone, which see the text by its
-        states. Raises BackboneError as text_states.
+    def run_behind_text(self, backbone: "nn.Module", readings: "Sequence[Reading]") -> "Tensor":
+        """Last hidden states (N, P, D) of rows alone, which see the text by its states: of all
+        readings in order, as readers.py has them. Raises BackboneError as text_states.
         """
 
     def replaced_keys_and_values(

@@ -115,7 +115,7 @@ class Bert:
     def states_depend_on_rows(self, config: Any) -> bool:
         return False
 
-    def run_behind_text(self, backbone: Any, states: Any, rows: Rows) -> Any:
+    def run_behind_text(self, backbone: Any, readings: Any) -> Any:
         raise BackboneError("this family has no suffix")
 
     def replaced_keys_and_values(self, layer: "nn.Module", key: "Tensor", value: "Tensor") -> Any:

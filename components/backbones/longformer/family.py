@@ -20,6 +20,7 @@ from components.backbones.shape import BackboneShape
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
+    from components.backbones.readers import Reading
     from components.backbones.text_states import TextStates
 
 LORA_TARGETS = ("query", "value", "query_global", "value_global")
@@ -149,10 +150,10 @@ class Longformer:
     def states_depend_on_rows(self, config: Mapping[str, Any]) -> bool:
         return False
 
-    def run_behind_text(self, backbone: "nn.Module", states: "TextStates", rows: Rows) -> "Tensor":
+    def run_behind_text(self, backbone: "nn.Module", readings: "Sequence[Reading]") -> "Tensor":
         from components.backbones.longformer.one_way import run_behind_text
 
-        return run_behind_text(backbone, self.layers(backbone), states, rows.suffix)
+        return run_behind_text(backbone, self.layers(backbone), readings)
 
     def replaced_keys_and_values(
         self, layer: "nn.Module", key_BPK: "Tensor", value_BPK: "Tensor"
