@@ -11,6 +11,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from components.backbones.attention_of_few import apart, attention_of_few, together
 from components.backbones.readers import Reader, Reading, padded_rows
 
 
@@ -70,36 +71,41 @@ def attend_text_and_rows(
     added to the scores. A kernel would want both in one tensor, and a gradient for the text: copies
     of what takes by far the most memory here.
     """
-    (key_BKTE, value_BKTE), (key_NKPE, value_NKPE) = text, rows
-    tokens, adapters = key_BKTE.shape[2], len(readers)
+    text = (text[0].to(query_NHPE.dtype), text[1].to(query_NHPE.dtype))
     sequences, heads, count, size = query_NHPE.shape
-    groups = heads // key_BKTE.shape[1]
+    groups = heads // text[0].shape[1]
     query_NKQE = query_NHPE.reshape(sequences, -1, groups * count, size)
     query_NKQE = query_NKQE * (size**-0.5 if scaling is None else scaling)
-    in_text = _together(query_NKQE, adapters) @ key_BKTE.to(query_NHPE.dtype).transpose(-1, -2)
-    in_rows = _together(query_NKQE @ key_NKPE.transpose(-1, -2), adapters)
+    mixed_NKQE = (
+        _with_dropout(query_NKQE, text, rows, mask, readers, dropout)
+        if dropout
+        else attention_of_few(query_NKQE, text, rows, mask, adapters=len(readers))
+    )
+    return mixed_NKQE.reshape(sequences, heads, count, size)
+
+
+def _with_dropout(
+    query_NKQE: Tensor,
+    text: tuple[Tensor, Tensor],
+    rows: tuple[Tensor, Tensor],
+    mask: Tensor,
+    readers: tuple[Reader, ...],
+    dropout: float,
+) -> Tensor:
+    """The same with weights drawn over text and rows, in the order that dropout always had."""
+    (key_BKTE, value_BKTE), (key_NKPE, value_NKPE) = text, rows
+    tokens, count, adapters = key_BKTE.shape[2], key_NKPE.shape[2], len(readers)
+    groups = query_NKQE.shape[2] // count
+    in_text = together(query_NKQE, adapters) @ key_BKTE.transpose(-1, -2)
+    in_rows = together(query_NKQE @ key_NKPE.transpose(-1, -2), adapters)
     mask_NQJ = mask[:, 0].expand(-1, count, -1).repeat(1, groups, 1)
-    mask_B1RJ = _together(mask_NQJ[:, None], adapters)
+    mask_B1RJ = together(mask_NQJ[:, None], adapters)
     score_BKRJ = torch.cat([in_text, in_rows], dim=-1).float() + mask_B1RJ.float()
-    weight_BKRJ = score_BKRJ.softmax(dim=-1).to(query_NHPE.dtype)
+    weight_BKRJ = score_BKRJ.softmax(dim=-1).to(query_NKQE.dtype)
     weight_BKRJ = _dropped(weight_BKRJ, dropout, readers, (groups, count))
-    of_text_NKQE = _apart(weight_BKRJ[..., :tokens] @ value_BKTE.to(query_NHPE.dtype), adapters)
-    of_rows_NKQE = _apart(weight_BKRJ[..., tokens:], adapters) @ value_NKPE
-    return (of_text_NKQE + of_rows_NKQE).reshape(sequences, heads, count, size)
-
-
-def _together(values_NXQY: Tensor, adapters: int) -> Tensor:
-    """(A B, X, Q, Y) -> (B, X, A Q, Y)."""
-    if adapters == 1:
-        return values_NXQY
-    return values_NXQY.unflatten(0, (adapters, -1)).permute(1, 2, 0, 3, 4).flatten(2, 3)
-
-
-def _apart(values_BXRY: Tensor, adapters: int) -> Tensor:
-    """(B, X, A Q, Y) -> (A B, X, Q, Y)."""
-    if adapters == 1:
-        return values_BXRY
-    return values_BXRY.unflatten(2, (adapters, -1)).permute(2, 0, 1, 3, 4).flatten(0, 1)
+    of_text_NKQE = apart(weight_BKRJ[..., :tokens] @ value_BKTE, adapters)
+    of_rows_NKQE = apart(weight_BKRJ[..., tokens:], adapters) @ value_NKPE
+    return of_text_NKQE + of_rows_NKQE
 
 
 def _dropped(

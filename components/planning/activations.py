@@ -55,12 +55,12 @@ def _text_apart(family: BackboneFamily, shape: BackboneShape, run: LayerRun) -> 
     text = family.layer_memory(shape, replace(run, rows=run.rows - behind))
     rows = family.layer_memory(shape, replace(run, rows=behind))
     states = shape.layers * text.states
-    # Of each layer the weights of the rows on the text, once more in float32 while they are made.
-    scores = run.sequences * behind * run.rows * shape.heads
-    kept = shape.layers * (rows.kept + scores * run.number_bytes)
+    # Of each layer the weights of the rows on the text; of one at a time their gradients too.
+    scores = run.sequences * behind * run.rows * shape.heads * FLOAT32
+    kept = shape.layers * (rows.kept + scores)
     return {
         "reading the text": text.outside + text.boundary + text.without_gradients + states,
-        "backward of the rows": states + kept + max(rows.backward.values()) + scores * 3 * FLOAT32,
+        "backward of the rows": states + kept + max(rows.backward.values()) + scores,
     }
 
 
