@@ -13,7 +13,7 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -35,6 +35,7 @@ from components.tasks import TaskHeadConfig, task_named
 from components.tasks.heads.head import Head
 
 if TYPE_CHECKING:
+    from components.backbones.text_in_passing import TextInPassing
     from components.backbones.text_states import TextStates
 
 
@@ -102,7 +103,13 @@ class AdaptedModel(nn.Module):
         contribution = self.contribution(batch_size=input_ids.shape[0])
         if self.adapter.rows.suffix:
             if states is None:
-                states = self.read_text(input_ids, mask_BT)
+                states = self.family.text_states(
+                    self.backbone,
+                    input_ids,
+                    mask_BT,
+                    self.adapter.rows,
+                    stays=not _recomputes(self.family.layers(self.backbone)[0]),
+                )
             logits_BC = self.logits_of_rows(self._behind_text(contribution, states))
         else:
             logits_BC = self.head.logits(
@@ -153,9 +160,12 @@ class AdaptedModel(nn.Module):
         alike for every adapter.
         """
         rows = self.adapter.rows
-        return self.family.text_states(self.backbone, input_ids_BT, attention_mask_BT, rows)
+        found = self.family.text_states(self.backbone, input_ids_BT, attention_mask_BT, rows)
+        return cast("TextStates", found)
 
-    def _behind_text(self, contribution: Contribution, states: "TextStates") -> Tensor:
+    def _behind_text(
+        self, contribution: Contribution, states: "TextStates | TextInPassing"
+    ) -> Tensor:
         """Last hidden states (B, P, D) of the rows that the text does not see."""
         reading = Reading(states, (Reader(self.adapter.rows.suffix),))
         with self.contributed(contribution):
@@ -252,6 +262,12 @@ class AdaptedModel(nn.Module):
             name: tensor for name, tensor in values.items() if not name.startswith("adapter.")
         }
         return {name: tensor.contiguous().clone() for name, tensor in tensors.items()}
+
+
+def _recomputes(layer: Any) -> bool:
+    """Whether the layer is checkpointed in this pass."""
+    checkpointed = getattr(layer, "gradient_checkpointing", False) and layer.training
+    return bool(checkpointed and torch.is_grad_enabled())
 
 
 def _text_is_constant(contribution: Contribution) -> bool:

@@ -17,6 +17,8 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 LOG2E = math.log2(math.e)
+LARGEST_PIECE = 2**21
+"""Numbers of a product of weights and values at a time."""
 
 
 def attention_of_few(
@@ -26,13 +28,16 @@ def attention_of_few(
     mask: Tensor,
     *,
     adapters: int,
+    text_stays: bool = True,
 ) -> Tensor:
     """Mixed values (N, K, Q, E) of queries that are scaled already.
 
     `text`, `rows`: keys and values, (B, K, T, E) and (N, K, P, E), in the queries' dtype; `mask`
     (N, 1, 1 or P, T + P) is added to the scores: 0 where a key is seen, else the least number.
+    `text_stays`: False where the text shall not be kept for the backward pass, which then needs
+    the sums over it that _sums makes, E times the work.
     """
-    mixed: Tensor = _AttentionOfFew.apply(query_NKQE, *text, *rows, mask, adapters)  # type: ignore[no-untyped-call]
+    mixed: Tensor = _AttentionOfFew.apply(query_NKQE, *text, *rows, mask, adapters, text_stays)  # type: ignore[no-untyped-call]
     return mixed
 
 
@@ -47,6 +52,7 @@ class _AttentionOfFew(torch.autograd.Function):
         value_NKPE: Tensor,
         mask: Tensor,
         adapters: int,
+        text_stays: bool,
     ) -> Tensor:
         tokens, count = key_BKTE.shape[2], key_NKPE.shape[2]
         text_BKRT = (together(query_NKQE, adapters) @ key_BKTE.transpose(-1, -2)).float()
@@ -64,17 +70,20 @@ class _AttentionOfFew(torch.autograd.Function):
         mixed_NKQE = apart(text_BKRT.to(value_BKTE.dtype) @ value_BKTE, adapters).float()
         mixed_NKQE += rows_NKQP.to(value_NKPE.dtype) @ value_NKPE
         mixed_NKQE /= total_NKQ1
-        given = (query_NKQE, key_BKTE, value_BKTE, key_NKPE, value_NKPE)
-        ctx.save_for_backward(*given, text_BKRT, rows_NKQP, total_NKQ1, mixed_NKQE)
-        ctx.adapters = adapters
+        if any(ctx.needs_input_grad):
+            kept = (query_NKQE, key_NKPE, value_NKPE, rows_NKQP, total_NKQ1, mixed_NKQE)
+            of_text = (text_BKRT, key_BKTE, value_BKTE)
+            ctx.save_for_backward(*kept, *(of_text if text_stays else _sums(*of_text)))
+        ctx.adapters, ctx.text_stays = adapters, text_stays
         return mixed_NKQE.to(query_NKQE.dtype)
 
     @staticmethod
     @once_differentiable  # type: ignore[untyped-decorator]
     def backward(ctx: Any, gradient_NKQE: Tensor) -> Any:  # type: ignore[override]
         """Weights are those of forward over their total: exp2 of scores is what was kept."""
-        query_NKQE, key_BKTE, value_BKTE, key_NKPE, value_NKPE, *kept = ctx.saved_tensors
-        text_BKRT, rows_NKQP, total_NKQ1, mixed_NKQE = kept
+        query_NKQE, key_NKPE, value_NKPE, rows_NKQP, total_NKQ1, mixed_NKQE, *of_text = (
+            ctx.saved_tensors
+        )
         dtype, adapters = query_NKQE.dtype, ctx.adapters
         whole_NKQE = gradient_NKQE.float() / total_NKQ1
         shared_NKQ1 = (whole_NKQE * mixed_NKQE).sum(dim=-1, keepdim=True)
@@ -82,12 +91,47 @@ class _AttentionOfFew(torch.autograd.Function):
         of_value_NKPE = rows_NKQP.to(dtype).transpose(-1, -2) @ own_NKQE
         of_rows_NKQP = (own_NKQE @ value_NKPE.transpose(-1, -2)).float()
         of_rows_NKQP = of_rows_NKQP.sub_(shared_NKQ1).mul_(rows_NKQP).to(dtype)
-        of_text_BKRT = (together(own_NKQE, adapters) @ value_BKTE.transpose(-1, -2)).float()
-        of_text_BKRT.sub_(together(shared_NKQ1, adapters)).mul_(text_BKRT)
-        of_query_NKQE = apart(of_text_BKRT.to(dtype) @ key_BKTE, adapters)
-        of_query_NKQE = of_query_NKQE + of_rows_NKQP @ key_NKPE
+        through_text = _through_text if ctx.text_stays else _through_sums
+        of_query_BKRE = through_text(
+            together(own_NKQE, adapters), together(shared_NKQ1, adapters), *of_text
+        )
+        of_query_NKQE = apart(of_query_BKRE, adapters) + of_rows_NKQP @ key_NKPE
         of_key_NKPE = of_rows_NKQP.transpose(-1, -2) @ query_NKQE
-        return of_query_NKQE, None, None, of_key_NKPE, of_value_NKPE, None, None
+        return of_query_NKQE, None, None, of_key_NKPE, of_value_NKPE, None, None, None
+
+
+def _through_text(
+    own_BKRE: Tensor, shared_BKR1: Tensor, text_BKRT: Tensor, key_BKTE: Tensor, value_BKTE: Tensor
+) -> Tensor:
+    """The queries' gradient: sum over t of weight_t (own . value_t - shared) key_t."""
+    score_BKRT = (own_BKRE @ value_BKTE.transpose(-1, -2)).float()
+    score_BKRT.sub_(shared_BKR1).mul_(text_BKRT)
+    return score_BKRT.to(key_BKTE.dtype) @ key_BKTE
+
+
+def _sums(text_BKRT: Tensor, key_BKTE: Tensor, value_BKTE: Tensor) -> tuple[Tensor, Tensor]:
+    """Sums over t of weight_t key_t, (B, K, R, E), and of weight_t value_t key_t', (B, K, R, E, E):
+    all that the gradient needs of the text, float32.
+    """
+    dtype, (batch, heads, count, tokens) = key_BKTE.dtype, text_BKRT.shape
+    size = key_BKTE.shape[-1]
+    key_BKRE = (text_BKRT.to(dtype) @ key_BKTE).float()
+    outer = key_BKRE.new_zeros(batch, heads, count * size, size)
+    step = max(1, LARGEST_PIECE // (batch * heads * count * size))
+    for start in range(0, tokens, step):
+        piece = slice(start, start + step)
+        weight_BKR1T = text_BKRT[..., None, piece].to(dtype)
+        valued = weight_BKR1T * value_BKTE[:, :, None, piece].transpose(-1, -2)
+        outer += valued.flatten(2, 3) @ key_BKTE[:, :, piece]
+    return key_BKRE, outer.unflatten(2, (count, size))
+
+
+def _through_sums(
+    own_BKRE: Tensor, shared_BKR1: Tensor, key_BKRE: Tensor, outer_BKREE: Tensor
+) -> Tensor:
+    """The same by the sums."""
+    through_BKRE = (own_BKRE.float()[..., None, :] @ outer_BKREE).squeeze(-2)
+    return (through_BKRE - shared_BKR1 * key_BKRE).to(own_BKRE.dtype)
 
 
 def together(values_NXQY: Tensor, adapters: int) -> Tensor:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from components.backbones.readers import Reading
+    from components.backbones.text_in_passing import TextInPassing
     from components.backbones.text_states import TextStates
 
 Smoother = Callable[["Tensor", "Tensor", "Tensor"], "Tensor"]
@@ -146,9 +147,12 @@ class BackboneFamily(Protocol):
         input_ids_BT: "Tensor",
         attention_mask_BT: "Tensor",
         rows: Rows,
-    ) -> "TextStates":
+        *,
+        stays: bool = True,
+    ) -> "TextStates | TextInPassing":
         """Keys and values of the text in every layer, without gradients and dropout, for
-        `rows.suffix` rows that read them. Raises BackboneError where the family has no such rows.
+        `rows.suffix` rows that read them; TextStates with `stays`, else what takes less memory,
+        where the family has it. Raises BackboneError where the family has no such rows.
         """
 
     def states_depend_on_rows(self, config: Mapping[str, Any]) -> bool:

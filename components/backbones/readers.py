@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 if TYPE_CHECKING:
+    from components.backbones.text_in_passing import TextInPassing
     from components.backbones.text_states import TextStates
 
 
@@ -67,7 +68,7 @@ class Reader:
 class Reading:
     """Documents, and who reads them. Its sequences of rows stand by adapter, then by document."""
 
-    states: "TextStates"
+    states: "TextStates | TextInPassing"
     readers: tuple[Reader, ...]
 
     @property
@@ -77,7 +78,7 @@ class Reading:
     @property
     def text(self) -> int:
         """Width of the documents' states in tokens, padding included."""
-        return self.states.layers[0][0].shape[2]
+        return self.states.width
 
 
 def most_rows(readings: Sequence[Reading]) -> int:

@@ -7,6 +7,7 @@ J = T + P, H heads, K key/value heads, G = H / K, R = A G P, E head size.
 """
 
 from collections.abc import Sequence
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -33,17 +34,17 @@ def attend_readings(
     outputs, first = [], 0
     for reading in readings:
         place = slice(first, first + len(reading.readers) * reading.documents)
-        outputs.append(
-            attend_text_and_rows(
-                query_NHPE[place],
-                reading.states.layers[layer],
-                (rows[0][place], rows[1][place]),
-                of_text(mask[place], reading.text, query_NHPE.shape[2]),
-                readers=reading.readers,
-                scaling=scaling,
-                dropout=dropout,
-            )
+        attend = partial(
+            attend_text_and_rows,
+            query_NHPE[place],
+            rows=(rows[0][place], rows[1][place]),
+            mask=of_text(mask[place], reading.text, query_NHPE.shape[2]),
+            readers=reading.readers,
+            text_stays=reading.states.stays,
+            scaling=scaling,
+            dropout=dropout,
         )
+        outputs.append(reading.states.meet(layer, attend))
         first = place.stop
     return outputs[0] if len(outputs) == 1 else torch.cat(outputs)
 
@@ -57,30 +58,32 @@ def of_text(mask: Tensor, text: int, rows: int) -> Tensor:
 
 def attend_text_and_rows(
     query_NHPE: Tensor,
+    *,
     text: tuple[Tensor, Tensor],
     rows: tuple[Tensor, Tensor],
     mask: Tensor,
-    *,
     readers: tuple[Reader, ...],
+    text_stays: bool = True,
     scaling: float | None = None,
     dropout: float = 0.0,
 ) -> Tensor:
     """Attention (N, H, P, E) of queries to keys and values of the text and of their own rows.
 
     `text`, `rows`: keys and values, (B, K, T, E) and (N, K, P, E); `mask` (N, 1, 1 or P, T + P) is
-    added to the scores. A kernel would want both in one tensor, and a gradient for the text: copies
-    of what takes by far the most memory here.
+    added to the scores; `text_stays`: as of attention_of_few. A kernel would want both in one
+    tensor, and a gradient for the text: copies of what takes by far the most memory here.
     """
     text = (text[0].to(query_NHPE.dtype), text[1].to(query_NHPE.dtype))
     sequences, heads, count, size = query_NHPE.shape
     groups = heads // text[0].shape[1]
     query_NKQE = query_NHPE.reshape(sequences, -1, groups * count, size)
     query_NKQE = query_NKQE * (size**-0.5 if scaling is None else scaling)
-    mixed_NKQE = (
-        _with_dropout(query_NKQE, text, rows, mask, readers, dropout)
-        if dropout
-        else attention_of_few(query_NKQE, text, rows, mask, adapters=len(readers))
-    )
+    if dropout:
+        mixed_NKQE = _with_dropout(query_NKQE, text, rows, mask, readers, dropout)
+    else:
+        mixed_NKQE = attention_of_few(
+            query_NKQE, text, rows, mask, adapters=len(readers), text_stays=text_stays
+        )
     return mixed_NKQE.reshape(sequences, heads, count, size)
 
 

@@ -16,7 +16,7 @@ K key/value heads, E head size.
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -44,6 +44,17 @@ class TextStates:
 
     layers: tuple[tuple[Tensor, Tensor], ...]
     tokens_B: Tensor
+    stays: ClassVar[bool] = True
+    """Whether keys and values are there in the backward pass too."""
+
+    @property
+    def width(self) -> int:
+        """T, padding included."""
+        return self.layers[0][0].shape[2]
+
+    def meet(self, layer: int, attend: Callable[..., Tensor]) -> Tensor:
+        """What attend(text=(keys, values of this layer)) gives."""
+        return attend(text=self.layers[layer])
 
     def to(self, device: torch.device) -> "TextStates":
         """The same on another device."""
@@ -95,6 +106,7 @@ class _Behind:
         attend = stock_function(module, self.implementation)
         outputs = []
         for reading, reader, place in parts(self.readings):
+            assert isinstance(reading.states, TextStates)
             own = slice(reader.rows)
             keys, values = (
                 torch.cat([text.to(rows.dtype), rows[place, :, own]], dim=2)
@@ -119,7 +131,7 @@ def read_text(
     Where weights are whole here, the last layer's run ends at its keys and values; with shards of
     ZeRO-3, which counts on every module's call to come to its end, it is completed.
     """
-    _register()
+    register()
     sharded = any(hasattr(parameter, "ds_id") for parameter in backbone.parameters())
     implementation = backbone.config._attn_implementation  # type: ignore[union-attr]
     run = _Reading(implementation, ends_after=None if sharded else len(attentions))  # type: ignore[arg-type]
@@ -139,7 +151,7 @@ def behind_text(
     """Context in which the backbone's sequences of rows see the texts that they read too. Its
     layers are not checkpointed then: they are few rows, and keep little.
     """
-    _register()
+    register()
     implementation = backbone.config._attn_implementation  # type: ignore[union-attr]
     with ExitStack() as stack:
         for layer, attention in enumerate(attentions):
@@ -183,7 +195,8 @@ def mask_behind_text(
     return bias(seen_NPJ[:, None], like)
 
 
-def _register() -> None:
+def register() -> None:
+    """Put our attention function into transformers' table."""
     from transformers import AttentionInterface
 
     AttentionInterface.register(NAME, _attention_function)

@@ -109,7 +109,7 @@ class Bert:
     def forward_context(self, backbone: Any, mask: Any, rows: Rows, **unused: Any) -> Any:
         return nullcontext()
 
-    def text_states(self, backbone: Any, ids: Any, mask: Any, rows: Rows) -> Any:
+    def text_states(self, backbone: Any, ids: Any, mask: Any, rows: Rows, **more: Any) -> Any:
         raise BackboneError("this family has no suffix")
 
     def states_depend_on_rows(self, config: Any) -> bool:

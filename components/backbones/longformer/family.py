@@ -141,6 +141,8 @@ class Longformer:
         input_ids_BT: "Tensor",
         attention_mask_BT: "Tensor",
         rows: Rows,
+        *,
+        stays: bool = True,
     ) -> "TextStates":
         from components.backbones.longformer.one_way import read_text
 

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from components.backbones.readers import Reading
+    from components.backbones.text_in_passing import TextInPassing
     from components.backbones.text_states import TextStates
 
 NUMBERS_OF_A_ROTATION = ("rope_theta", "factor", "original_max_position_embeddings")
@@ -153,15 +154,21 @@ class RotaryFamily:
         input_ids_BT: "Tensor",
         attention_mask_BT: "Tensor",
         rows: Rows,
-    ) -> "TextStates":
+        *,
+        stays: bool = True,
+    ) -> "TextStates | TextInPassing":
         import torch
 
+        from components.backbones.text_in_passing import TextInPassing, passes
         from components.backbones.text_states import read_text
 
         inputs = self.prefixed_inputs(backbone, input_ids_BT, attention_mask_BT, rows)
         attentions = [_of_layer(layer)[1] for layer in self.layers(backbone)]
+        tokens_B = attention_mask_BT.sum(dim=1)
         with torch.no_grad(), self.forward_context(backbone, attention_mask_BT, rows):
-            return read_text(backbone, attentions, attention_mask_BT.sum(dim=1), inputs)
+            if stays or not passes(backbone):
+                return read_text(backbone, attentions, tokens_B, inputs)
+            return TextInPassing(backbone, attentions, self.layers(backbone), tokens_B, inputs)
 
     def states_depend_on_rows(self, config: Values) -> bool:
         return positions.rotates_by_length(config)
