@@ -16,9 +16,9 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from components.backbones.layer_memory import LARGEST_PIECE
+
 LOG2E = math.log2(math.e)
-LARGEST_PIECE = 2**21
-"""Numbers of a product of weights and values at a time."""
 
 
 def attention_of_few(
@@ -116,14 +116,16 @@ def _sums(text_BKRT: Tensor, key_BKTE: Tensor, value_BKTE: Tensor) -> tuple[Tens
     dtype, (batch, heads, count, tokens) = key_BKTE.dtype, text_BKRT.shape
     size = key_BKTE.shape[-1]
     key_BKRE = (text_BKRT.to(dtype) @ key_BKTE).float()
-    outer = key_BKRE.new_zeros(batch, heads, count * size, size)
-    step = max(1, LARGEST_PIECE // (batch * heads * count * size))
+    outer = key_BKRE.new_zeros(batch, heads, size, count * size)
+    step = min(tokens, max(1, LARGEST_PIECE // (batch * heads * count * size)))
+    piece_BKTRE = key_BKTE.new_empty(batch, heads, step, count, size)
     for start in range(0, tokens, step):
-        piece = slice(start, start + step)
-        weight_BKR1T = text_BKRT[..., None, piece].to(dtype)
-        valued = weight_BKR1T * value_BKTE[:, :, None, piece].transpose(-1, -2)
-        outer += valued.flatten(2, 3) @ key_BKTE[:, :, piece]
-    return key_BKRE, outer.unflatten(2, (count, size))
+        place = slice(start, min(start + step, tokens))
+        weight_BKTR1 = text_BKRT[..., place].to(dtype).transpose(-1, -2)[..., None]
+        weighed = piece_BKTRE[:, :, : place.stop - start]
+        torch.mul(weight_BKTR1, key_BKTE[:, :, place, None], out=weighed)
+        outer += value_BKTE[:, :, place].transpose(-1, -2) @ weighed.flatten(3)
+    return key_BKRE, outer.unflatten(3, (count, size)).movedim(2, 3)
 
 
 def _through_sums(

@@ -71,6 +71,8 @@ class BackboneFamily(Protocol):
     """Whether a row can see text that comes after it."""
     decomposes_prefix: bool
     """Whether attention can leave the prefix rows out (decomposed_prefix)."""
+    reads_in_passing: bool
+    """Whether text that rows behind it read need not stay (text_states)."""
     has_released_indexing: bool
     """Whether the index error of the paper's release can be repeated (released_indexing)."""
     hidden_dropout: str | None

@@ -24,6 +24,7 @@ class Bert:
     trained_with_prefix: tuple[str, ...] = ()
     rows_see_all_text = True
     decomposes_prefix = False
+    reads_in_passing = False
     has_released_indexing = False
     hidden_dropout: str | None = "hidden_dropout_prob"
     attention_dropout = "attention_probs_dropout_prob"

@@ -34,6 +34,7 @@ class Longformer:
     trained_with_prefix: tuple[str, ...] = ("embeddings.token_type_embeddings.weight",)
     rows_see_all_text = True
     decomposes_prefix = True
+    reads_in_passing = False
     has_released_indexing = True
     hidden_dropout: str | None = "hidden_dropout_prob"
     attention_dropout = "attention_probs_dropout_prob"

@@ -41,6 +41,7 @@ class RotaryFamily:
 
     trained_with_prefix: tuple[str, ...] = ()
     decomposes_prefix = False
+    reads_in_passing = True
     has_released_indexing = False
     hidden_dropout: str | None = None
     attention_dropout = "attention_dropout"
