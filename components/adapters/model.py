@@ -13,7 +13,7 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, overload
 
 import torch
 from torch import Tensor, nn
@@ -102,15 +102,9 @@ class AdaptedModel(nn.Module):
         self._check_width(mask_BT)
         contribution = self.contribution(batch_size=input_ids.shape[0])
         if self.adapter.rows.suffix:
-            if states is None:
-                states = self.family.text_states(
-                    self.backbone,
-                    input_ids,
-                    mask_BT,
-                    self.adapter.rows,
-                    stays=not _recomputes(self.family.layers(self.backbone)[0]),
-                )
-            logits_BC = self.logits_of_rows(self._behind_text(contribution, states))
+            recomputes = _recomputes(self.family.layers(self.backbone)[0])
+            text = states or self.read_text(input_ids, mask_BT, stays=not recomputes)
+            logits_BC = self.logits_of_rows(self._behind_text(contribution, text))
         else:
             logits_BC = self.head.logits(
                 self._with_text(contribution, input_ids, mask_BT),
@@ -155,13 +149,24 @@ class AdaptedModel(nn.Module):
             hidden_BSD: Tensor = self.backbone(**inputs).last_hidden_state
         return hidden_BSD[:, rows.key_value :]
 
-    def read_text(self, input_ids_BT: Tensor, attention_mask_BT: Tensor) -> "TextStates":
+    @overload
+    def read_text(self, input_ids_BT: Tensor, attention_mask_BT: Tensor) -> "TextStates": ...
+
+    @overload
+    def read_text(
+        self, input_ids_BT: Tensor, attention_mask_BT: Tensor, *, stays: bool
+    ) -> "TextStates | TextInPassing": ...
+
+    def read_text(
+        self, input_ids_BT: Tensor, attention_mask_BT: Tensor, *, stays: bool = True
+    ) -> "TextStates | TextInPassing":
         """States of documents, for methods whose rows the text does not see: without gradients,
-        alike for every adapter.
+        alike for every adapter. With `stays` False each layer's may be met once, and is gone, where
+        the family has that.
         """
-        rows = self.adapter.rows
-        found = self.family.text_states(self.backbone, input_ids_BT, attention_mask_BT, rows)
-        return cast("TextStates", found)
+        return self.family.text_states(
+            self.backbone, input_ids_BT, attention_mask_BT, self.adapter.rows, stays=stays
+        )
 
     def _behind_text(
         self, contribution: Contribution, states: "TextStates | TextInPassing"

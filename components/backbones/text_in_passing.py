@@ -54,7 +54,7 @@ class TextInPassing:
     ) -> None:
         register()
         self.tokens_B, self.width = tokens_B, int(inputs["position_ids"].shape[1])
-        self._layers, self._attentions = layers, attentions
+        self.depth, self._layers, self._attentions = len(layers), layers, attentions
         self._implementation: str = backbone.config._attn_implementation  # type: ignore[union-attr, assignment]
         self._calls: list[tuple[tuple[Any, ...], dict[str, Any]]] = []
         self._hidden_BTD: Tensor | None = None

@@ -48,6 +48,11 @@ class TextStates:
     """Whether keys and values are there in the backward pass too."""
 
     @property
+    def depth(self) -> int:
+        """L, the number of layers."""
+        return len(self.layers)
+
+    @property
     def width(self) -> int:
         """T, padding included."""
         return self.layers[0][0].shape[2]

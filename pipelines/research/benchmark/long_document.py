@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -129,7 +130,7 @@ def _work(side: str, backbone: Any, folder: Path) -> Any:
         states = None
         if side == "states_kept":
             store = StateStore(folder)
-            store.fill([ids_1T[0].numpy()], model.read_text)
+            store.fill([ids_1T[0].numpy()], partial(model.read_text, stays=False))
             states = store.states(ids_1T, torch.ones_like(ids_1T))
         model(ids_1T, labels=torch.tensor([1]), states=states).loss.backward()
         optimizer.step()

@@ -3,6 +3,7 @@ document where none of them changes the text.
 """
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -76,11 +77,15 @@ def embedded(classifiers: list[Classifier], ask: Callable[[], Any]) -> tuple[Any
     return found, count
 
 
+def _answers(classifier: Classifier) -> list[Any]:
+    return list(classifier.answers(TEXTS))
+
+
 def check_together(named: dict[str, Classifier], *, readings: int) -> None:
     """Together they answer as alone, and text goes through a backbone `readings` times."""
     alone, whole = {}, {}
     for name, each in named.items():
-        alone[name], whole[name] = embedded([each], lambda each=each: list(each.answers(TEXTS)))
+        alone[name], whole[name] = embedded([each], partial(_answers, each))
     together = Several(named)
     found, count = embedded(list(named.values()), lambda: list(together.answers(TEXTS)))
     assert found == [{name: alone[name][place] for name in named} for place in range(len(TEXTS))]
