@@ -35,6 +35,8 @@ from components.training.states_folder import DESCRIPTION, STATES_FOLDER, Ids, d
 BUCKETS = 64
 FILE_BYTES = 256 * 2**20
 """A file is written when its tensors exceed this."""
+OWN_FILE_BYTES = 64 * 2**20
+"""A document of more has a file of its own, which is filled while it is read."""
 Read = Callable[[Tensor, Tensor], TextStates | TextInPassing]
 """(input_ids (B, T), attention_mask (B, T)) -> their states."""
 Room = Callable[[tuple[int, ...], torch.dtype], Tensor]
@@ -150,17 +152,17 @@ class _Writer:
         self.tensors: dict[str, Tensor] = {}
 
     def read(self, key: str, ids: Ids, read: Read) -> None:
-        """Read a document; one that fills a file by itself is written layer by layer."""
+        """Read a document; a long one is written layer by layer."""
         with ExitStack() as stack:
 
             def room(shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
-                if math.prod(shape) * dtype.itemsize <= FILE_BYTES:
+                if math.prod(shape) * dtype.itemsize <= OWN_FILE_BYTES:
                     return torch.empty(shape, dtype=dtype)
                 unfinished = stack.enter_context(atomic_file(self._path([key])))
                 return mapped_tensor(unfinished, key, shape, dtype)
 
             tensor = _read(ids, read, room)
-            if tensor.nbytes <= FILE_BYTES:
+            if tensor.nbytes <= OWN_FILE_BYTES:
                 self.add(key, tensor)
 
     def _path(self, keys: Iterable[str]) -> Path:

@@ -55,13 +55,13 @@ def test_on_kept_states_the_answer_is_that_of_reading_anew(kind: str, tmp_path: 
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_a_document_that_fills_a_file_is_written_layer_by_layer(
+def test_a_long_document_is_written_layer_by_layer(
     dtype: torch.dtype, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model, whole = model_of("decoder").to(dtype).eval(), StateStore(tmp_path / "whole")
     chosen, inputs = documents(3), batch(documents(1))
     whole.fill(chosen, model.read_text)
-    monkeypatch.setattr(state_store, "FILE_BYTES", 0)
+    monkeypatch.setattr(state_store, "OWN_FILE_BYTES", 0)
     by_layer = StateStore(tmp_path / "by_layer")
     assert by_layer.fill(chosen, partial(model.read_text, stays=False)) == 3
     assert len(list(by_layer.folder.glob("*.safetensors"))) == 3
@@ -75,7 +75,7 @@ def test_a_reading_that_is_broken_off_leaves_no_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model, store = model_of("decoder").eval(), StateStore(tmp_path)
-    monkeypatch.setattr(state_store, "FILE_BYTES", 0)
+    monkeypatch.setattr(state_store, "OWN_FILE_BYTES", 0)
     states = model.read_text(**_named(batch(documents(1))))
     (key, value), *others = states.layers
     broken = TextStates(((key, value), (key, value[..., :2, :]), *others), states.tokens_B)
