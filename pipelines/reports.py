@@ -80,6 +80,20 @@ class PredictionReport:
 
 
 @dataclass(frozen=True)
+class PredictionsReport:
+    """`prefixprop predict` with several adapters. `labels` counts the answers per label of each, by
+    its address; `passes`: as often was a document read, with the addresses of those that answered
+    from each reading.
+    """
+
+    output: Path
+    documents: int
+    labels: Mapping[str, Mapping[str, int]]
+    passes: tuple[tuple[str, ...], ...]
+    seconds: float
+
+
+@dataclass(frozen=True)
 class EvaluationReport:
     """`prefixprop evaluate`. `metrics` are of calibrated probabilities, `uncalibrated` of
     temperature 1.

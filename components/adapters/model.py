@@ -13,21 +13,29 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
-from itertools import count
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, overload
 
 import torch
 from torch import Tensor, nn
 
 from components.adapters.methods import METHODS, MethodConfig, Setting
 from components.adapters.modules.adapter_method import AdapterMethod, Contribution
+from components.adapters.trained_in_backbone import (
+    check_turn,
+    keep_pretrained,
+    new_turn,
+    put_back,
+    take_turn,
+    train_in_float32,
+)
 from components.backbones import check_positions, family_of
-from components.backbones.sharing import is_shared, own_parameter
-from components.errors import BackboneError, ConfigError
+from components.backbones.readers import Reader, Reading
+from components.errors import ConfigError
 from components.tasks import TaskHeadConfig, task_named
 from components.tasks.heads.head import Head
 
 if TYPE_CHECKING:
+    from components.backbones.text_in_passing import TextInPassing
     from components.backbones.text_states import TextStates
 
 
@@ -42,13 +50,6 @@ class AdaptedOutput:
 
     logits: Tensor
     loss: Tensor | None
-
-
-_TURNS = count(1)
-LAST_TURN, PRETRAINED = "adapter_turn", "pretrained_values"
-"""What a backbone object remembers: the newest adapted model that needs it as it is now, and
-pretrained values of what any adapter trained in it.
-"""
 
 
 class AdaptedModel(nn.Module):
@@ -71,7 +72,7 @@ class AdaptedModel(nn.Module):
         self.family, self.task = family_of(backbone), task_named(head_config.task)
         self.usable_positions = self.family.usable_positions(_config(backbone).to_dict())
         self.trained_in_backbone: tuple[str, ...] = ()
-        self.turn = next(_TURNS)
+        self.turn = new_turn()
         for name in adapter.trained_in_backbone:
             self.train_in_backbone(name)
         self._take_turn()
@@ -94,27 +95,33 @@ class AdaptedModel(nn.Module):
         `states`: those of the documents, read before; only for methods whose rows the text does not
         see, which read them now without it.
         """
-        self._check_turn()
         if attention_mask is None:
             mask_BT = torch.ones_like(input_ids)
         else:
             input_ids, mask_BT = padding_behind(input_ids, attention_mask.long())
         self._check_width(mask_BT)
-        rows = self.adapter.rows
-        contribution = self.adapter.contribute(self.adapter(), batch_size=input_ids.shape[0])
-        if rows.suffix:
-            # The head reads the suffix alone: to it that is a document of no tokens.
-            if states is None:
-                states = self.read_text(input_ids, mask_BT)
-            hidden_BSD = self._behind_text(contribution, states)
-            input_ids, mask_BT = input_ids[:, :0], mask_BT[:, :0]
+        contribution = self.contribution(batch_size=input_ids.shape[0])
+        if self.adapter.rows.suffix:
+            recomputes = _recomputes(self.family.layers(self.backbone)[0])
+            text = states or self.read_text(input_ids, mask_BT, stays=not recomputes)
+            logits_BC = self.logits_of_rows(self._behind_text(contribution, text))
         else:
-            hidden_BSD = self._with_text(contribution, input_ids, mask_BT)
-        logits_BC = self.head.logits(
-            hidden_BSD, input_ids, mask_BT, rows=rows, example_index=example_index
-        )
+            logits_BC = self.head.logits(
+                self._with_text(contribution, input_ids, mask_BT),
+                input_ids,
+                mask_BT,
+                rows=self.adapter.rows,
+                example_index=example_index,
+            )
         loss = None if labels is None else self.task.loss(logits_BC, labels, reduction="mean")
         return AdaptedOutput(logits=logits_BC, loss=loss)
+
+    def contribution(self, *, batch_size: int) -> Contribution:
+        """What the adapter adds to a pass over so many documents. Raises BackboneError where a
+        later adapter has the backbone.
+        """
+        check_turn(self.backbone, self.turn)
+        return self.adapter.contribute(self.adapter(), batch_size=batch_size)
 
     def _with_text(
         self, contribution: Contribution, input_ids_BT: Tensor, mask_BT: Tensor
@@ -138,21 +145,45 @@ class AdaptedModel(nn.Module):
             read_BR=read_BR,
             text_is_constant=_text_is_constant(contribution),
         )
-        with self._contributed(contribution), around:
+        with self.contributed(contribution), around:
             hidden_BSD: Tensor = self.backbone(**inputs).last_hidden_state
         return hidden_BSD[:, rows.key_value :]
 
-    def read_text(self, input_ids_BT: Tensor, attention_mask_BT: Tensor) -> "TextStates":
-        """States of documents, for methods whose rows the text does not see: without gradients,
-        alike for every adapter.
-        """
-        rows = self.adapter.rows
-        return self.family.text_states(self.backbone, input_ids_BT, attention_mask_BT, rows)
+    @overload
+    def read_text(self, input_ids_BT: Tensor, attention_mask_BT: Tensor) -> "TextStates": ...
 
-    def _behind_text(self, contribution: Contribution, states: "TextStates") -> Tensor:
+    @overload
+    def read_text(
+        self, input_ids_BT: Tensor, attention_mask_BT: Tensor, *, stays: bool
+    ) -> "TextStates | TextInPassing": ...
+
+    def read_text(
+        self, input_ids_BT: Tensor, attention_mask_BT: Tensor, *, stays: bool = True
+    ) -> "TextStates | TextInPassing":
+        """States of documents, for methods whose rows the text does not see: without gradients,
+        alike for every adapter. With `stays` False each layer's may be met once, and is gone, where
+        the family has that.
+        """
+        return self.family.text_states(
+            self.backbone, input_ids_BT, attention_mask_BT, self.adapter.rows, stays=stays
+        )
+
+    def _behind_text(
+        self, contribution: Contribution, states: "TextStates | TextInPassing"
+    ) -> Tensor:
         """Last hidden states (B, P, D) of the rows that the text does not see."""
-        with self._contributed(contribution):
-            return self.family.run_behind_text(self.backbone, states, self.adapter.rows)
+        reading = Reading(states, (Reader(self.adapter.rows.suffix),))
+        with self.contributed(contribution):
+            return self.family.run_behind_text(self.backbone, [reading])
+
+    def logits_of_rows(self, hidden_BPD: Tensor) -> Tensor:
+        """What the head says of documents, given the last hidden states of rows behind them. It
+        reads those alone: to it they follow a document of no tokens.
+        """
+        empty_B0 = torch.zeros(len(hidden_BPD), 0, dtype=torch.long, device=hidden_BPD.device)
+        return self.head.logits(
+            hidden_BPD, empty_B0, empty_B0, rows=self.adapter.rows, example_index=None
+        )
 
     def train_in_backbone(self, name: str) -> None:
         """Train this backbone parameter too; its pretrained value is kept. Raises AttributeError
@@ -165,16 +196,7 @@ class AdaptedModel(nn.Module):
         self._take_turn()
 
     def _take_turn(self) -> None:
-        if pretrained_values(self.backbone):
-            self.backbone.__dict__[LAST_TURN] = self.turn
-
-    def _check_turn(self) -> None:
-        if self.turn < self.backbone.__dict__.get(LAST_TURN, 0):
-            names = ", ".join(list(pretrained_values(self.backbone))[:3])
-            raise BackboneError(
-                f"A later adapter was put on the same backbone, and its {names} are no longer what "
-                "this one was trained with. Load a backbone for each of them."
-            )
+        self.turn = take_turn(self.backbone, self.turn, trains=bool(self.trained_in_backbone))
 
     def _check_width(self, mask_BT: Tensor) -> None:
         """Real tokens alone need positions; they are counted only where the width leaves any
@@ -190,7 +212,8 @@ class AdaptedModel(nn.Module):
             )
 
     @contextmanager
-    def _contributed(self, contribution: Contribution) -> Iterator[None]:
+    def contributed(self, contribution: Contribution) -> Iterator[None]:
+        """Context in which the backbone's layers run with this contribution."""
         before, inside = contribution.before_layer, contribution.inside_layer
         with ExitStack() as stack:
             for index, layer in enumerate(self.family.layers(self.backbone)):
@@ -208,7 +231,7 @@ class AdaptedModel(nn.Module):
         """Name -> parameter for everything that is trained: adapter, head, and the backbone's few.
         Raises BackboneError where a later adapter has taken those.
         """
-        self._check_turn()
+        check_turn(self.backbone, self.turn)
         in_backbone = {f"backbone.{name}" for name in self.trained_in_backbone}
         return {
             name: parameter
@@ -244,6 +267,12 @@ class AdaptedModel(nn.Module):
             name: tensor for name, tensor in values.items() if not name.startswith("adapter.")
         }
         return {name: tensor.contiguous().clone() for name, tensor in tensors.items()}
+
+
+def _recomputes(layer: Any) -> bool:
+    """Whether the layer is checkpointed in this pass."""
+    checkpointed = getattr(layer, "gradient_checkpointing", False) and layer.training
+    return bool(checkpointed and torch.is_grad_enabled())
 
 
 def _text_is_constant(contribution: Contribution) -> bool:
@@ -328,7 +357,7 @@ def adapt(backbone: nn.Module, adapter: MethodConfig, head: TaskHeadConfig) -> A
         raise ConfigError(f"{reason}.")
     if reason := task.ignores_document(family, pooling):
         warnings.warn(f"{reason}.", stacklevel=2)
-    _put_back(backbone)
+    put_back(backbone)
     dropout = _own_dropout(backbone)
     module = adapter.build(backbone, dropout)
     if not task.trains_with_prefix and module.trained_in_backbone == family.trained_with_prefix:
@@ -341,33 +370,6 @@ def adapt(backbone: nn.Module, adapter: MethodConfig, head: TaskHeadConfig) -> A
     )
 
 
-def keep_pretrained(backbone: nn.Module, name: str) -> None:
-    """Remember the parameter's value before an adapter trains it. Shards of ZeRO-3 are left to the
-    training session.
-    """
-    parameter, kept = backbone.get_parameter(name), pretrained_values(backbone)
-    if name not in kept and not hasattr(parameter, "ds_id"):
-        # One that is shared is never changed: the copy gets one of its own.
-        copied = not is_shared(backbone, name)
-        kept[name] = parameter.detach().to("cpu", torch.float32, copy=copied)
-
-
-def _put_back(backbone: nn.Module) -> None:
-    with torch.no_grad():
-        for name, value in pretrained_values(backbone).items():
-            parameter = backbone.get_parameter(name)
-            if not hasattr(parameter, "ds_id"):
-                parameter.copy_(value)
-
-
-def pretrained_values(backbone: nn.Module) -> dict[str, Tensor]:
-    """Pretrained values, float32 on the CPU, of the parameters of this backbone object that any
-    adapter has trained so far; `adapt` puts them back.
-    """
-    values: dict[str, Tensor] = backbone.__dict__.setdefault(PRETRAINED, {})
-    return values
-
-
 def _config(backbone: nn.Module) -> Any:
     return backbone.config
 
@@ -375,22 +377,3 @@ def _config(backbone: nn.Module) -> Any:
 def _own_dropout(backbone: nn.Module) -> float:
     name = family_of(backbone).hidden_dropout
     return 0.0 if name is None else float(getattr(_config(backbone), name, 0.0))
-
-
-def train_in_float32(backbone: nn.Module, name: str, value: Tensor | None = None) -> nn.Parameter:
-    """Make one backbone parameter trainable; returns it.
-
-    In a bf16 backbone it becomes a float32 parameter of the same name, and its module's output is
-    cast back, so that small updates are not rounded away. `value`: the parameter's whole value,
-    needed where ZeRO-3 holds only a shard of it here.
-    """
-    parameter = own_parameter(backbone, name)
-    if parameter.dtype != torch.float32:
-        module_name, _, leaf = name.rpartition(".")
-        module, dtype = backbone.get_submodule(module_name), parameter.dtype
-        parameter = nn.Parameter(
-            (parameter if value is None else value).detach().to(parameter.device, torch.float32)
-        )
-        setattr(module, leaf, parameter)
-        module.register_forward_hook(lambda _module, _inputs, output: output.to(dtype))
-    return parameter.requires_grad_(True)

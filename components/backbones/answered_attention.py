@@ -18,9 +18,10 @@ from torch import Tensor
 @contextmanager
 def answered(attention: Any, name: str, run: Any) -> Iterator[None]:
     """Context in which this attention module, and no other, calls the function of this name in
-    transformers' table, which finds `run` as `module.__dict__[name]`.
+    transformers' table, which finds `run` as `module.__dict__[name]`; within it another one may be
+    opened on the same module.
     """
-    config = attention.config
+    config, before = attention.config, attention.__dict__.get(name)
     ours = copy.copy(config)
     ours._attn_implementation_internal = name
     attention.config, attention.__dict__[name] = ours, run
@@ -29,6 +30,8 @@ def answered(attention: Any, name: str, run: Any) -> Iterator[None]:
     finally:
         attention.config = config
         del attention.__dict__[name]
+        if before is not None:
+            attention.__dict__[name] = before
 
 
 def stock_function(module: Any, implementation: str | None) -> Callable[..., Any]:

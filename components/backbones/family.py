@@ -18,6 +18,8 @@ from components.backbones.shape import BackboneShape
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
+    from components.backbones.readers import Reading
+    from components.backbones.text_in_passing import TextInPassing
     from components.backbones.text_states import TextStates
 
 Smoother = Callable[["Tensor", "Tensor", "Tensor"], "Tensor"]
@@ -69,6 +71,8 @@ class BackboneFamily(Protocol):
     """Whether a row can see text that comes after it."""
     decomposes_prefix: bool
     """Whether attention can leave the prefix rows out (decomposed_prefix)."""
+    reads_in_passing: bool
+    """Whether text that rows behind it read need not stay (text_states)."""
     has_released_indexing: bool
     """Whether the index error of the paper's release can be repeated (released_indexing)."""
     hidden_dropout: str | None
@@ -145,17 +149,20 @@ class BackboneFamily(Protocol):
         input_ids_BT: "Tensor",
         attention_mask_BT: "Tensor",
         rows: Rows,
-    ) -> "TextStates":
+        *,
+        stays: bool = True,
+    ) -> "TextStates | TextInPassing":
         """Keys and values of the text in every layer, without gradients and dropout, for
-        `rows.suffix` rows that read them. Raises BackboneError where the family has no such rows.
+        `rows.suffix` rows that read them; TextStates with `stays`, else what takes less memory,
+        where the family has it. Raises BackboneError where the family has no such rows.
         """
 
     def states_depend_on_rows(self, config: Mapping[str, Any]) -> bool:
         """Whether they depend on how many rows follow the text."""
 
-    def run_behind_text(self, backbone: "nn.Module", states: "TextStates", rows: Rows) -> "Tensor":
-        """Last hidden states (B, P, D) of `rows.suffix` rows alone, which see the text by its
-        states. Raises BackboneError as text_states.
+    def run_behind_text(self, backbone: "nn.Module", readings: "Sequence[Reading]") -> "Tensor":
+        """Last hidden states (N, P, D) of rows alone, which see the text by its states: of all
+        readings in order, as readers.py has them. Raises BackboneError as text_states.
         """
 
     def replaced_keys_and_values(

@@ -12,6 +12,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 FLOAT32 = 4
+LARGEST_PIECE = 2**21
+"""Numbers of a product of weights and values at a time, where a text is read in passing."""
 
 
 @dataclass(frozen=True)

@@ -57,6 +57,13 @@ def is_shared(backbone: "nn.Module", name: str) -> bool:
     )
 
 
+def same_weights(one: "nn.Module", other: "nn.Module") -> bool:
+    """Whether both are copies that share the weights of one backbone."""
+    whole: _Whole | None = one.__dict__.get(WHOLE)
+    others: _Whole | None = other.__dict__.get(WHOLE)
+    return whole is not None and others is not None and whole.backbone is others.backbone
+
+
 def own_parameter(backbone: "nn.Module", name: str) -> "nn.Parameter":
     """The parameter of that name, made the copy's own where it was shared."""
     from torch import nn

@@ -9,19 +9,28 @@ rotation; the second puts them before its rows' own. What a gradient needs of th
 The facts a newcomer gets wrong: a document's states do not depend on these rows at all, so every
 trial and epoch has the same; and padding stands between the text and the rows of the second pass,
 whose mask and positions therefore differ from document to document.
-Shapes: B batch, T text tokens, P rows behind them, D hidden, H heads, K key/value heads, E head
-size.
+Shapes: B documents, T text tokens, P rows behind them, N sequences of rows (readers.py), J = T + P,
+K key/value heads, E head size.
 """
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
 from components.backbones.answered_attention import answered, bias, stock_function
+from components.backbones.readers import (
+    Reading,
+    dropout_of_each,
+    most_rows,
+    padded_rows,
+    parts,
+    tokens_and_rows,
+)
+from components.backbones.text_attention import attend_readings, of_text
 
 NAME = "prefixprop_text_states"
 """Our attention function's name in transformers' table, and where a module keeps the run."""
@@ -35,6 +44,22 @@ class TextStates:
 
     layers: tuple[tuple[Tensor, Tensor], ...]
     tokens_B: Tensor
+    stays: ClassVar[bool] = True
+    """Whether keys and values are there in the backward pass too."""
+
+    @property
+    def depth(self) -> int:
+        """L, the number of layers."""
+        return len(self.layers)
+
+    @property
+    def width(self) -> int:
+        """T, padding included."""
+        return self.layers[0][0].shape[2]
+
+    def meet(self, layer: int, attend: Callable[..., Tensor]) -> Tensor:
+        """What attend(text=(keys, values of this layer)) gives."""
+        return attend(text=self.layers[layer])
 
     def to(self, device: torch.device) -> "TextStates":
         """The same on another device."""
@@ -64,61 +89,42 @@ class _Reading:
 
 @dataclass
 class _Behind:
-    """One layer's part of a run over rows behind a text."""
+    """One layer's part of a run over rows behind texts."""
 
     implementation: str | None
-    key_BKTE: Tensor
-    value_BKTE: Tensor
+    readings: Sequence[Reading]
+    layer: int
 
     def attend(self, module: Any, *given: Any, **options: Any) -> Any:
         query, key, value, mask = given
         if self.implementation == "sdpa":
-            output_BHPE = attend_text_and_rows(
+            output_NHPE = attend_readings(
                 query,
-                (self.key_BKTE, self.value_BKTE),
                 (key, value),
+                self.readings,
+                self.layer,
                 mask,
                 scaling=options.get("scaling"),
                 dropout=options.get("dropout", 0.0),
             )
-            return output_BHPE.transpose(1, 2).contiguous(), None
-        key = torch.cat([self.key_BKTE.to(key.dtype), key], dim=2)
-        value = torch.cat([self.value_BKTE.to(value.dtype), value], dim=2)
-        return stock_function(module, self.implementation)(
-            module, query, key, value, mask, **options
-        )
-
-
-def attend_text_and_rows(
-    query_BHPE: Tensor,
-    text: tuple[Tensor, Tensor],
-    rows: tuple[Tensor, Tensor],
-    mask: Tensor,
-    *,
-    scaling: float | None = None,
-    dropout: float = 0.0,
-) -> Tensor:
-    """Attention (B, H, P, E) of few queries to keys and values of the text and of their own rows.
-
-    `text`, `rows`: keys and values, (B, K, T, E) and (B, K, P, E); `mask` (B, 1, 1 or P, T + P) is
-    added to the scores; `scaling`: None is 1 / sqrt(E). A kernel would want both in one tensor, and
-    a gradient for the text: copies of what takes by far the most memory here.
-    """
-    (key_BKTE, value_BKTE), (key_BKPE, value_BKPE) = text, rows
-    batch, heads, count, size = query_BHPE.shape
-    groups = heads // key_BKTE.shape[1]
-    query_BKRE = query_BHPE.reshape(batch, -1, groups * count, size)
-    query_BKRE = query_BKRE * (size**-0.5 if scaling is None else scaling)
-    scores = [
-        query_BKRE @ key.to(query_BHPE.dtype).transpose(-1, -2) for key in (key_BKTE, key_BKPE)
-    ]
-    mask_BRJ = mask[:, 0].expand(-1, count, -1).repeat(1, groups, 1)
-    score_BKRJ = torch.cat(scores, dim=-1).float() + mask_BRJ[:, None].float()
-    weight_BKRJ = score_BKRJ.softmax(dim=-1).to(query_BHPE.dtype)
-    weight_BKRJ = torch.nn.functional.dropout(weight_BKRJ, dropout, training=dropout > 0)
-    in_text = weight_BKRJ[..., : key_BKTE.shape[2]] @ value_BKTE.to(query_BHPE.dtype)
-    in_rows = weight_BKRJ[..., key_BKTE.shape[2] :] @ value_BKPE
-    return (in_text + in_rows).reshape(batch, heads, count, size)
+            return output_NHPE.transpose(1, 2).contiguous(), None
+        attend = stock_function(module, self.implementation)
+        outputs = []
+        for reading, reader, place in parts(self.readings):
+            assert isinstance(reading.states, TextStates)
+            own = slice(reader.rows)
+            keys, values = (
+                torch.cat([text.to(rows.dtype), rows[place, :, own]], dim=2)
+                for text, rows in zip(reading.states.layers[self.layer], (key, value), strict=True)
+            )
+            mask_BXPJ = of_text(mask[place], reading.text, query.shape[2])[..., own, :]
+            mask_BXPJ = mask_BXPJ[..., : keys.shape[2]]
+            with reader.turn():
+                output_BPHE, _ = attend(
+                    module, query[place, :, own], keys, values, mask_BXPJ, **options
+                )
+            outputs.append(padded_rows(output_BPHE, query.shape[2]))
+        return torch.cat(outputs), None
 
 
 def read_text(
@@ -130,7 +136,7 @@ def read_text(
     Where weights are whole here, the last layer's run ends at its keys and values; with shards of
     ZeRO-3, which counts on every module's call to come to its end, it is completed.
     """
-    _register()
+    register()
     sharded = any(hasattr(parameter, "ds_id") for parameter in backbone.parameters())
     implementation = backbone.config._attn_implementation  # type: ignore[union-attr]
     run = _Reading(implementation, ends_after=None if sharded else len(attentions))  # type: ignore[arg-type]
@@ -145,21 +151,22 @@ def read_text(
 
 @contextmanager
 def behind_text(
-    backbone: nn.Module, attentions: Sequence[nn.Module], states: TextStates
+    backbone: nn.Module, attentions: Sequence[nn.Module], readings: Sequence[Reading]
 ) -> Iterator[None]:
-    """Context in which the backbone's rows see the text of these states too. Its layers are not
-    checkpointed then: they are few rows, and keep little.
+    """Context in which the backbone's sequences of rows see the texts that they read too. Its
+    layers are not checkpointed then: they are few rows, and keep little.
     """
-    _register()
+    register()
     implementation = backbone.config._attn_implementation  # type: ignore[union-attr]
     with ExitStack() as stack:
-        for attention, (key_BKTE, value_BKTE) in zip(attentions, states.layers, strict=True):
-            run = _Behind(implementation, key_BKTE, value_BKTE)  # type: ignore[arg-type]
+        for layer, attention in enumerate(attentions):
+            run = _Behind(implementation, readings, layer)  # type: ignore[arg-type]
             stack.enter_context(answered(attention, NAME, run))
         for module in backbone.modules():
             if getattr(module, "gradient_checkpointing", False):
                 module.gradient_checkpointing = False  # type: ignore[assignment]
                 stack.callback(setattr, module, "gradient_checkpointing", True)
+        stack.enter_context(dropout_of_each(backbone, readings))
         yield
 
 
@@ -177,27 +184,24 @@ def without_dropout(backbone: nn.Module) -> Iterator[None]:
 
 
 def mask_behind_text(
-    tokens_B: Tensor,
-    sizes: tuple[int, int],
-    like: Tensor,
-    *,
-    sees: Callable[[Tensor, Tensor], Any],
+    readings: Sequence[Reading], like: Tensor, *, sees: Callable[[Tensor, Tensor], Any]
 ) -> Tensor:
-    """(B, 1, P, T + P) added to the scores of P rows, each of which sees the text and rows for
-    which sees(its position, the key's position) holds. `sizes`: T and P.
+    """(N, 1, P, T + P) added to the scores of rows, each of which sees the text that it reads and
+    its adapter's rows for which sees(its position, the key's position) holds. T: the widest text.
     """
-    text, behind = sizes
-    text_T = torch.arange(text, device=tokens_B.device)
-    behind_BP = tokens_B[:, None] + torch.arange(behind, device=tokens_B.device)
-    is_text_BT = text_T < tokens_B[:, None]
-    place_BJ = torch.cat([text_T.expand(len(tokens_B), -1), behind_BP], dim=1)
-    is_there_BJ = torch.cat([is_text_BT, torch.ones_like(behind_BP, dtype=torch.bool)], dim=1)
-    row_BP1, key_B1J = behind_BP[:, :, None], place_BJ[:, None]
-    seen_BPJ = is_there_BJ[:, None] & sees(row_BP1, key_B1J)
-    return bias(seen_BPJ[:, None], like)
+    tokens_N, rows_N = tokens_and_rows(readings)
+    text_T = torch.arange(max(reading.text for reading in readings), device=tokens_N.device)
+    row_P = torch.arange(most_rows(readings), device=tokens_N.device)
+    behind_NP = tokens_N[:, None] + row_P
+    place_NJ = torch.cat([text_T.expand(len(tokens_N), -1), behind_NP], dim=1)
+    is_there_NJ = torch.cat([text_T < tokens_N[:, None], row_P < rows_N[:, None]], dim=1)
+    row_NP1, key_N1J = behind_NP[:, :, None], place_NJ[:, None]
+    seen_NPJ = is_there_NJ[:, None] & sees(row_NP1, key_N1J)
+    return bias(seen_NPJ[:, None], like)
 
 
-def _register() -> None:
+def register() -> None:
+    """Put our attention function into transformers' table."""
     from transformers import AttentionInterface
 
     AttentionInterface.register(NAME, _attention_function)

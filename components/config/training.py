@@ -59,7 +59,10 @@ class TrainingConfig(Config):
     cluster.cache_path (`plan` says how large they are).
     """
     gradient_checkpointing: bool = False
-    """Recompute layers in the backward pass: less memory, about a third more time."""
+    """Recompute layers in the backward pass: less memory, about a third more time. With
+    adapter.placement suffix (or one_way in a rotary encoder) and text_states anew a document is
+    read layer by layer and nothing of its length is kept.
+    """
     offload_activations: bool = False
     """Keep the inputs of recomputed layers in main memory until the backward pass: GPUs alone, with
     gradient_checkpointing. For documents whose layer inputs do not fit.

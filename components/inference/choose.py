@@ -40,7 +40,7 @@ def choose(
     cutting = {"max_chunks": max_chunks}
     encoded = sequences_of(model.task, questions, tokenizer, max_tokens=max_tokens, cutting=cutting)
     found: Probabilities = [np.zeros(0, dtype=np.float32)] * len(questions)
-    for members, logits in batches_of_logits(model, tokenizer, encoded, batch_size=batch_size):
+    for members, (logits,) in batches_of_logits([model], tokenizer, encoded, batch_size=batch_size):
         for member, row in zip(members, model.task.answered(logits, temperature), strict=True):
             found[member] = row[: len(questions[member].candidates)]
     return found

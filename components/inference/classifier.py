@@ -91,25 +91,10 @@ class Classifier:
         """One answer for each that is asked (texts of a classifier), by the columns of the task's
         signature, calibrated; float32 values written as float64, exactly.
         """
-        from components.inference.outputs import batches_of_logits, sequences_of
-
         for start in range(0, len(asked), CHUNK_DOCUMENTS):
             chunk = asked[start : start + CHUNK_DOCUMENTS]
-            encoded = sequences_of(
-                self.task,
-                chunk,
-                self.tokenizer,
-                max_tokens=self.max_tokens,
-                cutting=self.cutting,
-            )
-            rows: dict[int, Any] = {}
-            for members, logits in batches_of_logits(
-                self.model, self.tokenizer, encoded, batch_size=batch_size
-            ):
-                found = _checked(self.task.answered(logits, self.temperature))
-                rows |= dict(zip(members, found, strict=True))
-            for index, each in enumerate(chunk):
-                yield self.task.answer(each, rows[index], self.labels)
+            answers = answers_of_chunk({"the adapter": self}, chunk, batch_size=batch_size)
+            yield from answers["the adapter"]
 
     def split_outputs(
         self, split: "TokenizedSplit", *, batch_size: int = BATCH_SIZE
@@ -135,6 +120,35 @@ class Classifier:
                 outputs = self.task.outputs(self.model(**batch).logits, labels)
             found.append((rows, _checked(outputs)))
         return gathered(found, len(split))
+
+
+def answers_of_chunk(
+    alike: Mapping[str, Classifier], chunk: Sequence[Any], *, batch_size: int
+) -> dict[str, list[dict[str, Any]]]:
+    """The answers of each of these classifiers to what is asked, in order. `alike`: they cut a text
+    into the same tokens, so that a batch of one is a batch of all; their names serve messages.
+    """
+    from components.inference.outputs import batches_of_logits, sequences_of
+
+    first = next(iter(alike.values()))
+    encoded = sequences_of(
+        first.task, chunk, first.tokenizer, max_tokens=first.max_tokens, cutting=first.cutting
+    )
+    models = [each.model for each in alike.values()]
+    rows: dict[str, dict[int, Any]] = {name: {} for name in alike}
+    for members, logits in batches_of_logits(
+        models, first.tokenizer, encoded, batch_size=batch_size
+    ):
+        for (name, each), of_model in zip(alike.items(), logits, strict=True):
+            answered = _checked(each.task.answered(of_model, each.temperature), name)
+            rows[name] |= dict(zip(members, answered, strict=True))
+    return {
+        name: [
+            each.task.answer(asked, rows[name][index], each.labels)
+            for index, asked in enumerate(chunk)
+        ]
+        for name, each in alike.items()
+    }
 
 
 def default_cache_path() -> Path:
@@ -258,11 +272,11 @@ def _count(training: Mapping[str, Any], name: str, folder: Path) -> int | None:
     )
 
 
-def _checked(answers: "np.ndarray[Any, Any]") -> "np.ndarray[Any, Any]":
+def _checked(answers: "np.ndarray[Any, Any]", name: str = "the adapter") -> "np.ndarray[Any, Any]":
     """Raise ArtifactError for answers that are no numbers."""
     if not np.isfinite(answers).all():
         raise ArtifactError(
-            "The adapter's answers are no numbers (NaN or infinite): its values are too large for "
+            f"The answers of {name} are no numbers (NaN or infinite): its values are too large for "
             "this backbone. Get the adapter again, or train it again."
         )
     return answers

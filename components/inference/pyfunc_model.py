@@ -29,9 +29,11 @@ from components.inference.serving import (
     check_request,
     serving_config,
 )
+from components.inference.several import Several
 
 ADAPTER = "artifacts/adapter"
 VERSION_COLUMN = "model"
+ALSO_COLUMN = "also"
 
 
 class Refused(MlflowException):  # type: ignore[misc]
@@ -53,12 +55,15 @@ class AdapterModel(mlflow.pyfunc.PythonModel):  # type: ignore[misc]
 
     settings: ServingConfig
     following: Following
+    also: Mapping[str, Classifier]
 
     def load_context(self, context: Any) -> None:
         self.settings = serving_config(context.model_config)
         folder = Path(context.artifacts["adapter"])
         first = Answering(_live(folder, self.settings), _version_of(folder.parents[1]))
-        self.following = _following(first, self.settings)
+        self.also = _also(self.settings, first.version)
+        Several({first.version: first.classifier, **self.also})
+        self.following = _following(first, self.settings, self.also)
 
     # DataFrame is the one type hint that MLflow neither turns into a signature of its own nor warns
     # about.
@@ -68,6 +73,7 @@ class AdapterModel(mlflow.pyfunc.PythonModel):  # type: ignore[misc]
         """`model_input`: a DataFrame with the columns of the task's signature (`text` of a
         classifier); returns one with its answers (`label` and `probabilities`), same rows in the
         same order. With `with_version` of `params` a column `model` says which version answered.
+        With model_config.also a column `also` holds the further adapters' answers, by version.
         """
         try:
             return self._answers(model_input, params or {})
@@ -83,13 +89,17 @@ class AdapterModel(mlflow.pyfunc.PythonModel):  # type: ignore[misc]
         signature = answering.classifier.task.signature
         records = model_input[list(signature.inputs)].to_dict("records")
         check_request(records, signature.inputs, self.settings)
-        answers = answering.classifier.answers(
-            answering.classifier.task.asked(records),
-            batch_size=batch_size_of(params, BATCH_SIZE),
+        several = Several({answering.version: answering.classifier, **self.also})
+        answers = list(
+            several.answers(
+                answering.classifier.task.asked(records),
+                batch_size=batch_size_of(params, BATCH_SIZE),
+            )
         )
-        found = pandas.DataFrame(
-            list(answers), columns=list(signature.outputs), index=model_input.index
-        )
+        own = [each.pop(answering.version) for each in answers]
+        found = pandas.DataFrame(own, columns=list(signature.outputs), index=model_input.index)
+        if self.also:
+            found[ALSO_COLUMN] = answers
         if params.get("with_version"):
             found[VERSION_COLUMN] = answering.version
         return found
@@ -114,7 +124,39 @@ def _version_of(model_folder: Path) -> str:
     return str(Model.load(str(model_folder)).model_id or "unregistered")
 
 
-def _following(first: Answering, settings: ServingConfig) -> Following:
+def _also(settings: ServingConfig, first: str) -> dict[str, Classifier]:
+    """The further adapters, by version: `demo/3`."""
+    found: dict[str, Classifier] = {}
+    for address in settings.also:
+        path = address.removeprefix("models:/")
+        name, _, alias = path.partition("@")
+        number = path.rpartition("/")[2]
+        if path == address or not (name and alias if "@" in path else number.isdecimal()):
+            raise ConfigError(
+                f"model_config: also: '{address}' is no registered version. Give "
+                "models:/<name>@<alias> or models:/<name>/<version>."
+            )
+        version = _newest(name, alias) if alias else path
+        if version in (first, *found):
+            raise ConfigError(f"model_config: also: '{version}' answers by itself. Remove it.")
+        found[version] = _fetched(version, settings)
+    return found
+
+
+def _newest(name: str, alias: str) -> str:
+    return f"{name}/{MlflowClient().get_model_version_by_alias(name, alias).version}"
+
+
+def _fetched(version: str, settings: ServingConfig) -> Classifier:
+    with TemporaryDirectory(prefix="prefixprop-") as scratch:
+        place = f"models:/{version}/{ADAPTER}"
+        folder = mlflow.artifacts.download_artifacts(artifact_uri=place, dst_path=scratch)
+        return _live(Path(folder), settings)
+
+
+def _following(
+    first: Answering, settings: ServingConfig, also: Mapping[str, Classifier]
+) -> Following:
     """Who answers: always the first, unless the settings say whom to follow."""
     address = settings.follow or ""
     name, _, alias = address.removeprefix("models:/").partition("@")
@@ -123,16 +165,17 @@ def _following(first: Answering, settings: ServingConfig) -> Following:
             f"model_config: follow: '{address}' names no alias. Give models:/<name>@champion."
         )
 
-    def newest() -> str:
-        return f"{name}/{MlflowClient().get_model_version_by_alias(name, alias).version}"
-
     def load(version: str) -> Classifier:
-        with TemporaryDirectory(prefix="prefixprop-") as scratch:
-            place = f"models:/{version}/{ADAPTER}"
-            folder = mlflow.artifacts.download_artifacts(artifact_uri=place, dst_path=scratch)
-            return _live(Path(folder), settings)
+        found = _fetched(version, settings)
+        Several({version: found, **also})  # raises where it is none of them
+        return found
 
-    following = Following(first, newest=newest, load=load, every_seconds=settings.follow_seconds)
+    following = Following(
+        first,
+        newest=lambda: _newest(name, alias),
+        load=load,
+        every_seconds=settings.follow_seconds,
+    )
     return following if settings.follow is None else following.start()
 
 

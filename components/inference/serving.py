@@ -12,7 +12,7 @@ from typing import Annotated, Any
 from pydantic import Field
 
 from components.errors import ConfigError, DataError
-from components.settings import Config, PositiveInt, validate
+from components.settings import Config, PositiveInt, Texts, validate
 
 LARGEST_BATCH = 64
 
@@ -31,6 +31,10 @@ class ServingConfig(Config):
     follow: str | None = None
     """models:/<name>@<alias>: answer by the version that holds the alias, also after it moved;
     null: by this one for ever.
+    """
+    also: Texts = ()
+    """Further adapters of the same task on the same backbone, which answer every request too:
+    models:/<name>@<alias> (resolved when the model is loaded) or models:/<name>/<version>.
     """
     follow_seconds: Annotated[float, Field(ge=0.05, le=86_400.0)] = 30.0
     """How often the alias is looked at."""

@@ -10,7 +10,7 @@ from dataclasses import replace
 
 from components.backbones import BackboneFamily, BackboneShape
 from components.backbones.activation_offload import LEAST_BYTES
-from components.backbones.layer_memory import FLOAT32, LayerMemory, LayerRun
+from components.backbones.layer_memory import FLOAT32, LARGEST_PIECE, LayerMemory, LayerRun
 
 
 def activation_instants(
@@ -28,7 +28,7 @@ def activation_instants(
     if not run.kept.in_layers:
         return {"forward": layer.outside + layer.boundary + layer.without_gradients}
     if run.kept.text_apart:
-        return _text_apart(family, shape, run)
+        return _text_apart(family, shape, run, checkpointing=checkpointing)
     if not checkpointing:
         first = layer.kept if layer.constant_text is None else layer.constant_text
         between = [first, *[layer.kept] * (shape.layers - 2)][: shape.layers - 1]
@@ -49,18 +49,36 @@ def activation_instants(
     }
 
 
-def _text_apart(family: BackboneFamily, shape: BackboneShape, run: LayerRun) -> Mapping[str, int]:
-    """The text is read layer by layer, and its keys and values stay; then the rows run on them."""
+def _text_apart(
+    family: BackboneFamily, shape: BackboneShape, run: LayerRun, *, checkpointing: bool
+) -> Mapping[str, int]:
+    """The text is read layer by layer, and its keys and values stay; then the rows run on them.
+    Where layers are checkpointed, some families let them go at once.
+    """
     behind = run.kept.rows
     text = family.layer_memory(shape, replace(run, rows=run.rows - behind))
     rows = family.layer_memory(shape, replace(run, rows=behind))
+    reading = text.outside + text.boundary + text.without_gradients
+    # Of each layer the weights of the rows on the text; of one at a time their gradients too.
+    queries = run.sequences * behind * shape.heads
+    scores = queries * run.rows * FLOAT32
+    own_attention = shape.soft_cap or shape.sinks
+    if checkpointing and family.reads_in_passing and not (own_attention or run.hooked):
+        sums = queries * shape.head_size * (shape.head_size + 1) * FLOAT32
+        kept = shape.layers * (rows.kept + sums)
+        piece = min(LARGEST_PIECE, queries * shape.head_size * run.rows) * run.number_bytes
+        query = run.sequences * run.rows * shape.query_width * run.number_bytes
+        at_rows = text.outside + 2 * text.boundary + query + text.states
+        return {
+            "reading the text": reading + kept,
+            "rows meet the text": at_rows + scores + piece + kept,
+            "backward of the rows": kept + max(rows.backward.values()),
+        }
     states = shape.layers * text.states
-    # Of each layer the weights of the rows on the text, once more in float32 while they are made.
-    scores = run.sequences * behind * run.rows * shape.heads
-    kept = shape.layers * (rows.kept + scores * run.number_bytes)
+    kept = shape.layers * (rows.kept + scores)
     return {
-        "reading the text": text.outside + text.boundary + text.without_gradients + states,
-        "backward of the rows": states + kept + max(rows.backward.values()) + scores * 3 * FLOAT32,
+        "reading the text": reading + states,
+        "backward of the rows": states + kept + max(rows.backward.values()) + scores,
     }
 
 

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from components.adapters import AdaptedModel
 from components.backbones import weights_sha256
+from components.backbones.text_in_passing import TextInPassing
 from components.backbones.text_states import TextStates
 from components.config import TrainConfig, resolved
 from components.data.prepared import PreparedData
@@ -52,10 +53,10 @@ def kept_states(
         return session.stores[filled]
     store = StateStore(session.cache_path / STATES_FOLDER / digest, identity)
 
-    def read(input_ids_BT: Tensor, mask_BT: Tensor) -> TextStates:
+    def read(input_ids_BT: Tensor, mask_BT: Tensor) -> TextStates | TextInPassing:
         PULSE.beat()
         device = session.world.device
-        return model.read_text(input_ids_BT.to(device), mask_BT.to(device))
+        return model.read_text(input_ids_BT.to(device), mask_BT.to(device), stays=False)
 
     with torch.no_grad():
         store.fill(

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from components.adapters import AdaptedModel, adapt
-from components.adapters.model import pretrained_values, train_in_float32
+from components.adapters.trained_in_backbone import pretrained_values, train_in_float32
 from components.backbones import (
     backbone_shape,
     family_of,

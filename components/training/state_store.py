@@ -12,8 +12,11 @@ Shapes: B documents, T tokens, L layers, K key/value heads, E head size.
 
 import hashlib
 import json
+import math
 import os
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,16 +25,22 @@ import torch
 from torch import Tensor
 
 from components.atomic_file import atomic_file
+from components.backbones.text_in_passing import TextInPassing
 from components.backbones.text_states import TextStates
 from components.errors import ConfigError
 from components.last_use import used_now
+from components.training.mapped_states import mapped_tensor
 from components.training.states_folder import DESCRIPTION, STATES_FOLDER, Ids, document_key
 
 BUCKETS = 64
 FILE_BYTES = 256 * 2**20
 """A file is written when its tensors exceed this."""
-Read = Callable[[Tensor, Tensor], TextStates]
+OWN_FILE_BYTES = 64 * 2**20
+"""A document of more has a file of its own, which is filled while it is read."""
+Read = Callable[[Tensor, Tensor], TextStates | TextInPassing]
 """(input_ids (B, T), attention_mask (B, T)) -> their states."""
+Room = Callable[[tuple[int, ...], torch.dtype], Tensor]
+"""(shape, dtype) -> a tensor to be filled."""
 
 
 class StateStore:
@@ -66,7 +75,7 @@ class StateStore:
                 missing = self._missing(bucket, wanted)
                 writer = _Writer(self.folder, bucket)
                 for key, ids in missing.items():
-                    writer.add(key, _read(ids, read))
+                    writer.read(key, ids, read)
                 writer.flush()
                 count += len(missing)
             self._look(bucket)
@@ -142,6 +151,24 @@ class _Writer:
         self.folder, self.bucket = folder, bucket
         self.tensors: dict[str, Tensor] = {}
 
+    def read(self, key: str, ids: Ids, read: Read) -> None:
+        """Read a document; a long one is written layer by layer."""
+        with ExitStack() as stack:
+
+            def room(shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
+                if math.prod(shape) * dtype.itemsize <= OWN_FILE_BYTES:
+                    return torch.empty(shape, dtype=dtype)
+                unfinished = stack.enter_context(atomic_file(self._path([key])))
+                return mapped_tensor(unfinished, key, shape, dtype)
+
+            tensor = _read(ids, read, room)
+            if tensor.nbytes <= OWN_FILE_BYTES:
+                self.add(key, tensor)
+
+    def _path(self, keys: Iterable[str]) -> Path:
+        name = hashlib.sha256("".join(sorted(keys)).encode()).hexdigest()[:16]
+        return self.folder / f"{self.bucket}-{name}.safetensors"
+
     def add(self, key: str, tensor: Tensor) -> None:
         self.tensors[key] = tensor
         if sum(one.nbytes for one in self.tensors.values()) > FILE_BYTES:
@@ -152,8 +179,7 @@ class _Writer:
 
         if not self.tensors:
             return
-        name = hashlib.sha256("".join(sorted(self.tensors)).encode()).hexdigest()[:16]
-        with atomic_file(self.folder / f"{self.bucket}-{name}.safetensors") as unfinished:
+        with atomic_file(self._path(self.tensors)) as unfinished:
             save_file(self.tensors, unfinished)
         self.tensors = {}
 
@@ -168,12 +194,24 @@ def _from_a_place_of_its_own(buckets: list[str]) -> list[str]:
     return buckets[start:] + buckets[:start]
 
 
-def _read(ids: Ids, read: Read) -> Tensor:
-    """Alone, so that the last digit does not depend on who was read beside it."""
+def _read(ids: Ids, read: Read, room: Room) -> Tensor:
+    """(L, 2, K, T, E) of a document alone, so that the last digit does not depend on who was read
+    beside it; layer after layer, each put where there is room.
+    """
     input_ids_1T = torch.from_numpy(np.asarray(ids, dtype=np.int64))[None]
     states = read(input_ids_1T, torch.ones_like(input_ids_1T))
-    layers = [torch.stack([part_1KTE[0] for part_1KTE in layer]) for layer in states.layers]
-    return torch.stack(layers).cpu().contiguous()
+    whole: list[Tensor] = []
+
+    def keep(layer: int, text: tuple[Tensor, Tensor]) -> Tensor:
+        key_1KTE, value_1KTE = text
+        if not whole:
+            whole.append(room((states.depth, 2, *key_1KTE.shape[1:]), key_1KTE.dtype))
+        whole[0][layer, 0].copy_(key_1KTE[0])
+        return whole[0][layer, 1].copy_(value_1KTE[0])
+
+    for layer in range(states.depth):
+        states.meet(layer, partial(keep, layer))
+    return whole[0]
 
 
 def _stacked(documents: Sequence[Tensor], tokens_B: Tensor) -> TextStates:

@@ -15,12 +15,13 @@ from pipelines.command_line.terminal import command, refuse
 
 
 def predict(
-    model: Annotated[
-        str,
+    models: Annotated[
+        list[str],
         typer.Option(
             "--model",
             "-m",
-            help="models:/<name>@champion, models:/<name>/<version>, or an adapter folder.",
+            help="models:/<name>@champion, models:/<name>/<version>, or an adapter folder. "
+            "Repeatable: several adapters of one backbone answer together.",
         ),
     ],
     input_: Annotated[
@@ -43,25 +44,25 @@ def predict(
     backbone: Backbone = None,
     as_json: Json = False,
 ) -> None:
-    """Label documents with a registered adapter or an adapter folder."""
+    """Label documents with registered adapters or adapter folders."""
     with command(as_json=as_json) as terminal:
         invocation.work_where_the_user_does()
         tracking_uri = invocation.addresses().tracking_uri
-        from pipelines.command_line.show.use import show_prediction
+        from pipelines.command_line.show.use import show_prediction, show_predictions
+        from pipelines.predict import Asked, predict_several
         from pipelines.predict import predict as run
 
-        report = run(
-            model,
-            input=input_,
-            output=output,
-            tracking_uri=tracking_uri,
-            text_column=text_column,
-            id_column=id_column,
-            batch_size=batch_size,
-            backbone=backbone,
-            on_progress=lambda count: terminal.say(f"{count} documents answered"),
-        )
-        terminal.report(report, lambda console: show_prediction(console, report))
+        asked = Asked(input_, output, text_column, id_column, batch_size, backbone=backbone)
+
+        def say(count: int) -> None:
+            terminal.say(f"{count} documents answered")
+
+        if len(models) == 1:
+            one = run(models[0], tracking_uri=tracking_uri, on_progress=say, **vars(asked))
+            terminal.report(one, lambda console: show_prediction(console, one))
+            return
+        report = predict_several(models, asked, tracking_uri=tracking_uri, on_progress=say)
+        terminal.report(report, lambda console: show_predictions(console, report))
 
 
 def evaluate(

@@ -3,6 +3,7 @@
 import csv
 import gzip
 import json
+import shutil
 
 import numpy as np
 import pyarrow as pa
@@ -12,7 +13,7 @@ import pytest
 from components.errors import ConfigError, DataError, RegistryError
 from components.inference import classify
 from components.inference.classifier import load_classifier
-from pipelines.predict import predict
+from pipelines.predict import Asked, predict, predict_several
 from tests.registry_fixtures import LABELS, sample_texts
 
 TEXTS = sample_texts(11)
@@ -135,3 +136,25 @@ def test_model_that_is_not_registered_is_the_users_error(mlflow_uri, tmp_path):
             output=tmp_path / "out.jsonl",
             tracking_uri=mlflow_uri,
         )
+
+
+def test_several_adapters_answer_each_document_under_their_names(tiny_adapter, tmp_path):
+    folder, _ = tiny_adapter("decoder")
+    other = tmp_path / "other"
+    shutil.copytree(folder, other)
+    (other / "calibration.json").write_text(json.dumps({"temperature": 3.0}))
+    source = write(tmp_path / "in.jsonl", [{"text": text} for text in TEXTS])
+    names = [str(folder), str(other)]
+    for name, output in zip(names, ("one", "two"), strict=True):
+        predict(name, input=source, output=tmp_path / f"{output}.jsonl", tracking_uri=None)
+    asked = Asked(source, tmp_path / "out.jsonl")
+    report = predict_several(names, asked, tracking_uri=None)
+    one, two = read(tmp_path / "one.jsonl"), read(tmp_path / "two.jsonl")
+    assert one != two
+    for both, of_one, of_two in zip(read(tmp_path / "out.jsonl"), one, two, strict=True):
+        identity = both["id"]
+        assert [{"id": identity, **both["models"][name]} for name in names] == [of_one, of_two]
+    assert report.documents == 11 and report.passes == ((names[0],), (names[1],))
+    assert all(sum(labels.values()) == 11 for labels in report.labels.values())
+    with pytest.raises(ConfigError, match="is named twice"):
+        predict_several([names[0], names[0]], asked, tracking_uri=None)

@@ -24,6 +24,7 @@ class Bert:
     trained_with_prefix: tuple[str, ...] = ()
     rows_see_all_text = True
     decomposes_prefix = False
+    reads_in_passing = False
     has_released_indexing = False
     hidden_dropout: str | None = "hidden_dropout_prob"
     attention_dropout = "attention_probs_dropout_prob"
@@ -109,13 +110,13 @@ class Bert:
     def forward_context(self, backbone: Any, mask: Any, rows: Rows, **unused: Any) -> Any:
         return nullcontext()
 
-    def text_states(self, backbone: Any, ids: Any, mask: Any, rows: Rows) -> Any:
+    def text_states(self, backbone: Any, ids: Any, mask: Any, rows: Rows, **more: Any) -> Any:
         raise BackboneError("this family has no suffix")
 
     def states_depend_on_rows(self, config: Any) -> bool:
         return False
 
-    def run_behind_text(self, backbone: Any, states: Any, rows: Rows) -> Any:
+    def run_behind_text(self, backbone: Any, readings: Any) -> Any:
         raise BackboneError("this family has no suffix")
 
     def replaced_keys_and_values(self, layer: "nn.Module", key: "Tensor", value: "Tensor") -> Any:

@@ -20,6 +20,7 @@ from components.backbones.shape import BackboneShape
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
+    from components.backbones.readers import Reading
     from components.backbones.text_states import TextStates
 
 LORA_TARGETS = ("query", "value", "query_global", "value_global")
@@ -33,6 +34,7 @@ class Longformer:
     trained_with_prefix: tuple[str, ...] = ("embeddings.token_type_embeddings.weight",)
     rows_see_all_text = True
     decomposes_prefix = True
+    reads_in_passing = False
     has_released_indexing = True
     hidden_dropout: str | None = "hidden_dropout_prob"
     attention_dropout = "attention_probs_dropout_prob"
@@ -140,6 +142,8 @@ class Longformer:
         input_ids_BT: "Tensor",
         attention_mask_BT: "Tensor",
         rows: Rows,
+        *,
+        stays: bool = True,
     ) -> "TextStates":
         from components.backbones.longformer.one_way import read_text
 
@@ -149,10 +153,10 @@ class Longformer:
     def states_depend_on_rows(self, config: Mapping[str, Any]) -> bool:
         return False
 
-    def run_behind_text(self, backbone: "nn.Module", states: "TextStates", rows: Rows) -> "Tensor":
+    def run_behind_text(self, backbone: "nn.Module", readings: "Sequence[Reading]") -> "Tensor":
         from components.backbones.longformer.one_way import run_behind_text
 
-        return run_behind_text(backbone, self.layers(backbone), states, rows.suffix)
+        return run_behind_text(backbone, self.layers(backbone), readings)
 
     def replaced_keys_and_values(
         self, layer: "nn.Module", key_BPK: "Tensor", value_BPK: "Tensor"

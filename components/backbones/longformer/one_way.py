@@ -4,7 +4,7 @@ global keys and values of text that was read alone.
 The fact a newcomer gets wrong: the text keeps its own positions, not moved by the rows, which take
 positions 0 to P-1 (those up to pad_token_id stand unused otherwise); and what a row reads are the
 projections for global attention, as a prefix row in the two-way form does.
-Shapes: B batch, T text tokens, P rows, D hidden, H heads, E head size.
+Shapes: B batch, T text tokens, N sequences of P rows (readers.py), D hidden, H heads, E head size.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -14,12 +14,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from components.backbones.answered_attention import bias
 from components.backbones.numbers import numbers_of
+from components.backbones.readers import Reading, dropout_of_each, most_rows
+from components.backbones.text_attention import attend_readings
 from components.backbones.text_states import (
     AllTaken,
     TextStates,
-    attend_text_and_rows,
+    mask_behind_text,
     without_dropout,
 )
 
@@ -55,40 +56,42 @@ def read_text(
 
 
 def run_behind_text(
-    backbone: Any, layers: Sequence[nn.Module], states: TextStates, rows: int
+    backbone: Any, layers: Sequence[nn.Module], readings: Sequence[Reading]
 ) -> Tensor:
-    """Last hidden states (B, P, D) of `rows` rows; every one sees the text and all of them."""
-    weight, tokens_B = numbers_of(backbone), states.tokens_B
-    empty_BPD = weight.new_zeros(len(tokens_B), rows, backbone.config.hidden_size)
-    places_BP = torch.arange(rows, device=tokens_B.device).expand(len(tokens_B), -1)
-    text = states.layers[0][0].shape[2]
-    is_text_BT = torch.arange(text, device=tokens_B.device) < tokens_B[:, None]
-    seen_BJ = torch.cat([is_text_BT, torch.ones_like(places_BP, dtype=torch.bool)], dim=1)
-    mask_B11J = bias(seen_BJ[:, None, None], weight)
-    hidden_BPD = backbone.embeddings(inputs_embeds=empty_BPD, position_ids=places_BP)
-    for layer, text_states in zip(layers, states.layers, strict=True):
-        forward = _attention(text_states, mask_B11J)
-        with _stock_layer(layer), _replaced(layer.attention.self, forward):  # type: ignore[union-attr]
-            hidden_BPD = layer(hidden_BPD)[0]
-    return hidden_BPD
+    """Last hidden states (N, P, D) of the rows of all readings; every one sees the text that it
+    reads and all rows of its adapter.
+    """
+    weight, count = numbers_of(backbone), most_rows(readings)
+    mask_NPJ = mask_behind_text(readings, weight, sees=lambda row, key: row >= 0)
+    mask_N11J = mask_NPJ[:, :, :1]  # alike for all rows
+    empty_NPD = weight.new_zeros(len(mask_N11J), count, backbone.config.hidden_size)
+    places_NP = torch.arange(count, device=weight.device).expand(len(mask_N11J), -1)
+    with dropout_of_each(backbone, readings):
+        hidden_NPD = backbone.embeddings(inputs_embeds=empty_NPD, position_ids=places_NP)
+        for index, layer in enumerate(layers):
+            forward = _attention(readings, index, mask_N11J)
+            with _stock_layer(layer), _replaced(layer.attention.self, forward):  # type: ignore[union-attr]
+                hidden_NPD = layer(hidden_NPD)[0]
+    return hidden_NPD
 
 
-def _attention(text: tuple[Tensor, Tensor], mask_B11J: Tensor) -> Callable[..., Any]:
+def _attention(readings: Sequence[Reading], layer: int, mask_N11J: Tensor) -> Callable[..., Any]:
     """LongformerSelfAttention.forward of global rows alone."""
 
     def forward(module: Any, hidden_states: Tensor, *_: Any, **__: Any) -> tuple[Tensor]:
-        query_BHPE, key_BHPE, value_BHPE = (
+        query_NHPE, key_NHPE, value_NHPE = (
             _by_head(module, project(hidden_states))
             for project in (module.query_global, module.key_global, module.value_global)
         )
-        mixed_BHPE = attend_text_and_rows(
-            query_BHPE,
-            text,
-            (key_BHPE, value_BHPE),
-            mask_B11J,
+        mixed_NHPE = attend_readings(
+            query_NHPE,
+            (key_NHPE, value_NHPE),
+            readings,
+            layer,
+            mask_N11J,
             dropout=module.dropout if module.training else 0.0,
         )
-        return (mixed_BHPE.transpose(1, 2).flatten(2),)
+        return (mixed_NHPE.transpose(1, 2).flatten(2),)
 
     return forward
 

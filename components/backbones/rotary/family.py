@@ -27,6 +27,8 @@ from components.errors import BackboneError
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
+    from components.backbones.readers import Reading
+    from components.backbones.text_in_passing import TextInPassing
     from components.backbones.text_states import TextStates
 
 NUMBERS_OF_A_ROTATION = ("rope_theta", "factor", "original_max_position_embeddings")
@@ -39,6 +41,7 @@ class RotaryFamily:
 
     trained_with_prefix: tuple[str, ...] = ()
     decomposes_prefix = False
+    reads_in_passing = True
     has_released_indexing = False
     hidden_dropout: str | None = None
     attention_dropout = "attention_dropout"
@@ -152,45 +155,51 @@ class RotaryFamily:
         input_ids_BT: "Tensor",
         attention_mask_BT: "Tensor",
         rows: Rows,
-    ) -> "TextStates":
+        *,
+        stays: bool = True,
+    ) -> "TextStates | TextInPassing":
         import torch
 
+        from components.backbones.text_in_passing import TextInPassing, passes
         from components.backbones.text_states import read_text
 
         inputs = self.prefixed_inputs(backbone, input_ids_BT, attention_mask_BT, rows)
         attentions = [_of_layer(layer)[1] for layer in self.layers(backbone)]
+        tokens_B = attention_mask_BT.sum(dim=1)
         with torch.no_grad(), self.forward_context(backbone, attention_mask_BT, rows):
-            return read_text(backbone, attentions, attention_mask_BT.sum(dim=1), inputs)
+            if stays or not passes(backbone):
+                return read_text(backbone, attentions, tokens_B, inputs)
+            return TextInPassing(backbone, attentions, self.layers(backbone), tokens_B, inputs)
 
     def states_depend_on_rows(self, config: Values) -> bool:
         return positions.rotates_by_length(config)
 
-    def run_behind_text(self, backbone: "nn.Module", states: "TextStates", rows: Rows) -> "Tensor":
+    def run_behind_text(self, backbone: "nn.Module", readings: "Sequence[Reading]") -> "Tensor":
         import torch
 
         from components.backbones.numbers import numbers_of
+        from components.backbones.readers import most_rows, tokens_and_rows
         from components.backbones.rotary import masks
         from components.backbones.text_states import behind_text
 
         config: Any = backbone.config
-        kind, tokens_B = _kind_of(backbone), states.tokens_B
-        weight = numbers_of(backbone)
-        places_P = torch.arange(rows.suffix, device=tokens_B.device)
+        kind, weight, count = _kind_of(backbone), numbers_of(backbone), most_rows(readings)
+        tokens_N, rows_N = tokens_and_rows(readings)
         inputs = {
-            "inputs_embeds": weight.new_zeros(len(tokens_B), rows.suffix, config.hidden_size),
-            "attention_mask": masks.masks_behind_text(kind, config, states, rows.suffix, weight),
-            "position_ids": tokens_B[:, None] + places_P,
+            "inputs_embeds": weight.new_zeros(len(tokens_N), count, config.hidden_size),
+            "attention_mask": masks.masks_behind_text(kind, config, readings, weight),
+            "position_ids": tokens_N[:, None] + torch.arange(count, device=tokens_N.device),
         }
         if not self.rows_see_all_text:
             inputs["use_cache"] = False
         attentions = [_of_layer(layer)[1] for layer in self.layers(backbone)]
         with ExitStack() as stack:
             if positions.rotates_by_length(vars(config)):
-                last_B = tokens_B + rows.suffix - 1
-                stack.enter_context(positions.rotated_alone(backbone, last_B))
-            stack.enter_context(behind_text(backbone, attentions, states))
-            hidden_BPD: Tensor = backbone(**inputs).last_hidden_state
-        return hidden_BPD
+                last_N = tokens_N + rows_N - 1
+                stack.enter_context(positions.rotated_alone(backbone, last_N))
+            stack.enter_context(behind_text(backbone, attentions, readings))
+            hidden_NPD: Tensor = backbone(**inputs).last_hidden_state
+        return hidden_NPD
 
     def replaced_keys_and_values(
         self, layer: "nn.Module", key_BPK: "Tensor", value_BPK: "Tensor"

@@ -7,7 +7,7 @@ local layers every row sees the prefix rows too.
 Shapes: B batch, S rows, D hidden.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from components.backbones.rotary.model_type import ModelType
@@ -16,7 +16,7 @@ from components.backbones.rotary.sizes import LOCAL, layer_kinds
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from components.backbones.text_states import TextStates
+    from components.backbones.readers import Reading
 
 Mask = Any
 """None, a tensor (B, 1, S, S) or a BlockMask, as the backbone's attention takes it."""
@@ -84,15 +84,13 @@ def bidirectional_masks(
 
 
 def masks_behind_text(
-    kind: ModelType, config: Any, states: "TextStates", rows: int, like: "Tensor"
+    kind: ModelType, config: Any, readings: "Sequence[Reading]", like: "Tensor"
 ) -> Mask | dict[str, Mask]:
-    """What `rows` rows behind the text of these states take, as numbers that are added to scores
-    of like's dtype. A decoder's rows see what precedes them, in local layers as far as these reach;
-    an encoder's see the text and each other in every layer.
+    """What rows behind texts take, as numbers that are added to scores of like's dtype. A decoder's
+    rows see what precedes them, in local layers as far as these reach; an encoder's see the text
+    and each other in every layer.
     """
     from components.backbones.text_states import mask_behind_text
-
-    text = states.layers[0][0].shape[2]
 
     def sees(layer: str) -> Callable[["Tensor", "Tensor"], Any]:
         def before(row: "Tensor", key: "Tensor") -> Any:
@@ -109,9 +107,7 @@ def masks_behind_text(
         return near if layer in LOCAL else before
 
     return _of_layers(
-        kind,
-        config,
-        lambda layer: mask_behind_text(states.tokens_B, (text, rows), like, sees=sees(layer)),
+        kind, config, lambda layer: mask_behind_text(readings, like, sees=sees(layer))
     )
 
 

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
         ExportReport,
         HistoryReport,
         PredictionReport,
+        PredictionsReport,
         PromotionReport,
     )
 
@@ -79,6 +80,33 @@ def show_prediction(console: Console, report: "PredictionReport") -> None:
             "written to": report.output,
             "time": duration(report.seconds),
         },
+    )
+
+
+def show_predictions(console: Console, report: "PredictionsReport") -> None:
+    table = Table("model", "answers", box=None, pad_edge=False)
+    for address, labels in report.labels.items():
+        table.add_row(address, ", ".join(f"{label}: {count}" for label, count in labels.items()))
+    console.print(table)
+    pairs(
+        console,
+        {
+            "documents": report.documents,
+            "each was read": _times_read(report.passes),
+            "written to": report.output,
+            "time": duration(report.seconds),
+        },
+    )
+
+
+def _times_read(passes: tuple[tuple[str, ...], ...]) -> str:
+    adapters = sum(map(len, passes))
+    if len(passes) == 1:
+        return f"once for all {adapters} adapters"
+    alone = ", ".join(each[0] for each in passes if len(each) == 1)
+    reason = "the text sees what was trained, or is cut otherwise"
+    return f"{len(passes)} times for {adapters} adapters" + (
+        f"; {alone}: a pass of its own ({reason})" if alone else ""
     )
 
 

@@ -21,6 +21,7 @@ BENCHMARKS: dict[str, str] = {
     "startup": "pipelines.research.benchmark.startup",
     "memory": "pipelines.research.benchmark.memory",
     "quantised": "pipelines.research.benchmark.quantised",
+    "long_document": "pipelines.research.benchmark.long_document",
 }
 
 

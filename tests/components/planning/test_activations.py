@@ -101,12 +101,16 @@ def test_the_worst_instant_is_estimated_within_the_promise(
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
-@pytest.mark.parametrize(("kind", "placement"), [("llama", "suffix"), ("longformer", "one_way")])
+@pytest.mark.parametrize(
+    ("kind", "placement", "checkpointing"),
+    [("llama", "suffix", False), ("llama", "suffix", True), ("longformer", "one_way", False)],
+)
 def test_reading_a_text_apart_is_estimated_within_the_promise(
     tiny_longformer: Callable[..., Any],
     tiny_decoder: Callable[..., Any],
     kind: str,
     placement: Any,
+    checkpointing: bool,
     precision: str,
 ) -> None:
     if kind == "longformer":
@@ -117,6 +121,8 @@ def test_reading_a_text_apart_is_estimated_within_the_promise(
     family_of(backbone).accelerate(backbone)
     if precision == "bf16":
         backbone.bfloat16()
+    if checkpointing:
+        backbone.gradient_checkpointing_enable({"use_reentrant": False})
     adapter = PrefixPropagationConfig(prefix_length=8, placement=placement)
     shape = backbone_shape(backbone.config.to_dict())
     kept = adapter.kept(shape)
@@ -127,7 +133,7 @@ def test_reading_a_text_apart_is_estimated_within_the_promise(
         kept=kept,
         reads_one_row=True,
     )
-    instants = activation_instants(family_of(backbone), shape, run, checkpointing=False)
+    instants = activation_instants(family_of(backbone), shape, run, checkpointing=checkpointing)
     measured = measured_peak(backbone, adapter, "last")
     assert abs(max(instants.values()) / measured - 1) < PROMISED, (instants, measured)
 

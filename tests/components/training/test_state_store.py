@@ -1,5 +1,6 @@
 """Kept states are those that would be read anew: bit for bit alone, up to rounding in a batch."""
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +9,7 @@ import pytest
 import torch
 
 from components.adapters import ClassificationHeadConfig, PrefixPropagationConfig, adapt
+from components.backbones.text_states import TextStates
 from components.errors import ConfigError
 from components.training import state_store
 from components.training.state_store import StateStore, forget
@@ -50,6 +52,37 @@ def test_on_kept_states_the_answer_is_that_of_reading_anew(kind: str, tmp_path: 
     inputs = batch(documents())
     kept = model(**inputs, states=store.states(**_named(inputs))).logits
     torch.testing.assert_close(kept, model(**inputs).logits, atol=1e-6, rtol=1e-5)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_a_long_document_is_written_layer_by_layer(
+    dtype: torch.dtype, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, whole = model_of("decoder").to(dtype).eval(), StateStore(tmp_path / "whole")
+    chosen, inputs = documents(3), batch(documents(1))
+    whole.fill(chosen, model.read_text)
+    monkeypatch.setattr(state_store, "OWN_FILE_BYTES", 0)
+    by_layer = StateStore(tmp_path / "by_layer")
+    assert by_layer.fill(chosen, partial(model.read_text, stays=False)) == 3
+    assert len(list(by_layer.folder.glob("*.safetensors"))) == 3
+    again = StateStore(tmp_path / "by_layer").states(**_named(inputs))
+    for found, expected in zip(again.layers, whole.states(**_named(inputs)).layers, strict=True):
+        assert found[0].dtype == dtype
+        assert torch.equal(found[0], expected[0]) and torch.equal(found[1], expected[1])
+
+
+def test_a_reading_that_is_broken_off_leaves_no_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, store = model_of("decoder").eval(), StateStore(tmp_path)
+    monkeypatch.setattr(state_store, "OWN_FILE_BYTES", 0)
+    states = model.read_text(**_named(batch(documents(1))))
+    (key, value), *others = states.layers
+    broken = TextStates(((key, value), (key, value[..., :2, :]), *others), states.tokens_B)
+    with pytest.raises(RuntimeError):
+        store.fill(documents(1), lambda *_: broken)
+    assert not list(tmp_path.glob("*.safetensors"))
+    assert store.fill(documents(1), model.read_text) == 1
 
 
 def _named(inputs: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
