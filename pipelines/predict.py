@@ -121,7 +121,8 @@ def _answer(
             for (identity, _), by_model in zip(chunk, answers, strict=True):
                 for name, answer in by_model.items():
                     if "label" in answer:
-                        labels[name][answer["label"]] += 1
+                        label = answer["label"]  # of a question a candidate, in no list
+                        labels[name][label] = labels[name].get(label, 0) + 1
                 columns = {"models": by_model} if len(labels) > 1 else by_model.popitem()[1]
                 file.write(_line({"id": identity, **columns}) + "\n")
             found.documents += len(chunk)

@@ -122,9 +122,9 @@ def test_the_same_trials_are_stopped(cluster: None, tmp_path: Path, slots: int) 
     assert {*outcomes.values()} == {"completed", "stopped"}
     decisions = told_again(config, told)
     assert {name: result.outcome for name, result in decisions.results.items()} == outcomes
-    assert [result.point for result in decisions.results.values()] == [
-        dict(trial.point) for trial in trials
-    ]
+    # Of two slots the trial that was asked for first may start last.
+    asked = sorted(result.point[RATE] for result in decisions.results.values())
+    assert asked == sorted(trial.point[RATE] for trial in trials)
 
 
 def test_a_search_of_one_slot_is_simulated_as_it_ran(cluster: None, tmp_path: Path) -> None:
