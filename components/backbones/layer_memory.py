@@ -60,6 +60,8 @@ class LayerRun:
     reads_global_row: bool = False
     """Whether the head reads one row, and a global one where the family has such."""
     reads_one_row: bool = False
+    text_stays: bool = False
+    """Whether the text's states are given (training.text_states kept), and not read in passing."""
     tile_rows: int | None = None
     """Rows of a sequence for which the feed-forward part is computed at a time; None: all."""
 

@@ -62,8 +62,8 @@ def _text_apart(
     # Of each layer the weights of the rows on the text; of one at a time their gradients too.
     queries = run.sequences * behind * shape.heads
     scores = queries * run.rows * FLOAT32
-    own_attention = shape.soft_cap or shape.sinks
-    if checkpointing and family.reads_in_passing and not (own_attention or run.hooked):
+    must_stay = run.text_stays or run.hooked or shape.soft_cap or shape.sinks
+    if checkpointing and family.reads_in_passing and not must_stay:
         sums = queries * shape.head_size * (shape.head_size + 1) * FLOAT32
         kept = shape.layers * (rows.kept + sums)
         piece = min(LARGEST_PIECE, queries * shape.head_size * run.rows) * run.number_bytes

@@ -186,6 +186,7 @@ def layer_run(config: TrainConfig, shape: BackboneShape, *, gpu: bool) -> LayerR
         reads_one_row=candidates or pooling != "mean",
         tile_rows=config.training.feed_forward_tile_rows,
         reads_global_row=candidates or pooling in ("prefix", "cls"),
+        text_stays=config.training.text_states == "kept",
     )
 
 

@@ -261,3 +261,19 @@ def test_a_suffix_needs_less_memory_than_a_prefix_and_a_text_s_states_are_counte
         found[placement] = max(point.memory.activations for point in plan.points)
     states = 4096 * 2 * 32 * 1024 * 2
     assert states < found["suffix"] < 0.2 * found["prefix"]
+
+
+def test_states_that_are_kept_do_not_pass_where_layers_are_recomputed() -> None:
+    common: dict[str, Any] = {
+        "backbone": {"name_or_path": "x", "family": "decoder"},
+        "adapter": {"placement": "suffix"},
+        "head": {"pooling": "last"},
+    }
+
+    def instants(**training: Any) -> Any:
+        plan = plan_of(experiment(**common, training=training), LLAMA)
+        return plan.points[0].memory.instants
+
+    assert "rows meet the text" in instants(gradient_checkpointing=True)
+    kept = instants(gradient_checkpointing=True, text_states="kept")
+    assert kept == instants(text_states="kept")
