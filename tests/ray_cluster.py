@@ -95,6 +95,14 @@ def environment_on(address: str, folder: Path) -> dict[str, str]:
     }
 
 
+def copy_project(folder: Path) -> None:
+    """The code of this checkout in a folder, as a clone from which jobs are submitted."""
+    for part in ("pipelines", "components"):
+        ignored = shutil.ignore_patterns("__pycache__", "results", "*.png")
+        shutil.copytree(ROOT / part, folder / part, ignore=ignored)
+    shutil.copy(ROOT / ".rayignore", folder)
+
+
 def ray_start(port: int, dashboard_port: int) -> list[str]:
     """The head of a cluster beside which another one may run: no port is Ray's default."""
     options: dict[str, object] = {

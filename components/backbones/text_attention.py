@@ -115,8 +115,6 @@ def _dropped(
     weight_BKRJ: Tensor, dropout: float, readers: tuple[Reader, ...], sizes: tuple[int, int]
 ) -> Tensor:
     """Weights after dropout, drawn for each adapter apart as in a run of its own. `sizes`: G, P."""
-    if not dropout:
-        return weight_BKRJ
     if len(readers) == 1 and readers[0].random is None:
         return nn.functional.dropout(weight_BKRJ, dropout)
     weight_BKAGPJ = weight_BKRJ.unflatten(2, (len(readers), *sizes))

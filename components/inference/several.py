@@ -8,6 +8,7 @@ common with the rest, and takes a pass of its own.
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from components.errors import ConfigError
@@ -40,7 +41,7 @@ class Several:
         for start in range(0, len(asked), CHUNK_DOCUMENTS):
             chunk = asked[start : start + CHUNK_DOCUMENTS]
             found: dict[str, list[dict[str, Any]]] = {}
-            for alike in self._cut_alike():
+            for alike in self._cut_alike:
                 found |= answers_of_chunk(alike, chunk, batch_size=batch_size)
             for index in range(len(chunk)):
                 yield {name: found[name][index] for name in self.named}
@@ -52,7 +53,7 @@ class Several:
         from components.inference.outputs import reading
 
         found: list[tuple[str, ...]] = []
-        for alike in self._cut_alike():
+        for alike in self._cut_alike:
             shared: dict[int, list[str]] = {}
             for name, each in alike.items():
                 key = reading(each.model)
@@ -63,6 +64,7 @@ class Several:
             found += map(tuple, shared.values())
         return tuple(found)
 
+    @cached_property
     def _cut_alike(self) -> list[dict[str, Classifier]]:
         """Adapters to which a text is the same tokens."""
         if len(self.named) == 1:

@@ -26,7 +26,7 @@ BETWEEN_LOOKS_SECONDS = 1.0
 OBJECT_STORE_BYTES = 128 * 1024**2
 GCS_PORT, JOBS_PORT, MLFLOW_PORT = 6379, 8265, 5000
 """The programs' own: nothing else listens on these machines."""
-LIST_NODES = """
+ASK = """
 import os, sys, urllib.request as u
 asked = u.Request(sys.argv[1])
 if token := os.environ.get("RAY_AUTH_TOKEN"):
@@ -72,7 +72,7 @@ class RayNodes:
         for _ in range(MOST_STARTS):
             node = self._start(options)
             self.nodes.append(node)
-            self._until(partial(self._is_settled, node), f"{node.machine.name} in the cluster")
+            self.until(partial(self._is_settled, node), f"{node.machine.name} in the cluster")
             if node.process.poll() is None:
                 return node.machine
             self.kill(node.machine)  # Ray's processes have fixed times to start in
@@ -137,22 +137,27 @@ class RayNodes:
         assert done.returncode == 0, done.stderr[-3000:]
         return done.stdout
 
+    def dashboard(self, path: str) -> str:
+        """What the dashboard answers to whoever has the cluster's token. Raises CalledProcessError
+        where nobody answers.
+        """
+        asked = self.head.command(sys.executable, "-S", "-c", ASK, f"{self.jobs_address}{path}")
+        known = self.environment(self.head)
+        return subprocess.run(asked, check=True, capture_output=True, text=True, env=known).stdout
+
     def _is_settled(self, node: RayNode) -> bool:
         """Whether the node is in the head's list, or has ended."""
         if node.process.poll() is not None:
             return True
-        summary = f"{self.jobs_address}/nodes?view=summary"
-        asked = self.head.command(sys.executable, "-S", "-c", LIST_NODES, summary)
-        known = self.environment(self.head)
-        answered = subprocess.run(asked, check=True, capture_output=True, text=True, env=known)
-        listed = json.loads(answered.stdout)
+        listed = json.loads(self.dashboard("/nodes?view=summary"))
         return any(
             # A node that has just come or gone is listed with nothing but its id.
             each.get("ip") == node.machine.address and each["raylet"].get("state") == "ALIVE"
             for each in listed["data"]["summary"]
         )
 
-    def _until(self, asked: Callable[[], bool], what: str) -> None:
+    def until(self, asked: Callable[[], bool], what: str) -> None:
+        """Return when it is so; nobody may answer at first."""
         deadline = time.monotonic() + START_SECONDS
         while True:
             try:
@@ -202,15 +207,14 @@ class RayNodes:
         command = [sys.executable, "-m", "mlflow", "server", "--serve-artifacts"]
         for name, value in given.items():
             command += [f"--{name}", str(value)]
-        own = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_DISABLE_TELEMETRY": "true"}
         machine.start(
             command,
             log=self.folder / "mlflow.log",
-            environment=self.environment(machine) | own | variables,
+            environment=self.environment(machine) | variables,
             cwd=self.folder,
         )
         query = f"import urllib.request as u; u.urlopen('{self.tracking_uri}/health')"
-        self._until(lambda: self.head.run(sys.executable, "-c", query) == "", "MLflow")
+        self.until(lambda: self.head.run(sys.executable, "-c", query) == "", "MLflow")
 
 
 @contextmanager
@@ -238,4 +242,5 @@ def start_plain_mlflow(cluster: RayNodes) -> None:
         "backend-store-uri": f"sqlite:///{cluster.folder}/mlflow.db",
         "artifacts-destination": cluster.folder / "artifacts",
     }
-    cluster.start_mlflow(cluster.network.add(), stores, {})
+    quiet = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_DISABLE_TELEMETRY": "true"}
+    cluster.start_mlflow(cluster.network.add(), stores, quiet)

@@ -3,12 +3,9 @@ S3 behind an MLflow server with users, and a colleague's machine that knows two 
 """
 
 import json
-import os
 import secrets
-import shutil
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,29 +18,16 @@ from tests.nodes.network import Machine
 from tests.nodes.ray_nodes import ROOT, RayNodes, ray_nodes
 from tests.nodes.searches import two_rank_search
 from tests.postgres import new_postgres_database
+from tests.ray_cluster import copy_project
 from tests.registry_fixtures import sample_texts
-from tests.s3 import CREDENTIALS
+from tests.team_server import ANN, BUCKET, server_options, server_variables
 from tests.toy import make_documents
 
 __all__ = ["new_postgres_database"]
 
 pytestmark = pytest.mark.slow
-ADMIN, ANN, BUCKET, S3_PORT = "admin", "ann", "runs-of-a-team", 9000
-COMMAND_SECONDS, S3_SECONDS = 1500, 120.0
-MAKE_BUCKET = """
-import sys, urllib.request as u
-u.urlopen(u.Request(sys.argv[1], method="PUT"), timeout=5)
-"""
-MAKE_USER = """
-import json, os, sys, urllib.request as u
-manager = u.HTTPPasswordMgrWithPriorAuth()
-manager.add_password(None, sys.argv[1], sys.argv[2], os.environ["ADMINS"], is_authenticated=True)
-content = json.dumps({"username": sys.argv[3], "password": os.environ["ANNS"]}).encode()
-request = u.Request(
-    sys.argv[1] + "/api/2.0/mlflow/users/create", content, {"Content-Type": "application/json"}
-)
-u.build_opener(u.HTTPBasicAuthHandler(manager)).open(request, timeout=60)
-"""
+S3_PORT, COMMAND_SECONDS = 9000, 1500
+MAKE_BUCKET = "import sys; from tests.s3 import make_bucket; make_bucket(*sys.argv[1:])"
 
 
 @dataclass(frozen=True)
@@ -113,46 +97,24 @@ def _start_mlflow_with_users(cluster: RayNodes, database: str, password: str) ->
     store = [sys.executable, "-m", "moto.server", "--host", machine.address, "--port", str(S3_PORT)]
     log, own = cluster.folder / "s3.log", cluster.environment(machine)
     machine.start(store, log=log, environment=own, cwd=cluster.folder)
-    _until_it_succeeds(machine.command(sys.executable, "-c", MAKE_BUCKET, f"{endpoint}/{BUCKET}"))
-    users = cluster.folder / "auth.ini"
-    users.write_text(
-        f"[mlflow]\ndefault_permission = READ\ndatabase_uri = {database}\n"
-        f"admin_username = {ADMIN}\nauth_cache_ttl_seconds = 60\n"
+    bucket = [sys.executable, "-c", MAKE_BUCKET, endpoint, BUCKET]
+    cluster.until(
+        lambda: machine.run("env", f"PYTHONPATH={ROOT}", *bucket) == "", "the S3 store's bucket"
     )
-    settings = CREDENTIALS | {
-        "MLFLOW_AUTH_CONFIG_PATH": str(users),
-        "MLFLOW_AUTH_ADMIN_PASSWORD": admins,
-        "MLFLOW_FLASK_SERVER_SECRET_KEY": secrets.token_hex(32),
-        "MLFLOW_S3_ENDPOINT_URL": endpoint,
-    }
-    options = {
-        "app-name": "basic-auth",
-        "backend-store-uri": database,
-        "artifacts-destination": f"s3://{BUCKET}",
-    }
-    cluster.start_mlflow(machine, options, settings)
+    variables = server_variables(cluster.folder, database, endpoint, admins)
+    cluster.start_mlflow(machine, server_options(database), variables)
     subprocess.run(
-        machine.command(sys.executable, "-c", MAKE_USER, cluster.tracking_uri, ADMIN, ANN),
-        env=os.environ | {"ADMINS": admins, "ANNS": password},
+        machine.command(sys.executable, "-m", "tests.team_server", cluster.tracking_uri),
+        env=cluster.environment(machine) | {"ADMINS": admins, "ANNS": password},
         check=True,
     )
-
-
-def _until_it_succeeds(command: list[str]) -> None:
-    deadline = time.monotonic() + S3_SECONDS
-    while (done := subprocess.run(command, capture_output=True, text=True)).returncode:
-        assert time.monotonic() < deadline, done.stderr
-        time.sleep(0.5)
 
 
 def _project(cluster: RayNodes) -> Path:
     """The colleague's clone, with an experiment whose documents all nodes see."""
     project = cluster.folder / "desk"
     project.mkdir()
-    for part in ("pipelines", "components"):
-        ignored = shutil.ignore_patterns("__pycache__", "results", "*.png")
-        shutil.copytree(ROOT / part, project / part, ignore=ignored)
-    shutil.copy(ROOT / ".rayignore", project)
+    copy_project(project)
     values = two_rank_search(cluster, **{"cluster.placement": "spread", "zero.stage": 2})
     documents = cluster.shared / "all.jsonl"
     make_documents(documents, 60, seed=1)
@@ -207,16 +169,7 @@ def test_search_retraining_promotion_and_rollback_by_http_addresses_alone(team: 
 
 def test_nothing_secret_stands_in_a_job(team: Team) -> None:
     """The dashboard shows every job's command and environment to whoever has the token."""
-    code = (
-        "import os, sys, urllib.request as u;"
-        "asked = u.Request(sys.argv[1]);"
-        "asked.add_header('Authorization', 'Bearer ' + os.environ['RAY_AUTH_TOKEN']);"
-        "print(u.urlopen(asked).read().decode())"
-    )
-    asked = team.desk.command(sys.executable, "-c", code, f"{team.cluster.jobs_address}/api/jobs/")
-    shown = subprocess.run(
-        asked, env=os.environ | team.variables, capture_output=True, text=True, check=True
-    ).stdout
+    shown = team.cluster.dashboard("/api/jobs/")
     assert len(json.loads(shown)) >= 3
     secret = [*team.cluster.variables.items()]
     assert [name for name, value in secret if len(value) > 8 and value in shown] == []

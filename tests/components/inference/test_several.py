@@ -22,10 +22,10 @@ from components.adapters import PrefixPropagationConfig as Propagation
 from components.backbones import BackboneConfig, load_backbone
 from components.errors import ConfigError
 from components.inference.classifier import Classifier, load_classifier
-from components.inference.package import adapter_package
 from components.inference.several import Several
 from components.registry import open_tracker
 from components.settings import resolved
+from tests.components.inference.test_models_serve import register
 from tests.conftest import build_tiny_decoder, build_tiny_longformer
 from tests.registry_fixtures import sample_texts, tiny_tokenizer
 
@@ -132,29 +132,14 @@ def test_an_adapter_that_changes_the_text_or_cuts_it_otherwise_takes_a_pass_of_i
     assert Several(named).passes() == (("prefix",), ("suffix", "other suffix"), ("short",))
 
 
-def registered(uri: str, model_name: str, folder: Path) -> None:
-    tracker = open_tracker("mlflow", uri)
-    tracker.ensure_experiment("several", "")
-    run = tracker.start_run("several", run_name="s", config={}, params={}, tags={})
-    tracker.register_adapter(
-        run,
-        adapter_folder=folder,
-        package=adapter_package(folder),
-        model_name=model_name,
-        metrics={},
-        params={},
-        description="",
-        tags={},
-    )
-
-
 def test_a_registered_model_answers_for_further_ones_too(mlflow_uri: str, tmp_path: Path) -> None:
     source = new_backbone(tmp_path / "backbone", "decoder")
     other = new_backbone(tmp_path / "other", "decoder", seed=1)
     names = ("several-first", "several-second", "several-other")
+    tracker = open_tracker("mlflow", mlflow_uri)
     for seed, (name, backbone) in enumerate(zip(names, (source, source, other), strict=True)):
         new_adapter(tmp_path / name, backbone, seed, placement="suffix")
-        registered(mlflow_uri, name, tmp_path / name)
+        register(tracker, tmp_path / name, experiment="several", name=name)
     mlflow.set_tracking_uri(mlflow_uri)
     frame = pandas.DataFrame({"text": TEXTS})
     first, second, third = (f"models:/{name}@champion" for name in names)

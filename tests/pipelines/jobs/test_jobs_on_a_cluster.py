@@ -7,7 +7,6 @@ again is part of what is tested.
 
 import json
 import os
-import shutil
 import subprocess
 import sys
 import time
@@ -22,7 +21,7 @@ import yaml
 from components.errors import GATE_REFUSED
 from pipelines import cluster_jobs
 from tests.conftest import build_tiny_longformer
-from tests.ray_cluster import RayCluster
+from tests.ray_cluster import RayCluster, copy_project
 from tests.toy import make_documents, make_experiment
 
 pytestmark = pytest.mark.slow
@@ -35,10 +34,7 @@ RATES = {"choice": [0.01, 0.003]}
 def project(tmp_path_factory: pytest.TempPathFactory, ray_cluster: RayCluster) -> Path:
     """A copy of the project with toy files in it, whose local cluster is the shared one."""
     folder = tmp_path_factory.mktemp("project")
-    for part in ("pipelines", "components"):
-        ignored = shutil.ignore_patterns("__pycache__", "results", "*.png")
-        shutil.copytree(ROOT / part, folder / part, ignore=ignored)
-    shutil.copy(ROOT / ".rayignore", folder)
+    copy_project(folder)
     search = {"searcher": "grid", "trial_scheduler": "none", "concurrent_slots": 1}
     values = make_experiment(
         folder,

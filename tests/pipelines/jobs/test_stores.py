@@ -26,13 +26,14 @@ from tests.components.inference.test_models_serve import Served, serving, wait_f
 from tests.conftest import build_tiny_decoder
 from tests.ray_cluster import environment_on
 from tests.s3 import CREDENTIALS, make_bucket
+from tests.team_server import ANN, BUCKET, make_user, server_options, server_variables
 from tests.toy import make_experiment
 
 pytestmark = pytest.mark.slow
 
 TRIALS = 50
-BUCKET = "runs-of-a-team"
-ADMIN, ADMINS, ANN = "admin", secrets.token_urlsafe(12), "ann"
+ADMINS = secrets.token_urlsafe(12)
+"""The administrator's password."""
 START_SECONDS = 120.0
 
 
@@ -63,35 +64,18 @@ def team(
     folder = tmp_path_factory.mktemp("team")
     make_bucket(s3_endpoint, BUCKET)
     database = new_postgres_database()
-    (folder / "auth.ini").write_text(
-        "[mlflow]\n"
-        "default_permission = READ\n"
-        f"database_uri = {database}\n"
-        f"admin_username = {ADMIN}\n"
-        "auth_cache_ttl_seconds = 60\n"  # or every request hashes the password anew
-    )
     environment = {
         name: value
         for name, value in os.environ.items()
         if not name.startswith(("RAY_", "MLFLOW_"))
     }
-    environment |= CREDENTIALS | {
-        "MLFLOW_AUTH_CONFIG_PATH": str(folder / "auth.ini"),
-        "MLFLOW_AUTH_ADMIN_PASSWORD": ADMINS,
-        "MLFLOW_FLASK_SERVER_SECRET_KEY": secrets.token_hex(32),
-        "MLFLOW_S3_ENDPOINT_URL": s3_endpoint,
-        "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
-        "MLFLOW_DISABLE_TELEMETRY": "true",
-    }
+    environment |= server_variables(folder, database, s3_endpoint, ADMINS)
     port = free_port()
     options = {
         "host": "127.0.0.1",
         "port": port,
         "workers": 1,
-        "app-name": "basic-auth",
-        "backend-store-uri": database,
-        "artifacts-destination": f"s3://{BUCKET}",
-    }
+    } | server_options(database)
     command = [sys.executable, "-m", "mlflow", "server", "--serve-artifacts"]
     command += [part for name, value in options.items() for part in (f"--{name}", str(value))]
     with (folder / "log").open("w") as log:
@@ -101,7 +85,7 @@ def team(
     uri, password = f"http://127.0.0.1:{port}", secrets.token_urlsafe(12)
     try:
         _wait_until_it_answers(uri, process, folder / "log")
-        _make_user(uri, password)
+        make_user(uri, admins=ADMINS, password=password)
         yield Team(uri, s3_endpoint, password)
     finally:
         os.killpg(process.pid, signal.SIGTERM)
@@ -117,17 +101,6 @@ def _wait_until_it_answers(uri: str, process: "subprocess.Popen[bytes]", log: Pa
         except OSError:
             time.sleep(0.3)
     raise AssertionError(f"the MLflow server did not come up: {log.read_text()[-2000:]}")
-
-
-def _make_user(uri: str, password: str) -> None:
-    manager = urllib.request.HTTPPasswordMgrWithPriorAuth()
-    manager.add_password(None, uri, ADMIN, ADMINS, is_authenticated=True)
-    opener = urllib.request.build_opener(urllib.request.HTTPBasicAuthHandler(manager))
-    content = json.dumps({"username": ANN, "password": password}).encode()
-    request = urllib.request.Request(
-        f"{uri}/api/2.0/mlflow/users/create", content, {"Content-Type": "application/json"}
-    )
-    opener.open(request, timeout=30).close()
 
 
 def prefixprop(folder: Path, address: str, variables: dict[str, str], *words: str) -> Any:
