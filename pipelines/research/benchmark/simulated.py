@@ -3,8 +3,8 @@
     python -m pipelines.research.benchmark.simulated FOLDER [--json FILE]
 
 Six searches of eight trials (one and two slots, a grid and random points with ASHA, workers killed
-at times drawn by a seed or not), after two short ones that measure what a slot takes beside
-training. Nothing is fitted to a makespan: of a simulated search is taken the rate of its first
+at times drawn by a seed or not), after one that nobody looks at (the first after a while reads its
+programs from a cold disk) and two that measure what a slot takes beside training. Nothing is fitted to a makespan: of a simulated search is taken the rate of its first
 trial alone, its kills, and the learning curves of the grid. Beside that stands the search replayed
 with the pace of each trial, which tells the simulator's own error from a machine that changed its
 pace. FOLDER keeps what was measured; called again with it, only what is missing is run.
@@ -35,9 +35,11 @@ from pipelines.research.benchmark.timed_search import (
 if TYPE_CHECKING:
     from components.data import PreparedData
 
-STEPS_PER_EPOCH, EPOCHS = 30, 4
+STEPS_PER_EPOCH, EPOCHS = 64, 4
 KILLS, FIRST_KILL, BETWEEN_KILLS = 2, (8.0, 16.0), (8.0, 16.0)
-"""Seconds after the first trial began, and after a slot whose workers were killed came back."""
+"""Seconds after the first step, and after a slot whose workers were killed came back."""
+TRIALS_BESIDE_RESTART = 3
+"""That another slot trains while one comes back: processes that start want cores, too."""
 METRIC = "validation/nll"
 GRID: Mapping[str, Any] = {
     "searcher": "grid",
@@ -106,13 +108,21 @@ def read_timed(values: Mapping[str, Any]) -> TimedSearch:
 
 
 def calibrated(place: Place, slots: int) -> SlotTimes:
-    """What slots take beside training: two trials a slot, of which one loses its workers."""
-    space = {**GRID["space"], "adapter.prefix_length": {"choice": [4]}}
-    space["optimizer.learning_rate"] = {"choice": [3e-2, 1e-2, 3e-3, 1e-3][: 2 * slots]}
-    last = f"trial-{2 * slots - 1:03d}"
-    config = place.config({**GRID, "space": space}, slots)
-    kill = Kill(slot=0, after=(last, 4))
+    """What slots take beside training: of some trials one loses its workers, while the other slots
+    have enough to do.
+    """
+    search = {**GRID, "space": {**GRID["space"], "adapter.prefix_length": {"choice": [4]}}}
+    if slots > 1:
+        search["space"]["optimizer.learning_rate"] = {"choice": _rates(TRIALS_BESIDE_RESTART + 3)}
+    else:
+        search["space"]["optimizer.learning_rate"] = {"choice": _rates(2)}
+    config = place.config(search, slots)
+    kill = Kill(slot=0, after=(f"trial-{slots:03d}", 4))
     return slot_times(place.measured(f"calibration_{slots}", config, (kill,)), slots)
+
+
+def _rates(count: int) -> list[float]:
+    return [3e-2 / (number + 1) for number in range(count)]
 
 
 def slot_times(found: TimedSearch, slots: int) -> SlotTimes:
@@ -140,7 +150,7 @@ def _stall(trial: TimedTrial, killed: float) -> float:
 def drawn_kills(seed: int, *, slots: int, times: SlotTimes) -> tuple[Kill, ...]:
     """When whose workers are killed."""
     draw, kills = random.Random(seed), list[Kill]()
-    seconds = times.start + draw.uniform(*FIRST_KILL)
+    seconds = draw.uniform(*FIRST_KILL)
     for _ in range(KILLS):
         kills.append(Kill(draw.randrange(slots), seconds))
         seconds += times.restart + draw.uniform(*BETWEEN_KILLS)
@@ -191,7 +201,7 @@ def simulated(
         courses=courses,
         times=times,
         max_evaluations=EPOCHS * config.training.evaluations_per_epoch,
-        losses=[Loss(kill.seconds, (kill.slot,)) for kill in kills],
+        losses=[Loss(times.start + kill.seconds, (kill.slot,)) for kill in kills],
     )
 
 
@@ -268,6 +278,8 @@ def main() -> None:
     place, before, rate = opened(given.folder), load_average(), matrix_rate_gflops()
     cases = []
     with joined_cluster(None, code=code_folders()):
+        warm_up = {**GRID, "space": {"optimizer.learning_rate": {"choice": _rates(1)}}}
+        place.measured("warm_up", place.config(warm_up, 1))
         for case in CASES:
             cases.append(compared(place, case))
             told = cases[-1]

@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Kill:
-    """SIGKILL the workers of a slot: `seconds` after the start, or, where it is given, once trial
-    `after[0]` has told `after[1]` evaluations.
+    """SIGKILL the workers of a slot: `seconds` after the first step of the first trial, or, where
+    it is given, once trial `after[0]` has told `after[1]` evaluations.
     """
 
     slot: int
@@ -68,7 +68,7 @@ class TimedTrial:
 @dataclass(frozen=True)
 class TimedSearch:
     """`seconds`: from the start of its slots to the end of its last trial; `killed`: when workers
-    were killed.
+    were killed, in seconds since the start.
     """
 
     seconds: float
@@ -94,6 +94,12 @@ class _Notes:
         if summary.evaluations > len(trial.told):
             seconds, value = summary.metrics["seconds"], summary.metrics[self.metric]
             trial.told.append(Told(self.now, summary.step, seconds, value))
+
+    @property
+    def training(self) -> float:
+        """Seconds since the first step of the first trial; below 0 where none was evaluated yet."""
+        begun = [trial.started for trial in self.trials.values() if trial.told]
+        return self.now - min(begun) if begun else -1.0
 
     def has_told(self, name: str, evaluations: int) -> bool:
         return name in self.trials and len(self.trials[name].told) >= evaluations
@@ -165,7 +171,7 @@ class _Killer(threading.Thread):
     def _due(self, kill: Kill) -> bool:
         if kill.after is not None:
             return self.notes.has_told(*kill.after)
-        return self.notes.now >= kill.seconds
+        return self.notes.training >= kill.seconds
 
     def _kill(self, slot: "ActorHandle") -> None:
         import ray
