@@ -4,10 +4,11 @@
 
 Six searches of eight trials (one and two slots, a grid and random points with ASHA, workers killed
 at times drawn by a seed or not), after one that nobody looks at (the first after a while reads its
-programs from a cold disk) and two that measure what a slot takes beside training. Nothing is fitted to a makespan: of a simulated search is taken the rate of its first
-trial alone, its kills, and the learning curves of the grid. Beside that stands the search replayed
-with the pace of each trial, which tells the simulator's own error from a machine that changed its
-pace. FOLDER keeps what was measured; called again with it, only what is missing is run.
+programs from a cold disk) and two that measure what a slot takes beside training. Nothing is fitted
+to a makespan: of a simulated search is taken the rate of its first trial alone, its kills, and the
+learning curves of the grid. Beside that stands the search replayed with the pace of each trial,
+which tells the simulator's own error from a machine that changed its pace. FOLDER keeps what was
+measured; called again with it, only what is missing is run.
 """
 
 import argparse
