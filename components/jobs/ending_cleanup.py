@@ -9,7 +9,6 @@ died before it had asked it to. Remove once Ray does all of it itself.
 """
 
 import os
-import threading
 import time
 from typing import Any
 
@@ -32,6 +31,11 @@ class EndingCleaner(PlacementGroupCleaner):
         super().__init__(**settings)
         self.start_monitoring()
 
+    def stop(self) -> None:
+        """End in the way that Ray knows as wanted; else it tells the user of a worker that died."""
+        self._stop_event.set()
+        ray.actor.exit_actor()
+
     def _monitor_loop(self) -> None:
         os.environ["RAY_ADDRESS"] = ray.get_runtime_context().gcs_address
         for _ in range(MOST_TRIES):
@@ -40,15 +44,10 @@ class EndingCleaner(PlacementGroupCleaner):
             # Whatever keeps the cluster from answering may pass.
             except Exception:  # noqa: BLE001
                 time.sleep(BETWEEN_TRIES_SECONDS)
-            if self._stop_event.is_set():
-                return  # the task that has set it ends the process
         self._exit()
 
     def _exit(self) -> None:
-        if threading.current_thread() is not self._monitor_thread:
-            # Told to stop, in a task: a process that ends without a word there is told to the user.
-            ray.actor.exit_actor()
-        elif not self._stop_event.is_set():
+        if not self._stop_event.is_set():
             os._exit(0)
 
 
