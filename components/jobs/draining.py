@@ -10,13 +10,17 @@ import ray
 from ray.exceptions import RayError
 
 
-def drained(nodes: set[str]) -> str:
-    """Which of these nodes (ids) are about to go, in words; empty where none is, or where the
-    cluster's control service does not answer just now.
+def nodes_to_go() -> set[str]:
+    """Ids of the nodes that are about to go; empty where the cluster's control service does not
+    answer just now.
     """
     try:
-        going = sorted(nodes & set(ray._private.state.state.get_draining_nodes()))
+        return set(ray._private.state.state.get_draining_nodes())
     except RayError:
-        return ""
-    names = ", ".join(node[:8] for node in going)
-    return f"node {names} is about to be taken away" if going else ""
+        return set()
+
+
+def drained(nodes: set[str]) -> str:
+    """Which of these nodes (ids) are about to go, in words; empty where none is."""
+    names = ", ".join(node[:8] for node in sorted(nodes & nodes_to_go()))
+    return f"node {names} is about to be taken away" if names else ""

@@ -6,14 +6,18 @@ workers where they are; that is off, and the slot lets them leave with a checkpo
 """
 
 import math
+import time
 
 import ray
 from ray.exceptions import RayError
 
 from components.config.cluster import ClusterConfig
+from components.jobs.draining import nodes_to_go
 
 FIRST_TRY_SECONDS = 30.0
 """After workers started with fewer than asked for; each try that gave no more doubles it."""
+FREED_SECONDS, BETWEEN_LOOKS_SECONDS = 5.0, 0.5
+"""Within which the room of workers that have ended is seen to be free."""
 
 
 class Growth:
@@ -48,15 +52,31 @@ class Growth:
         return f"there is room for {self.ranks + more} workers again"
 
 
+def most_workers(cluster: ClusterConfig) -> int:
+    """How many workers to ask Ray Train for at most: all, or as many as fit on the nodes that stay
+    where others are about to go. Ray Train 2.60 counts those as room, and would wait for it until
+    the time for a start is over.
+    """
+    most, until = cluster.fewest_workers, time.monotonic() + FREED_SECONDS
+    while most < cluster.num_workers:
+        if not nodes_to_go():
+            return cluster.num_workers
+        most = max(most, min(room_for(cluster), cluster.num_workers))
+        if time.monotonic() > until:
+            break
+        time.sleep(BETWEEN_LOOKS_SECONDS)
+    return most
+
+
 def room_for(cluster: ClusterConfig) -> int:
     """Workers that would fit beside what runs, on nodes that stay; 0 where the cluster's control
     service does not answer just now.
     """
-    state = ray._private.state.state
     try:
-        going, free = state.get_draining_nodes(), state.available_resources_per_node()
+        free = ray._private.state.state.available_resources_per_node()
     except RayError:
         return 0
+    going = nodes_to_go()
     wanted = {"CPU": cluster.cpus_per_worker, "GPU": cluster.gpus_per_worker}
     return sum(
         min(math.floor(has.get(name, 0.0) / each) for name, each in wanted.items() if each)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from components.config.cluster import ClusterConfig
 from components.errors import UserError
 from components.jobs.cluster import NoRoom, no_room
+from components.jobs.elastic import most_workers
 from components.jobs.events import FailureCause
 from components.jobs.job import SlotSettings
 from components.jobs.slot_worker import serve
@@ -45,7 +46,7 @@ def run_worker_group(settings: SlotSettings, slot: "ActorHandle") -> None:
     trainer = EndingTrainer(
         serve,
         train_loop_config={"settings": settings, "slot": slot},
-        scaling_config=scaling(cluster),
+        scaling_config=scaling(cluster, most=most_workers(cluster)),
         torch_config=NodeLinkConfig(backend=collective_backend(kind)),
         run_config=RunConfig(
             name=f"slot-{uuid.uuid4().hex[:12]}",
@@ -63,14 +64,14 @@ def run_worker_group(settings: SlotSettings, slot: "ActorHandle") -> None:
         raise
 
 
-def scaling(cluster: ClusterConfig) -> "ScalingConfig":
-    """What Ray Train asks the cluster for."""
+def scaling(cluster: ClusterConfig, *, most: int | None = None) -> "ScalingConfig":
+    """What Ray Train asks the cluster for; `most`: workers, where not all have room."""
     from ray.train import ScalingConfig
 
     gpus = {"GPU": cluster.gpus_per_worker} if cluster.gpus_per_worker else {}
-    fixed = cluster.fewest_workers == cluster.num_workers
+    fewest, most = cluster.fewest_workers, cluster.num_workers if most is None else most
     return ScalingConfig(
-        num_workers=cluster.num_workers if fixed else (cluster.fewest_workers, cluster.num_workers),
+        num_workers=most if fewest == most else (fewest, most),
         elastic_resize_monitor_interval_s=math.inf,  # see elastic.py
         use_gpu=cluster.gpus_per_worker > 0,
         resources_per_worker={"CPU": cluster.cpus_per_worker} | gpus,

@@ -6,7 +6,7 @@ from components.config import validate
 from components.config.cluster import ClusterConfig
 from components.errors import ConfigError
 from components.jobs import elastic
-from components.jobs.elastic import FIRST_TRY_SECONDS, Growth
+from components.jobs.elastic import FIRST_TRY_SECONDS, Growth, most_workers
 from components.jobs.worker_group import scaling
 
 ELASTIC = ClusterConfig(num_workers=4, min_workers=1)
@@ -58,6 +58,20 @@ def test_ray_train_is_asked_for_a_range_and_changes_nothing_under_way() -> None:
     assert (asked.min_workers, asked.max_workers) == (1, 4)
     assert asked.elastic_resize_monitor_interval_s == float("inf")
     assert scaling(ClusterConfig(num_workers=4)).elasticity_enabled is False
+
+
+def test_nodes_that_are_about_to_go_are_no_room(
+    room: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    going = {"node"}
+    monkeypatch.setattr(elastic, "nodes_to_go", lambda: going)
+    monkeypatch.setattr(elastic, "FREED_SECONDS", 0.0)
+    assert [most_workers(ELASTIC), room.append(3), most_workers(ELASTIC)] == [1, None, 3]
+    asked = scaling(ELASTIC, most=3)
+    assert (asked.min_workers, asked.max_workers) == (1, 3)
+    assert most_workers(ClusterConfig(num_workers=4)) == 4, "a fixed number waits for its room"
+    going.clear()
+    assert most_workers(ELASTIC) == 4
 
 
 def test_fewer_than_none_and_more_than_all_are_refused() -> None:
