@@ -66,7 +66,9 @@ def test_nodes_that_are_about_to_go_are_no_room(
     going = {"node"}
     monkeypatch.setattr(elastic, "nodes_to_go", lambda: going)
     monkeypatch.setattr(elastic, "FREED_SECONDS", 0.0)
-    assert [most_workers(ELASTIC), room.append(3), most_workers(ELASTIC)] == [1, None, 3]
+    assert most_workers(ELASTIC) == 1
+    room.append(3)
+    assert most_workers(ELASTIC) == 3
     asked = scaling(ELASTIC, most=3)
     assert (asked.min_workers, asked.max_workers) == (1, 3)
     assert most_workers(ClusterConfig(num_workers=4)) == 4, "a fixed number waits for its room"
