@@ -53,18 +53,15 @@ class Growth:
 
 
 def most_workers(cluster: ClusterConfig) -> int:
-    """How many workers to ask Ray Train for at most: all, or as many as fit on the nodes that stay
-    where others are about to go. Ray Train 2.60 counts those as room, and would wait for it until
-    the time for a start is over.
+    """How many workers to ask Ray Train for at most: all, or as many as have room now. Ray Train
+    2.60 counts nodes that are about to go, and for 20 seconds those that are gone, and would wait
+    for their room until the time for a start is over.
     """
     most, until = cluster.fewest_workers, time.monotonic() + FREED_SECONDS
-    while most < cluster.num_workers:
-        if not nodes_to_go():
-            return cluster.num_workers
+    while most < cluster.num_workers and time.monotonic() < until:
         most = max(most, min(room_for(cluster), cluster.num_workers))
-        if time.monotonic() > until:
-            break
-        time.sleep(BETWEEN_LOOKS_SECONDS)
+        if most < cluster.num_workers:
+            time.sleep(BETWEEN_LOOKS_SECONDS)
     return most
 
 

@@ -60,19 +60,25 @@ def test_ray_train_is_asked_for_a_range_and_changes_nothing_under_way() -> None:
     assert scaling(ClusterConfig(num_workers=4)).elasticity_enabled is False
 
 
-def test_nodes_that_are_about_to_go_are_no_room(
+def test_no_more_are_asked_for_than_have_room_now(
     room: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    going = {"node"}
-    monkeypatch.setattr(elastic, "nodes_to_go", lambda: going)
-    monkeypatch.setattr(elastic, "FREED_SECONDS", 0.0)
-    assert most_workers(ELASTIC) == 1
-    room.append(3)
-    assert most_workers(ELASTIC) == 3
+    monkeypatch.setattr(elastic, "FREED_SECONDS", 0.2)
+    monkeypatch.setattr(elastic, "BETWEEN_LOOKS_SECONDS", 0.05)
+    for free, most in ((0, 1), (3, 3), (9, 4)):
+        room.append(free)
+        assert most_workers(ELASTIC) == most
     asked = scaling(ELASTIC, most=3)
     assert (asked.min_workers, asked.max_workers) == (1, 3)
+    assert scaling(ELASTIC, most=1).num_workers == 1
+    room.append(0)
     assert most_workers(ClusterConfig(num_workers=4)) == 4, "a fixed number waits for its room"
-    going.clear()
+
+
+def test_room_that_comes_free_late_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
+    looks = iter([1, 1, 4])
+    monkeypatch.setattr(elastic, "room_for", lambda cluster: next(looks))
+    monkeypatch.setattr(elastic, "BETWEEN_LOOKS_SECONDS", 0.0)
     assert most_workers(ELASTIC) == 4
 
 
