@@ -129,12 +129,9 @@ def start_slots(
     dies is started again. Slots are where the caller is, without whom they end: a node that goes
     takes workers with it and no slot.
     """
-    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
-
-    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=True)
-    actor = ray.remote(num_cpus=0, max_concurrency=64, max_restarts=-1, scheduling_strategy=here)(
-        Slot
-    )
+    # An affinity that is soft is lost on a node that has just joined and is asked to place it.
+    here = {ray._raylet.RAY_NODE_ID_KEY: ray.get_runtime_context().get_node_id()}
+    actor = ray.remote(num_cpus=0, max_concurrency=64, max_restarts=-1, label_selector=here)(Slot)
     return tuple(actor.remote(settings, run_workers) for _ in range(count))
 
 
