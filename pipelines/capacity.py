@@ -47,7 +47,7 @@ def with_capacity(config: ExperimentConfig, plan: Plan, *, lost_nodes_per_day: f
     configured = simulated_layout(
         known,
         plan.slots * cluster.num_workers,
-        slots=min(plan.slots, plan.trials),
+        slots=min(plan.slots, known.most_slots),
         workers=cluster.num_workers,
     )
     rooms = _rooms(config, plan)
@@ -112,6 +112,11 @@ def _fits(config: ExperimentConfig, plan: Plan, workers: int) -> bool:
     return all(point.fits for point in told.points)
 
 
+def _beside(plan: Plan) -> str:
+    """That a step is one of several side by side, where it is."""
+    return "" if plan.trials_per_slot == 1 else f" beside {plan.trials_per_slot - 1} others"
+
+
 def _assumptions(known: KnownTrials, plan: Plan) -> str:
     network, times, losses = Network(), known.times, known.losses
     assert plan.measured is not None
@@ -123,8 +128,9 @@ def _assumptions(known: KnownTrials, plan: Plan) -> str:
     )
     return (
         f"a step takes {plan.measured.seconds_per_step:.2g} s on {known.configured_workers} "
-        f"worker(s), as {plan.measured.trial} did; more share its documents, whole ones, and send "
-        f"{network.bytes_in_node / 1e9:.0f} GB/s in nodes of {network.workers_per_node}, "
+        f"worker(s){_beside(plan)}, as {plan.measured.trial} did; more share its documents, whole "
+        f"ones, and send {network.bytes_in_node / 1e9:.0f} GB/s in nodes of "
+        f"{network.workers_per_node}, "
         f"{network.bytes_between_nodes / 1e9:.0f} between them; a slot starts in "
         f"{times.start:.0f} s, a further trial in {times.further_trial:.0f} s; which trials lead "
         f"is drawn by the seed; {lost}; the last evaluation and the gate are left out"

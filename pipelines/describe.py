@@ -8,6 +8,7 @@ from components.errors import BackboneError
 
 if TYPE_CHECKING:
     from components.backbones import BackboneConfig
+    from components.config.search import SearchConfig
     from components.data import PreparedData
 
 
@@ -34,6 +35,12 @@ def describe_quantization(backbone: "BackboneConfig") -> str:
     except BackboneError:
         return ""
     return "" if found is None else f", quantised ({found.kind})"
+
+
+def describe_side_by_side(search: "SearchConfig") -> str:
+    """The end of a line about slots: how many trials each of them trains at a time, if several."""
+    count = search.trials_per_slot
+    return "" if count == 1 else f", {count} trials side by side in each"
 
 
 def describe_point(point: Mapping[str, Any]) -> str:

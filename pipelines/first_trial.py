@@ -34,7 +34,12 @@ class FirstTrial:
         self._told = True
         measured = measured_of(self._config, summary, train_documents=self._train_documents)
         try:
-            remember(measured, trial_config(self._config, summary.point), self._config.cluster)
+            remember(
+                measured,
+                trial_config(self._config, summary.point),
+                self._config.cluster,
+                trials_per_slot=self._config.search.trials_per_slot,
+            )
         except (OSError, UserError) as error:
             self._say(f"what the first trial took is not remembered: {error}")
         self._say(compared(measured))
@@ -51,7 +56,12 @@ def measured_of(
     )
     gpu = config.cluster.gpus_per_worker > 0
     planned = worker_memory(
-        point, shape, trainable=trainable, num_workers=config.cluster.num_workers, gpu=gpu
+        point,
+        shape,
+        trainable=trainable,
+        num_workers=config.cluster.num_workers,
+        gpu=gpu,
+        side_by_side=config.search.trials_per_slot,
     )
     return Measured(
         trial=summary.name,

@@ -104,20 +104,21 @@ class LiveStatus:
             "evaluations_per_trial": self.evaluations,
             "run_url": self.run_url,
             "trials": [_trial(each, training.metric) for each in tuple(self._trials.values())],
-            "slots": [asdict(each) for each in self._asked()],
+            # Of each job that a slot works at one entry.
+            "slots": [{**asdict(each), "slot": slot} for slot, each in self._asked()],
         }
 
-    def _asked(self) -> "list[SlotProgress]":
-        """What the slots say that answer."""
+    def _asked(self) -> "list[tuple[int, SlotProgress]]":
+        """What the slots say that answer, with their numbers."""
         import ray
         from ray.exceptions import RayError
 
-        found: list[SlotProgress] = []
+        found: list[tuple[int, SlotProgress]] = []
         asked = [slot.progress.remote() for slot in self.slots]
         ready = ray.wait(asked, num_returns=len(asked), timeout=ANSWER_SECONDS)[0] if asked else []
         for each in ready:
             with suppress(RayError):  # a slot that is started again answers the next time
-                found.append(ray.get(each))
+                found += [(asked.index(each), told) for told in ray.get(each)]
         return found
 
 

@@ -30,7 +30,9 @@ def plan(config: ExperimentConfig, addresses: Addresses, environ: Mapping[str, s
     check_searcher(config)
     resources = find_resources(addresses, environ)
     wanted = search_wanted(config)
-    measured = remembered(wanted.settings[0], wanted.cluster)
+    measured = remembered(
+        wanted.settings[0], wanted.cluster, trials_per_slot=wanted.trials_per_slot
+    )
     return make_plan(wanted, inspect_backbone(config.backbone), resources, measured)
 
 

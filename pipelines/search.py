@@ -24,7 +24,12 @@ from components.registry import (
 )
 from components.settings import writable_folder
 from components.tuning.searchers import check_searcher
-from pipelines.describe import describe_data, describe_point, describe_quantization
+from pipelines.describe import (
+    describe_data,
+    describe_point,
+    describe_quantization,
+    describe_side_by_side,
+)
 from pipelines.first_trial import FirstTrial
 from pipelines.interruption import one_interruption
 from pipelines.live_status import TRIALS, LiveStatus
@@ -153,8 +158,8 @@ def open_search(
 
     say(
         f"starting {config.search.concurrent_slots} trial slot(s) of "
-        f"{config.cluster.num_workers} worker(s); the backbone"
-        f"{describe_quantization(config.backbone)} loads meanwhile"
+        f"{config.cluster.num_workers} worker(s){describe_side_by_side(config.search)}; the "
+        f"backbone{describe_quantization(config.backbone)} loads meanwhile"
     )
     slots = start_trial_slots(
         config.train_config(),
@@ -162,6 +167,7 @@ def open_search(
         count=config.search.concurrent_slots,
         storage=Path(folder.path),
         experiment=config.name,
+        capacity=config.search.trials_per_slot,
     )
     live.slots = slots
     data = prepare_data(config, say)

@@ -95,6 +95,7 @@ def _of(search: SearchFolder, config: ExperimentConfig, *, now: float) -> Search
     folder = Path(search.path)
     told = _told(folder / STATUS_FILE)
     slots: list[dict[str, Any]] = told.get("slots", [])
+    by_slot = {slot.get("slot", place): slot for place, slot in enumerate(slots)}
     rates = {slot["job"]: slot["steps_per_second"] for slot in slots}
     steps = {slot["job"]: slot["step"] for slot in slots}
     trials = tuple(
@@ -128,8 +129,8 @@ def _of(search: SearchFolder, config: ExperimentConfig, *, now: float) -> Search
         trials_planned=planned,
         trials=tuple(ranked),
         steps_per_second=sum(running) if running else None,
-        ranks=tuple(slot["ranks"] for slot in slots),
-        leaving=tuple(slot["leaving"] for slot in slots if slot["leaving"]),
+        ranks=tuple(slot["ranks"] for slot in by_slot.values()),
+        leaving=tuple(slot["leaving"] for slot in by_slot.values() if slot["leaving"]),
         seconds_passed=passed,
         seconds_left=seconds_left(
             trials, planned=planned, evaluations=told["evaluations_per_trial"], passed=passed

@@ -18,9 +18,11 @@ def start_trial_slots(
     count: int,
     storage: Path,
     experiment: str,
+    capacity: int = 1,
 ) -> "tuple[ActorHandle, ...]":
     """Start `count` slots whose workers load the backbone of `config` while the caller goes on.
-    `storage`: the workflow's folder; `experiment`: what metrics and logs call its work.
+    `storage`: the workflow's folder; `experiment`: what metrics and logs call its work; `capacity`:
+    trainings at a time in each.
     """
     from components.jobs.job import SlotSettings
     from components.jobs.same_versions import versions
@@ -34,5 +36,6 @@ def start_trial_slots(
         code_version=code_version(),
         versions=versions(),
         experiment=experiment,
+        capacity=capacity,
     )
     return start_slots(settings, count)

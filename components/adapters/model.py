@@ -102,8 +102,7 @@ class AdaptedModel(nn.Module):
         self._check_width(mask_BT)
         contribution = self.contribution(batch_size=input_ids.shape[0])
         if self.adapter.rows.suffix:
-            recomputes = _recomputes(self.family.layers(self.backbone)[0])
-            text = states or self.read_text(input_ids, mask_BT, stays=not recomputes)
+            text = states or self.text_of_batch(input_ids, mask_BT)
             logits_BC = self.logits_of_rows(self._behind_text(contribution, text))
         else:
             logits_BC = self.head.logits(
@@ -167,6 +166,15 @@ class AdaptedModel(nn.Module):
         return self.family.text_states(
             self.backbone, input_ids_BT, attention_mask_BT, self.adapter.rows, stays=stays
         )
+
+    def text_of_batch(
+        self, input_ids_BT: Tensor, attention_mask_BT: Tensor
+    ) -> "TextStates | TextInPassing":
+        """States for one pass now. Where layers are checkpointed they are not kept for the backward
+        pass.
+        """
+        recomputes = _recomputes(self.family.layers(self.backbone)[0])
+        return self.read_text(input_ids_BT, attention_mask_BT, stays=not recomputes)
 
     def _behind_text(
         self, contribution: Contribution, states: "TextStates | TextInPassing"

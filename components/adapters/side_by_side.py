@@ -16,6 +16,7 @@ from torch import Tensor
 from components.adapters.model import AdaptedModel
 from components.adapters.modules.adapter_method import Contribution
 from components.backbones.readers import RandomState, Reader, Reading, parts
+from components.backbones.text_in_passing import TextInPassing
 from components.backbones.text_states import TextStates
 
 
@@ -26,7 +27,7 @@ class Share:
     """
 
     model: AdaptedModel
-    states: TextStates
+    states: TextStates | TextInPassing
     random: RandomState
 
 

@@ -62,6 +62,8 @@ class LayerRun:
     reads_one_row: bool = False
     text_stays: bool = False
     """Whether the text's states are given (training.text_states kept), and not read in passing."""
+    side_by_side: int = 1
+    """Runs of so many adapters at a time, where `kept.text_apart`."""
     tile_rows: int | None = None
     """Rows of a sequence for which the feed-forward part is computed at a time; None: all."""
 

@@ -41,6 +41,7 @@ LATER: dict[str, Callable[[Mapping[str, Any]], Any]] = {
     "cluster.accelerator_type": _of_no_effect("accelerator_type"),
     "cluster.node_labels": _of_no_effect("node_labels"),
     "cluster.cache": _of_no_effect("cache"),
+    "search.trials_per_slot": _of_no_effect("trials_per_slot"),
     "search.allow_lost_trials": _of_no_effect("allow_lost_trials"),
     "training.warm_start": _null,
     "training.text_states": lambda _: "anew",

@@ -11,6 +11,7 @@ from typing import Any
 import yaml
 
 from components.config.experiment import ExperimentConfig
+from components.config.side_by_side import check_side_by_side
 from components.config.space import check_space
 from components.errors import ConfigError
 from components.secrets import holds_secret
@@ -78,6 +79,7 @@ def load_experiment(path: str | Path, overrides: Sequence[str] = ()) -> Experime
     check_no_secrets(values)
     config = validate(ExperimentConfig, values)
     check_space(config)
+    check_side_by_side(config)
     return config
 
 

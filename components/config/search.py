@@ -136,6 +136,11 @@ class SearchConfig(Config):
     concurrent_slots: Annotated[PositiveInt, Field(le=10_000)] = 1
     """Trial slots that run at the same time; each holds one worker group with the backbone loaded.
     """
+    trials_per_slot: Annotated[PositiveInt, Field(le=1_000)] = 1
+    """Trials that one slot trains side by side, in one run of the backbone over each batch; each
+    keeps its own length, rates, schedule, stop and metrics. Needs adapter.placement suffix or
+    one_way. All of them are at work at the same time: concurrent_slots x this.
+    """
     reuse_trials: bool = True
     """Go on from a trial of an earlier search of this experiment where configuration, documents and
     code are the same, instead of training it again.

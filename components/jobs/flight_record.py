@@ -30,8 +30,8 @@ NO_STACKS = "none: the process ended without a word"
 @dataclass
 class _Rank:
     word: "Word"
-    training: str = ""
-    steps: "deque[Step]" = field(default_factory=lambda: deque(maxlen=KEPT_STEPS))
+    steps: "dict[str, deque[Step]]" = field(default_factory=dict)
+    """By training."""
 
 
 class FlightRecord:
@@ -43,13 +43,18 @@ class FlightRecord:
         self.stacks: dict[int, str] = {}
 
     def hear(self, word: "Word") -> None:
-        """A rank told how far it is; the steps of an earlier training are forgotten."""
+        """A rank told how far it is; trainings that it forgot are forgotten here too."""
         known = self.ranks.setdefault(word.rank, _Rank(word))
-        if known.training != word.training or known.word.pid != word.pid:
-            known.training = word.training
-            known.steps.clear()
-        known.word, self.last_heard = word, time.time()
-        known.steps.extend(word.steps)
+        before = known.steps if known.word.pid == word.pid else {}
+        kept = {name: before.get(name) or deque(maxlen=KEPT_STEPS) for name in word.steps}
+        for name, steps in word.steps.items():
+            kept[name].extend(steps)
+        known.word, known.steps, self.last_heard = word, kept, time.time()
+
+    def steps(self, rank: int, job: "Job") -> "tuple[Step, ...]":
+        """The last ones of this job on the rank; none where it had not begun it."""
+        known = self.ranks.get(rank)
+        return () if known is None else tuple(known.steps.get(str(job.checkpoint), ()))
 
     def nodes(self) -> set[str]:
         """Ids of the nodes on which its ranks are."""
@@ -80,11 +85,7 @@ class FlightRecord:
                     "gpu_bytes": known.word.gpu_bytes,
                     "micro_batches": known.word.beats,
                     "stacks": without_secrets(self.stacks.get(rank, NO_STACKS)),
-                    "steps": [
-                        _told(asdict(step))
-                        for step in known.steps
-                        if known.training == str(job.checkpoint)
-                    ],
+                    "steps": [_told(asdict(step)) for step in self.steps(rank, job)],
                 }
                 for rank, known in sorted(self.ranks.items())
             },

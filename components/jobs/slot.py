@@ -27,7 +27,7 @@ from components.jobs.event_log import event_log
 from components.jobs.events import Event, Failed, FailureCause, Trained, ends
 from components.jobs.flight_record import FlightRecord
 from components.jobs.hanging import end_hanging
-from components.jobs.job import Assignment, SlotSettings
+from components.jobs.job import Assignment, Job, SlotSettings
 from components.jobs.sequencer import Sequencer
 from components.jobs.slot_metrics import SlotMetrics
 from components.jobs.slot_progress import SlotProgress, slot_progress
@@ -95,16 +95,18 @@ class Slot:
     async def capacity(self) -> int:
         return self.settings.capacity
 
-    async def assign(self, assignment: Assignment) -> bool:
-        """Take an assignment; False where there is no room. An assignment whose owner has not asked
-        for its events for a while (it died) gives its room up.
+    async def assign(self, assignment: Assignment, beside: int | None = None) -> bool:
+        """Take an assignment; False where there is no room, or more than `beside` others are here.
+        An assignment whose owner has not asked for its events for a while (it died) gives its room
+        up.
         """
-        now = time.monotonic()
-        if len(self.places) >= self.settings.capacity:
+        now, capacity = time.monotonic(), self.settings.capacity
+        if len(self.places) >= capacity:
             self.places = {
                 name: place for name, place in self.places.items() if place.held_until > now
             }
-        if self.closed or len(self.places) >= self.settings.capacity:
+        most = capacity if beside is None else min(capacity, beside + 1)
+        if self.closed or len(self.places) >= most:
             return False
         self.places[assignment.id] = _Place(assignment, now + HOLD_SECONDS)
         self._notify()
@@ -143,12 +145,14 @@ class Slot:
         """Whether the workers were ever started, and why they cannot be."""
         return self.placed, self.why_not_placed
 
-    async def progress(self) -> SlotProgress:
-        """How far it is with what it works at."""
-        at_work = (place for place in self.places.values() if place.taken and not place.ended)
-        place = next(at_work, None)
-        job = None if place is None else place.assignment.job
-        return slot_progress(self.flight, job, ranks=self.growth.ranks, leaving=self.why_leave)
+    async def progress(self) -> tuple[SlotProgress, ...]:
+        """How far it is with each job that it works at; one without a job where there is none."""
+        at_work = [place for place in self.places.values() if place.taken and not place.ended]
+        jobs: list[Job | None] = [place.assignment.job for place in at_work]
+        ranks, leaving = self.growth.ranks, self.why_leave
+        return tuple(
+            slot_progress(self.flight, job, ranks=ranks, leaving=leaving) for job in jobs or [None]
+        )
 
     async def close(self) -> None:
         """Let the workers go; the worker group ends in an orderly way."""
@@ -167,11 +171,11 @@ class Slot:
         self.placed = True
         self.growth.began(ranks, time.monotonic())
 
-    async def take(self) -> tuple[bool, Assignment | None]:
+    async def take(self, wait: bool = True) -> tuple[bool, Assignment | None]:
         """(whether these workers are to stay, an assignment that no worker has yet), waiting up to
-        a second for one.
+        a second for one, or not at all where they have others at hand.
         """
-        if self._serving() and self._untaken() is None:
+        if wait and self._serving() and self._untaken() is None:
             await self._wait()
         place = self._untaken()
         if not self._serving() or place is None:

@@ -72,8 +72,9 @@ class SlotMetrics:
             self._steps.inc(made, self._label)
         if tokens > 0:
             self._tokens.inc(tokens, self._label)
-        if word.steps:
-            self._recent.extend(word.steps)
+        steps = [step for each in word.steps.values() for step in each]
+        if steps:
+            self._recent.extend(sorted(steps, key=lambda step: step.ended_at))
             recent = tuple(self._recent)
             self._seconds.set(sum(step.seconds for step in recent) / len(recent), self._label)
             self._loss.set(mean_loss(recent), self._label)

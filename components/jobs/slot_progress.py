@@ -1,4 +1,6 @@
-"""How far a slot is, for whoever asks while it works: what its ranks told last."""
+"""How far a slot is with each of its jobs, for whoever asks while it works: what its ranks told
+last.
+"""
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -10,7 +12,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class SlotProgress:
-    """`job`: the id of what it works at, "" where it waits for one; `ranks`: of its workers, 0
+    """`job`: the id of one that it works at, "" where it waits for one; `ranks`: of its workers, 0
     while they start; `step`: of that job, 0 before the first; `steps_per_second`: over its last
     steps; `last_step_at`, `last_word_at`: unix times, None where there was none; `leaving`: why its
     workers leave, "" where they stay.
@@ -30,10 +32,9 @@ def slot_progress(
 ) -> SlotProgress:
     """Of what is known of its present workers."""
     name, heard = "" if job is None else job.id, flight.last_heard
-    first = flight.ranks.get(0)
-    if job is None or first is None or first.training != str(job.checkpoint) or not first.steps:
+    steps = () if job is None else flight.steps(0, job)
+    if not steps:
         return SlotProgress(name, ranks, last_word_at=heard, leaving=leaving)
-    steps = tuple(first.steps)
     passed = steps[-1].ended_at - steps[0].ended_at
     return SlotProgress(
         name,

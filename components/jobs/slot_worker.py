@@ -1,22 +1,27 @@
 """What each worker of a trial slot runs: load the backbone once, then carry out the jobs that rank
-0 takes from the slot, until it is closed.
+0 takes from the slot, as many at a time as it has capacity, until it is closed.
 """
 
 import os
 import socket
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from components.jobs.event_log import EventLog, event_log, tell_event
 from components.jobs.events import Event
-from components.jobs.job import SlotSettings
+from components.jobs.job import Assignment, Job, SlotSettings
 from components.jobs.same_versions import check_builds, check_versions
 
 if TYPE_CHECKING:
     from ray import ObjectRef
     from ray.actor import ActorHandle
 
+    from components.training.checks import Checks
+    from components.training.micro_batch import Steps
     from components.training.outcomes import Wanted
+    from components.training.session import Session
+    from components.training.world import World
 
 
 def serve(config: dict[str, Any]) -> None:
@@ -49,8 +54,6 @@ def _serve(settings: SlotSettings, slot: "ActorHandle", log: EventLog) -> None:
     ray.get(slot.workers_placed.remote(ranks))
     import torch
 
-    from components.jobs.carry_out import carry_out
-    from components.jobs.node_cache import prepare_on_this_node
     from components.training.session import open_session
     from components.training.world import join_world
 
@@ -63,28 +66,80 @@ def _serve(settings: SlotSettings, slot: "ActorHandle", log: EventLog) -> None:
     log.tell("same versions as the driver", **same, cuda=build, device=str(world.device))
     session = open_session(settings.config, world, cache_path=settings.cache_path)
     log.tell("backbone loaded", ranks=ranks)
+    serve_side_by_side(settings, slot, session, log)
+
+
+def serve_side_by_side(
+    settings: SlotSettings, slot: "ActorHandle", session: "Session", log: EventLog
+) -> None:
+    """Carry out up to settings.capacity jobs at a time, until the slot wants no more and those at
+    hand have ended. Between two rounds of micro-batches the slot is asked for another one where
+    there is room, and waited for only where nothing else is to do.
+    """
+    from components.training.checks import Checks
+    from components.training.side_by_side import SideBySide
+
+    world, at_work = session.world, SideBySide[None]()
+    outboxes: dict[str, Outbox] = {}
+    checks, rounds = Checks(every_step=world.device.type == "cpu"), 0
     while True:
-        is_open, assignment = world.broadcast(
-            ray.get(slot.take.remote()) if world.is_main else None
-        )
-        if not is_open:
-            return
-        if assignment is None:
-            continue
-        if settings.cluster.cache == "per_node":
-            prepare_on_this_node(session, assignment.job, cache_path=settings.cache_path)
-        of_job = log.of(trial=assignment.job.id)
-        of_job.tell("began")
-        outbox = Outbox(slot, assignment.id, speaks=world.is_main, log=of_job)
-        carry_out(
-            session,
-            assignment.job,
-            emit=outbox.send,
-            wanted=outbox.wanted,
-            code_version=settings.code_version,
-            ranks=settings.cluster.num_workers,
-        )
-        outbox.wait_until_sent()
+        if not at_work or (len(at_work) < settings.capacity and checks.due(rounds)):
+            is_open, assignment, to_next = _asked(world, slot, checks, rounds, idle=not at_work)
+            checks.made(rounds, time.monotonic(), steps_to_next=to_next)
+            if assignment is not None:
+                outbox = outboxes[assignment.id] = _begun(settings, slot, assignment, log, session)
+                at_work.add(assignment.id, _steps(settings, session, assignment.job, outbox))
+            if not is_open and not at_work:
+                return
+        for ended in at_work.round():
+            outboxes.pop(ended).wait_until_sent()
+        rounds += 1
+
+
+def _asked(
+    world: "World", slot: "ActorHandle", checks: "Checks", rounds: int, *, idle: bool
+) -> tuple[bool, Assignment | None, int]:
+    """On every rank: whether the slot is open, what it gives, and after how many rounds it is asked
+    again.
+    """
+    import ray
+
+    told = None
+    if world.is_main:
+        is_open, assignment = ray.get(slot.take.remote(wait=idle))
+        told = is_open, assignment, checks.steps_to_next(rounds, time.monotonic())
+    found: tuple[bool, Assignment | None, int] = world.broadcast(told)
+    return found
+
+
+def _begun(
+    settings: SlotSettings,
+    slot: "ActorHandle",
+    assignment: Assignment,
+    log: EventLog,
+    session: "Session",
+) -> "Outbox":
+    """What is to be done before a job's first step."""
+    from components.jobs.node_cache import prepare_on_this_node
+
+    if settings.cluster.cache == "per_node":
+        prepare_on_this_node(session, assignment.job, cache_path=settings.cache_path)
+    of_job = log.of(trial=assignment.job.id)
+    of_job.tell("began")
+    return Outbox(slot, assignment.id, speaks=session.world.is_main, log=of_job)
+
+
+def _steps(settings: SlotSettings, session: "Session", job: Job, outbox: "Outbox") -> "Steps[None]":
+    from components.jobs.carry_out import job_steps
+
+    return job_steps(
+        session,
+        job,
+        emit=outbox.send,
+        wanted=outbox.wanted,
+        code_version=settings.code_version,
+        ranks=settings.cluster.num_workers,
+    )
 
 
 def device_of_worker(gpus_per_worker: float) -> str:

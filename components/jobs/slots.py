@@ -42,15 +42,19 @@ class RaySlots:
 
     @property
     def capacity(self) -> int:
+        self._know_places()
+        # One that is started again has one place at least when it is back.
+        return sum(self._places.get(slot, 1) for slot in self.slots)
+
+    def _know_places(self) -> None:
         for slot in tuple(self.slots):
             if slot not in self._places:
                 try:
                     self._places[slot] = ray.get(slot.capacity.remote())
                 except ActorUnavailableError:
-                    self._places[slot] = 1  # it has one place at least when it is back
+                    continue
                 except RayActorError:
                     self._lose(slot)
-        return sum(self._places[slot] for slot in self.slots)
 
     def _lose(self, slot: "ActorHandle") -> None:
         """Ask nothing more of a slot that is gone. Raises ClusterError where none is left."""
@@ -78,14 +82,17 @@ class RaySlots:
             time.sleep(POLL_SECONDS)
 
     def _taken_by(self, assignment: Assignment) -> "ActorHandle | None":
-        for slot in tuple(self.slots):
-            try:
-                if ray.get(slot.assign.remote(assignment)):
-                    return slot
-            except ActorUnavailableError:
-                continue
-            except RayActorError:
-                self._lose(slot)
+        """The first of the slots with fewest jobs: those in one slot share its time."""
+        self._know_places()
+        for beside in range(max(self._places.values(), default=1)):
+            for slot in tuple(self.slots):
+                try:
+                    if ray.get(slot.assign.remote(assignment, beside)):
+                        return slot
+                except ActorUnavailableError:
+                    continue
+                except RayActorError:
+                    self._lose(slot)
         return None
 
     def deliver(self, handle: Callable[[Event], None]) -> None:
@@ -131,7 +138,11 @@ def start_slots(
     """
     # An affinity that is soft is lost on a node that has just joined and is asked to place it.
     here = {ray._raylet.RAY_NODE_ID_KEY: ray.get_runtime_context().get_node_id()}
-    actor = ray.remote(num_cpus=0, max_concurrency=64, max_restarts=-1, label_selector=here)(Slot)
+    # Whoever asks for a job's events waits there, and so does rank 0.
+    calls = 64 + 2 * settings.capacity
+    actor = ray.remote(num_cpus=0, max_concurrency=calls, max_restarts=-1, label_selector=here)(
+        Slot
+    )
     return tuple(actor.remote(settings, run_workers) for _ in range(count))
 
 

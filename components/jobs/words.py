@@ -6,8 +6,9 @@ import os
 import threading
 import time
 import traceback
+from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from components.jobs.watchdog import WORD_SECONDS, stacks
@@ -23,7 +24,7 @@ LAST_WORD_SECONDS = 5.0
 @dataclass(frozen=True)
 class Word:
     """Of one rank. `beats`: micro-batches so far; `made`, `tokens`: optimizer steps of the process
-    and the tokens in them; `steps`: those since the word before, of the training named `training`;
+    and the tokens in them; `steps`: those since the word before, by the training that made them;
     `memory_bytes`: resident; `gpu_bytes`: the most that tensors took on the GPU, 0 without one.
     """
 
@@ -33,8 +34,7 @@ class Word:
     beats: int
     made: int = 0
     tokens: int = 0
-    training: str = ""
-    steps: "tuple[Step, ...]" = ()
+    steps: "Mapping[str, tuple[Step, ...]]" = field(default_factory=dict)
     memory_bytes: int = 0
     gpu_bytes: int = 0
 
@@ -91,7 +91,7 @@ class Words:
         from components.training.pulse import PULSE
         from components.training.recent_steps import RECENT_STEPS
 
-        training, made, tokens, steps = RECENT_STEPS.since(self.told)
+        made, tokens, steps = RECENT_STEPS.since(self.told)
         return Word(
             rank=self.rank,
             pid=os.getpid(),
@@ -99,7 +99,6 @@ class Words:
             beats=PULSE.beats,
             made=made,
             tokens=tokens,
-            training=training,
             steps=steps,
             memory_bytes=psutil.Process().memory_info().rss,
             gpu_bytes=_gpu_bytes(),

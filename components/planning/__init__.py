@@ -9,7 +9,8 @@ from components.planning.gpus import Gpus, cluster_gpus
 from components.planning.measured import Measured, remember, remembered
 from components.planning.memory import WorkerMemory, worker_memory
 from components.planning.placement import Node, check_placement, node_of
-from components.planning.plan import Plan, PointPlan, Resources, Wanted, make_plan, search_wanted
+from components.planning.plan import Plan, PointPlan, Resources, make_plan
+from components.planning.wanted import Wanted, search_wanted
 
 __all__ = [
     "BackboneShape",

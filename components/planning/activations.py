@@ -53,28 +53,32 @@ def _text_apart(
     family: BackboneFamily, shape: BackboneShape, run: LayerRun, *, checkpointing: bool
 ) -> Mapping[str, int]:
     """The text is read layer by layer, and its keys and values stay; then the rows run on them.
-    Where layers are checkpointed, some families let them go at once.
+    Where layers are checkpointed, some families let them go at once. Adapters side by side have
+    their texts read one after the other.
     """
-    behind = run.kept.rows
+    behind, count = run.kept.rows, run.side_by_side
     text = family.layer_memory(shape, replace(run, rows=run.rows - behind))
-    rows = family.layer_memory(shape, replace(run, rows=behind))
+    rows = family.layer_memory(shape, replace(run, rows=behind, sequences=count * run.sequences))
     reading = text.outside + text.boundary + text.without_gradients
     # Of each layer the weights of the rows on the text; of one at a time their gradients too.
-    queries = run.sequences * behind * shape.heads
+    queries = count * run.sequences * behind * shape.heads
     scores = queries * run.rows * FLOAT32
     must_stay = run.text_stays or run.hooked or shape.soft_cap or shape.sinks
     if checkpointing and family.reads_in_passing and not must_stay:
         sums = queries * shape.head_size * (shape.head_size + 1) * FLOAT32
         kept = shape.layers * (rows.kept + sums)
-        piece = min(LARGEST_PIECE, queries * shape.head_size * run.rows) * run.number_bytes
+        # Of one adapter after the other.
+        met = queries // count
+        piece = min(LARGEST_PIECE, met * shape.head_size * run.rows) * run.number_bytes
         query = run.sequences * run.rows * shape.query_width * run.number_bytes
-        at_rows = text.outside + 2 * text.boundary + query + text.states
+        others = (count - 1) * (text.outside + text.boundary)
+        at_rows = others + text.outside + 2 * text.boundary + query + text.states
         return {
-            "reading the text": reading + kept,
-            "rows meet the text": at_rows + scores + piece + kept,
+            "reading the text": others + reading + kept,
+            "rows meet the text": at_rows + scores // count + piece + kept,
             "backward of the rows": kept + max(rows.backward.values()),
         }
-    states = shape.layers * text.states
+    states = count * shape.layers * text.states
     kept = shape.layers * (rows.kept + scores)
     return {
         "reading the text": reading + states,

@@ -44,7 +44,7 @@ class Measured:
         return self.memory_bytes / self.planned_bytes if self.memory_bytes else 1.0
 
 
-def kind_of(config: TrainConfig, cluster: ClusterConfig) -> str:
+def kind_of(config: TrainConfig, cluster: ClusterConfig, *, trials_per_slot: int = 1) -> str:
     """Hash of what decides a trial's cost; prefix length and learning rate are left out."""
     training = config.training
     values = {
@@ -62,6 +62,7 @@ def kind_of(config: TrainConfig, cluster: ClusterConfig) -> str:
             # Only where they are set: what was measured before they came counts on.
             *(each for each in (training.feed_forward_tile_rows,) if each),
             *(["offloaded"] if training.offload_activations else []),
+            *([f"{trials_per_slot} side by side"] if trials_per_slot > 1 else []),
         ],
         "zero": config.zero.model_dump(mode="json"),
         "workers": [cluster.num_workers, cluster.cpus_per_worker, cluster.gpus_per_worker],
@@ -69,21 +70,26 @@ def kind_of(config: TrainConfig, cluster: ClusterConfig) -> str:
     return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:16]
 
 
-def remember(measured: Measured, config: TrainConfig, cluster: ClusterConfig) -> None:
+def remember(
+    measured: Measured, config: TrainConfig, cluster: ClusterConfig, *, trials_per_slot: int = 1
+) -> None:
     """Keep it for the next plan, in the place of an earlier one."""
-    file = _file(config, cluster)
+    file = _file(config, cluster, trials_per_slot)
     with writing(file.parent, "cluster.cache_path"):
         file.parent.mkdir(parents=True, exist_ok=True)
         write_state(file, asdict(measured))
 
 
-def remembered(config: TrainConfig, cluster: ClusterConfig) -> Measured | None:
+def remembered(
+    config: TrainConfig, cluster: ClusterConfig, *, trials_per_slot: int = 1
+) -> Measured | None:
     """What such a trial took; None where none was measured here, or the file is not whole."""
     try:
-        return Measured(**read_state(_file(config, cluster)))
+        return Measured(**read_state(_file(config, cluster, trials_per_slot)))
     except (OSError, ValueError, TypeError):
         return None
 
 
-def _file(config: TrainConfig, cluster: ClusterConfig) -> Path:
-    return Path(cluster.cache_path) / FOLDER / f"{kind_of(config, cluster)}.json"
+def _file(config: TrainConfig, cluster: ClusterConfig, trials_per_slot: int) -> Path:
+    kind = kind_of(config, cluster, trials_per_slot=trials_per_slot)
+    return Path(cluster.cache_path) / FOLDER / f"{kind}.json"

@@ -15,7 +15,7 @@ from components.backbones import BackboneShape, family_named
 from components.backbones.layer_memory import FLOAT32, LayerRun
 from components.config.experiment import TrainConfig
 from components.planning.activations import activation_instants, offloaded_bytes
-from components.planning.trained_memory import trained_memory
+from components.planning.trained_memory import times, trained_memory
 from components.tasks import task_named
 
 PROCESS_BYTES = 900 * 1024**2
@@ -64,9 +64,11 @@ def worker_memory(
     trainable: int,
     num_workers: int,
     gpu: bool = False,
+    side_by_side: int = 1,
 ) -> WorkerMemory:
     """Estimate for one of `num_workers` ranks at this point of the space; `trainable` is its number
-    of trained scalars, `gpu` whether it lies on one.
+    of trained scalars, `gpu` whether it lies on one, `side_by_side` how many such trainings share
+    the backbone, each with documents of its own (at the same step they have the same ones).
     """
     all_weights = config.adapter.kept(shape).all_weights
     trained = trained_memory(
@@ -76,8 +78,9 @@ def worker_memory(
         bucket_elements=config.zero.reduce_bucket_size,
         gpu=gpu,
     )
+    trained = times(trained, side_by_side)
     shape = _with_own_dropout(config, shape)
-    run = layer_run(config, shape, gpu=gpu)
+    run = replace(layer_run(config, shape, gpu=gpu), side_by_side=side_by_side)
     family = family_named(config.backbone.family)
     offloaded = config.training.offload_activations
     activations = activation_instants(

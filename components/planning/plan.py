@@ -7,22 +7,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from components.backbones import BackboneShape, backbone_shape, quantization_of
-from components.config.cluster import ClusterConfig
-from components.config.experiment import ExperimentConfig, TrainConfig
+from components.config.experiment import TrainConfig
 from components.config.steps import most_evaluations, most_steps
 from components.planning.capacity import Capacity
-from components.planning.counts import (
-    num_labels_of,
-    number_of_trials,
-    training_documents,
-)
-from components.planning.feasibility import (
-    Training,
-    check_feasible,
-    check_offloading,
-    check_resources,
-    trainings_of,
-)
+from components.planning.counts import num_labels_of, training_documents
+from components.planning.feasibility import check_feasible, check_offloading, check_resources
 from components.planning.measured import Measured
 from components.planning.memory import (
     WorkerMemory,
@@ -32,7 +21,9 @@ from components.planning.memory import (
 )
 from components.planning.placement import Node, check_placement
 from components.planning.recommend import USABLE, Recommendation, recommend
+from components.planning.side_by_side import side_by_side_advice
 from components.planning.trained_parameters import trainable_parameters
+from components.planning.wanted import Wanted
 
 LESS_WEIGHT = ", zero.stage=3 with more workers, or backbone.quantization=nf4"
 
@@ -96,7 +87,9 @@ class Plan:
     resources: Resources
     advice: tuple[str, ...]
     concurrent_trials: int | None = None
-    """Slots that would find a place at once, as far as cores, GPUs and main memory go."""
+    """Trials of the slots that would find a place at once, as far as cores, GPUs and main memory
+    go.
+    """
     recommendation: Recommendation | None = None
     """For the largest point on the cluster's GPUs; None without GPUs of known memory, and where
     nothing fits.
@@ -113,44 +106,10 @@ class Plan:
     """On disk, of documents whose states training.text_states keeps; None: none are kept."""
     quantization: str | None = None
     """How the backbone's weights are quantised; None: they are not."""
-
-
-@dataclass(frozen=True)
-class Wanted:
-    """What is to be planned: trainings that share backbone, data and ZeRO stage, and their place on
-    the cluster. `trainings` bound all that will run; `trials`: how many will, at most;
-    `grace_evaluations`: before which no trial is stopped, None where none ever is.
-    """
-
-    name: str
-    trainings: tuple[Training, ...]
-    trials: int
-    slots: int
-    cluster: ClusterConfig
-    grace_evaluations: int | None = None
-
-    @property
-    def settings(self) -> tuple[TrainConfig, ...]:
-        return tuple(training for _, training in self.trainings)
-
-    @property
-    def workers(self) -> int:
-        return self.slots * self.cluster.num_workers
-
-
-def search_wanted(config: ExperimentConfig) -> Wanted:
-    """An experiment's search."""
-    search = config.search
-    return Wanted(
-        name=config.name,
-        trainings=tuple(trainings_of(config)),
-        trials=number_of_trials(config),
-        slots=search.concurrent_slots,
-        cluster=config.cluster,
-        grace_evaluations=search.asha.grace_evaluations
-        if search.trial_scheduler == "asha"
-        else None,
-    )
+    trials_per_slot: int = 1
+    """Trained side by side in each slot."""
+    side_by_side_obstacle: str | None = None
+    """Why trials cannot be trained side by side; None: they can."""
 
 
 def make_plan(
@@ -208,7 +167,7 @@ def make_plan(
         advice=tuple(
             _advice(wanted, shape, largest, wanted.workers * per_worker, resources, room=room)
         ),
-        concurrent_trials=_concurrent(cluster, per_worker, resources),
+        concurrent_trials=_concurrent(wanted, per_worker, resources),
         states_bytes_per_token=_states_bytes_per_token(wanted, shape),
         quantization=None if quantization is None else quantization.kind,
         recommendation=_recommendation(wanted, shape, num_labels or 2, room),
@@ -217,6 +176,8 @@ def make_plan(
         if measured is None or steps is None
         else steps * measured.seconds_per_step,
         train_documents=documents,
+        trials_per_slot=wanted.trials_per_slot,
+        side_by_side_obstacle=wanted.obstacle,
     )
 
 
@@ -236,8 +197,9 @@ def _room(wanted: Wanted, resources: Resources) -> float | None:
     return None if resources.memory_bytes is None else resources.memory_bytes / wanted.workers
 
 
-def _concurrent(cluster: ClusterConfig, per_worker: int, resources: Resources) -> int | None:
-    """Slots that find a place at once."""
+def _concurrent(wanted: Wanted, per_worker: int, resources: Resources) -> int | None:
+    """Trials of all slots that find a place at once."""
+    cluster = wanted.cluster
     limits = [
         int(have / (cluster.num_workers * each))
         for have, each in (
@@ -247,14 +209,14 @@ def _concurrent(cluster: ClusterConfig, per_worker: int, resources: Resources) -
         )
         if have is not None and each
     ]
-    return min(limits, default=None)
+    return wanted.trials_per_slot * min(limits) if limits else None
 
 
 def _recommendation(
     wanted: Wanted, shape: BackboneShape, num_labels: int, room: float | None
 ) -> Recommendation | None:
-    """For the training that needs most."""
-    if room is None or not wanted.cluster.gpus_per_worker:
+    """For the training that needs most, where it is alone in its slot."""
+    if room is None or not wanted.cluster.gpus_per_worker or wanted.trials_per_slot > 1:
         return None
     workers = wanted.cluster.num_workers
 
@@ -277,9 +239,7 @@ def _recommendation(
 def _distinct_points(
     wanted: Wanted, shape: BackboneShape, num_labels: int, *, room: float | None
 ) -> tuple[PointPlan, ...]:
-    points = {
-        _point(training, shape, num_labels, wanted.cluster, room) for training in wanted.settings
-    }
+    points = {_point(training, shape, num_labels, wanted, room) for training in wanted.settings}
     return tuple(
         sorted(
             points,
@@ -296,9 +256,10 @@ def _point(
     point: TrainConfig,
     shape: BackboneShape,
     num_labels: int,
-    cluster: ClusterConfig,
+    wanted: Wanted,
     room: float | None,
 ) -> PointPlan:
+    cluster = wanted.cluster
     trainable = trainable_parameters(
         shape, point.adapter, num_labels=num_labels, task=point.data.task
     )
@@ -308,6 +269,7 @@ def _point(
         trainable=trainable,
         num_workers=cluster.num_workers,
         gpu=cluster.gpus_per_worker > 0,
+        side_by_side=wanted.trials_per_slot,
     )
     taken = memory.device if cluster.gpus_per_worker else memory.total
     usable = USABLE if cluster.gpus_per_worker else 1.0
@@ -370,6 +332,7 @@ def _advice(
             f"{_gib(resources.memory_bytes)}: lower search.concurrent_slots or "
             "training.micro_batch_size, or set training.gradient_checkpointing=true."
         )
+    advice += side_by_side_advice(wanted, shape, room=room)
     evaluations = evaluations_at_most(wanted)
     if wanted.grace_evaluations is not None and wanted.grace_evaluations >= evaluations:
         advice.append(

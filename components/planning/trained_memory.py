@@ -61,3 +61,14 @@ def trained_memory(
     return TrainedMemory(
         stays=5 * share + bucket, after_backward=whole, reduction=0, update=update, bucket=0
     )
+
+
+def times(memory: TrainedMemory, count: int) -> TrainedMemory:
+    """Of so many adapters, whose engines take their gradients and update one after the other."""
+    return TrainedMemory(
+        stays=count * memory.stays,
+        after_backward=count * memory.after_backward,
+        reduction=(count - 1) * memory.after_backward + memory.reduction,
+        update=(count - 1) * memory.after_backward + memory.update,
+        bucket=count * memory.bucket,
+    )

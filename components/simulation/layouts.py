@@ -28,8 +28,8 @@ DRAWS = 8
 @dataclass(frozen=True)
 class KnownTrials:
     """A search whose trials' times are known. `documents`: of the training split; `trials`: at
-    most; `rate`: of a step as configured; `losses`: of workers and nodes; `fits`: whether a slot of
-    so many workers has the memory that it needs.
+    most; `rate`: of a step as configured, as many trials beside it as a slot has; `losses`: of
+    workers and nodes; `fits`: whether a slot of so many workers has the memory that it needs.
     """
 
     config: ExperimentConfig
@@ -39,6 +39,15 @@ class KnownTrials:
     times: SlotTimes
     losses: LossRates
     fits: Callable[[int], bool]
+
+    @property
+    def trials_per_slot(self) -> int:
+        return self.config.search.trials_per_slot
+
+    @property
+    def most_slots(self) -> int:
+        """More would have no trial."""
+        return math.ceil(self.trials / self.trials_per_slot)
 
     @property
     def configured_workers(self) -> int:
@@ -90,10 +99,10 @@ def fastest(known: KnownTrials, room: int) -> tuple[int, int] | None:
     def rank(layout: tuple[int, int]) -> tuple[float, int]:
         slots, workers = layout
         trial = sum(known.trial_seconds(longest, workers)) + known.times.further_trial
-        return math.ceil(known.trials / slots) * trial, slots * workers
+        return math.ceil(known.most_slots / slots) * trial, slots * workers
 
     found = [
-        (min(room // workers, known.trials), workers)
+        (min(room // workers, known.most_slots), workers)
         for workers in sizes | {known.configured_workers}
         if workers <= room and known.fits(workers)
     ]

@@ -3,9 +3,10 @@
 What is modelled are times and losses of workers. What is decided is decided by the program itself:
 points by its searcher, ends by its trial scheduler (components/tuning/decisions.py), repetitions by
 its budget (components/jobs/repetition.py). Slots do here what components/jobs/slots.py does: a job
-goes to the first slot with room, one that is coming back included.
+goes to the first of the slots with fewest jobs, one that is coming back included.
 """
 
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -52,13 +53,14 @@ class SimulatedTrial:
 
 @dataclass(frozen=True)
 class Simulated:
-    """A search that is over. `training_seconds`: of all slots together, in steps and evaluations
-    that count: what was lost and repeated counts once.
+    """A search that is over. `training_seconds`: of all places of slots together, in steps and
+    evaluations that count: what was lost and repeated counts once.
     """
 
     trials: tuple[SimulatedTrial, ...]
     slots: int
     training_seconds: float
+    trials_per_slot: int = 1
 
     @property
     def makespan_seconds(self) -> float:
@@ -67,8 +69,8 @@ class Simulated:
 
     @property
     def utilisation(self) -> float:
-        """Share of the slots' time in which they trained, from 0 to 1."""
-        held = self.slots * self.makespan_seconds
+        """Share of the time of the slots' places in which they trained, from 0 to 1."""
+        held = self.slots * self.trials_per_slot * self.makespan_seconds
         return self.training_seconds / held if held else 0.0
 
 
@@ -81,8 +83,10 @@ def simulate(
     max_evaluations: int,
     losses: Iterable[Loss] = (),
 ) -> Simulated:
-    """Run a search of `slots` slots in simulated time. `max_evaluations`: of its longest trial, as
-    in run_search.py; `losses`: in order of their times. The same arguments give the same result.
+    """Run a search of `slots` slots in simulated time, each with search.trials_per_slot places: the
+    times of `courses` are those with all places of a slot taken. `max_evaluations`: of its longest
+    trial, as in run_search.py; `losses`: in order of their times. The same arguments give the same
+    result.
     """
     search = _Search(
         config,
@@ -96,9 +100,12 @@ def simulate(
 
 
 @dataclass
-class _Slot:
+class _Place:
+    """One of a slot's."""
+
+    slot: int
     ready: float
-    """From when on its workers can train."""
+    """From when on the slot's workers can train here."""
     trial: "_Trial | None" = None
 
 
@@ -108,7 +115,7 @@ class _Trial:
     point: Point
     course: Course
     attempts: Attempts
-    slot: int = 0
+    place: int = 0
     evaluations: int = 0
     best: float | None = None
     tries: int = 0
@@ -131,7 +138,10 @@ class _Search:
         self.config, self.courses, self.times = config, courses, times
         self.decisions = Decisions(config, max_evaluations=max_evaluations)
         self.clock = Clock()
-        self.slots = [_Slot(ready=times.start) for _ in range(slots)]
+        self.slots, self.beside = slots, config.search.trials_per_slot
+        self.places = [
+            _Place(slot, ready=times.start) for slot in range(slots) for _ in range(self.beside)
+        ]
         self.running: dict[str, _Trial] = {}
         self.ended: dict[str, SimulatedTrial] = {}
         self.training_seconds = 0.0
@@ -143,11 +153,11 @@ class _Search:
         while self.running:
             self.clock.advance()
         trials = tuple(self.ended[name] for name in self.decisions.results)
-        return Simulated(trials, len(self.slots), self.training_seconds)
+        return Simulated(trials, self.slots, self.training_seconds, self.beside)
 
     def _fill(self) -> None:
         """Ask for trials while there is room."""
-        while len(self.running) < len(self.slots) and (asked := self.decisions.ask()) is not None:
+        while len(self.running) < len(self.places) and (asked := self.decisions.ask()) is not None:
             name, point = asked
             attempts = Attempts(self.config.search.max_failures)
             trial = _Trial(name, point, self.courses(point), attempts)
@@ -155,12 +165,14 @@ class _Search:
             self._place(trial)
 
     def _place(self, trial: _Trial) -> None:
-        """Give it to the first slot with room, from its last checkpoint on."""
-        trial.slot = next(i for i, slot in enumerate(self.slots) if slot.trial is None)
-        slot = self.slots[trial.slot]
-        slot.trial = trial
+        """Give it to the first of the slots with fewest trials, from its last checkpoint on."""
+        taken = Counter(place.slot for place in self.places if place.trial is not None)
+        free = [number for number, place in enumerate(self.places) if place.trial is None]
+        trial.place = min(free, key=lambda number: (taken[self.places[number].slot], number))
+        place = self.places[trial.place]
+        place.trial = trial
         trial.tries += 1
-        self._train_on(trial, since=max(self.clock.now, slot.ready))
+        self._train_on(trial, since=max(self.clock.now, place.ready))
 
     def _train_on(self, trial: _Trial, *, since: float) -> None:
         """Train until the next evaluation."""
@@ -188,7 +200,7 @@ class _Search:
         else:
             # It has trained ahead while this was decided, and ends after its present step.
             ready += trial.course.step_seconds(trial.evaluations + 1)
-        self.slots[trial.slot].ready = ready
+        self.places[trial.place].ready = ready
         self._end(trial)
 
     def _evaluation(self, trial: _Trial) -> Evaluated:
@@ -207,7 +219,7 @@ class _Search:
         return Evaluated(trial.name, report)
 
     def _end(self, trial: _Trial) -> None:
-        self.slots[trial.slot].trial = None
+        self.places[trial.place].trial = None
         trial.tries += 1
         del self.running[trial.name]
         self.ended[trial.name] = SimulatedTrial(
@@ -215,7 +227,7 @@ class _Search:
             trial.point,
             self.decisions.end(trial.name),
             trial.evaluations,
-            trial.slot,
+            self.places[trial.place].slot,
             self.clock.now if trial.started is None else trial.started,
             self.clock.now,
             trial.losses,
@@ -228,11 +240,11 @@ class _Search:
             self.clock.at(loss.seconds, lambda: self._lose(loss))
 
     def _lose(self, loss: Loss) -> None:
-        hit = [self.slots[number] for number in loss.slots]
+        hit = [place for place in self.places if place.slot in loss.slots]
         back = self.clock.now + loss.away_seconds + self.times.restart
-        for slot in hit:
-            slot.ready = max(slot.ready, back)
-        for trial in [slot.trial for slot in hit if slot.trial is not None]:
+        for place in hit:
+            place.ready = max(place.ready, back)
+        for trial in [place.trial for place in hit if place.trial is not None]:
             self._failed(trial)
         self._await_loss()
 
@@ -241,7 +253,7 @@ class _Search:
         failed = Failed(trial.name, "the workers were lost", "workers")
         trial.losses += 1
         if trial.attempts.another(failed):
-            self.slots[trial.slot].trial = None
+            self.places[trial.place].trial = None
             self._place(trial)
         else:
             self.decisions.tell(trial.name, failed)

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from components.adapters import AdaptedModel
+from components.adapters.model import AdaptedOutput
 from components.backbones import family_of
 from components.backbones.activation_offload import ON_A_CPU, offloaded_activations
 from components.backbones.tiled_feed_forward import tile_feed_forward, untile_feed_forward
@@ -55,6 +56,21 @@ class Engine:
         """The model's output for a micro-batch of which a backward pass follows."""
         with offloaded_activations() if self.offloads else nullcontext():
             return self.deepspeed(**batch)
+
+    def take_gradients(self, gradients: Mapping[str, Tensor]) -> None:
+        """A backward pass of which the gradients are known already, by parameter. Parameters that
+        are left out get none, as those that a loss does not depend on.
+
+        DeepSpeed reduces and partitions what arrives in a backward pass of its own after a forward
+        of its own. The derivative of sum(parameter * gradient) is the gradient, bit for bit.
+        """
+        model = self.deepspeed.module
+        products = [self.parameters[name] * each for name, each in gradients.items()]
+        model.forward = lambda: AdaptedOutput(torch.stack([p.sum() for p in products]).sum(), None)
+        try:
+            self.deepspeed.backward(self.deepspeed().logits)
+        finally:
+            del model.forward
 
     def set_learning_rates(self, factor: float) -> None:
         """Every group at this share of its own peak."""

@@ -1,5 +1,6 @@
 """Ask the live model about a split: every rank takes its share, every rank gets everything."""
 
+from collections.abc import Generator
 from typing import Any
 
 import numpy as np
@@ -34,6 +35,37 @@ def split_outputs(
     `model`: the engine (it gathers ZeRO-3 shards) or an AdaptedModel. Called by all ranks together;
     a rank without documents left still takes part. `states`: of the documents, where they are kept.
     """
+    asking = outputs_asked(
+        split, rows, task=task, config=config, world=world, pad_token_id=pad_token_id
+    )
+    model.eval()
+    try:
+        _, batch, _ = next(asking)
+        while True:
+            if states is not None:
+                batch["states"] = states.states(batch["input_ids"], batch["attention_mask"])
+            with torch.no_grad():
+                logits_BC = model(**batch).logits
+            PULSE.beat()
+            _, batch, _ = asking.send(logits_BC)
+    except StopIteration as ended:
+        outputs: Array = ended.value
+    model.train()
+    return outputs
+
+
+def outputs_asked(
+    split: TokenizedSplit,
+    rows: Array,
+    *,
+    task: Task,
+    config: TrainingConfig,
+    world: World,
+    pad_token_id: int,
+) -> Generator[tuple[Array, dict[str, Any], torch.Tensor], torch.Tensor, Array]:
+    """The same, asked for batch by batch: yields the documents, what the model takes of them and
+    their labels, and is sent the logits.
+    """
     lengths = split.lengths[rows]
     batches = evaluation_batches(
         lengths,
@@ -42,20 +74,14 @@ def split_outputs(
         micro_batch_size=config.micro_batch_size,
         tokens_per_batch=config.tokens_per_batch,
     )
-    model.eval()
     own: list[tuple[Array, Array]] = []
-    with torch.no_grad():
-        for chosen in batches:
-            asked = rows[chosen] if len(chosen) else rows[:1]
-            batch = task.batch(split, asked, pad_token_id=pad_token_id)
-            batch = {name: tensor.to(world.device) for name, tensor in batch.items()}
-            labels = batch.pop("labels")
-            if states is not None:
-                batch["states"] = states.states(batch["input_ids"], batch["attention_mask"])
-            logits = model(**batch).logits
-            PULSE.beat()
-            if len(chosen):
-                own.append((chosen, task.outputs(logits, labels)))
-    model.train()
+    for chosen in batches:
+        asked = rows[chosen] if len(chosen) else rows[:1]
+        batch = task.batch(split, asked, pad_token_id=pad_token_id)
+        batch = {name: tensor.to(world.device) for name, tensor in batch.items()}
+        labels = batch.pop("labels")
+        logits_BC = yield asked, batch, labels
+        if len(chosen):
+            own.append((chosen, task.outputs(logits_BC, labels)))
     parts = [part for rank_parts in world.gather(own) for part in rank_parts]
     return gathered(parts, len(rows))

@@ -6,7 +6,7 @@ It means nothing by itself; whoever watches the process sees whether it still mo
 
 
 class Pulse:
-    """Beats so far. One for the process: it trains one adapter at a time."""
+    """Beats so far. One for the process, whatever it trains side by side."""
 
     def __init__(self) -> None:
         self.beats = 0

@@ -33,43 +33,58 @@ class Step:
 
 @dataclass(frozen=True)
 class _Noted:
+    number: int
+    """Among the steps of the process."""
     step: Step
     loss_sum: "Tensor"
     terms: int
 
 
 class RecentSteps:
-    """One for the process: it trains one adapter at a time. `made` and `tokens` count all steps of
-    the process, `kept` are the last ones of the present training.
+    """One for the process. `made` and `tokens` count all steps of the process, of all trainings;
+    of each training that runs, or ended last, the last steps are kept.
     """
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._noted: deque[_Noted] = deque(maxlen=KEPT)
-        self.made, self.tokens, self.training = 0, 0, ""
+        self._noted: dict[str, deque[_Noted]] = {}
+        self._over: set[str] = set()
+        self.made, self.tokens = 0, 0
 
     def begin(self, training: str) -> None:
-        """Another training begins; `training` tells it from the others."""
-        with self._lock:
-            self._noted.clear()
-            self.training = training
-
-    def note(self, step: Step, *, loss_sum: "Tensor", terms: int) -> None:
-        """A step is done. `loss_sum`: over the `terms` of this rank, not read now."""
-        with self._lock:
-            self._noted.append(_Noted(step, loss_sum, terms))
-            self.made += 1
-            self.tokens += step.tokens
-
-    def since(self, made: int) -> tuple[str, int, int, tuple[Step, ...]]:
-        """(training, steps and tokens of the process so far, the steps after the first `made` as
-        far as they are kept).
+        """Another training begins; `training` tells it from the others. Those that are over are
+        forgotten.
         """
         with self._lock:
-            new = min(max(0, self.made - made), len(self._noted))
-            found = list(self._noted)[len(self._noted) - new :]
-            training, counted, tokens = self.training, self.made, self.tokens
-        return training, counted, tokens, tuple(_read(each) for each in found)
+            for over in self._over:
+                self._noted.pop(over, None)
+            self._over.clear()
+            self._noted[training] = deque(maxlen=KEPT)
+
+    def end(self, training: str) -> None:
+        """The training is over; its steps are kept until another begins."""
+        with self._lock:
+            self._over.add(training)
+
+    def note(self, training: str, step: Step, *, loss_sum: "Tensor", terms: int) -> None:
+        """A step is done. `loss_sum`: over the `terms` of this rank, not read now."""
+        with self._lock:
+            self.made += 1
+            self.tokens += step.tokens
+            kept = self._noted.setdefault(training, deque(maxlen=KEPT))
+            kept.append(_Noted(self.made, step, loss_sum, terms))
+
+    def since(self, made: int) -> tuple[int, int, dict[str, tuple[Step, ...]]]:
+        """(steps and tokens of the process so far, and of each training the steps after the first
+        `made` as far as they are kept).
+        """
+        with self._lock:
+            new = {
+                training: [noted for noted in kept if noted.number > made]
+                for training, kept in self._noted.items()
+            }
+            counted, tokens = self.made, self.tokens
+        return counted, tokens, {name: tuple(map(_read, each)) for name, each in new.items()}
 
 
 def _read(noted: _Noted) -> Step:

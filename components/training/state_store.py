@@ -47,11 +47,16 @@ class StateStore:
     """The states below one folder."""
 
     def __init__(self, folder: Path, description: Mapping[str, Any] | None = None) -> None:
+        from filelock import FileLock
+
         self.folder = folder
         folder.mkdir(parents=True, exist_ok=True)
-        if not (folder / DESCRIPTION).is_file():
-            with atomic_file(folder / DESCRIPTION) as unfinished:
-                unfinished.write_text(json.dumps(description or {}, indent=2), encoding="utf-8")
+        # Ranks and slots come here at the same moment, and would move one another's file away.
+        with FileLock(folder / f"{DESCRIPTION}.lock"):
+            if not (folder / DESCRIPTION).is_file():
+                with atomic_file(folder / DESCRIPTION) as unfinished:
+                    text = json.dumps(description or {}, indent=2)
+                    unfinished.write_text(text, encoding="utf-8")
         used_now(folder)
         self._files: dict[Path, Any] = {}
         self._places: dict[str, Path] = {}

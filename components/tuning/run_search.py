@@ -55,7 +55,8 @@ def run_trials(
                 mode=config.training.mode,
                 search_alg=Asking(config, searcher, folder=context.folder),
                 num_samples=UNTIL_THE_SEARCHER_ENDS,
-                max_concurrent_trials=config.search.concurrent_slots,
+                max_concurrent_trials=config.search.concurrent_slots
+                * config.search.trials_per_slot,
                 scheduler=TRIAL_SCHEDULERS[config.search.trial_scheduler](config, max_evaluations),
                 trial_dirname_creator=_folder_name,
                 reuse_actors=reuse_actors,

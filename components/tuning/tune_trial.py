@@ -69,7 +69,11 @@ class TuneTrial(tune.Trainable):
         return True
 
     def _begin(self, trial: Trial) -> None:
-        self.job = fitting(Job(trial.key, trial.config, self.context.data_folder, trial.folder))
+        """The trial is this actor's from its first `step`. Under load Tune makes an actor and then
+        gives its trial to another that came free: this one must not have touched its folder.
+        """
+        self.trial, self.is_started = trial, False
+        self.job = Job(trial.key, trial.config, self.context.data_folder, trial.folder)
         self.events: deque[Event] = deque()
         training = trial.config.training
         self.metric = training.metric
@@ -77,10 +81,14 @@ class TuneTrial(tune.Trainable):
         self.value = float("-inf") if training.mode == "max" else float("inf")
         self.evaluations = 0
         self.attempts = Attempts(self.context.config.search.max_failures)
+
+    def _start(self) -> None:
+        self.is_started = True
         if self.context.config.search.reuse_trials:
-            earlier = reuse(trial.folder, self.context.identity(trial))
+            earlier = reuse(self.trial.folder, self.context.identity(self.trial))
             if earlier is not None:
                 self.events.append(Reused(self.job.id, earlier.run_id))
+        self.job = fitting(self.job)
         self.workers.start(self.job)
 
     def step(self) -> dict[str, Any]:
@@ -88,6 +96,8 @@ class TuneTrial(tune.Trainable):
         that failed is repeated here, because Tune knows one budget for all kinds of failures; one
         that left its place is given again.
         """
+        if not self.is_started:
+            self._start()
         told: list[Event] = []
         while True:
             event: Event | None = self._next_event()

@@ -51,6 +51,7 @@ def show_plan(console: Console, plan: "Plan") -> None:
                 if plan.concurrent_trials is not None
                 else {}
             ),
+            "side by side": _side_by_side(plan),
             **({"document states": _states(plan)} if plan.states_bytes_per_token else {}),
             resources.source: ", ".join(part for part in have if part) or "not known",
         },
@@ -69,6 +70,13 @@ def show_plan(console: Console, plan: "Plan") -> None:
         _show_capacity(console, plan, plan.capacity)
     for line in plan.advice:
         console.print(f"Advice: {line}", markup=False, soft_wrap=True)
+
+
+def _side_by_side(plan: "Plan") -> str:
+    """How many trials share a slot's run of the backbone, or why none do."""
+    if plan.trials_per_slot > 1:
+        return f"{plan.trials_per_slot} trials in each slot, in one run of the backbone"
+    return "off" if plan.side_by_side_obstacle is None else f"off: {plan.side_by_side_obstacle}"
 
 
 def _states(plan: "Plan") -> str:

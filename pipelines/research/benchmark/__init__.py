@@ -22,6 +22,7 @@ BENCHMARKS: dict[str, str] = {
     "memory": "pipelines.research.benchmark.memory",
     "quantised": "pipelines.research.benchmark.quantised",
     "long_document": "pipelines.research.benchmark.long_document",
+    "side_by_side": "pipelines.research.benchmark.side_by_side",
 }
 
 

@@ -131,6 +131,7 @@ def timed_search(
         count=config.search.concurrent_slots,
         storage=folder,
         experiment=config.name,
+        capacity=config.search.trials_per_slot,
     )
     wait_until_placed(slots, config.cluster)
     context = SearchContext(

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -34,8 +35,7 @@ def word(
         "node",
         5,
         made=len(steps),
-        training=str(of.checkpoint),
-        steps=steps,
+        steps={str(of.checkpoint): steps},
         memory_bytes=2**20,
     )
 
@@ -67,6 +67,15 @@ def test_steps_of_an_earlier_training_or_process_are_not_taken_for_this_one_s(
     flight.hear(word(failed, [1, 2], pid=8))
     steps = flight.content(failed, reason="", cause="")["ranks"]["0"]["steps"]
     assert [step["number"] for step in steps] == [1, 2]
+
+
+def test_of_several_trainings_at_a_time_each_has_its_own_steps(tmp_path: Path) -> None:
+    flight, failed, other = FlightRecord(), job(tmp_path / "failed"), job(tmp_path / "other")
+    for number in (1, 2):
+        both = word(failed, [number])
+        flight.hear(replace(both, steps={**both.steps, **word(other, [10 * number]).steps}))
+    assert [step.number for step in flight.steps(0, failed)] == [1, 2]
+    assert [step.number for step in flight.steps(0, other)] == [10, 20]
 
 
 def test_a_loss_that_is_no_number_stays_readable(tmp_path: Path) -> None:

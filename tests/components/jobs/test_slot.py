@@ -81,6 +81,45 @@ def test_a_slot_holds_as_many_jobs_as_it_has_capacity(on_slot: Any, capacity: in
     on_slot(law, capacity=capacity)
 
 
+def test_workers_at_work_are_given_another_without_waiting(
+    on_slot: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def law(slot: Slot) -> None:
+        monkeypatch.setattr(slot_module, "POLL_SECONDS", 60.0)
+        first, second = Assignment(job("a")), Assignment(job("b"))
+        assert await slot.assign(first)
+        assert await slot.take() == (True, first)
+        assert await slot.take(wait=False) == (True, None)
+        assert await slot.assign(second)
+        assert await slot.take(wait=False) == (True, second)
+        assert [each.job for each in await slot.progress()] == ["a", "b"]
+
+    on_slot(law, capacity=2)
+
+
+def test_a_job_goes_where_fewest_are_before_it_goes_where_there_is_room(on_slot: Any) -> None:
+    async def law(slot: Slot) -> None:
+        assert await slot.assign(Assignment(job("a")), beside=0)
+        assert not await slot.assign(Assignment(job("b")), beside=0)
+        assert await slot.assign(Assignment(job("b")), beside=1)
+        assert not await slot.assign(Assignment(job("c")), beside=2)  # there is no third place
+
+    on_slot(law, capacity=2)
+
+
+def test_one_of_several_jobs_may_be_told_to_stop(on_slot: Any) -> None:
+    async def law(slot: Slot) -> None:
+        given = [Assignment(job(name)) for name in "ab"]
+        for each in given:
+            await slot.assign(each)
+            await slot.take()
+        await slot.drop(given[0].id)
+        assert [await slot.wanted(each.id) for each in given] == ["stop", "steps"]
+        assert await slot.assign(Assignment(job("c"))), "its room is free"
+
+    on_slot(law, capacity=2)
+
+
 def test_what_an_earlier_assignment_tells_is_not_taken_for_this_one(on_slot: Any) -> None:
     async def law(slot: Slot) -> None:
         first, second = Assignment(job("a")), Assignment(job("a"))
@@ -183,14 +222,15 @@ def test_of_what_failed_or_diverged_the_last_steps_are_written_down(
 def test_how_far_it_is_is_told_of_the_job_at_hand(on_slot: Any, tmp_path: Path) -> None:
     async def law(slot: Slot) -> None:
         given = Assignment(replace(job("a"), folder=tmp_path))
-        assert (await slot.progress()).job == ""
+        (idle,) = await slot.progress()
+        assert idle.job == ""
         await slot.assign(given)
         await slot.take()
         await slot.workers_placed(2)
-        before = await slot.progress()
+        (before,) = await slot.progress()
         assert (before.job, before.ranks, before.step) == ("a", 2, 0)
         await slot.word(word(given.job, [1, 3]))
-        after = await slot.progress()
+        (after,) = await slot.progress()
         assert (after.step, after.last_step_at, after.steps_per_second) == (3, 3.0, 0.5)
 
     on_slot(law)

@@ -10,8 +10,10 @@ import torch
 
 from components.adapters import ClassificationHeadConfig, PrefixPropagationConfig, adapt
 from components.adapters.methods import METHODS
+from components.adapters.side_by_side import Share, logits_side_by_side
 from components.backbones import backbone_shape, family_of
 from components.backbones.layer_memory import LayerRun
+from components.backbones.readers import RandomState
 from components.backbones.tiled_feed_forward import tile_feed_forward
 from components.planning.activations import activation_instants
 from tests.components.backbones.rotary.tiny import tiny_model
@@ -100,6 +102,7 @@ def test_the_worst_instant_is_estimated_within_the_promise(
     assert abs(estimate / measured - 1) < PROMISED, (estimate, measured)
 
 
+@pytest.mark.parametrize("side_by_side", [1, 3])
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 @pytest.mark.parametrize(
     ("kind", "placement", "checkpointing"),
@@ -112,6 +115,7 @@ def test_reading_a_text_apart_is_estimated_within_the_promise(
     placement: Any,
     checkpointing: bool,
     precision: str,
+    side_by_side: int,
 ) -> None:
     if kind == "longformer":
         backbone = tiny_longformer(**SIZES, num_attention_heads=3, attention_window=[64] * 4)
@@ -132,9 +136,14 @@ def test_reading_a_text_apart_is_estimated_within_the_promise(
         number_bytes=2 if precision == "bf16" else 4,
         kept=kept,
         reads_one_row=True,
+        side_by_side=side_by_side,
     )
     instants = activation_instants(family_of(backbone), shape, run, checkpointing=checkpointing)
-    measured = measured_peak(backbone, adapter, "last")
+    measured = (
+        measured_peak(backbone, adapter, "last")
+        if side_by_side == 1
+        else measured_peak_side_by_side(backbone, adapter, side_by_side)
+    )
     assert abs(max(instants.values()) / measured - 1) < PROMISED, (instants, measured)
 
 
@@ -183,6 +192,26 @@ def measured_peak(backbone: Any, adapter: Any, pooling: Any) -> int:
     ids = torch.randint(3, 90, (BATCH, TOKENS))
     with LiveBytes() as live:
         model(input_ids=ids, labels=torch.tensor([0, 1])).loss.backward()
+    return live.peak
+
+
+def measured_peak_side_by_side(backbone: Any, adapter: Any, count: int) -> int:
+    """Bytes of a step of so many adapters, each with documents of its own."""
+    head = ClassificationHeadConfig(num_labels=2, pooling="last")
+    models = [adapt(backbone, adapter, head).train() for _ in range(count)]
+    trained = [parameter for model in models for parameter in model.trainable_parameters().values()]
+    ids = [torch.randint(3, 90, (BATCH, TOKENS)) for _ in models]
+    with LiveBytes() as live:
+        shares = [
+            Share(
+                model,
+                model.text_of_batch(own, torch.ones_like(own)),
+                RandomState(torch.device("cpu")),
+            )
+            for model, own in zip(models, ids, strict=True)
+        ]
+        losses = [logits.square().sum() for logits in logits_side_by_side(shares)]
+        torch.autograd.grad(losses, trained)
     return live.peak
 
 

@@ -6,9 +6,9 @@ import pytest
 
 from components.backbones import BackboneShape, backbone_shape
 from components.config import ExperimentConfig
+from components.planning import Resources, make_plan, search_wanted
 from components.planning.memory import worker_memory
 from components.planning.paper_table import BEGIN, LADDER, MODELS, README, device_bytes, table
-from components.planning.plan import Resources, make_plan, search_wanted
 from components.planning.recommend import TILE_ROWS, Rung
 from tests.components.planning.test_plan import experiment
 

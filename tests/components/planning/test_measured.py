@@ -52,6 +52,15 @@ def test_a_measured_trial_gives_the_next_plan_its_time_and_corrects_its_memory(
     assert after.measured == TOOK
 
 
+def test_what_was_measured_alone_says_nothing_of_trials_side_by_side(
+    known: ExperimentConfig,
+) -> None:
+    first = search_wanted(known).settings[0]
+    assert remembered(first, known.cluster, trials_per_slot=4) is None
+    remember(replace(TOOK, steps=20), first, known.cluster, trials_per_slot=4)
+    assert remembered(first, known.cluster) == TOOK
+
+
 def test_a_damaged_memory_is_none(known: ExperimentConfig, tmp_path: Path) -> None:
     (file,) = (tmp_path / "measured").iterdir()
     file.write_text(file.read_text(encoding="utf-8").replace("30.0", "3.0"), encoding="utf-8")

@@ -277,3 +277,55 @@ def test_states_that_are_kept_do_not_pass_where_layers_are_recomputed() -> None:
     assert "rows meet the text" in instants(gradient_checkpointing=True)
     kept = instants(gradient_checkpointing=True, text_states="kept")
     assert kept == instants(text_states="kept")
+
+
+def one_way(**search: Any) -> ExperimentConfig:
+    return experiment(
+        adapter={"placement": "one_way"},
+        head={"pooling": "last"},
+        search={"num_trials": 9} | search,
+    )
+
+
+def test_trials_side_by_side_take_the_weights_once_and_all_else_each(
+    longformer_json: dict[str, Any],
+) -> None:
+    alone, four = (
+        plan_of(one_way(trials_per_slot=count), longformer_json).points[0].memory
+        for count in (1, 4)
+    )
+    assert four.weights == alone.weights and four.process == alone.process
+    assert four.trained == 4 * alone.trained
+    # Their texts are read one after the other.
+    assert alone.activations < four.activations <= 4 * alone.activations
+
+
+def test_a_plan_counts_all_trials_that_are_at_work_at_the_same_time(
+    longformer_json: dict[str, Any],
+) -> None:
+    room = Resources(source="here", cpus=3.0, memory_bytes=2**40)
+    told = plan_of(one_way(trials_per_slot=4), longformer_json, room)
+    assert told.trials_per_slot == 4 and told.concurrent_trials == 12
+
+
+def test_side_by_side_is_offered_where_trials_share_a_text_and_fit(
+    longformer_json: dict[str, Any],
+) -> None:
+    def offers(config: ExperimentConfig, memory_bytes: int) -> list[str]:
+        room = Resources(source="here", cpus=2.0, memory_bytes=memory_bytes)
+        told = plan_of(config, longformer_json, room)
+        return [line for line in told.advice if "search.trials_per_slot" in line]
+
+    (offer,) = offers(one_way(), 2**40)
+    assert offer.startswith("search.trials_per_slot=8 would train 8 trials side by side")
+    alone = plan_of(one_way(), longformer_json).points[0].memory.total
+    assert offers(one_way(), alone) == []  # one fits, two do not
+    assert offers(one_way(trials_per_slot=2), 2**40) == []
+    assert offers(experiment(), 2**40) == []
+
+
+def test_where_trials_cannot_share_a_run_the_plan_says_why(longformer_json: dict[str, Any]) -> None:
+    told = plan_of(experiment(), longformer_json)
+    assert told.side_by_side_obstacle is not None
+    assert "its text sees what is trained" in told.side_by_side_obstacle
+    assert plan_of(one_way(), longformer_json).side_by_side_obstacle is None

@@ -101,6 +101,18 @@ def test_a_lost_slot_repeats_what_came_since_the_last_evaluation() -> None:
     assert (trial.losses, trial.outcome, trial.evaluations) == (1, "completed", EVALUATIONS)
 
 
+def test_a_slot_of_several_places_is_as_many_slots_of_one_that_are_lost_together() -> None:
+    beside = config_of(trials_per_slot=3)
+    told, apart = run(beside, 2), run(config_of(), 6)
+    assert told.makespan_seconds == apart.makespan_seconds
+    assert told.training_seconds == pytest.approx(apart.training_seconds)
+    assert told.slots == 2 and told.utilisation == pytest.approx(apart.utilisation)
+    # The first trials are spread over the slots before any of them has two.
+    assert [trial.slot for trial in told.trials[:6]] == [0, 1] * 3
+    lost = run(beside, 2, losses=[Loss(13.0, (1,))])
+    assert [trial.losses for trial in lost.trials[:6]] == [0, 1] * 3
+
+
 def test_a_loss_while_a_slot_starts_delays_it_alone() -> None:
     told = run(config_of(num_trials=2), 2, losses=[Loss(5.0, (1,))])
     assert [trial.started for trial in told.trials] == [12.0, 25.0]

@@ -90,4 +90,26 @@ def test_want_of_memory_halves_the_micro_batch_and_then_is_infeasible(tmp_path: 
     )
     assert told(trial)[-1][EVENTS] == (DONE,)
     trial, workers = begun(lambda job, time: [DONE], tmp_path / "other")
+    told(trial)
     assert workers.started[0].cut.training.micro_batch_size == 1  # remembered
+
+
+def test_a_trial_that_is_never_stepped_is_given_to_no_slot(tmp_path: Path) -> None:
+    """Under load Tune makes an actor for a trial that it then moves to one that came free."""
+    late, workers = begun(lambda job, time: [DONE], tmp_path)
+    assert workers.started == []
+    (result,) = told(late)
+    assert result["done"] and len(workers.started) == 1
+
+
+def test_a_trial_that_ended_makes_room_for_the_next_only_when_that_is_stepped(
+    tmp_path: Path,
+) -> None:
+    trial, workers = begun(lambda job, time: [DONE], tmp_path)
+    told(trial)
+    workers.drop = lambda job_id: None  # type: ignore[method-assign]
+    other = make_trial(CONFIG, {"adapter.prefix_length": 8}, folder=tmp_path)
+    assert trial.reset_config({TRIAL: other})
+    assert len(workers.started) == 1
+    assert told(trial)[-1]["done"]
+    assert [job.id for job in workers.started][1] == other.key
