@@ -114,4 +114,5 @@ def endpoint() -> dict[str, float]:
     place = f"http://{head['NodeManagerAddress']}:{head['MetricsExportPort']}/metrics"
     with urlopen(place, timeout=30) as answer:
         lines = answer.read().decode().splitlines()
-    return {line.partition("{")[0]: float(line.split()[-1]) for line in lines if "{" in line}
+    values = [line for line in lines if "{" in line and not line.startswith("#")]
+    return {line.partition("{")[0]: float(line.split()[-1]) for line in values}
