@@ -87,6 +87,7 @@ def job_steps(
             artifact_folder=job.artifact,
             training=job.cut.training,
             code_version=code_version,
+            ranks=ranks,
         )
         emit(Finalized(job.id, final))
 

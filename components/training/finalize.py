@@ -50,14 +50,16 @@ def finalize(
     artifact_folder: Path,
     code_version: str,
     training: TrainingConfig | None = None,
+    ranks: int | None = None,
 ) -> FinalEvaluation:
     """Evaluate the best adapter of a checkpoint on all validation and test documents and write it
     as artifact format 1. Called by every rank together.
 
     What is fitted to outputs (a temperature) is fitted on validation data only. `training`: how
-    documents are cut into micro-batches, where `config` took too much memory.
+    documents are cut into micro-batches, where `config` took too much memory. `ranks`: see
+    run_trial.
     """
-    key = resume_key(config, data.fingerprint, world_size=session.world.size)
+    key = resume_key(config, data.fingerprint, world_size=ranks or session.world.size)
     best, task = (
         load_checkpoint(checkpoint_folder, resume_key=key).best,
         task_named(config.data.task),

@@ -42,9 +42,9 @@ def searches(nodes: Nodes, tmp_path_factory: pytest.TempPathFactory) -> dict[str
         logged(driver, "about to be taken away")
     alone = harness.until(lambda: ranks() - first, "no smaller group came", seconds=BUSY)
     assert len(alone) == 1, "both ranks should have left"
-    nodes.remove(going)
     harness.until(lambda: "began" in since(driver, alone), "it did not go on", seconds=BUSY)
     with paused(alone):
+        nodes.remove(going)
         nodes.add()
         logged(driver, "there is room for 2 workers again")
     harness.until(lambda: len(ranks() - alone) == 2, "it did not grow again", seconds=BUSY)
