@@ -18,7 +18,7 @@ from components.backbones.quantization import (
     FIELD,
     loading_section,
     quantization_of,
-    settle_8_bits,
+    settle,
 )
 from components.backbones.settings import BackboneConfig
 from components.backbones.sources import (
@@ -80,7 +80,7 @@ def load_backbone(
         # Symptom: bfloat16 linear layers in a float32 model (fp8, transformers 5.23). Remove once
         # what is read into plain numbers has the dtype that was asked for.
         backbone.to(dtype)
-    settle_8_bits(backbone)
+    settle(backbone)
     backbone.requires_grad_(False).eval()
     if config.attention == "auto":
         family_named(config.family).accelerate(backbone)

@@ -19,6 +19,7 @@ FOREIGN = ("quantization", "compression_config")
 """Fields by which other libraries say it, whose checkpoints transformers does not read."""
 Asked = Literal["nf4", "int8"]
 BITSANDBYTES = "bitsandbytes"
+PACKS = "support_avx512bf16_for_cpu"
 ASKED: Mapping[Asked, Mapping[str, Any]] = {
     "nf4": {"quant_method": BITSANDBYTES, "load_in_4bit": True, "bnb_4bit_quant_type": "nf4"},
     "int8": {"quant_method": BITSANDBYTES, "load_in_8bit": True},
@@ -199,14 +200,20 @@ def kind_in_memory(values: Mapping[str, Any]) -> str | None:
     return found.kind if found is not None and found.stays else None
 
 
-def settle_8_bits(backbone: Any) -> None:
-    """Let bitsandbytes move int8 weights and scales from the parameters to their modules now. It
-    does so when a module first runs; of copies that share the parameters (sharing.py) the second
-    would find none, and quantise the integers again.
+def settle(backbone: Any) -> None:
+    """Take from bitsandbytes what it does to weights when a module first runs.
+
+    It moves int8 weights and scales from the parameters to their modules: done now, because of
+    copies that share the parameters (sharing.py) the second would find none, and quantise the
+    integers again. On CPUs with AVX512-BF16 it packs 4-bit weights at the first run without
+    gradients (0.50), for a product in bf16 through which no gradient comes, in training later
+    either: not done at all.
     """
     for module in backbone.modules():
         if getattr(getattr(module, "weight", None), "CB", None) is not None:
             module.init_8bit_state()
+        if hasattr(module, PACKS):
+            setattr(module, PACKS, False)
 
 
 def loading_section(values: Mapping[str, Any], dtype: str) -> dict[str, Any]:

@@ -69,10 +69,16 @@ def without_and_with_checkpointing(make: Callable[[], AdaptedModel]) -> list[Ada
 
 
 def check_same_gradients(models: list[AdaptedModel], *, rtol: float) -> None:
-    """The second model's gradients are the first one's."""
+    """The second model's gradients are the first one's, up to `rtol` and, near zero, a millionth of
+    the largest: sums in another order differ by the processor.
+    """
     found = models[1].trainable_parameters()
     for name, parameter in models[0].trainable_parameters().items():
-        torch.testing.assert_close(found[name].grad, parameter.grad, atol=1e-7, rtol=rtol, msg=name)
+        assert parameter.grad is not None, name
+        near_zero = 1e-6 * float(parameter.grad.abs().max())
+        torch.testing.assert_close(
+            found[name].grad, parameter.grad, atol=near_zero, rtol=rtol, msg=name
+        )
 
 
 def randomise(model: AdaptedModel, *, only: str = "") -> None:

@@ -21,7 +21,7 @@ from components.backbones import (
     read_backbone_config,
     stored_precision,
 )
-from components.backbones.quantization import distributions
+from components.backbones.quantization import PACKS, distributions
 from components.backbones.sharing import sharing_copy
 from components.errors import ArtifactError, BackboneError, ConfigError
 from components.training.same_weights import bit_sum, plain_tensors
@@ -85,6 +85,20 @@ def test_what_is_stored_quantised_is_read_by_its_name_and_stays_so(
         loaded(input_ids=IDS).last_hidden_state, expected(input_ids=IDS).last_hidden_state
     )
     assert stored_precision(config) == "fp32"
+
+
+def test_weights_of_4_bits_are_never_packed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on a processor with AVX512-BF16, where a run without gradients would do it."""
+    import bitsandbytes
+
+    monkeypatch.setattr(bitsandbytes.nn.modules, "has_avx512bf16", lambda: True)
+    assert getattr(bitsandbytes.nn.Linear4bit(2, 2), PACKS)
+    STAYING["nf4"](tmp_path)
+    loaded = load_backbone(config_of(tmp_path), cache_path=tmp_path)
+    packs = [getattr(each, PACKS) for each in loaded.modules() if hasattr(each, PACKS)]
+    assert packs and not any(packs)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=["float32", "bfloat16"])
