@@ -58,7 +58,8 @@ LONG := tests/components/tuning/test_searches.py tests/components/training/test_
 	tests/components/tuning/test_many_trials.py tests/components/config/test_mutated_experiments.py \
 	tests/pipelines/retraining/test_monitoring.py tests/components/adapters/test_real_backbone.py \
 	tests/pipelines/research/benchmark/test_step.py tests/components/jobs/test_side_by_side_slot.py \
-	tests/components/tuning/test_side_by_side_search.py
+	tests/components/tuning/test_side_by_side_search.py \
+	tests/components/training/test_side_by_side.py
 APART := $(addprefix --ignore ,$(LONG) tests/faults tests/pipelines/jobs tests/browser \
 	tests/families tests/memory tests/infra tests/nodes)
 test: quick-tests
