@@ -58,9 +58,9 @@ LONG := tests/components/tuning/test_searches.py tests/components/training/test_
 	tests/components/tuning/test_many_trials.py tests/components/config/test_mutated_experiments.py \
 	tests/pipelines/retraining/test_monitoring.py tests/components/adapters/test_real_backbone.py \
 	tests/pipelines/research/benchmark/test_step.py tests/components/jobs/test_side_by_side_slot.py \
-	tests/components/tuning/test_side_by_side_search.py \
 	tests/components/training/test_side_by_side.py
-APART := $(addprefix --ignore ,$(LONG) tests/faults tests/pipelines/jobs tests/browser \
+PACKED := tests/components/tuning/test_side_by_side_search.py
+APART := $(addprefix --ignore ,$(LONG) $(PACKED) tests/faults tests/pipelines/jobs tests/browser \
 	tests/families tests/memory tests/infra tests/nodes)
 test: quick-tests
 	@$(BIN)/python -m pytest -m slow $(APART) -n 2 --dist loadfile
@@ -87,7 +87,7 @@ faults: $(STAMP)
 	@$(BIN)/python -m pytest -m slow tests/faults
 
 jobs: $(STAMP)
-	@$(BIN)/python -m pytest -m slow tests/pipelines/jobs
+	@$(BIN)/python -m pytest -m slow tests/pipelines/jobs $(PACKED)
 
 browser: $(STAMP)
 	@$(BIN)/python -m pytest -m slow tests/browser
