@@ -9,7 +9,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.request import urlopen
@@ -75,6 +75,20 @@ def ray_cluster() -> Iterator[RayCluster]:
             with suppress(psutil.NoSuchProcess):
                 each.kill()
         shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
+def cluster_of_this_process() -> Iterator[None]:
+    """Context in which this process has a cluster of its own, whose workers import this checkout,
+    tests included.
+    """
+    from components.jobs.cluster import joined_cluster
+
+    os.environ["RAY_AUTH_MODE"] = "disabled"
+    os.environ.setdefault("RAY_worker_niceness", "0")
+    os.environ["PYTHONPATH"] = str(ROOT)
+    with joined_cluster("local", code=[ROOT / "components", ROOT / "pipelines", ROOT / "tests"]):
+        yield
 
 
 def environment_on(address: str, folder: Path) -> dict[str, str]:

@@ -20,6 +20,7 @@ FOREIGN = ("quantization", "compression_config")
 Asked = Literal["nf4", "int8"]
 BITSANDBYTES = "bitsandbytes"
 PACKS = "support_avx512bf16_for_cpu"
+"""Attribute of bitsandbytes' 4-bit modules: whether they pack their weights (`settle`)."""
 ASKED: Mapping[Asked, Mapping[str, Any]] = {
     "nf4": {"quant_method": BITSANDBYTES, "load_in_4bit": True, "bnb_4bit_quant_type": "nf4"},
     "int8": {"quant_method": BITSANDBYTES, "load_in_8bit": True},

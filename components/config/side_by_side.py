@@ -12,7 +12,8 @@ from components.config.experiment import ExperimentConfig, TrainConfig
 from components.config.space import combinations, named, trial_config
 from components.errors import ConfigError
 
-ADAPTER = "adapter"
+METHOD_OR_PLACEMENT = ("adapter", "adapter.method", "adapter.placement")
+"""Paths of a space by which some of its trials may share a run and others not."""
 
 
 def check_side_by_side(config: ExperimentConfig) -> None:
@@ -29,7 +30,7 @@ def side_by_side_obstacle(config: ExperimentConfig) -> str | None:
     points = [(point, trial_config(config, point)) for point in combinations(config)]
     seeing = [point for point, training in points if not training.adapter.text_is_read_apart]
     if seeing:
-        return _seen(config, points[0][1], seeing, all_of_them=len(seeing) == len(points))
+        return _seen(points[0][1], seeing, all_of_them=len(seeing) == len(points))
     for _, training in points:
         if reason := _of_training(training):
             return reason
@@ -37,14 +38,12 @@ def side_by_side_obstacle(config: ExperimentConfig) -> str | None:
 
 
 def _seen(
-    config: ExperimentConfig,
     first: TrainConfig,
     seeing: Iterable[dict[str, object]],
     *,
     all_of_them: bool,
 ) -> str:
     why = "its text sees what is trained and differs from trial to trial, so nothing is shared"
-    searched = [path for path in config.search.space if path.split(".")[0] == ADAPTER]
     if all_of_them:
         method = first.adapter.method
         placement = getattr(first.adapter, "placement", None)
@@ -54,8 +53,8 @@ def _seen(
         {
             named({path: point[path]})
             for point in seeing
-            for path in searched
-            if path in ("adapter", "adapter.method", "adapter.placement")
+            for path in METHOD_OR_PLACEMENT
+            if path in point
         }
     )
     return (

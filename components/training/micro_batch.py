@@ -65,9 +65,9 @@ Steps = Generator[MicroBatch, Answer, T]
 def answer_alone(asked: MicroBatch) -> Answer:
     """One run of the backbone for this micro-batch, and the backward pass where it trains."""
     set_mode(asked)
-    batch = dict(asked.inputs)
+    batch: dict[str, Any] = dict(asked.inputs)
     if asked.states is not None:
-        batch["states"] = asked.states.states(batch["input_ids"], batch["attention_mask"])  # type: ignore[assignment]
+        batch["states"] = asked.states.states(batch["input_ids"], batch["attention_mask"])
     with nullcontext() if asked.trains else torch.no_grad():
         run = asked.engine.forward if asked.trains else asked.engine.deepspeed
         logits_BC: Tensor = run(**batch).logits

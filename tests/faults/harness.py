@@ -30,6 +30,7 @@ def local_cluster(cpus: int = 2) -> Iterator[str]:
     import ray
 
     os.environ.setdefault("RAY_AUTH_MODE", "disabled")
+    # Else Ray's workers wait for every other process of a busy machine.
     os.environ.setdefault("RAY_worker_niceness", "0")
     options = {"include_dashboard": True, "dashboard_host": "127.0.0.1", "log_to_driver": False}
     for tries_left in reversed(range(4)):

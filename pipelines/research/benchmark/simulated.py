@@ -112,18 +112,17 @@ def calibrated(place: Place, slots: int) -> SlotTimes:
     """What slots take beside training: of some trials one loses its workers, while the other slots
     have enough to do.
     """
-    search = {**GRID, "space": {**GRID["space"], "adapter.prefix_length": {"choice": [4]}}}
-    if slots > 1:
-        search["space"]["optimizer.learning_rate"] = {"choice": _rates(TRIALS_BESIDE_RESTART + 3)}
-    else:
-        search["space"]["optimizer.learning_rate"] = {"choice": _rates(2)}
-    config = place.config(search, slots)
+    count = 2 if slots == 1 else TRIALS_BESIDE_RESTART + 3
+    config = place.config(_grid(count), slots)
     kill = Kill(slot=0, after=(f"trial-{slots:03d}", 4))
     return slot_times(place.measured(f"calibration_{slots}", config, (kill,)), slots)
 
 
-def _rates(count: int) -> list[float]:
-    return [3e-2 / (number + 1) for number in range(count)]
+def _grid(count: int) -> Mapping[str, Any]:
+    """A search of so many trials."""
+    rates = [3e-2 / (number + 1) for number in range(count)]
+    space = {"optimizer.learning_rate": rates, "adapter.prefix_length": [4]}
+    return {**GRID, "space": {path: {"choice": values} for path, values in space.items()}}
 
 
 def slot_times(found: TimedSearch, slots: int) -> SlotTimes:
@@ -279,8 +278,7 @@ def main() -> None:
     place, before, rate = opened(given.folder), load_average(), matrix_rate_gflops()
     cases = []
     with joined_cluster(None, code=code_folders()):
-        warm_up = {**GRID, "space": {"optimizer.learning_rate": {"choice": _rates(1)}}}
-        place.measured("warm_up", place.config(warm_up, 1))
+        place.measured("warm_up", place.config(_grid(1), 1))
         for case in CASES:
             cases.append(compared(place, case))
             told = cases[-1]

@@ -2,7 +2,6 @@
 ends with its own result, and a job that comes later joins those at work.
 """
 
-import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ from components.config import ExperimentConfig, TrainConfig, validate
 from components.jobs.events import Evaluated, Event, Trained
 from components.jobs.job import Job, SlotSettings
 from components.jobs.run_jobs import JobResult, run_jobs
+from tests.ray_cluster import cluster_of_this_process
 from tests.toy import make_experiment
 
 pytestmark = pytest.mark.slow
@@ -22,12 +22,7 @@ EPOCHS = 6
 
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[None]:
-    from components.jobs.cluster import joined_cluster
-
-    os.environ["RAY_AUTH_MODE"] = "disabled"
-    os.environ.setdefault("RAY_worker_niceness", "0")
-    os.environ["PYTHONPATH"] = str(ROOT)
-    with joined_cluster("local", code=[ROOT / "components", ROOT / "pipelines", ROOT / "tests"]):
+    with cluster_of_this_process():
         yield
 
 

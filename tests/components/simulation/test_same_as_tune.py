@@ -2,7 +2,6 @@
 evaluations.
 """
 
-import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ from components.registry import open_tracker
 from components.simulation import Course, SlotTimes, simulate
 from components.tuning.decisions import Decisions
 from tests.components.simulation.paced import EVALUATIONS, METRIC, value
+from tests.ray_cluster import cluster_of_this_process
 
 pytestmark = pytest.mark.slow
 ROOT = Path(__file__).resolve().parents[3]
@@ -23,12 +23,7 @@ RATE = "optimizer.learning_rate"
 
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[None]:
-    from components.jobs.cluster import joined_cluster
-
-    os.environ["RAY_AUTH_MODE"] = "disabled"
-    os.environ.setdefault("RAY_worker_niceness", "0")
-    os.environ["PYTHONPATH"] = str(ROOT)
-    with joined_cluster("local", code=[ROOT / "components", ROOT / "pipelines", ROOT / "tests"]):
+    with cluster_of_this_process():
         yield
 
 

@@ -11,7 +11,8 @@ import json
 import os
 import subprocess
 import sys
-from contextlib import nullcontext
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -61,7 +62,9 @@ def run_module(module: str, folder: Path, *, size: int, seconds: float = 900) ->
     )
 
 
-def main(rank: int, size: int, folder: Path) -> None:
+@contextmanager
+def meeting(rank: int, size: int, folder: Path) -> Iterator[None]:
+    """Context in which this process is a rank of those that meet in `folder`, on one thread."""
     import torch
     import torch.distributed as dist
 
@@ -70,18 +73,23 @@ def main(rank: int, size: int, folder: Path) -> None:
     dist.init_process_group(
         "gloo", init_method=f"file://{folder}/rendezvous", rank=rank, world_size=size
     )
-    from components.training.world import join_world
-
-    world = join_world()
-    sessions: dict[str, Any] = {}
-    results = {
-        case["name"]: run_case(case, world, sessions, folder)
-        for case in json.loads((folder / "cases.json").read_text())
-    }
-    if world.is_main:
-        (folder / "results.json").write_text(json.dumps(results))
+    yield
     dist.barrier()
     dist.destroy_process_group()
+
+
+def main(rank: int, size: int, folder: Path) -> None:
+    with meeting(rank, size, folder):
+        from components.training.world import join_world
+
+        world = join_world()
+        sessions: dict[str, Any] = {}
+        results = {
+            case["name"]: run_case(case, world, sessions, folder)
+            for case in json.loads((folder / "cases.json").read_text())
+        }
+        if world.is_main:
+            (folder / "results.json").write_text(json.dumps(results))
 
 
 def toy_tokenizer() -> Any:

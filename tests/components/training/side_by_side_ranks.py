@@ -8,12 +8,11 @@ A member is {"name", "values", "joins"?: the round before which it is added, "fo
 """
 
 import json
-import os
 import sys
 from pathlib import Path
 from typing import Any
 
-from tests.components.training.ranks import run_module
+from tests.components.training.ranks import meeting, run_module
 
 TIMES = ("seconds", "tokens_per_second", "system/")
 
@@ -28,23 +27,14 @@ def run_groups(folder: Path, groups: list[dict[str, Any]], *, size: int) -> dict
 
 
 def main(rank: int, size: int, folder: Path) -> None:
-    import torch
-    import torch.distributed as dist
+    with meeting(rank, size, folder):
+        from components.training.world import join_world
 
-    torch.set_num_threads(1)
-    os.environ |= {"RANK": str(rank), "WORLD_SIZE": str(size), "LOCAL_RANK": str(rank)}
-    dist.init_process_group(
-        "gloo", init_method=f"file://{folder}/rendezvous", rank=rank, world_size=size
-    )
-    from components.training.world import join_world
-
-    world, sessions, results = join_world(), {}, {}  # type: ignore[var-annotated]
-    for group in json.loads((folder / "groups.json").read_text()):
-        results |= run_group(group, world, sessions, folder)
-    if world.is_main:
-        (folder / "results.json").write_text(json.dumps(results))
-    dist.barrier()
-    dist.destroy_process_group()
+        world, sessions, results = join_world(), {}, {}  # type: ignore[var-annotated]
+        for group in json.loads((folder / "groups.json").read_text()):
+            results |= run_group(group, world, sessions, folder)
+        if world.is_main:
+            (folder / "results.json").write_text(json.dumps(results))
 
 
 def run_group(

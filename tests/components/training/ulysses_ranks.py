@@ -7,10 +7,11 @@ the whole process, and what it is replaced by drops every mask.
 """
 
 import json
-import os
 import sys
 from pathlib import Path
 from typing import Any
+
+from tests.components.training.ranks import meeting
 
 ROWS, WIDTH = 24, 32
 CASES: dict[str, dict[str, Any]] = {
@@ -74,49 +75,42 @@ def answers(model: Any, case: dict[str, Any], part: slice) -> dict[str, Any]:
 
 
 def main(rank: int, size: int, folder: Path) -> None:
-    import torch
     import torch.distributed as dist
 
-    torch.set_num_threads(1)
-    os.environ |= {"RANK": str(rank), "WORLD_SIZE": str(size), "LOCAL_RANK": str(rank)}
-    dist.init_process_group(
-        "gloo", init_method=f"file://{folder}/rendezvous", rank=rank, world_size=size
-    )
-    from components.training.engine import import_deepspeed
+    with meeting(rank, size, folder):
+        from components.training.engine import import_deepspeed
 
-    import_deepspeed().init_distributed(verbose=False)
-    from deepspeed.runtime.sequence_parallel import parallel_state_sp
-    from deepspeed.runtime.sequence_parallel.ulysses_sp import UlyssesSPAttentionHF
-    from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
+        import_deepspeed().init_distributed(verbose=False)
+        from deepspeed.runtime.sequence_parallel import parallel_state_sp
+        from deepspeed.runtime.sequence_parallel.ulysses_sp import UlyssesSPAttentionHF
+        from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
-    stock = ALL_ATTENTION_FUNCTIONS["sdpa"]
-    part, found = slice(rank * ROWS // size, (rank + 1) * ROWS // size), {}
-    for name, case in CASES.items():
-        ALL_ATTENTION_FUNCTIONS["sdpa"] = stock
-        model = backbone(case)
-        whole = answers(model, case, slice(0, ROWS))
-        parallel_state_sp._release_sequence_parallel_groups()
-        UlyssesSPAttentionHF.register_with_transformers(
-            model_name_or_path=model,
-            core_attn_implementation="sdpa",
-            sequence_parallel_size=size,
-            micro_batch_size=1,
-        )
-        own = answers(model, case, part)
-        dist.all_reduce(own["weight"])
-        real = slice(max(0, case.get("padding", 0) - part.start), None)
-        found[name] = {
-            each: float((own[each] - expected).abs().max() / expected.abs().max())
-            for each, expected in (
-                ("weight", whole["weight"]),
-                ("hidden", whole["hidden"][:, part]),
-                ("gradient", whole["gradient"][:, part]),
+        stock = ALL_ATTENTION_FUNCTIONS["sdpa"]
+        part, found = slice(rank * ROWS // size, (rank + 1) * ROWS // size), {}
+        for name, case in CASES.items():
+            ALL_ATTENTION_FUNCTIONS["sdpa"] = stock
+            model = backbone(case)
+            whole = answers(model, case, slice(0, ROWS))
+            parallel_state_sp._release_sequence_parallel_groups()
+            UlyssesSPAttentionHF.register_with_transformers(
+                model_name_or_path=model,
+                core_attn_implementation="sdpa",
+                sequence_parallel_size=size,
+                micro_batch_size=1,
             )
-            if each == "weight" or own[each][:, real].numel()
-        }
-    (folder / f"found{rank}.json").write_text(json.dumps(found))
-    dist.barrier()
-    dist.destroy_process_group()
+            own = answers(model, case, part)
+            dist.all_reduce(own["weight"])
+            real = slice(max(0, case.get("padding", 0) - part.start), None)
+            found[name] = {
+                each: float((own[each] - expected).abs().max() / expected.abs().max())
+                for each, expected in (
+                    ("weight", whole["weight"]),
+                    ("hidden", whole["hidden"][:, part]),
+                    ("gradient", whole["gradient"][:, part]),
+                )
+                if each == "weight" or own[each][:, real].numel()
+            }
+        (folder / f"found{rank}.json").write_text(json.dumps(found))
 
 
 if __name__ == "__main__":

@@ -3,14 +3,14 @@ FOLDER/told<RANK>.json.
 """
 
 import json
-import os
 import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-import torch.distributed as dist
+
+from tests.components.training.ranks import meeting
 
 WATCHED = (
     "torch.nn.functional.linear torch.nn.functional.embedding torch.tensor torch.empty torch.zeros "
@@ -38,21 +38,15 @@ def watched() -> dict[str, Any]:
 
 
 def main(rank: int, size: int, folder: Path) -> None:
-    torch.set_num_threads(1)
-    os.environ |= {"RANK": str(rank), "WORLD_SIZE": str(size), "LOCAL_RANK": str(rank)}
-    dist.init_process_group(
-        "gloo", init_method=f"file://{folder}/rendezvous", rank=rank, world_size=size
-    )
-    from components.training.deepspeed_import import import_deepspeed
-    from components.training.world import join_world
+    with meeting(rank, size, folder):
+        from components.training.deepspeed_import import import_deepspeed
+        from components.training.world import join_world
 
-    world = join_world(torch.device("cpu"))
-    import_deepspeed()
-    values = json.loads((folder / "experiment.json").read_text())
-    told = stage_3(values, world, folder) | stage_0(values, world, folder)
-    (folder / f"told{rank}.json").write_text(json.dumps(told))
-    dist.barrier()
-    dist.destroy_process_group()
+        world = join_world(torch.device("cpu"))
+        import_deepspeed()
+        values = json.loads((folder / "experiment.json").read_text())
+        told = stage_3(values, world, folder) | stage_0(values, world, folder)
+        (folder / f"told{rank}.json").write_text(json.dumps(told))
 
 
 def stage_3(values: dict[str, Any], world: Any, folder: Path) -> dict[str, Any]:

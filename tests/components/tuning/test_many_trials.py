@@ -12,6 +12,7 @@ import pytest
 
 from components.config import ExperimentConfig, validate
 from components.registry import open_tracker
+from tests.ray_cluster import cluster_of_this_process
 
 pytestmark = pytest.mark.slow
 TRIALS, SLOTS = 200, 2
@@ -22,12 +23,7 @@ ROOT = Path(__file__).resolve().parents[3]
 
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[None]:
-    from components.jobs.cluster import joined_cluster
-
-    os.environ["RAY_AUTH_MODE"] = "disabled"
-    os.environ.setdefault("RAY_worker_niceness", "0")
-    os.environ["PYTHONPATH"] = str(ROOT)
-    with joined_cluster("local", code=[ROOT / "components", ROOT / "pipelines", ROOT / "tests"]):
+    with cluster_of_this_process():
         yield
 
 

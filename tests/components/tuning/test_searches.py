@@ -6,7 +6,6 @@ the undisturbed search. Not covered here: several nodes, GPUs.
 """
 
 import json
-import os
 import signal
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,6 +17,7 @@ import pytest
 from components.atomic_file import read_state
 from tests.components.training.ranks import run_ranks
 from tests.components.tuning.drive import start_driver
+from tests.faults.harness import local_cluster
 from tests.runs import computed
 from tests.toy import make_experiment
 
@@ -35,22 +35,8 @@ LEARNING_RATES = (
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[str]:
     """Address of a cluster that ends with this module."""
-    import ray
-
-    os.environ.setdefault("RAY_AUTH_MODE", "disabled")
-    os.environ.setdefault(
-        "RAY_worker_niceness", "0"
-    )  # else Ray's workers wait for every other process of a busy machine
-    context = ray.init(
-        address="local",
-        num_cpus=2,
-        include_dashboard=True,
-        dashboard_host="127.0.0.1",
-        log_to_driver=False,
-        logging_level="ERROR",
-    )
-    yield context.address_info["gcs_address"]
-    ray.shutdown()
+    with local_cluster() as address:
+        yield address
 
 
 @pytest.fixture(scope="module")

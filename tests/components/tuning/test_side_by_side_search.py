@@ -7,7 +7,6 @@ ASHA asks who is ahead at the moment, so which trials are stopped, and when, may
 import copy
 import itertools
 import json
-import os
 import signal
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,6 +15,7 @@ from typing import Any
 import pytest
 
 from tests.components.tuning.drive import Driver, start_driver
+from tests.faults.harness import local_cluster
 from tests.runs import computed
 from tests.toy import make_experiment
 
@@ -33,20 +33,8 @@ DIVERGES = 1e30
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[str]:
     """Address of a cluster that ends with this module."""
-    import ray
-
-    os.environ.setdefault("RAY_AUTH_MODE", "disabled")
-    os.environ.setdefault("RAY_worker_niceness", "0")
-    context = ray.init(
-        address="local",
-        num_cpus=2,
-        include_dashboard=True,
-        dashboard_host="127.0.0.1",
-        log_to_driver=False,
-        logging_level="ERROR",
-    )
-    yield context.address_info["gcs_address"]
-    ray.shutdown()
+    with local_cluster() as address:
+        yield address
 
 
 @pytest.fixture(scope="module")
