@@ -15,13 +15,13 @@ from components.planning.feasibility import check_feasible, check_offloading, ch
 from components.planning.measured import Measured
 from components.planning.memory import (
     WorkerMemory,
-    number_bytes,
     weights_bytes,
     worker_memory,
 )
 from components.planning.placement import Node, check_placement
 from components.planning.recommend import USABLE, Recommendation, recommend
 from components.planning.side_by_side import side_by_side_advice
+from components.planning.text_states import keeping_advice, states_bytes_per_token
 from components.planning.trained_parameters import trainable_parameters
 from components.planning.wanted import Wanted
 
@@ -166,9 +166,13 @@ def make_plan(
         resources=resources,
         advice=tuple(
             _advice(wanted, shape, largest, wanted.workers * per_worker, resources, room=room)
+            + side_by_side_advice(wanted, shape, num_labels or 2, room=room)
+            + keeping_advice(wanted, shape, documents)
         ),
         concurrent_trials=_concurrent(wanted, per_worker, resources),
-        states_bytes_per_token=_states_bytes_per_token(wanted, shape),
+        states_bytes_per_token=states_bytes_per_token(wanted.settings, shape)
+        if any(training.training.text_states == "kept" for training in wanted.settings)
+        else None,
         quantization=None if quantization is None else quantization.kind,
         recommendation=_recommendation(wanted, shape, num_labels or 2, room),
         measured=measured,
@@ -179,13 +183,6 @@ def make_plan(
         trials_per_slot=wanted.trials_per_slot,
         side_by_side_obstacle=wanted.obstacle,
     )
-
-
-def _states_bytes_per_token(wanted: Wanted, shape: BackboneShape) -> int | None:
-    if all(training.training.text_states != "kept" for training in wanted.settings):
-        return None
-    numbers = 2 * shape.layers * shape.key_value_width
-    return numbers * max(number_bytes(training, shape) for training in wanted.settings)
 
 
 def _room(wanted: Wanted, resources: Resources) -> float | None:
@@ -332,7 +329,6 @@ def _advice(
             f"{_gib(resources.memory_bytes)}: lower search.concurrent_slots or "
             "training.micro_batch_size, or set training.gradient_checkpointing=true."
         )
-    advice += side_by_side_advice(wanted, shape, room=room)
     evaluations = evaluations_at_most(wanted)
     if wanted.grace_evaluations is not None and wanted.grace_evaluations >= evaluations:
         advice.append(

@@ -11,7 +11,9 @@ MOST = 64
 """That are advised."""
 
 
-def side_by_side_advice(wanted: Wanted, shape: BackboneShape, *, room: float | None) -> list[str]:
+def side_by_side_advice(
+    wanted: Wanted, shape: BackboneShape, num_labels: int, *, room: float | None
+) -> list[str]:
     """A line where trials could share a run of the backbone, do not, and at least two would fit.
     `room`: bytes of a worker; None where it is not known.
     """
@@ -20,7 +22,10 @@ def side_by_side_advice(wanted: Wanted, shape: BackboneShape, *, room: float | N
         return []
     gpu = wanted.cluster.gpus_per_worker > 0
     allowed, count = (USABLE if gpu else 1.0) * room, 1
-    while 2 * count <= min(waiting, MOST) and _most_bytes(wanted, shape, 2 * count) <= allowed:
+    while (
+        2 * count <= min(waiting, MOST)
+        and _most_bytes(wanted, shape, num_labels, 2 * count) <= allowed
+    ):
         count *= 2
     if count == 1:
         return []
@@ -30,12 +35,12 @@ def side_by_side_advice(wanted: Wanted, shape: BackboneShape, *, room: float | N
     ]
 
 
-def _most_bytes(wanted: Wanted, shape: BackboneShape, count: int) -> int:
+def _most_bytes(wanted: Wanted, shape: BackboneShape, num_labels: int, count: int) -> int:
     gpu = wanted.cluster.gpus_per_worker > 0
 
     def taken(training: TrainConfig) -> int:
         trainable = trainable_parameters(
-            shape, training.adapter, num_labels=2, task=training.data.task
+            shape, training.adapter, num_labels=num_labels, task=training.data.task
         )
         memory = worker_memory(
             training,

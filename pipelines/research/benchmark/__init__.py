@@ -16,6 +16,7 @@ BENCHMARKS: dict[str, str] = {
     "step": "pipelines.research.benchmark.step",
     "length": "pipelines.research.benchmark.length",
     "search": "pipelines.research.benchmark.search",
+    "read_once": "pipelines.research.benchmark.read_once",
     "attention": "pipelines.research.benchmark.attention",
     "data": "pipelines.research.benchmark.data",
     "startup": "pipelines.research.benchmark.startup",

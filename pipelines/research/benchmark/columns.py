@@ -10,7 +10,9 @@ Table = tuple[Sequence[str], list[Sequence[str]]]
 
 
 def search_columns(cases: Cases) -> Table:
-    """Ours / the peer's in one cell; a peer that ran a part of the grid says how many trials."""
+    """Ours / the peer's in one cell, and what reads each document once where it was measured; a
+    peer that ran a part of the grid says how many trials.
+    """
     head = (
         "case",
         "peer's loop",
@@ -21,12 +23,13 @@ def search_columns(cases: Cases) -> Table:
         "processor time, s",
         "peak memory, GB",
         "largest difference",
+        "each document read once: s, trials per hour, ratio, processor time",
     )
     return head, [_search_row(case) for case in cases]
 
 
 def _search_row(case: Mapping[str, Any]) -> Sequence[str]:
-    mine, other = case["ours"], case["theirs"]
+    mine, other, third = case["ours"], case["theirs"], case.get("read_once")
     part = "" if other["trials_run"] == mine["trials_run"] else f" ({other['trials_run']} run)"
     return (
         case["case"],
@@ -44,6 +47,14 @@ def _search_row(case: Mapping[str, Any]) -> Sequence[str]:
         ),
         f"{mine['peak_memory_bytes'] / 1e9:.1f} / {other['peak_memory_bytes'] / 1e9:.1f}",
         f"{case['largest_difference']:.0e}",
+        "-" if third is None else _read_once(third, case["ratio_read_once"]),
+    )
+
+
+def _read_once(side: Mapping[str, Any], ratio: float) -> str:
+    return (
+        f"{side['seconds_for_the_grid']:.0f}, {side['trials_per_hour']:,.0f}, {ratio:.1f}, "
+        f"{side['cpu_seconds']:.0f} s"
     )
 
 

@@ -1,11 +1,13 @@
-"""A search of 24 trials (6 learning rates x 4 prefix lengths, the paper's grid): trial slots
-against one TorchTrainer per trial.
+"""A search of 24 trials (6 learning rates x 4 prefix lengths, the paper's grid) three ways: trial
+slots, one TorchTrainer per trial, and one slot that reads each document once.
 
-Both sides run in processes of their own, one after the other, on the same prepared backbone, data,
-steps, evaluations and trial scheduler, and every trial's losses must agree. Times run from the
-start of the side's process to its end, imports and cluster included. Our side keeps every trial in
-MLflow (a sqlite file); the peer tracks nothing. A peer's trial costs half a minute, so the peer may
-run a part of the grid: its trials per hour are then those of a whole grid at the measured pace.
+The sides run in processes of their own, one after the other, on the same prepared backbone, data,
+steps, evaluations and trial scheduler, and every trial's losses must agree. Read once is another
+form of the method (adapter.placement one_way, all trials side by side), with losses of its own.
+Times run from the start of a side's process to its end, imports and cluster included. Our sides
+keep every trial in MLflow (a sqlite file); the peer tracks nothing. A peer's trial costs half a
+minute, so the peer may run a part of the grid: its trials per hour are then those of a whole grid
+at the measured pace.
 """
 
 import json
@@ -230,7 +232,7 @@ def largest_difference(ours: Sequence[TrialTimes], theirs: Sequence[TrialTimes])
 
 @dataclass(frozen=True)
 class Case:
-    """One comparison. A trial has one worker of one core on either side; `slots` and
+    """One comparison. A trial has one worker of one core on every side; `slots` and
     `peer_concurrent` are what was best for each on two cores.
 
     One core each, because two torch threads of one worker wait for each other by spinning: on a
@@ -284,7 +286,7 @@ def measure_case(case: Case, *, peer_trials: int, say: Say) -> dict[str, Any]:
     with tempfile.TemporaryDirectory(prefix="prefixprop-bench-") as name:
         folder = Path(name)
         experiment = experiment_values(case.backbone, folder, steps=case.steps)
-        _prepare(experiment)
+        prepare_side(experiment)
         say(f"{case.name}: {len(points)} trials on {case.slots} slot(s)")
         mine = _on_slots(experiment, case.slots)
         ours = run_side(SideSettings("slots", str(folder / "ours"), mine, points, case.slots))
@@ -294,19 +296,23 @@ def measure_case(case: Case, *, peer_trials: int, say: Say) -> dict[str, Any]:
         )
         chosen = spread_over(points, peer_trials)
         theirs = run_side(_peer(case, folder / "theirs", experiment, chosen))
+        say(f"{case.name}: now {len(points)} trials side by side, each document read once")
+        together = read_once(experiment, beside=len(points))
+        once = run_side(SideSettings("slots", str(folder / "once"), together, points, len(points)))
     difference = largest_difference(ours.trials, theirs.trials)
     if difference > SAME_LOSS:
         raise RuntimeError(
             f"{case.name}: the two sides did not compute the same: losses differ by "
             f"{difference:.2g}"
         )
-    mine, other = ours.values(len(points)), theirs.values(len(points))
+    mine, other, third = (side.values(len(points)) for side in (ours, theirs, once))
     ratio = mine["trials_per_hour"] / other["trials_per_hour"]
     say(
         f"{case.name}: {mine['trials_per_hour']:.0f} against {other['trials_per_hour']:.0f} trials "
         f"per hour, ratio {ratio:.1f}; "
         f"a further trial costs {mine['beyond_training_seconds']['median']:.2f} s against "
-        f"{other['beyond_training_seconds']['median']:.1f} s beyond its training"
+        f"{other['beyond_training_seconds']['median']:.1f} s beyond its training; "
+        f"{third['trials_per_hour']:.0f} trials per hour where each document is read once"
     )
     return {
         "case": case.name,
@@ -319,8 +325,27 @@ def measure_case(case: Case, *, peer_trials: int, say: Say) -> dict[str, Any]:
         ),
         "ours": mine,
         "theirs": other,
+        "read_once": third,
         "ratio": ratio,
+        "ratio_read_once": third["trials_per_hour"] / other["trials_per_hour"],
         "largest_difference": difference,
+    }
+
+
+def read_once(experiment: Mapping[str, Any], *, beside: int) -> dict[str, Any]:
+    """The experiment by one-way prefixes on kept states, `beside` trials side by side in one
+    slot.
+    """
+    return {
+        **experiment,
+        "adapter": {**experiment["adapter"], "placement": "one_way"},
+        "head": {**experiment["head"], "pooling": "last"},
+        "training": {**experiment["training"], "text_states": "kept"},
+        "search": {
+            **experiment["search"],
+            "concurrent_slots": 1,
+            "trials_per_slot": beside,
+        },
     }
 
 
@@ -329,7 +354,7 @@ def _on_slots(experiment: Mapping[str, Any], concurrent: int) -> dict[str, Any]:
     return {**experiment, "search": {**experiment["search"], "concurrent_slots": concurrent}}
 
 
-def _prepare(experiment: Mapping[str, Any]) -> None:
+def prepare_side(experiment: Mapping[str, Any]) -> None:
     """Lengthen the backbone into the cache and make the tables of the MLflow database before either
     side runs.
     """

@@ -13,8 +13,9 @@ SideName = Literal["slots", "trainers"]
 
 @dataclass(frozen=True)
 class SideSettings:
-    """One side's work. `experiment`: plain values of an ExperimentConfig; `points`: the trials;
-    `concurrent`: trials at a time; `loop`: DeepSpeed, or for the peer a plain torch loop.
+    """One side's work. `experiment`: plain values of an ExperimentConfig; `points`: the trials, of
+    the peer (slots run the experiment's own grid); `concurrent`: trials at a time; `loop`:
+    DeepSpeed, or for the peer a plain torch loop.
     """
 
     side: SideName

@@ -33,8 +33,8 @@ class _Clock:
 
 
 def run_slots(settings: SideSettings, config: ExperimentConfig) -> list[TrialTimes]:
-    """Our side: the points of the grid on `concurrent` trial slots, from slots that start to slots
-    that ended, as `pipelines.search` does it.
+    """Our side: the grid on trial slots, from slots that start to slots that ended, as
+    `pipelines.search` does it.
     """
     from components.backbones import load_tokenizer, tokenizer_id
     from components.jobs.cluster import joined_cluster
@@ -56,9 +56,10 @@ def run_slots(settings: SideSettings, config: ExperimentConfig) -> list[TrialTim
         slots = start_trial_slots(
             config.train_config(),
             config.cluster,
-            count=settings.concurrent,
+            count=config.search.concurrent_slots,
             storage=folder,
             experiment=config.name,
+            capacity=config.search.trials_per_slot,
         )
         data = prepare(
             config.data,

@@ -6,9 +6,9 @@ Six searches of eight trials (one and two slots, a grid and random points with A
 at times drawn by a seed or not), after one that nobody looks at (the first after a while reads its
 programs from a cold disk) and two that measure what a slot takes beside training. Nothing is fitted
 to a makespan: of a simulated search is taken the rate of its first trial alone, its kills, and the
-learning curves of the grid. Beside that stands the search replayed with the pace of each trial,
-which tells the simulator's own error from a machine that changed its pace. FOLDER keeps what was
-measured; called again with it, only what is missing is run.
+learning curves of the grid. Beside that stands the search replayed with the pace of each trial and
+the start that its own slots had, which tells the simulator's own error from a machine that changed
+its pace. FOLDER keeps what was measured; called again with it, only what is missing is run.
 """
 
 import argparse
@@ -125,6 +125,12 @@ def _grid(count: int) -> Mapping[str, Any]:
     return {**GRID, "space": {path: {"choice": values} for path, values in space.items()}}
 
 
+def start_of(found: TimedSearch, slots: int) -> float:
+    """Seconds until slots make their first step, in the mean over them."""
+    trials = sorted(found.trials, key=lambda trial: trial.started)
+    return sum(trial.started for trial in trials[:slots]) / slots
+
+
 def slot_times(found: TimedSearch, slots: int) -> SlotTimes:
     """From a search whose workers were killed once."""
     trials = sorted(found.trials, key=lambda trial: trial.started)
@@ -132,7 +138,7 @@ def slot_times(found: TimedSearch, slots: int) -> SlotTimes:
     further = [later.started - end for later, end in zip(trials[slots:], ends, strict=False)]
     (killed,) = found.killed
     return SlotTimes(
-        start=sum(trial.started for trial in trials[:slots]) / slots,
+        start=start_of(found, slots),
         further_trial=sum(further) / len(further),
         restart=max(_stall(trial, killed) for trial in trials),
     )
@@ -213,9 +219,10 @@ def compared(place: Place, case: Case) -> dict[str, Any]:
     grid = place.measured(CURVES.name, place.config(CURVES.search, CURVES.slots))
     curves = {key_of(trial.point): trial for trial in grid.trials}
     found = place.measured(case.name, config, kills)
+    as_started = replace(times, start=start_of(found, case.slots))
     told, replayed = (
-        simulated(case, config, courses(found, curves), times=times, kills=kills)
-        for courses in (at_rate_of_first, as_timed)
+        simulated(case, config, courses(found, curves), times=taken, kills=kills)
+        for courses, taken in ((at_rate_of_first, times), (as_timed, as_started))
     )
     ends = {trial.name: len(trial.told) for trial in found.trials}
     same = sum(ends[trial.name] == trial.evaluations for trial in told.trials)
@@ -234,6 +241,7 @@ def compared(place: Place, case: Case) -> dict[str, Any]:
         "load_before": found.load[0],
         "load_after": found.load[1],
         "slot_times": asdict(times),
+        "own_start": as_started.start,
     }
 
 
@@ -284,8 +292,8 @@ def main() -> None:
             told = cases[-1]
             line = (
                 f"{case.name}: measured {told['measured_seconds']:.1f} s, simulated "
-                f"{told['simulated_seconds']:.1f} s ({told['difference']:+.1%}; with the pace of "
-                f"each trial {told['replayed_difference']:+.1%}), "
+                f"{told['simulated_seconds']:.1f} s ({told['difference']:+.1%}; with its own start "
+                f"and pace {told['replayed_difference']:+.1%}), "
                 f"{told['trials_ended_alike']} of {told['trials']} trials ended alike"
             )
             print(line, file=sys.stderr, flush=True)  # noqa: T201

@@ -245,6 +245,32 @@ def test_what_kept_states_take_on_disk_is_told() -> None:
     assert plan_of(experiment(**sections), LLAMA).states_bytes_per_token is None
 
 
+def test_keeping_states_is_advised_where_documents_would_be_read_again() -> None:
+    sections: dict[str, Any] = {
+        "backbone": {"name_or_path": "x", "family": "decoder"},
+        "adapter": {"placement": "suffix"},
+        "head": {"pooling": "last"},
+        "training": {"precision": "bf16", "epochs": 3},
+        "search": {"searcher": "random", "num_trials": 4, "trials_per_slot": 2},
+    }
+
+    def advice(**changed: dict[str, Any]) -> str:
+        merged = {name: values | changed.get(name, {}) for name, values in sections.items()}
+        return " ".join(plan_of(experiment(**merged), LLAMA).advice)
+
+    assert (
+        "text_states=kept would read each training document once instead of up to 6 times, and "
+        "keep 128.0 KiB for each of their tokens" in advice()
+    )
+    assert "up to 12 times" in advice(search={"trials_per_slot": 1})
+    once = advice(training={"epochs": 1}, search={"num_trials": 2})
+    assert "text_states=kept" not in once
+    assert "text_states=kept" not in advice(training={"text_states": "kept"})
+    assert "text_states=kept" not in advice(
+        adapter={"placement": "prefix"}, search={"trials_per_slot": 1}
+    )
+
+
 def test_a_suffix_needs_less_memory_than_a_prefix_and_a_text_s_states_are_counted() -> None:
     """Reading keeps keys and values of all layers and one layer at work; nothing for a backward
     pass through the text.

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from tests.components.tuning.drive import Driver, start_driver
-from tests.faults.harness import local_cluster
+from tests.faults.harness import SLOT, WORKER, kill, local_cluster, seconds_until_replaced
 from tests.runs import computed
 from tests.toy import make_experiment
 
@@ -165,3 +165,27 @@ def test_an_interrupted_one_goes_on_with_all_its_trials(
     assert set(resumed) == set(alone)
     for point, trial in resumed.items():
         assert_same_numbers(trial, alone[point])
+
+
+def test_a_slot_that_is_killed_takes_none_of_its_trials_with_it(
+    cluster: str, toy: dict[str, Any], reports: dict[int, Any], tmp_path: Path
+) -> None:
+    """Its worker first, then the slot's actor: each time all the trials in it go on elsewhere."""
+    driver = started(tmp_path, toy, "killed", cluster=cluster, uri="memory://", beside=SIDE_BY_SIDE)
+    for kind, evaluations in ((WORKER, 2), (SLOT, 12)):
+        driver.wait_for(lambda seen, at_least=evaluations: two_at_work(seen, at_least))
+        seconds_until_replaced(kind, kill(kind))
+    report = driver.report()
+    killed, alone = by_point(report), by_point(reports[1])
+    assert report["lost_trials"] == [] and set(killed) == set(alone)
+    for point, trial in killed.items():
+        assert_same_numbers(trial, alone[point])
+        assert trial["outcome"] != "running"
+
+
+def two_at_work(events: list[dict[str, Any]], evaluations: int) -> bool:
+    """Whether two trials have told so many evaluations, and neither has ended."""
+    told: dict[str, int] = {}
+    for event in events:
+        told[event["name"]] = event["evaluations"] if event["outcome"] == "running" else 0
+    return sum(count >= evaluations for count in told.values()) >= 2

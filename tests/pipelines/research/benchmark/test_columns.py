@@ -61,6 +61,13 @@ def test_rows_are_as_wide_as_their_heads() -> None:
         assert rows and all(len(row) == len(head) for row in rows)
 
 
+def test_what_reads_each_document_once_stands_beside_the_two() -> None:
+    without = search_columns([search_case(6)])[1][0]
+    read_once = {"read_once": search_side(24), "ratio_read_once": 31.4}
+    (row,) = search_columns([search_case(6) | read_once])[1]
+    assert without[-1] == "-" and row[-1] == "40, 2,000, 31.4, 30 s"
+
+
 def test_a_peer_that_ran_a_part_of_the_grid_says_so() -> None:
     (part,), (whole,) = search_columns([search_case(6)])[1], search_columns([search_case(24)])[1]
     assert "(6 run)" in " ".join(part) and "run)" not in " ".join(whole)

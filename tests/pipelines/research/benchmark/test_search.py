@@ -13,6 +13,7 @@ from pipelines.research.benchmark.search import (
     experiment_values,
     grid,
     largest_difference,
+    read_once,
     spread_over,
 )
 from pipelines.research.benchmark.search_settings import (
@@ -128,8 +129,10 @@ def test_experiment_is_valid_for_every_point(
         (tmp_path / case.name).mkdir()
         config = validate(
             ExperimentConfig,
-            experiment_values(case.backbone, tmp_path / case.name, steps=case.steps),
+            values := experiment_values(case.backbone, tmp_path / case.name, steps=case.steps),
         )
+        once = validate(ExperimentConfig, read_once(values, beside=24))
+        assert once.search.trials_per_slot == 24 and once.training.text_states == "kept"
         assert len(config.search.space) == 2 and config.search.searcher == "grid"
         assert (
             config.backbone.lengthen_to is None
