@@ -9,6 +9,7 @@ import itertools
 import json
 import signal
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -173,7 +174,7 @@ def test_a_slot_that_is_killed_takes_none_of_its_trials_with_it(
     """Its worker first, then the slot's actor: each time all the trials in it go on elsewhere."""
     driver = started(tmp_path, toy, "killed", cluster=cluster, uri="memory://", beside=SIDE_BY_SIDE)
     for kind, evaluations in ((WORKER, 2), (SLOT, 12)):
-        driver.wait_for(lambda seen, at_least=evaluations: two_at_work(seen, at_least))
+        driver.wait_for(partial(two_at_work, evaluations=evaluations))
         seconds_until_replaced(kind, kill(kind))
     report = driver.report()
     killed, alone = by_point(report), by_point(reports[1])
