@@ -38,6 +38,10 @@ Ended = tuple[Outcome | Literal["left"], str]
 """Outcome and reason."""
 
 
+BEFORE_ALL_PARTS = -1
+"""Part of a step that trains nothing."""
+
+
 class Diverged(Exception):
     """The loss is no number any more."""
 
@@ -66,6 +70,15 @@ class Loop:
         )
         self.task, self.folder = task_named(config.data.task), checkpoint_folder
         self.ranks, self.name = ranks, str(checkpoint_folder)
+        training = config.training
+        self.course = (
+            data.fingerprint,
+            config.seed,
+            ranks,
+            training.micro_batch_size,
+            training.gradient_accumulation_steps,
+            training.tokens_per_batch,
+        )
         self.trainable_parameters = model.num_trainable_parameters()
         self.states = kept_states(session, config, model, data)
         self.progress = Progress()
@@ -117,7 +130,7 @@ class Loop:
         parameter has moved.
         """
         self.engine.set_learning_rates(0.0)
-        yield from self._backward(np.zeros(1, dtype=np.int64), weight=0.0)
+        yield from self._backward(np.zeros(1, dtype=np.int64), weight=0.0, part=BEFORE_ALL_PARTS)
         self.engine.deepspeed.step()
 
     def train(self, report: Tell, wanted: Callable[[], Wanted]) -> Steps[Ended]:
@@ -167,11 +180,13 @@ class Loop:
             tokens_per_batch=training.tokens_per_batch,
         )[world.rank]
         weight = world.size / self.task.terms(self.train_split, rows)
-        for chosen in micro_batches:
+        for part, chosen in enumerate(micro_batches):
             # DeepSpeed averages over ranks, so a term's weight is world size / terms of the whole
             # step. A rank without documents left takes part with weight 0.
             yield from self._backward(
-                chosen if len(chosen) else rows[:1], weight=weight if len(chosen) else 0.0
+                chosen if len(chosen) else rows[:1],
+                weight=weight if len(chosen) else 0.0,
+                part=part,
             )
         factor = lr_factor(
             step,
@@ -192,12 +207,12 @@ class Loop:
             terms=self.loss_terms - terms_before,
         )
 
-    def _backward(self, rows: Array, *, weight: float) -> Steps[None]:
+    def _backward(self, rows: Array, *, weight: float, part: int) -> Steps[None]:
         split, pad = self.train_split, self.session.pad_token_id
         batch = self.task.batch(split, rows, pad_token_id=pad)
         batch = {name: tensor.to(self.session.world.device) for name, tensor in batch.items()}
         labels = batch.pop("labels")
-        answer = yield self._micro_batch("train", rows, batch, labels, weight=weight)
+        answer = yield self._micro_batch("train", rows, batch, labels, weight=weight, part=part)
         if weight:
             assert answer.loss is not None
             self.loss_sum += answer.loss
@@ -211,7 +226,9 @@ class Loop:
         labels: torch.Tensor,
         *,
         weight: float | None,
+        part: int,
     ) -> MicroBatch:
+        evaluates = weight is None
         return MicroBatch(
             model=self.model,
             engine=self.engine,
@@ -222,6 +239,8 @@ class Loop:
             states=self.states,
             weight=weight,
             random=self.random,
+            course=self.course,
+            place=(self.progress.step, 0 if evaluates else 1, part),
         )
 
     def _check(self, step: int, wanted: Callable[[], Wanted]) -> Wanted:
@@ -260,10 +279,10 @@ class Loop:
             pad_token_id=self.session.pad_token_id,
         )
         try:
-            asked = next(asking)
+            part, asked = 0, next(asking)
             while True:
-                answer = yield self._micro_batch("validation", *asked, weight=None)
-                asked = asking.send(answer.logits)
+                answer = yield self._micro_batch("validation", *asked, weight=None, part=part)
+                part, asked = part + 1, asking.send(answer.logits)
         except StopIteration as ended:
             outputs: Array = ended.value
             return outputs

@@ -30,7 +30,9 @@ class MicroBatch:
     """Documents of one training. `inputs`: what the model takes of them, on its device; `documents`
     is equal where they are the same ones, of whichever training; `states`: where theirs are kept;
     `weight`: of each term of the loss in the step, None in an evaluation; `random`: what the
-    step's dropout is drawn from where others draw too.
+    step's dropout is drawn from where others draw too. `course` is equal for trainings that take
+    the same documents in the same order, and `place` orders what one of them asks for: optimizer
+    step, an evaluation before the step that follows it, part of it.
     """
 
     model: AdaptedModel
@@ -42,6 +44,8 @@ class MicroBatch:
     states: StateStore | None
     weight: float | None
     random: RandomState
+    course: tuple[Any, ...] = ()
+    place: tuple[int, int, int] = (0, 0, 0)
 
     @property
     def trains(self) -> bool:

@@ -1,13 +1,14 @@
 """Trainings side by side on one backbone: what they ask for at the same time is answered in one run
 of it, and each gets what it would have got alone, up to the order of sums.
 
-The facts a newcomer gets wrong: trainings need not be at the same step. Those that ask for the same
-documents share their states, others pay for their own; and a loss that is no number stays with its
+The facts a newcomer gets wrong: trainings need not begin together. One that is behind others of its
+course goes on alone until they meet, so that all of them then share the states of each batch;
+trainings of different courses share none, but the run. And a loss that is no number stays with its
 training, whose rows nobody else sees.
 Shapes: B documents, C classes.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Generic
 
 import torch
@@ -21,7 +22,8 @@ from components.training.pulse import PULSE
 
 
 class SideBySide(Generic[T]):
-    """Trainings by name, driven round by round; in a round each goes on to its next micro-batch.
+    """Trainings by name, driven round by round; in a round those that are furthest behind in each
+    course go on to their next micro-batch.
 
     Where there are several ranks, all of them add the same ones in the same order: each round's
     collectives follow one another as the trainings were added.
@@ -41,12 +43,14 @@ class SideBySide(Generic[T]):
         self._running[name] = steps
 
     def round(self) -> dict[str, T]:
-        """Begin what was added, then answer what all ask for; what those gave that are over now."""
+        """Begin what was added, then answer those that are behind; what those gave that are over
+        now.
+        """
         for name in [name for name in self._running if name not in self._asked]:
             self._go_on(name, None)
-        asked, self._asked = self._asked, {}
-        answers = answered(list(asked.values()))
-        for name, answer in zip(asked, answers, strict=True):
+        behind = furthest_behind({name: self._asked[name] for name in self._running})
+        answers = answered([self._asked.pop(name) for name in behind])
+        for name, answer in zip(behind, answers, strict=True):
             self._go_on(name, answer)
         over, self._over = self._over, {}
         return over
@@ -58,6 +62,14 @@ class SideBySide(Generic[T]):
         except StopIteration as ended:
             self._over[name] = ended.value
             del self._running[name]
+
+
+def furthest_behind(asked: Mapping[str, MicroBatch]) -> list[str]:
+    """In the order of `asked`, those at the first place of their course."""
+    first: dict[tuple[Any, ...], tuple[int, int, int]] = {}
+    for each in asked.values():
+        first[each.course] = min(each.place, first.get(each.course, each.place))
+    return [name for name, each in asked.items() if each.place == first[each.course]]
 
 
 def answered(asked: Sequence[MicroBatch]) -> list[Answer]:
