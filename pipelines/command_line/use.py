@@ -177,9 +177,21 @@ def export(
     model: Model,
     output: Annotated[Path, typer.Option("--output", "-o", help="New folder.", parser=path)],
     form: Annotated[
-        Literal["adapter", "pyfunc"],
-        typer.Option(help="Plain safetensors and JSON, or a complete MLflow model."),
+        Literal["adapter", "pyfunc", "peft"],
+        typer.Option(
+            help="Plain safetensors and JSON; a complete MLflow model; or a decoder's prefix as "
+            "PEFT loads it, compared with the adapter."
+        ),
     ] = "adapter",
+    tolerance: Annotated[
+        float | None,
+        typer.Option(
+            min=0.0,
+            help="Largest difference of logits between the adapter and the folder for PEFT, in "
+            "float32; 1e-6 where it is left out.",
+        ),
+    ] = None,
+    backbone: Backbone = None,
     as_json: Json = False,
 ) -> None:
     """Write an adapter out of the registry into a folder."""
@@ -188,5 +200,12 @@ def export(
         from pipelines.command_line.show.use import show_export
         from pipelines.export import export as run
 
-        report = run(model, output=output, tracking_uri=tracking_uri, form=form)
+        report = run(
+            model,
+            output=output,
+            tracking_uri=tracking_uri,
+            form=form,
+            backbone=backbone,
+            tolerance=tolerance,
+        )
         terminal.report(report, lambda console: show_export(console, report))
