@@ -77,8 +77,7 @@ def export(
     )
 
 
-def _check_asked(output: Path, form: Form, backbone: str | None, tolerance: float | None) -> None:| None, tolerance: float | None
-) -> None:
+def _check_asked(output: Path, form: Form, backbone: str | None, tolerance: float | None) -> None:
     if output.exists() and (not output.is_dir() or any(output.iterdir())):
         raise ConfigError(
             f"output: '{output}' exists and is not an empty folder. Give a new one: nothing was "

@@ -165,12 +165,8 @@ def load_classifier(
     in_float32_on_cpu: bool = False,
 ) -> Classifier:
     """Rebuild the adapted model of an artifact folder; on a GPU where torch sees one, in the
-    precision it was trained in, unless `in_float32_on_cpu`. | None = None,
-    trusted: bool = False,
-) -> Classifier:
-    """Rebuild the adapted model of an artifact folder; on a GPU where torch sees one, in the
-    precision it was trained in. Weights and tokenizer are shared with the other adapters of this
-    process that need the same (shared_backbone.py).
+    precision it was trained in, unless `in_float32_on_cpu`. Weights and tokenizer are shared with
+    the other adapters of this process that need the same (shared_backbone.py).
 
     `backbone`: a folder, hub id or installed model to load in place of the one that the adapter
     names; `trusted`: load whatever it names (components/inference/named_backbone.py). Raises

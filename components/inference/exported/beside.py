@@ -21,7 +21,8 @@ TOLD, HEAD, LOADER = "classifier.json", "head.safetensors", "classifier.py"
 
 
 def write_beside(classifier: "Classifier", folder: Path, *, loader: Path) -> None:
-    """Write head, tokenizer, classifier.json and the loader into a folder that is there. Raises ConfigError for what a loader of a few lines cannot answer with.
+    """Write head, tokenizer, classifier.json and the loader into a folder that is there. Raises
+    ConfigError for what a loader of a few lines cannot answer with.
     """
     from safetensors.torch import save_file
 

@@ -1,5 +1,5 @@
-"""A folded prefix in the cache of the stock model is the adapted model, for every decoder that can be
-folded; what cannot is refused by name.
+"""A folded prefix in the cache of the stock model is the adapted model, for every decoder that can
+be folded; what cannot is refused by name.
 
 Tolerance: float32 over four layers; a text alone takes other products than a padded batch.
 """

@@ -1,0 +1,56 @@
+"""Classifiers on tiny decoders that stock libraries can load from a disk."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from components.adapters import ClassificationHeadConfig, adapt
+from components.adapters.methods import ADAPTER_CONFIGS
+from components.backbones import BackboneConfig, family_of, load_backbone
+from components.inference.classifier import Classifier
+from tests.components.backbones.rotary.tiny import tiny_model
+from tests.registry_fixtures import LABELS, tiny_tokenizer
+
+P, MAX_TOKENS = 3, 40
+
+
+def saved_backbone(place: Path, model: Any) -> BackboneConfig:
+    """A model written where stock libraries find it."""
+    model.save_pretrained(place)
+    return BackboneConfig(source="local", name_or_path=str(place), family=family_of(model).name)
+
+
+def classifier_on(
+    place: Path,
+    model: Any,
+    *,
+    method: str = "prefix_propagation",
+    pooling: Any = "last",
+    **settings: Any,
+) -> Classifier:
+    """A classifier on a saved copy of the model, every trained value random."""
+    source = saved_backbone(place / "backbone", model)
+    backbone = load_backbone(source, cache_path=place / "cache")
+    head = ClassificationHeadConfig(num_labels=len(LABELS), labels=LABELS, pooling=pooling)
+    config = ADAPTER_CONFIGS[method].model_validate({"prefix_length": P} | settings)
+    adapted = adapt(backbone, config, head).eval()
+    draw = torch.Generator().manual_seed(1)
+    with torch.no_grad():
+        for _, parameter in sorted(adapted.trainable_parameters().items()):
+            parameter.copy_(0.3 * torch.randn(parameter.shape, generator=draw))
+    return Classifier(
+        model=adapted,
+        tokenizer=tiny_tokenizer(pad_id=0),
+        labels=LABELS,
+        max_tokens=MAX_TOKENS,
+        temperature=1.7,
+        backbone=source,
+        cutting={},
+    )
+
+
+def tiny_classifier(place: Path, model_type: str = "llama", **given: Any) -> Classifier:
+    """On the tiny model of a type; what the configuration of the model knows goes there."""
+    changes = {name: given.pop(name) for name in [*given] if name.startswith(("sliding", "max_"))}
+    return classifier_on(place, tiny_model(model_type, **changes), **given)
