@@ -16,7 +16,9 @@ from pipelines.reports import ExportReport
 if TYPE_CHECKING:
     from components.inference.exported.alike import Verification
 
-Form = Literal["adapter", "pyfunc", "peft"]
+Form = Literal["adapter", "pyfunc", "peft", "transformers"]
+COMPARED = ("peft", "transformers")
+"""Forms that answer by stock libraries, and are compared with the adapter."""
 
 
 def export(
@@ -33,9 +35,10 @@ def export(
     `adapter`: artifact format 1 as it is, safetensors and JSON without code. `pyfunc`: an MLflow
     model folder with this project's code inside, for `mlflow models serve` or
     `mlflow.pyfunc.load_model(folder)` without a registry. `peft`: a decoder's prefix as PEFT's
-    PREFIX_TUNING with the head beside it. Its logits are compared with the adapter's, in float32
-    and in a process without this project, and may differ by `tolerance` (left out: 1e-6); the
-    difference becomes a tag of a registered version. `backbone`: as of `load_classifier`.
+    PREFIX_TUNING with the head beside it; `transformers`: an encoder's rows with a loader. Their
+    logits are compared with the adapter's, in float32 and in a process without this project, and
+    may differ by `tolerance` (left out: 1e-6); the difference becomes a tag of a registered
+    version. `backbone`: as of `load_classifier`.
 
     Raises ConfigError where `output` is not empty and for an adapter that has no such form,
     ArtifactError where the adapter cannot be read, WorkFailed where the folder does not answer
@@ -56,9 +59,11 @@ def export(
         if form == "pyfunc":
             unfinished.rmdir()
             save_pyfunc(unfinished, source.folder, adapter_package(source.folder))
-        elif form == "peft":
-            verified = _write_peft(source, unfinished, backbone=backbone, tolerance=tolerance)
-            _note(source, verified, tracking_uri=tracking_uri)
+        elif form in COMPARED:
+            verified = _write_compared(
+                source, unfinished, form=form, backbone=backbone, tolerance=tolerance
+            )
+            _note(source, verified, form=form, tracking_uri=tracking_uri)
         else:
             shutil.copytree(source.folder, unfinished, dirs_exist_ok=True)
         address = source.address(model)
@@ -85,35 +90,46 @@ def _check_asked(output: Path, form: Form, backbone: str | None, tolerance: floa
         )
     if tolerance is not None and not 0 <= tolerance < math.inf:
         raise ConfigError(f"tolerance: {tolerance} is no distance of logits. Give 0 or more.")
-    if form != "peft" and (backbone is not None or tolerance is not None):
+    if form not in COMPARED and (backbone is not None or tolerance is not None):
         raise ConfigError(
             "--backbone and --tolerance are for an export that is compared with the adapter, and "
-            f"the form {form} is not. Remove them, or give --form peft."
+            f"the form {form} is not. Remove them, or give --form {' or '.join(COMPARED)}."
         )
 
 
-def _write_peft(
-    source: AdapterSource, folder: Path, *, backbone: str | None, tolerance: float | None
+def _write_compared(
+    source: AdapterSource,
+    folder: Path,
+    *,
+    form: Form,
+    backbone: str | None,
+    tolerance: float | None,
 ) -> "Verification":
-    from components.inference.classifier import load_classifier
+    from components.inference.classifier import default_cache_path, load_classifier
     from components.inference.exported.alike import TOLERANCE, verify
+    from components.inference.exported.encoder_folder import write_encoder
     from components.inference.exported.peft_folder import write_peft
 
     classifier = load_classifier(
         source.folder, backbone=backbone, trusted=source.registered, in_float32_on_cpu=True
     )
-    write_peft(classifier, folder)
+    if form == "peft":
+        write_peft(classifier, folder)
+    else:
+        write_encoder(classifier, folder, cache_path=default_cache_path())
     return verify(classifier, folder, tolerance=TOLERANCE if tolerance is None else tolerance)
 
 
-def _note(source: AdapterSource, verified: "Verification", *, tracking_uri: str | None) -> None:
+def _note(
+    source: AdapterSource, verified: "Verification", *, form: Form, tracking_uri: str | None
+) -> None:
     """Say of the registered version how near its export is."""
     if source.version is None:
         return
     difference, tolerance = verified.largest_difference, verified.tolerance
-    line = f"Exported to PEFT: logits within {tolerance:g} of the adapter's."
+    line = f"Exported for {form}: logits within {tolerance:g} of the adapter's."
     checked_tracker(tracking_uri).annotate(
         source.version,
-        tags={"peft_largest_difference": f"{difference:.3g} (tolerance {tolerance:g})"},
+        tags={f"{form}_largest_difference": f"{difference:.3g} (tolerance {tolerance:g})"},
         line="" if line in source.version.description else line,
     )

@@ -9,13 +9,12 @@ refused by name, not approximated.
 Shapes: B batch, P prefix, D hidden, L layers, H key/value heads, E head size, K = H x E.
 """
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from components.adapters.evaluating import evaluating
 from components.adapters.model import AdaptedModel
 from components.adapters.modules.adapter_method import Contribution
 from components.backbones.numbers import numbers_of
@@ -35,7 +34,7 @@ def folded(model: AdaptedModel) -> KeysAndValues:
     adapted model computes of the text. Raises ConfigError for an adapter that is not a static
     prefix, with the reason.
     """
-    with _evaluating(model), torch.no_grad():
+    with evaluating(model), torch.no_grad():
         contribution = model.contribution(batch_size=1)
         if reason := _fault(model, contribution):
             raise ConfigError(f"{reason}.")
@@ -97,14 +96,3 @@ def _computed(model: AdaptedModel, contribution: Contribution) -> KeysAndValues:
         backbone(**inputs | {"past_key_values": cache, "use_cache": True})
     return [(layer.keys, layer.values) for layer in cache.layers]
 
-
-@contextmanager
-def _evaluating(model: AdaptedModel) -> Iterator[None]:
-    """Context in which nothing is dropped; every module's own mode is put back."""
-    training = [module for module in model.modules() if module.training]
-    model.eval()
-    try:
-        yield
-    finally:
-        for module in training:
-            module.training = True

@@ -177,18 +177,19 @@ def export(
     model: Model,
     output: Annotated[Path, typer.Option("--output", "-o", help="New folder.", parser=path)],
     form: Annotated[
-        Literal["adapter", "pyfunc", "peft"],
+        Literal["adapter", "pyfunc", "peft", "transformers"],
         typer.Option(
-            help="Plain safetensors and JSON; a complete MLflow model; or a decoder's prefix as "
-            "PEFT loads it, compared with the adapter."
+            help="Plain safetensors and JSON; a complete MLflow model; or what answers without this "
+            "project and is compared with the adapter: a decoder's prefix for PEFT, an encoder's "
+            "for transformers."
         ),
     ] = "adapter",
     tolerance: Annotated[
         float | None,
         typer.Option(
             min=0.0,
-            help="Largest difference of logits between the adapter and the folder for PEFT, in "
-            "float32; 1e-6 where it is left out.",
+            help="Largest difference of logits from the adapter's that peft and transformers may "
+            "have, in float32; 1e-6 where it is left out.",
         ),
     ] = None,
     backbone: Backbone = None,

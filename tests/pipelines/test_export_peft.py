@@ -48,7 +48,7 @@ def test_the_difference_stands_in_report_folder_and_registry(
     version = open_tracker("mlflow", mlflow_uri).resolve(registered)
     told = version.tags["peft_largest_difference"]
     assert told == f"{report.largest_difference:.3g} (tolerance 1e-06)"
-    assert "Exported to PEFT: logits within 1e-06 of the adapter's." in version.description
+    assert "Exported for peft: logits within 1e-06 of the adapter's." in version.description
 
 
 @pytest.mark.slow
@@ -104,7 +104,7 @@ def test_an_encoder_is_refused_and_nothing_is_written(tiny_adapter: Any, tmp_pat
 def test_what_only_a_compared_form_takes_is_refused_elsewhere(
     given: dict[str, Any], tmp_path: Path
 ) -> None:
-    with pytest.raises(ConfigError, match="Remove them, or give --form peft"):
+    with pytest.raises(ConfigError, match="Remove them, or give --form peft or transformers"):
         export("anything", output=tmp_path / "out", tracking_uri=None, **given)
 
 

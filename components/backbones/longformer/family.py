@@ -153,7 +153,7 @@ class Longformer:
     def folding_fault(self, config: Mapping[str, Any]) -> str | None:
         return (
             f"backbone.family {self.name}: a prefix sees the text there; no static prefix stands "
-            "for its rows; export the adapter as it is"
+            "for its rows"
         )
 
     def states_depend_on_rows(self, config: Mapping[str, Any]) -> bool:

@@ -172,7 +172,7 @@ class RotaryFamily:
             return TextInPassing(backbone, attentions, self.layers(backbone), tokens_B, inputs)
 
     def folding_fault(self, config: Values) -> str | None:
-        fix = "no static prefix stands for its rows; export the adapter as it is"
+        fix = "no static prefix stands for its rows"
         if self.rows_see_all_text:
             return f"backbone.family {self.name}: a prefix sees the text there; {fix}"
         from components.backbones.rotary.masks import hides_prefix

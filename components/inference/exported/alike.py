@@ -13,7 +13,7 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from components.errors import WorkFailed
-from components.inference.exported.beside import write_json
+from components.inference.exported.beside import BACKBONE, write_json
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -60,7 +60,7 @@ def verify(
     more than `tolerance`.
     """
     batches = [list(texts), *([text] for text in texts)]
-    alone = _answers_alone(folder, _backbone_folder(classifier), batches)
+    alone = _answers_alone(folder, _backbone_folder(classifier, folder), batches)
     if ours := [name for name in alone["modules"] if name.partition(".")[0] in OURS]:
         raise WorkFailed(f"the exported loader imports {ours[0]} of this project", resumable=False)
     expected = [row.tolist() for batch in batches for row in _logits(classifier, batch)]
@@ -105,10 +105,11 @@ def _largest_difference(found: list[list[float]], expected: list[list[float]]) -
     return float(np.abs(np.array(found) - np.array(expected)).max())
 
 
-def _backbone_folder(classifier: "Classifier") -> Path:
+def _backbone_folder(classifier: "Classifier", folder: Path) -> Path:
     from components.backbones.loading import weights_folder
 
-    return weights_folder(classifier.backbone)
+    own = folder / BACKBONE
+    return own if own.is_dir() else weights_folder(classifier.backbone)
 
 
 def _answers_alone(folder: Path, backbone: Path, batches: list[list[str]]) -> dict[str, Any]:

@@ -7,6 +7,7 @@ be a checkpoint as those read it, not one that this project changes while it is 
 
 import json
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,24 +19,30 @@ if TYPE_CHECKING:
     from components.inference.classifier import Classifier
 
 TOLD, HEAD, LOADER = "classifier.json", "head.safetensors", "classifier.py"
+BACKBONE = "backbone"
+"""Folder of a backbone that is nowhere else to be had."""
 
 
-def write_beside(classifier: "Classifier", folder: Path, *, loader: Path) -> None:
-    """Write head, tokenizer, classifier.json and the loader into a folder that is there. Raises
-    ConfigError for what a loader of a few lines cannot answer with.
+def write_beside(
+    classifier: "Classifier", folder: Path, *, loader: Path, more: Mapping[str, Any] | None = None
+) -> None:
+    """Write head, tokenizer, classifier.json and the loader into a folder that is there. `more`: of
+    what the loader is told. Raises ConfigError for what no loader of a few lines can answer with.
     """
     from safetensors.torch import save_file
 
     if reason := _fault(classifier):
         raise ConfigError(f"{reason}. Nothing was written.")
     backbone = classifier.backbone
+    lengthened = backbone.lengthen_to is not None
     told = {
-        "backbone": backbone.name_or_path,
+        "backbone": None if lengthened else backbone.name_or_path,
         "revision": backbone.revision,
         "labels": classifier.labels,
         "pooling": getattr(classifier.model.head_config, "pooling", None),
         "max_tokens": classifier.max_tokens,
         "temperature": classifier.temperature,
+        **(more or {}),
     }
     write_json(folder / TOLD, told)
     save_file(_head(classifier), folder / HEAD, metadata={"format": "pt"})
@@ -80,8 +87,6 @@ def _backbone_fault(backbone: "BackboneConfig") -> str | None:
     if backbone.config_overrides:
         changed = ", ".join(backbone.config_overrides)
         return f"backbone.config_overrides changes {changed}, which stock libraries would not know"
-    if backbone.lengthen_to is not None:
-        return "backbone.lengthen_to makes a checkpoint that is nowhere to be loaded from"
     if (quantization := quantization_of(read_backbone_config(backbone))) is not None:
         return (
             f"the backbone's weights are quantised ({quantization.kind}), and an export is checked "
