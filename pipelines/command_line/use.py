@@ -179,9 +179,9 @@ def export(
     form: Annotated[
         Literal["adapter", "pyfunc", "peft", "transformers"],
         typer.Option(
-            help="Plain safetensors and JSON; a complete MLflow model; or what answers without this "
-            "project and is compared with the adapter: a decoder's prefix for PEFT, an encoder's "
-            "for transformers."
+            help="Plain safetensors and JSON; a complete MLflow model; or, compared with the "
+            "adapter, what answers without this project: a decoder's prefix for PEFT, an "
+            "encoder's for transformers."
         ),
     ] = "adapter",
     tolerance: Annotated[

@@ -16,7 +16,7 @@ from components.errors import ConfigError
 from components.inference.exported import peft_classifier
 from components.inference.exported.alike import SAMPLE_TEXTS, TOLERANCE, _logits
 from components.inference.exported.peft_folder import write_peft
-from tests.components.inference.exported.stock_decoders import MAX_TOKENS, P, tiny_classifier
+from tests.components.inference.exported.stock_backbones import MAX_TOKENS, P, tiny_classifier
 
 TYPES: dict[str, dict[str, Any]] = {
     "llama": {},
@@ -172,7 +172,7 @@ def with_language_model(place: Path) -> tuple[Any, Any]:
     from transformers import AutoConfig, AutoModelForCausalLM
 
     from tests.components.backbones.rotary.tiny import RECIPE
-    from tests.components.inference.exported.stock_decoders import classifier_on
+    from tests.components.inference.exported.stock_backbones import classifier_on
 
     torch.manual_seed(0)
     config = AutoConfig.for_model(

@@ -1,4 +1,4 @@
-"""Classifiers on tiny decoders that stock libraries can load from a disk."""
+"""Classifiers on tiny backbones that stock libraries can load from a disk."""
 
 from pathlib import Path
 from typing import Any
@@ -15,22 +15,21 @@ from tests.registry_fixtures import LABELS, tiny_tokenizer
 P, MAX_TOKENS = 3, 40
 
 
-def saved_backbone(place: Path, model: Any) -> BackboneConfig:
-    """A model written where stock libraries find it."""
-    model.save_pretrained(place)
-    return BackboneConfig(source="local", name_or_path=str(place), family=family_of(model).name)
-
-
 def classifier_on(
     place: Path,
     model: Any,
     *,
     method: str = "prefix_propagation",
     pooling: Any = "last",
+    loading: dict[str, Any] | None = None,
     **settings: Any,
 ) -> Classifier:
-    """A classifier on a saved copy of the model, every trained value random."""
-    source = saved_backbone(place / "backbone", model)
+    """A classifier on a saved copy of the model, every trained value random. `loading`: settings of
+    the backbone beside those.
+    """
+    model.save_pretrained(place / "backbone")
+    given = loading or {"family": family_of(model).name}
+    source = BackboneConfig(source="local", name_or_path=str(place / "backbone"), **given)
     backbone = load_backbone(source, cache_path=place / "cache")
     head = ClassificationHeadConfig(num_labels=len(LABELS), labels=LABELS, pooling=pooling)
     config = ADAPTER_CONFIGS[method].model_validate({"prefix_length": P} | settings)
@@ -41,7 +40,7 @@ def classifier_on(
             parameter.copy_(0.3 * torch.randn(parameter.shape, generator=draw))
     return Classifier(
         model=adapted,
-        tokenizer=tiny_tokenizer(pad_id=0),
+        tokenizer=tiny_tokenizer(pad_id=model.config.pad_token_id),
         labels=LABELS,
         max_tokens=MAX_TOKENS,
         temperature=1.7,
