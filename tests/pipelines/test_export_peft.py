@@ -44,6 +44,7 @@ def test_the_difference_stands_in_report_folder_and_registry(
     assert {"adapter_config.json", "adapter_model.safetensors"} < set(report.files)
     found = json.loads((tmp_path / "peft" / "verification.json").read_text())
     assert found["largest_difference"] == report.largest_difference
+    assert not [name for name in report.files if "pycache" in name]
     assert set(found["versions"]) == {"torch", "transformers", "peft"}
     version = open_tracker("mlflow", mlflow_uri).resolve(registered)
     told = version.tags["peft_largest_difference"]

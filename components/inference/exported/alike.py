@@ -29,10 +29,12 @@ SENTENCE = (
     "three of them read a document about politics in it ; "
 )
 SAMPLE_TEXTS = tuple(
-    " ".join(((SENTENCE * 8).split() * 2)[start : start + words])
-    for start, words in ((0, 3), (7, 29), (2, 64), (11, 180))
+    " ".join((SENTENCE * 30).split()[start : start + words])
+    for start, words in ((0, 3), (7, 29), (2, 64), (11, 180), (5, 700))
 )
-"""Shorter and longer ones, each another part of the same."""
+"""Shorter and longer ones, each another part of the same; the last is longer than common windows of
+local attention.
+"""
 
 
 @dataclass(frozen=True)
@@ -113,13 +115,15 @@ def _backbone_folder(classifier: "Classifier", folder: Path) -> Path:
 
 
 def _answers_alone(folder: Path, backbone: Path, batches: list[list[str]]) -> dict[str, Any]:
-    """What answering.py writes; it is run by this Python, without its paths and on the CPU."""
+    """What answering.py writes; it is run by this Python, without its paths, on the CPU, and leaves
+    nothing in the folder.
+    """
     program = Path(__file__).with_name("answering.py")
     with TemporaryDirectory(prefix="prefixprop-") as scratch:
         given, answers = files = [Path(scratch) / name for name in ("batches.json", "answers.json")]
         given.write_text(json.dumps(batches), encoding="utf-8")
         done = subprocess.run(
-            [sys.executable, "-E", "-P", program, *map(Path.absolute, (folder, backbone)), *files],
+            [sys.executable, "-B", "-E", "-P", program, *map(Path.absolute, (folder, backbone)), *files],
             cwd=scratch,
             env={**os.environ, "CUDA_VISIBLE_DEVICES": ""},
             capture_output=True,

@@ -9,7 +9,7 @@ Shapes: P prefix, L layers, D hidden.
 
 import shutil
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from components.adapters.evaluating import evaluating
 from components.errors import ConfigError
@@ -98,8 +98,8 @@ def _tensors(model: "AdaptedModel", contribution: "Contribution") -> "dict[str, 
     import torch
 
     length, layers = model.adapter.rows.prefix, model.family.layers(model.backbone)
-    width = model.backbone.config.hidden_size  # type: ignore[union-attr]
-    zeros_1PD = torch.zeros(1, length, width)
+    config: Any = model.backbone.config
+    zeros_1PD = torch.zeros(1, length, config.hidden_size)
     first_1PD = zeros_1PD if contribution.prompt_BPD is None else contribution.prompt_BPD
     before = contribution.before_layer or (lambda _layer, hidden_BSD: hidden_BSD)
     prefix_LPD = torch.cat([before(index, zeros_1PD) for index in range(len(layers))])
