@@ -120,10 +120,11 @@ def _answers_alone(folder: Path, backbone: Path, batches: list[list[str]]) -> di
     """
     program = Path(__file__).with_name("answering.py")
     with TemporaryDirectory(prefix="prefixprop-") as scratch:
-        given, answers = files = [Path(scratch) / name for name in ("batches.json", "answers.json")]
+        given, answers = Path(scratch) / "batches.json", Path(scratch) / "answers.json"
         given.write_text(json.dumps(batches), encoding="utf-8")
+        places = [folder.absolute(), backbone.absolute(), given, answers]
         done = subprocess.run(
-            [sys.executable, "-B", "-E", "-P", program, *map(Path.absolute, (folder, backbone)), *files],
+            [sys.executable, "-B", "-E", "-P", program, *places],
             cwd=scratch,
             env={**os.environ, "CUDA_VISIBLE_DEVICES": ""},
             capture_output=True,
