@@ -16,6 +16,7 @@ from components.errors import ConfigError
 from components.inference.exported import peft_classifier
 from components.inference.exported.alike import SAMPLE_TEXTS, TOLERANCE, _logits
 from components.inference.exported.peft_folder import write_peft
+from tests.components.backbones.rotary.variants import padded
 from tests.components.inference.exported.stock_backbones import MAX_TOKENS, P, tiny_classifier
 
 TYPES: dict[str, dict[str, Any]] = {
@@ -165,6 +166,27 @@ def test_greedy_generation_is_that_of_a_naive_loop(tmp_path: Path) -> None:
     )
     assert found.tolist() == expected.tolist()
     assert len(set(found[0].tolist())) > 5
+
+
+def test_texts_of_different_lengths_are_generated_from_together(tmp_path: Path) -> None:
+    """Padded on the left, where `generate` counts positions by the mask."""
+    from peft import PeftConfig, PeftModel
+
+    language_model, classifier = with_language_model(tmp_path)
+    folder = exported(classifier, tmp_path / "peft")
+    texts = [[5, 9, 31, 44, 12, 7], [23, 11, 50]]
+    expected = [
+        naive(classifier.model, language_model.lm_head, torch.tensor([text]), count=12)[0, -12:]
+        for text in texts
+    ]
+    config = PeftConfig.from_pretrained(str(folder))
+    config.task_type = "CAUSAL_LM"
+    model = PeftModel.from_pretrained(language_model, str(folder), config=config)
+    ids, mask = padded(texts, left=True)
+    found = model.generate(
+        input_ids=ids, attention_mask=mask, max_new_tokens=12, do_sample=False, pad_token_id=0
+    )
+    assert found[:, -12:].tolist() == torch.stack(expected).tolist()
 
 
 def with_language_model(place: Path) -> tuple[Any, Any]:
