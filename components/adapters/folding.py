@@ -95,4 +95,3 @@ def _computed(model: AdaptedModel, contribution: Contribution) -> KeysAndValues:
     with model.contributed(contribution):
         backbone(**inputs | {"past_key_values": cache, "use_cache": True})
     return [(layer.keys, layer.values) for layer in cache.layers]
-

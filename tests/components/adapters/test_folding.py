@@ -171,7 +171,7 @@ def test_a_method_that_changes_more_is_refused_by_its_name(method: str) -> None:
 
 
 def test_a_suffix_is_refused_by_its_placement() -> None:
-    with pytest.raises(ConfigError, match="adapter.placement suffix"):
+    with pytest.raises(ConfigError, match=r"adapter\.placement suffix"):
         folded(adapted("llama", placement="suffix"))
 
 

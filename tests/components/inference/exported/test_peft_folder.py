@@ -107,13 +107,13 @@ def test_the_folder_says_what_peft_and_its_reader_need(tmp_path: Path) -> None:
     assert told["labels"] == list(classifier.labels) and told["temperature"] == 1.7
     assert (told["max_tokens"], told["pooling"]) == (MAX_TOKENS, "last")
     readme = (folder / "README.md").read_text()
-    assert "Classifier(\"this folder\")" in readme and "`politics`, `space`, `sports`" in readme
+    assert 'Classifier("this folder")' in readme and "`politics`, `space`, `sports`" in readme
 
 
 def test_a_head_on_a_prefix_row_is_refused(tmp_path: Path) -> None:
     with pytest.warns(UserWarning, match="head.pooling prefix"):
         classifier = tiny_classifier(tmp_path, pooling="prefix")
-    with pytest.raises(ConfigError, match="head.pooling prefix reads a prefix row"):
+    with pytest.raises(ConfigError, match=r"head\.pooling prefix reads a prefix row"):
         exported(classifier, tmp_path / "peft")
     assert not any((tmp_path / "peft").iterdir())
 
