@@ -48,8 +48,9 @@ config.task_type = "CAUSAL_LM"           # as it is stored: FEATURE_EXTRACTION, 
 model = PeftModel.from_pretrained(language_model, "this folder", config=config)
 ```
 
-Padding goes behind the text (`padding_side="right"`): in front of it, it would move the text away
-from the prefix. Several texts of different lengths are therefore generated from one at a time.
+In a plain forward pass padding goes behind the text (`padding_side="right"`): in front of it, it
+would move the text away from the prefix. `generate` counts positions by the mask: there it goes in
+front, as for every decoder.
 """
 
 

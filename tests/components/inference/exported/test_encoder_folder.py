@@ -16,7 +16,7 @@ from components.inference.exported import encoder_classifier
 from components.inference.exported.alike import SAMPLE_TEXTS, TOLERANCE, _logits
 from components.inference.exported.encoder_folder import write_encoder
 from tests.components.backbones.rotary.tiny import tiny_model
-from tests.components.inference.exported.stock_backbones import P, classifier_on
+from tests.components.inference.exported.stock_backbones import SPREAD, P, classifier_on
 from tests.conftest import build_tiny_longformer
 
 KINDS = ("longformer", "modernbert", "eurobert")
@@ -24,8 +24,8 @@ KINDS = ("longformer", "modernbert", "eurobert")
 
 def on(kind: str, place: Path, **given: Any) -> Classifier:
     if kind == "longformer":
-        return classifier_on(place, build_tiny_longformer(initializer_range=0.2), **given)
-    return classifier_on(place, tiny_model(kind), **given)
+        return classifier_on(place, build_tiny_longformer(initializer_range=SPREAD), **given)
+    return classifier_on(place, tiny_model(kind, initializer_range=SPREAD), **given)
 
 
 def exported(classifier: Classifier, place: Path) -> Path:
@@ -90,7 +90,7 @@ def test_a_lengthened_backbone_goes_with_its_adapter(tmp_path: Path) -> None:
     torch.manual_seed(0)
     sizes = {"vocab_size": 101, "hidden_size": 32, "num_hidden_layers": 2, "pad_token_id": 0}
     heads = {"num_attention_heads": 4, "intermediate_size": 48, "max_position_embeddings": 32}
-    bert = BertModel(BertConfig(**sizes, **heads, initializer_range=0.2))
+    bert = BertModel(BertConfig(**sizes, **heads, initializer_range=SPREAD))
     loading = {"family": "longformer", "lengthen_to": 128, "attention_window": 8}
     classifier = classifier_on(tmp_path, bert, pooling="prefix", loading=loading)
     folder = exported(classifier, tmp_path)

@@ -1,7 +1,7 @@
 """A folder for PEFT, loaded by plain PEFT and transformers, answers as the adapter does: texts
 alone and padded together, for each type of decoder that folds. What would not is refused, by name.
 
-Tolerance: 1e-6, what an export states; logits are a few units, float32 has 7 digits.
+Tolerance: 1e-6, what an export states.
 """
 
 import ast
@@ -25,7 +25,7 @@ TYPES: dict[str, dict[str, Any]] = {
     "qwen3": {},
     "mistral": {"sliding_window": None},
     "gemma": {},
-    "gpt_neox": {},
+    "gpt_neox": {"num_key_value_heads": 4},
     "phi": {},
     "olmo2": {},
     "granite": {},
@@ -50,7 +50,7 @@ def largest_difference(classifier: Any, folder: Path) -> float:
 
 @pytest.mark.parametrize("model_type", TYPES)
 def test_plain_peft_answers_as_the_adapter_does(model_type: str, tmp_path: Path) -> None:
-    classifier = tiny_classifier(tmp_path, model_type, **TYPES[model_type])
+    classifier = tiny_classifier(tmp_path, model_type, changes=TYPES[model_type])
     assert largest_difference(classifier, exported(classifier, tmp_path / "peft")) <= TOLERANCE
 
 
@@ -91,7 +91,7 @@ def test_the_prefix_decides_the_answers(tmp_path: Path) -> None:
         {"prompt_embeddings": tensors["prompt_embeddings"].flip(0) * 1.1},
         folder / "adapter_model.safetensors",
     )
-    assert largest_difference(classifier, folder) > 1e-3
+    assert largest_difference(classifier, folder) > 1e-4
 
 
 def test_the_folder_says_what_peft_and_its_reader_need(tmp_path: Path) -> None:
