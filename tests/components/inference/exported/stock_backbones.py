@@ -5,10 +5,11 @@ from typing import Any
 
 import torch
 
-from components.adapters import ClassificationHeadConfig, adapt
+from components.adapters import ClassificationHeadConfig, adapt, save_adapter
 from components.adapters.methods import ADAPTER_CONFIGS
 from components.backbones import BackboneConfig, family_of, load_backbone
 from components.inference.classifier import Classifier
+from components.settings import resolved
 from tests.components.backbones.rotary.tiny import tiny_model
 from tests.registry_fixtures import LABELS, tiny_tokenizer
 
@@ -53,6 +54,19 @@ def classifier_on(
         backbone=source,
         cutting={},
     )
+
+
+def saved(classifier: Classifier) -> Path:
+    """Its adapter folder, beside the backbone."""
+    source = classifier.backbone
+    folder = save_adapter(
+        classifier.model,
+        Path(source.name_or_path).parent / "adapter",
+        training={"max_tokens": classifier.max_tokens},
+        backbone_id={"load": resolved(source)},
+    )
+    classifier.tokenizer.save_pretrained(folder / "tokenizer")
+    return folder
 
 
 def tiny_classifier(

@@ -143,9 +143,9 @@ def test_a_changed_config_of_the_backbone_is_refused(tmp_path: Path) -> None:
 def test_the_loader_is_short_and_needs_stock_libraries_alone() -> None:
     source = Path(peft_classifier.__file__).read_text()
     assert len([line for line in source.splitlines() if line.strip()]) <= 30
-    imports = [node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Import)]
-    named = [each.name for node in imports for each in node.names]
-    named += [n.module for n in ast.walk(ast.parse(source)) if isinstance(n, ast.ImportFrom)]
+    nodes = list(ast.walk(ast.parse(source)))
+    named = [each.name for node in nodes if isinstance(node, ast.Import) for each in node.names]
+    named += [str(node.module) for node in nodes if isinstance(node, ast.ImportFrom)]
     imported = {name.partition(".")[0] for name in named}
     assert imported == {"json", "pathlib", "torch", "peft", "safetensors", "transformers"}
 

@@ -1,5 +1,5 @@
-"""`prefixprop export --form peft`: what is written was seen to answer alike, in a process without
-this project; what does not leaves nothing behind.
+"""`prefixprop export --form peft` and `--form transformers`: what is written was seen to answer
+alike, in a process without this project; what does not leaves nothing behind.
 """
 
 import json
@@ -12,6 +12,8 @@ from components.errors import ConfigError, WorkFailed
 from components.inference.package import adapter_package
 from components.registry import open_tracker
 from pipelines.export import export
+from tests.components.inference.exported.stock_backbones import SPREAD, classifier_on, saved
+from tests.conftest import build_tiny_longformer
 
 
 @pytest.fixture
@@ -91,6 +93,15 @@ def test_a_loader_that_imports_this_project_is_refused(
     with pytest.raises(WorkFailed, match="imports components of this project"):
         export(str(folder), output=tmp_path / "peft", tracking_uri=None, form="peft")
     assert not (tmp_path / "peft").exists()
+
+
+@pytest.mark.slow
+def test_an_encoder_answers_alike_by_transformers_alone(tmp_path: Path) -> None:
+    folder = saved(classifier_on(tmp_path, build_tiny_longformer(initializer_range=SPREAD)))
+    report = export(str(folder), output=tmp_path / "plain", tracking_uri=None, form="transformers")
+    assert report.largest_difference is not None and report.largest_difference <= 1e-6
+    found = json.loads((tmp_path / "plain" / "verification.json").read_text())
+    assert set(found["versions"]) == {"torch", "transformers"}
 
 
 def test_an_encoder_is_refused_and_nothing_is_written(tiny_adapter: Any, tmp_path: Path) -> None:
