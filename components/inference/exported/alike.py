@@ -73,17 +73,21 @@ def verify(
     found = [row for batch in alone["logits"] for row in batch]
     difference = _largest_difference(found, expected)
     own = _largest_difference(expected[: len(texts)], expected[len(texts) :])
-    if not difference <= tolerance:
-        raise WorkFailed(
-            f"the exported folder's logits differ from the adapter's by {difference:.2g}, and "
-            f"{tolerance:g} is allowed; nothing was written. (The adapter's own differ by {own:.2g} "
-            "from a text alone to the same text padded with others; where rounding is the cause, "
-            f"--tolerance {difference * 2:.0e})",
-            resumable=False,
-        )
     verified = Verification(difference, tolerance, own, len(texts), alone["versions"])
+    if not difference <= tolerance:
+        raise _too_far(verified)
     write_json(folder / VERIFICATION, asdict(verified))
     return verified
+
+
+def _too_far(found: Verification) -> WorkFailed:
+    return WorkFailed(
+        f"the exported folder's logits differ from the adapter's by {found.largest_difference:.2g}, "
+        f"and {found.tolerance:g} is allowed; nothing was written. The adapter's own differ by "
+        f"{found.own_difference:.2g} from a text alone to the same text padded with others: where "
+        f"rounding is the cause, give --tolerance {found.largest_difference * 2:.0e}",
+        resumable=False,
+    )
 
 
 def _logits(classifier: "Classifier", texts: Sequence[str]) -> "Tensor":
