@@ -82,9 +82,9 @@ def verify(
 
 def _too_far(found: Verification) -> WorkFailed:
     return WorkFailed(
-        f"the exported folder's logits differ from the adapter's by {found.largest_difference:.2g}, "
-        f"and {found.tolerance:g} is allowed; nothing was written. The adapter's own differ by "
-        f"{found.own_difference:.2g} from a text alone to the same text padded with others: where "
+        f"the exported folder's logits differ from the adapter's by "
+        f"{found.largest_difference:.3g}, and {found.tolerance:g} is allowed; nothing was written. The "
+        f"adapter's own differ by {found.own_difference:.3g} from a text alone to the same text padded with others: where "
         f"rounding is the cause, give --tolerance {found.largest_difference * 2:.0e}",
         resumable=False,
     )
