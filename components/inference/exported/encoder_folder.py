@@ -42,6 +42,7 @@ Classes, in the order of the logits: {labels}.
 
 `adapter.safetensors`: `rows` (P, D) stand before the embeddings of the text, `prefix` (L, P, D) is
 added to them before each layer; tensors under `backbone.` take the places of the backbone's own.
+`backbone/`, where it is here, is the backbone as it was lengthened for the adapter.
 """
 
 
