@@ -85,8 +85,8 @@ def _too_far(found: Verification) -> WorkFailed:
     return WorkFailed(
         f"the exported folder's logits differ from the adapter's by {difference:.3g}, and at most "
         f"{found.tolerance:g} is allowed; nothing was written. The adapter's own differ by "
-        f"{own:.3g} from a text alone to the same text padded with others: where rounding is the cause, give "
-        f"--tolerance {difference * 2:.0e}",
+        f"{own:.3g} from a text alone to the same text padded with others: where rounding "
+        f"is the cause, give --tolerance {difference * 2:.0e}",
         resumable=False,
     )
 
