@@ -181,12 +181,17 @@ class HistoryReport:
 
 @dataclass(frozen=True)
 class ExportReport:
-    """`prefixprop export`. `files` maps each file's path below `folder` to its size in bytes."""
+    """`prefixprop export`. `files` maps each file's path below `folder` to its size in bytes.
+    `largest_difference`: of the exported folder's logits from the adapter's, at most `tolerance`;
+    None for a form that is not compared.
+    """
 
     model: str
     form: str
     folder: Path
     files: Mapping[str, int]
+    largest_difference: float | None = None
+    tolerance: float | None = None
 
 
 @dataclass(frozen=True)

@@ -157,6 +157,12 @@ class BackboneFamily(Protocol):
         where the family has it. Raises BackboneError where the family has no such rows.
         """
 
+    def folding_fault(self, config: Mapping[str, Any]) -> str | None:
+        """Why the states of a prefix depend on the text, or stock layers would not show it to every
+        row of the text, as a sentence that starts with the setting; None: neither is so, and it
+        folds into keys and values for every text.
+        """
+
     def states_depend_on_rows(self, config: Mapping[str, Any]) -> bool:
         """Whether they depend on how many rows follow the text."""
 

@@ -162,10 +162,11 @@ def load_classifier(
     cache_path: Path | None = None,
     backbone: str | None = None,
     trusted: bool = False,
+    in_float32_on_cpu: bool = False,
 ) -> Classifier:
     """Rebuild the adapted model of an artifact folder; on a GPU where torch sees one, in the
-    precision it was trained in. Weights and tokenizer are shared with the other adapters of this
-    process that need the same (shared_backbone.py).
+    precision it was trained in, unless `in_float32_on_cpu`. Weights and tokenizer are shared with
+    the other adapters of this process that need the same (shared_backbone.py).
 
     `backbone`: a folder, hub id or installed model to load in place of the one that the adapter
     names; `trusted`: load whatever it names (components/inference/named_backbone.py). Raises
@@ -195,13 +196,14 @@ def load_classifier(
         "cutting": _cutting(training, folder),
     }
     # In training's precision: the temperature and the registered metrics are those of its answers.
-    dtype = torch.bfloat16 if _precision(training, folder) == "bf16" else torch.float32
+    halved = _precision(training, folder) == "bf16" and not in_float32_on_cpu
+    dtype = torch.bfloat16 if halved else torch.float32
     # All that is cheap to know is known: the weights come last.
     backbone_copy = shared_backbone(
         source,
         cache_path=cache_path or default_cache_path(),
         dtype=dtype,
-        device="cuda" if torch.cuda.is_available() else "cpu",
+        device="cuda" if torch.cuda.is_available() and not in_float32_on_cpu else "cpu",
     )
     model = load_adapter(backbone_copy, folder)
     return Classifier(model=model, tokenizer=tokenizer, backbone=source, **rest)

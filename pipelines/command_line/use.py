@@ -177,9 +177,22 @@ def export(
     model: Model,
     output: Annotated[Path, typer.Option("--output", "-o", help="New folder.", parser=path)],
     form: Annotated[
-        Literal["adapter", "pyfunc"],
-        typer.Option(help="Plain safetensors and JSON, or a complete MLflow model."),
+        Literal["adapter", "pyfunc", "peft", "transformers"],
+        typer.Option(
+            help="Plain safetensors and JSON; a complete MLflow model; or, compared with the "
+            "adapter, what answers without this project: a decoder's prefix for PEFT, an "
+            "encoder's for transformers."
+        ),
     ] = "adapter",
+    tolerance: Annotated[
+        float | None,
+        typer.Option(
+            min=0.0,
+            help="Largest difference of logits from the adapter's that peft and transformers may "
+            "have, in float32; 1e-6 where it is left out.",
+        ),
+    ] = None,
+    backbone: Backbone = None,
     as_json: Json = False,
 ) -> None:
     """Write an adapter out of the registry into a folder."""
@@ -188,5 +201,12 @@ def export(
         from pipelines.command_line.show.use import show_export
         from pipelines.export import export as run
 
-        report = run(model, output=output, tracking_uri=tracking_uri, form=form)
+        report = run(
+            model,
+            output=output,
+            tracking_uri=tracking_uri,
+            form=form,
+            backbone=backbone,
+            tolerance=tolerance,
+        )
         terminal.report(report, lambda console: show_export(console, report))

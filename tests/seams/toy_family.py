@@ -113,6 +113,9 @@ class Bert:
     def text_states(self, backbone: Any, ids: Any, mask: Any, rows: Rows, **more: Any) -> Any:
         raise BackboneError("this family has no suffix")
 
+    def folding_fault(self, config: Any) -> str:
+        return "backbone.family bert: a prefix sees the text there"
+
     def states_depend_on_rows(self, config: Any) -> bool:
         return False
 

@@ -6,7 +6,7 @@ hooks, only while the pass runs. The facts a newcomer gets wrong: under ZeRO-3 a
 only while the module that owns it is called, so values leave the method by calling it; and what
 happens inside a layer happens again when gradient checkpointing recomputes it, so hooks inside a
 layer are set by `inside_layer`, around each of its runs.
-Shapes: B batch, P prefix, S rows, D hidden.
+Shapes: B batch, P prefix, S rows, D hidden, L layers, K key/value width.
 """
 
 from collections.abc import Callable, Mapping
@@ -40,6 +40,10 @@ class Contribution:
     changes_attention: bool = False
     """Whether the last layer must call its attention module as it is, because its output is changed
     or its weights are trained; else only the classified row may be computed there.
+    """
+    key_value_LBPK: tuple[Tensor, Tensor] | None = None
+    """Keys and values, each (L, B, P, K), that `inside_layer` gives the method's `key_value` rows;
+    None: it gives none.
     """
 
 

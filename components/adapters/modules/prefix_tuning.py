@@ -81,7 +81,11 @@ class PrefixTuning(nn.Module):
                 self.family, layer, key_LBPK[index], value_LBPK[index], self.released_indexing
             )
 
-        return Contribution(inside_layer=inside_layer, changes_attention=self.released_indexing)
+        return Contribution(
+            inside_layer=inside_layer,
+            changes_attention=self.released_indexing,
+            key_value_LBPK=(key_LBPK, value_LBPK),
+        )
 
     def _drawn(self, values: Mapping[str, Tensor], name: str, batch_size: int) -> Tensor:
         prefix_LPK = values[name] * values["gate"][..., None] if "gate" in values else values[name]

@@ -150,6 +150,12 @@ class Longformer:
         inputs = self.prefixed_inputs(backbone, input_ids_BT, attention_mask_BT, rows)
         return read_text(backbone, self.layers(backbone), attention_mask_BT.sum(dim=1), inputs)
 
+    def folding_fault(self, config: Mapping[str, Any]) -> str | None:
+        return (
+            f"backbone.family {self.name}: a prefix sees the text there; no static prefix stands "
+            "for its rows"
+        )
+
     def states_depend_on_rows(self, config: Mapping[str, Any]) -> bool:
         return False
 

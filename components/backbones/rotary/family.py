@@ -171,6 +171,22 @@ class RotaryFamily:
                 return read_text(backbone, attentions, tokens_B, inputs)
             return TextInPassing(backbone, attentions, self.layers(backbone), tokens_B, inputs)
 
+    def folding_fault(self, config: Values) -> str | None:
+        fix = "no static prefix stands for its rows"
+        if self.rows_see_all_text:
+            return f"backbone.family {self.name}: a prefix sees the text there; {fix}"
+        from components.backbones.rotary.masks import hides_prefix
+
+        usable = self.usable_positions(config)
+        if name := hides_prefix(_kind(config), config, usable):
+            return (
+                f"backbone: its {name} is less than its {usable} positions, so that stock layers "
+                f"hide a prefix from rows further away; {fix}"
+            )
+        if positions.rotates_by_length(config):
+            return f"backbone: it rotates a prefix by the length of the text behind it; {fix}"
+        return None
+
     def states_depend_on_rows(self, config: Values) -> bool:
         return positions.rotates_by_length(config)
 

@@ -10,7 +10,7 @@ Shapes: B batch, S rows, D hidden.
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from components.backbones.rotary.model_type import ModelType
+from components.backbones.rotary.model_type import ModelType, Values
 from components.backbones.rotary.sizes import LOCAL, layer_kinds
 
 if TYPE_CHECKING:
@@ -109,6 +109,18 @@ def masks_behind_text(
     return _of_layers(
         kind, config, lambda layer: mask_behind_text(readings, like, sees=sees(layer))
     )
+
+
+def hides_prefix(kind: ModelType, config: Values, positions: int) -> str | None:
+    """The field of config.json by which local layers of the stock model hide a prefix from some of
+    so many rows; None: they show it to all.
+    """
+    values = kind.complete(config)
+    kinds = layer_kinds(kind, values)
+    for each, name in zip(LOCAL, (kind.window, "attention_chunk_size"), strict=True):
+        if each in kinds and values[name] < positions:
+            return name
+    return None
 
 
 def _of_layers(kind: ModelType, config: Any, mask: Callable[[str], Mask]) -> Any:

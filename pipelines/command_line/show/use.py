@@ -175,6 +175,14 @@ def show_export(console: Console, report: "ExportReport") -> None:
         {
             "model": report.model,
             "folder": report.folder,
+            **_compared(report),
             **{f"  {name}": f"{size:,} bytes" for name, size in report.files.items()},
         },
     )
+
+
+def _compared(report: "ExportReport") -> dict[str, str]:
+    if report.largest_difference is None:
+        return {}
+    found, allowed = report.largest_difference, report.tolerance
+    return {"logits": f"within {found:.2g} of the adapter's ({allowed:g} is allowed)"}

@@ -1,0 +1,153 @@
+"""Whether an exported folder answers as the adapter does: its own loader is run in a process that
+imports nothing of this project, on texts alone and padded together, and logits are compared.
+"""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any
+
+from components.errors import WorkFailed
+from components.inference.exported.beside import BACKBONE, write_json
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from components.inference.classifier import Classifier
+
+TOLERANCE = 1e-6
+"""Largest difference of two logits in float32."""
+VERIFICATION = "verification.json"
+OURS = ("components", "pipelines")
+SENTENCE = (
+    "the people of a town wrote one long text about space and sports , and every day then two or "
+    "three of them read a document about politics in it ; "
+)
+SAMPLE_TEXTS = tuple(
+    " ".join((SENTENCE * 30).split()[start : start + words])
+    for start, words in ((0, 3), (7, 29), (2, 64), (11, 180), (5, 700))
+)
+"""Shorter and longer ones, each another part of the same; the last is longer than common windows of
+local attention.
+"""
+
+
+@dataclass(frozen=True)
+class Verification:
+    """How far the folder's logits are from the adapter's: the largest absolute difference over so
+    many texts, each alone and all of them padded together, in float32 on the CPU.
+    """
+
+    largest_difference: float
+    tolerance: float
+    own_difference: float
+    """How far the adapter's logits of a text alone are from its own of the same text padded with
+    the others: what rounding does to such logits.
+    """
+    texts: int
+    versions: dict[str, str]
+
+
+def verify(
+    classifier: "Classifier",
+    folder: Path,
+    *,
+    tolerance: float = TOLERANCE,
+    texts: Sequence[str] = SAMPLE_TEXTS,
+) -> Verification:
+    """Compare, and leave what came of it in the folder. `classifier`: in float32 on the CPU.
+
+    Raises WorkFailed where the folder does not answer alone, imports this project, or differs by
+    more than `tolerance`.
+    """
+    batches = [list(texts), *([text] for text in texts)]
+    alone = _answers_alone(folder, _backbone_folder(classifier, folder), batches)
+    if ours := [name for name in alone["modules"] if name.partition(".")[0] in OURS]:
+        raise WorkFailed(f"the exported loader imports {ours[0]} of this project", resumable=False)
+    expected = [row.tolist() for batch in batches for row in _logits(classifier, batch)]
+    found = [row for batch in alone["logits"] for row in batch]
+    difference = _largest_difference(found, expected)
+    own = _largest_difference(expected[: len(texts)], expected[len(texts) :])
+    verified = Verification(difference, tolerance, own, len(texts), alone["versions"])
+    if not difference <= tolerance:
+        raise _too_far(verified)
+    write_json(folder / VERIFICATION, asdict(verified))
+    return verified
+
+
+def _too_far(found: Verification) -> WorkFailed:
+    difference, own = found.largest_difference, found.own_difference
+    return WorkFailed(
+        f"the exported folder's logits differ from the adapter's by {difference:.3g}, and at most "
+        f"{found.tolerance:g} is allowed; nothing was written. The adapter's own differ by "
+        f"{own:.3g} from a text alone to the same text padded with others: where rounding "
+        f"is the cause, give --tolerance {difference * 2:.0e}",
+        resumable=False,
+    )
+
+
+def _logits(classifier: "Classifier", texts: Sequence[str]) -> "Tensor":
+    """The adapter's own (B, C), padded as one batch."""
+    import torch
+
+    from components.inference.outputs import batches_of_logits, sequences_of
+
+    encoded = sequences_of(
+        classifier.task,
+        texts,
+        classifier.tokenizer,
+        max_tokens=classifier.max_tokens,
+        cutting=classifier.cutting,
+    )
+    batches = batches_of_logits(
+        [classifier.model], classifier.tokenizer, encoded, batch_size=len(texts)
+    )
+    ((members, (logits_BC,)),) = batches
+    return logits_BC[torch.tensor(members).argsort()]
+
+
+def _largest_difference(found: list[list[float]], expected: list[list[float]]) -> float:
+    """nan where a logit is none."""
+    import numpy as np
+
+    return float(np.abs(np.array(found) - np.array(expected)).max())
+
+
+def _backbone_folder(classifier: "Classifier", folder: Path) -> Path:
+    from components.backbones.loading import weights_folder
+
+    own = folder / BACKBONE
+    return own if own.is_dir() else weights_folder(classifier.backbone)
+
+
+def _answers_alone(folder: Path, backbone: Path, batches: list[list[str]]) -> dict[str, Any]:
+    """What answering.py writes; it is run by this Python, without its paths, on the CPU, and leaves
+    nothing in the folder.
+    """
+    program = Path(__file__).with_name("answering.py")
+    with TemporaryDirectory(prefix="prefixprop-") as scratch:
+        given, answers = Path(scratch) / "batches.json", Path(scratch) / "answers.json"
+        given.write_text(json.dumps(batches), encoding="utf-8")
+        places = [folder.absolute(), backbone.absolute(), given, answers]
+        done = subprocess.run(
+            [sys.executable, "-B", "-E", "-P", program, *places],
+            cwd=scratch,
+            env={**os.environ, "CUDA_VISIBLE_DEVICES": ""},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        if done.returncode != 0:
+            last = (done.stderr.strip().splitlines() or ["no word"])[-1]
+            raise WorkFailed(
+                f"the exported folder does not answer by its own loader: {last[:300]}; nothing was "
+                "written",
+                resumable=False,
+            )
+        found: dict[str, Any] = json.loads(answers.read_text(encoding="utf-8"))
+    return found
