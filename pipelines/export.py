@@ -37,8 +37,8 @@ def export(
     `mlflow.pyfunc.load_model(folder)` without a registry. `peft`: a decoder's prefix as PEFT's
     PREFIX_TUNING with the head beside it; `transformers`: an encoder's rows with a loader. Their
     logits are compared with the adapter's, in float32 and in a process without this project, and
-    may differ by `tolerance` (left out: 1e-6); the difference becomes a tag of a registered
-    version. `backbone`: as of `load_classifier`.
+    may differ by `tolerance` (left out: 1e-6, or twice what rounding does to the adapter's own);
+    the difference becomes a tag of a registered version. `backbone`: as of `load_classifier`.
 
     Raises ConfigError where `output` is not empty and for an adapter that has no such form,
     ArtifactError where the adapter cannot be read, WorkFailed where the folder does not answer
@@ -106,7 +106,7 @@ def _write_compared(
     tolerance: float | None,
 ) -> "Verification":
     from components.inference.classifier import default_cache_path, load_classifier
-    from components.inference.exported.alike import TOLERANCE, verify
+    from components.inference.exported.alike import verify
     from components.inference.exported.encoder_folder import write_encoder
     from components.inference.exported.peft_folder import write_peft
 
@@ -117,7 +117,7 @@ def _write_compared(
         write_peft(classifier, folder)
     else:
         write_encoder(classifier, folder, cache_path=default_cache_path())
-    return verify(classifier, folder, tolerance=TOLERANCE if tolerance is None else tolerance)
+    return verify(classifier, folder, tolerance=tolerance)
 
 
 def _note(

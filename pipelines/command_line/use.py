@@ -189,7 +189,7 @@ def export(
         typer.Option(
             min=0.0,
             help="Largest difference of logits from the adapter's that peft and transformers may "
-            "have, in float32; 1e-6 where it is left out.",
+            "have, in float32; where it is left out 1e-6, or twice what rounding does.",
         ),
     ] = None,
     backbone: Backbone = None,
