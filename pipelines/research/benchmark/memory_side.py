@@ -6,7 +6,8 @@ A step on a tiny backbone comes first, so that libraries, thread pools and kerne
 the count begins. Then the peak of resident memory over two steps, less what there was before the
 backbone was loaded, less pages of libraries that came later. The fact a newcomer gets wrong:
 weights that are read from a mapped file are no anonymous memory, and pages that nobody read are not
-there at all; so every weight is read once and mapped ones count, as they would on a device.
+there at all; so every weight is read once and mapped ones count, as they would on a device. Pages
+that were read to be quantised, and are no weight of the model any more, do not.
 """
 
 import ctypes
@@ -29,6 +30,8 @@ TINY = {
     "intermediate_size": 128,
     "num_hidden_layers": 2,
 }
+DONT_NEED = 4
+"""MADV_DONTNEED of <sys/mman.h>."""
 CLEAR, STATUS, MAPS = (Path("/proc/self") / name for name in ("clear_refs", "status", "smaps"))
 
 
@@ -104,6 +107,7 @@ def _train(values: Mapping[str, Any], backbone: Path, world: Any) -> dict[str, A
     config = ExperimentConfig.model_validate({**values, "backbone": section}).train_config()
     before = _settled(world.device)
     session = open_session(config, world, cache_path=backbone.parent)
+    _forget_pages(backbone)
     for parameter in session.backbone.parameters():
         float(parameter.detach().sum())
     with session.engine(config, LABELS) as (_, engine):
@@ -175,14 +179,32 @@ def _now(name: str) -> int:
 
 def _mapped(folder: Path) -> int:
     """Resident pages of files in this folder: weights that are read where they lie."""
-    found, inside = 0, False
+    return sum(each["Rss"] - each["Anonymous"] for each in _mappings(folder))
+
+
+def _forget_pages(folder: Path) -> None:
+    """Let the kernel drop pages of files in this folder; what is read again comes back."""
+    advise = ctypes.CDLL(None, use_errno=True).madvise
+    for each in _mappings(folder):
+        if each["Anonymous"]:
+            continue  # written to since: these pages are nowhere else
+        start, size = ctypes.c_void_p(each["start"]), ctypes.c_size_t(each["size"])
+        if advise(start, size, DONT_NEED):
+            raise OSError(ctypes.get_errno(), "madvise")
+
+
+def _mappings(folder: Path) -> list[dict[str, int]]:
+    """Those of files in this folder: where they start, and what of them is there, in bytes."""
+    found: list[dict[str, int]] = []
+    inside = False
     for line in MAPS.read_text(encoding="utf-8").splitlines():
         if not line[0].isupper():
-            inside = str(folder) in line
-        elif inside and line.startswith("Rss:"):
-            found += int(line.split()[1]) * 1024
-        elif inside and line.startswith("Anonymous:"):
-            found -= int(line.split()[1]) * 1024
+            if inside := str(folder) in line:
+                start, end = (int(place, 16) for place in line.split()[0].split("-"))
+                found.append({"start": start, "size": end - start})
+        elif inside and line.startswith(("Rss:", "Anonymous:")):
+            name, kib = line.split(":")
+            found[-1][name] = int(kib.split()[0]) * 1024
     return found
 
 
