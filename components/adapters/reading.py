@@ -170,13 +170,14 @@ def _check_amount(
     holds far more than they ask for: they would be allocated, or read, before their shapes could be
     compared.
     """
-    labels, known = int(getattr(head, "num_labels", 2)), True
+    labels, form = int(getattr(head, "num_labels", 2)), getattr(head, "form", "mlp")
+    known = True
     try:
         asked = adapter.trained_parameters(shape)
     except ConfigError:  # LoRA of modules whose sizes no planner knows: bounded by its rank
         asked, known = 0, False
     asked += stored_task({"head": {"task": head.task}}).head_parameters(
-        shape.hidden, num_labels=labels
+        shape.hidden, num_labels=labels, form=form
     )
     held = sum(tensor.numbers for tensor in tensors.values())
     if asked > 2 * held + SLACK or (known and held > 2 * asked + SLACK):

@@ -35,7 +35,11 @@ def _most_bytes(wanted: Wanted, shape: BackboneShape, count: int) -> int:
 
     def taken(training: TrainConfig) -> int:
         trainable = trainable_parameters(
-            shape, training.adapter, num_labels=2, task=training.data.task
+            shape,
+            training.adapter,
+            num_labels=2,
+            task=training.data.task,
+            head_form=training.head.form,
         )
         memory = worker_memory(
             training,

@@ -9,7 +9,7 @@ layer are set by `inside_layer`, around each of its runs.
 Shapes: B batch, P prefix, S rows, D hidden.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, Protocol, Self, runtime_checkable
@@ -41,6 +41,17 @@ class Contribution:
     """Whether the last layer must call its attention module as it is, because its output is changed
     or its weights are trained; else only the classified row may be computed there.
     """
+
+
+@runtime_checkable
+class StartsFromRows(Protocol):
+    """A module whose prefix may start from rows that it is given (adapter.init: text)."""
+
+    def parameters(self) -> Iterator[nn.Parameter]:
+        """As of every torch module."""
+
+    def start_from(self, rows_PD: Tensor) -> None:
+        """Take these rows (P, D) for the first layer; every other layer starts at zero."""
 
 
 def follow(owner: nn.Module, part: nn.Module) -> None:

@@ -107,7 +107,7 @@ def _rest_kept(shape: BackboneShape, run: LayerRun) -> int:
     """
     n, hidden, wide = run.number_bytes, shape.hidden, shape.feed_forward
     inputs = run.kept.all_weights or shape.linear_inputs_kept
-    kept = (wide + (2 + 2 * _masks(shape, run)) * hidden + 4) * n
+    kept = (wide + (2 + 2 * _masks(shape, run)) * hidden + 4 + run.kept.scaled_per_row) * n
     return kept + ((wide + hidden) * n if inputs else 0)
 
 

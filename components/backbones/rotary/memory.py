@@ -188,6 +188,7 @@ def _kept_per_row(shape: BackboneShape, run: LayerRun) -> int:
         + _feed_forward_kept(shape, run)
         + _inputs_kept(shape, run)
         + run.kept.per_row
+        + run.kept.scaled_per_row * n
     )
 
 

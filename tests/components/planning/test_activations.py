@@ -41,6 +41,8 @@ CASES = [
     ("llama", "head_only", "fp32", False),
     ("llama", "kernel_prefix", "fp32", False),
     ("llama", "prefix_memory", "fp32", False),
+    ("llama", "san", "fp32", False),
+    ("llama", "san", "bf16", False),
     ("qwen3", "prefix_propagation", "bf16", False),
     ("qwen3", "lora", "fp32", False),
     ("longformer", "prefix_propagation", "fp32", False),
@@ -50,9 +52,11 @@ CASES = [
     ("longformer", "lora", "fp32", False),
     ("longformer", "full_fine_tuning", "fp32", False),
     ("longformer", "head_only", "fp32", False),
+    ("longformer", "san", "fp32", False),
     ("stock", "prefix_propagation", "fp32", False),
     ("stock", "prefix_propagation", "fp32", True),
     ("stock", "lora", "fp32", False),
+    ("stock", "san", "fp32", False),
 ]
 
 
