@@ -7,7 +7,7 @@ The frozen weights stay as they are: outputs and inputs are scaled while a layer
 start at 1, so that an untrained adapter changes nothing.
 """
 
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from components.adapters.methods.method import NoPrefix
 from components.backbones.layer_memory import Kept
@@ -31,7 +31,8 @@ class SanConfig(NoPrefix):
         from components.adapters.modules.linear_scales import LinearScales
         from components.backbones import backbone_shape
 
-        shape = backbone_shape(backbone.config.to_dict())  # type: ignore[union-attr, operator]
+        config: Any = backbone.config
+        shape = backbone_shape(config.to_dict())
         return LinearScales(
             num_layers=shape.layers,
             hidden_size=shape.hidden,
@@ -41,6 +42,7 @@ class SanConfig(NoPrefix):
 
     def kept(self, shape: BackboneShape) -> Kept:
         """What is multiplied: three outputs, and the inputs of up and down."""
+        chain_of(shape)
         return Kept(
             whole_last_layer=True,
             scaled_per_row=3 * shape.hidden + 2 * shape.feed_forward,
