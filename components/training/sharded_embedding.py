@@ -42,9 +42,12 @@ def answering_embeddings(backbone: Any) -> Iterator[None]:
     them: from shards, or whole where they cannot stay in shards. Call on every rank; does nothing
     below stage 3.
     """
-    with lookups_over_shards(backbone):
-        with gathered(list(backbone.get_input_embeddings().parameters())):
-            yield
+    # In this order: what is looked up over shards is no parameter of its module meanwhile.
+    with (
+        lookups_over_shards(backbone),
+        gathered(list(backbone.get_input_embeddings().parameters())),
+    ):
+        yield
 
 
 def put_embeddings_back(backbone: nn.Module) -> None:

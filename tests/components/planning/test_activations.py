@@ -56,7 +56,6 @@ CASES = [
     ("stock", "prefix_propagation", "fp32", False),
     ("stock", "prefix_propagation", "fp32", True),
     ("stock", "lora", "fp32", False),
-    ("stock", "san", "fp32", False),
 ]
 
 
