@@ -26,7 +26,7 @@ from components.foreign_file import (
     stored_tensors,
 )
 from components.settings import validate
-from components.tasks import TaskHeadConfig, stored_task
+from components.tasks import HeadForm, TaskHeadConfig, stored_task
 
 FORMAT = 1
 CONFIG_FILE = "adapter_config.json"
@@ -170,8 +170,8 @@ def _check_amount(
     holds far more than they ask for: they would be allocated, or read, before their shapes could be
     compared.
     """
-    labels, form = int(getattr(head, "num_labels", 2)), getattr(head, "form", "mlp")
-    known = True
+    labels, known = int(getattr(head, "num_labels", 2)), True
+    form: HeadForm = getattr(head, "form", "mlp")
     try:
         asked = adapter.trained_parameters(shape)
     except ConfigError:  # LoRA of modules whose sizes no planner knows: bounded by its rank
