@@ -52,7 +52,11 @@ def measured_of(
     point = trial_config(config, summary.point)
     shape = backbone_shape(inspect_backbone(point.backbone))
     trainable = summary.trainable_parameters or trainable_parameters(
-        shape, point.adapter, num_labels=2, task=point.data.task
+        shape,
+        point.adapter,
+        num_labels=2,
+        task=point.data.task,
+        head_form=point.head.form,
     )
     gpu = config.cluster.gpus_per_worker > 0
     planned = worker_memory(

@@ -27,6 +27,7 @@ from components.adapters.methods.prompt_tuning import PromptTuningConfig
 from components.adapters.methods.propagation_and_prefix_tuning import (
     PropagationAndPrefixTuningConfig,
 )
+from components.adapters.methods.san import SanConfig
 from components.tasks import TASKS
 from components.tasks.classification import ClassificationHeadConfig
 from components.tasks.multiple_choice import MultipleChoiceHeadConfig
@@ -81,6 +82,7 @@ __all__ = [
     "PrefixTuningConfig",
     "PromptTuningConfig",
     "PropagationAndPrefixTuningConfig",
+    "SanConfig",
     "adapt",
     "load_adapter",
     "read_adapter_config",

@@ -10,16 +10,18 @@ Shapes: B batch, P prefix, T text tokens, S all rows, D hidden, C classes.
 """
 
 import warnings
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, overload
 
 import torch
 from torch import Tensor, nn
 
+from components.adapters.layer_hooks import before_layer, inside_layer
 from components.adapters.methods import METHODS, MethodConfig, Setting
 from components.adapters.modules.adapter_method import AdapterMethod, Contribution
+from components.adapters.starting_text import start_from_ids, starting_ids
 from components.adapters.trained_in_backbone import (
     check_turn,
     keep_pretrained,
@@ -35,6 +37,8 @@ from components.tasks import TaskHeadConfig, task_named
 from components.tasks.heads.head import Head
 
 if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
     from components.backbones.text_in_passing import TextInPassing
     from components.backbones.text_states import TextStates
 
@@ -228,11 +232,11 @@ class AdaptedModel(nn.Module):
                 if before is not None:
                     stack.callback(
                         layer.register_forward_pre_hook(
-                            _before(before, index), with_kwargs=True
+                            before_layer(before, index), with_kwargs=True
                         ).remove
                     )
                 if inside is not None:
-                    stack.enter_context(_inside(inside, index, layer))
+                    stack.enter_context(inside_layer(inside, index, layer))
             yield
 
     def trainable_parameters(self) -> dict[str, nn.Parameter]:
@@ -303,53 +307,32 @@ def padding_behind(input_ids_BT: Tensor, attention_mask_BT: Tensor) -> tuple[Ten
     return input_ids_BT.gather(1, order_BT), attention_mask_BT.gather(1, order_BT)
 
 
-def _before(change: Callable[[int, Tensor], Tensor], index: int) -> Any:
-    def hook(
-        _: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
-    ) -> tuple[tuple[Any, ...], dict[str, Any]]:
-        if args:
-            return (change(index, args[0]), *args[1:]), kwargs
-        changed_BSD = change(index, kwargs["hidden_states"])
-        return args, {**kwargs, "hidden_states": changed_BSD}
-
-    return hook
-
-
-@contextmanager
-def _inside(
-    context: Callable[[int, nn.Module], AbstractContextManager[Any]], index: int, layer: Any
-) -> Iterator[None]:
-    """The method's context around every run of the layer: this forward pass, and the recomputation
-    in the backward pass where the layer is checkpointed.
-    """
-    if not (getattr(layer, "gradient_checkpointing", False) and layer.training):
-        with context(index, layer):
-            yield
-        return
-    checkpoint = layer._gradient_checkpointing_func
-
-    def checkpoint_with_context(run: Callable[..., Any], *args: Any) -> Any:
-        def run_in_context(*args: Any) -> Any:
-            with context(index, layer):
-                return run(*args)
-
-        return checkpoint(run_in_context, *args)
-
-    layer._gradient_checkpointing_func = checkpoint_with_context
-    try:
-        yield
-    finally:
-        layer._gradient_checkpointing_func = checkpoint
-
-
-def adapt(backbone: nn.Module, adapter: MethodConfig, head: TaskHeadConfig) -> AdaptedModel:
+def adapt(
+    backbone: nn.Module,
+    adapter: MethodConfig,
+    head: TaskHeadConfig,
+    *,
+    tokenizer: "PreTrainedTokenizerBase | None" = None,
+) -> AdaptedModel:
     """Put a fresh adapter and head around a stock transformers base model.
 
+    `tokenizer`: the backbone's, where the adapter starts from a text (adapter.init text).
     The backbone's parameters are frozen in place, but for those that the method trains (see its
     file; prefix methods on Longformer: the token type embedding). Of those the pretrained values
     are kept (on the CPU) and put back by the next `adapt` on the same backbone, after which the
     earlier adapted model refuses to answer. New parameters are drawn from torch's global generator.
     Raises ConfigError or BackboneError where the two do not fit.
+    """
+    ids = starting_ids(adapter, tokenizer)
+    model = around(backbone, adapter, head)
+    if ids is not None:
+        start_from_ids(model, ids)
+    return model
+
+
+def around(backbone: nn.Module, adapter: MethodConfig, head: TaskHeadConfig) -> AdaptedModel:
+    """The same without what a text gives, for whoever has the adapter's values from elsewhere or
+    asks the embeddings in a way of its own. Raises as `adapt`.
     """
     family, task = family_of(backbone), task_named(head.task)
     if adapter.method not in METHODS:
@@ -364,7 +347,7 @@ def adapt(backbone: nn.Module, adapter: MethodConfig, head: TaskHeadConfig) -> A
     if reason := adapter.incompatibility(setting) or task.incompatibility(family):
         raise ConfigError(f"{reason}.")
     if reason := task.ignores_document(family, pooling):
-        warnings.warn(f"{reason}.", stacklevel=2)
+        warnings.warn(f"{reason}.", stacklevel=3)
     put_back(backbone)
     dropout = _own_dropout(backbone)
     module = adapter.build(backbone, dropout)

@@ -26,7 +26,7 @@ from components.foreign_file import (
     stored_tensors,
 )
 from components.settings import validate
-from components.tasks import TaskHeadConfig, stored_task
+from components.tasks import HeadForm, TaskHeadConfig, stored_task
 
 FORMAT = 1
 CONFIG_FILE = "adapter_config.json"
@@ -171,12 +171,13 @@ def _check_amount(
     compared.
     """
     labels, known = int(getattr(head, "num_labels", 2)), True
+    form: HeadForm = getattr(head, "form", "mlp")
     try:
         asked = adapter.trained_parameters(shape)
     except ConfigError:  # LoRA of modules whose sizes no planner knows: bounded by its rank
         asked, known = 0, False
     asked += stored_task({"head": {"task": head.task}}).head_parameters(
-        shape.hidden, num_labels=labels
+        shape.hidden, num_labels=labels, form=form
     )
     held = sum(tensor.numbers for tensor in tensors.values())
     if asked > 2 * held + SLACK or (known and held > 2 * asked + SLACK):

@@ -41,6 +41,10 @@ class Kept:
     """The text is read without gradients, and `rows` rows are run on its states."""
     per_row: int = 0
     """Further bytes that are kept per row and layer: of what is added to the attention."""
+    scaled_per_row: int = 0
+    """Numbers per row and layer that are kept because a trained scale is multiplied onto them, at
+    linear modules of the attention and inside the feed-forward part.
+    """
 
 
 @dataclass(frozen=True)

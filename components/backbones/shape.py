@@ -7,6 +7,22 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
+class LinearChain:
+    """Linear modules of a layer that follow one another, by their paths in it."""
+
+    attention: str
+    """The attention's output projection."""
+    inward: tuple[str, ...]
+    """Those that take the feed-forward part's input: `up` (or fc1) first, then the gate where there
+    is one.
+    """
+    outward: str
+    """The one that takes what is inside: `down`, or fc2."""
+    is_fused: bool = False
+    """Whether one module is gate and up: the second half of its output is that of up."""
+
+
+@dataclass(frozen=True)
 class BackboneShape:
     """Sizes of one backbone; `parameters` counts the base model without any pooler or output
     layer.
@@ -46,6 +62,10 @@ class BackboneShape:
     """What is alive at once in its backward pass, in the same numbers."""
     inside_feed_forward: tuple[str, ...] = ()
     """Of `linear_widths` those of a feed-forward part that is a module of its own."""
+    chain: LinearChain | None = None
+    """The same modules in every layer; None: there are experts, attention and feed-forward part
+    stand side by side, or the family does not say.
+    """
     rotated: float = 1.0
     """Share of a head that is rotated."""
     is_causal: bool = False

@@ -6,7 +6,7 @@ A setting that is added later must not change the hash of the experiments that w
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from pydantic import BaseModel
@@ -34,6 +34,11 @@ LATER: dict[str, Callable[[Mapping[str, Any]], Any]] = {
     "data.letters": _null,
     "study.length.real.task": default_task,
     "study.length.real.letters": _null,
+    "head.form": lambda _: "mlp",
+    "adapter.init": lambda _: "normal",
+    "adapter.init_text": _null,
+    "methods.*.adapter.init": lambda _: "normal",
+    "methods.*.adapter.init_text": _null,
     "optimizer.head_learning_rate": _null,
     "cluster.min_workers": _of_no_effect("min_workers"),
     "cluster.progress_timeout_seconds": _of_no_effect("progress_timeout_seconds"),
@@ -52,7 +57,9 @@ LATER: dict[str, Callable[[Mapping[str, Any]], Any]] = {
     "study.warm_start": _null,
     "gate": lambda _: resolved(GateConfig()),
 }
-"""Dotted path of a setting that came after the first release -> its default, given its section."""
+"""Dotted path of a setting that came after the first release, `*` for every name of a section ->
+its default, given its section.
+"""
 
 
 def hashed_settings(config: BaseModel) -> dict[str, Any]:
@@ -60,12 +67,22 @@ def hashed_settings(config: BaseModel) -> dict[str, Any]:
     values = resolved(config)
     for path, default in LATER.items():
         *sections, name = path.split(".")
-        section: Any = values
-        for each in sections:
-            section = section.get(each) if isinstance(section, dict) else None
-        if isinstance(section, dict) and name in section and section[name] == default(section):
-            del section[name]
+        for section in _sections(values, sections):
+            if name in section and section[name] == default(section):
+                del section[name]
     return values
+
+
+def _sections(values: dict[str, Any], path: Iterable[str]) -> list[dict[str, Any]]:
+    found = [values]
+    for each in path:
+        found = [
+            section[name]
+            for section in found
+            for name in (section if each == "*" else (each,))
+            if isinstance(section.get(name), dict)
+        ]
+    return found
 
 
 def config_sha256(config: BaseModel) -> str:

@@ -78,6 +78,8 @@ def tiling_obstacle(
     kept = training.adapter.kept(shape)
     if kept.all_weights:
         return "a trained feed-forward part needs all its rows for its gradient"
+    if kept.scaled_per_row:
+        return f"adapter.method {training.adapter.method} scales linear modules inside of one"
     inside = [name for name in kept.targets if name in shape.inside_feed_forward]
     return f"adapter.targets trains {inside[0]}, which is inside of one" if inside else None
 

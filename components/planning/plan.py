@@ -219,7 +219,11 @@ def _recommendation(
 
     def trainable(training: TrainConfig) -> int:
         return trainable_parameters(
-            shape, training.adapter, num_labels=num_labels, task=training.data.task
+            shape,
+            training.adapter,
+            num_labels=num_labels,
+            task=training.data.task,
+            head_form=training.head.form,
         )
 
     largest = max(
@@ -258,7 +262,11 @@ def _point(
 ) -> PointPlan:
     cluster = wanted.cluster
     trainable = trainable_parameters(
-        shape, point.adapter, num_labels=num_labels, task=point.data.task
+        shape,
+        point.adapter,
+        num_labels=num_labels,
+        task=point.data.task,
+        head_form=point.head.form,
     )
     memory = worker_memory(
         point,

@@ -40,7 +40,11 @@ def _most_bytes(wanted: Wanted, shape: BackboneShape, num_labels: int, count: in
 
     def taken(training: TrainConfig) -> int:
         trainable = trainable_parameters(
-            shape, training.adapter, num_labels=num_labels, task=training.data.task
+            shape,
+            training.adapter,
+            num_labels=num_labels,
+            task=training.data.task,
+            head_form=training.head.form,
         )
         memory = worker_memory(
             training,

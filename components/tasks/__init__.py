@@ -14,7 +14,7 @@ from components.data.settings import DataConfig
 from components.errors import ArtifactError, ConfigError
 from components.tasks.classification import CLASSIFICATION
 from components.tasks.multiple_choice import MULTIPLE_CHOICE
-from components.tasks.task import Direction, HeadConfig, Task, TaskHeadConfig
+from components.tasks.task import Direction, HeadConfig, HeadForm, Task, TaskHeadConfig
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -76,6 +76,7 @@ def split_examples(
 __all__ = [
     "TASKS",
     "HeadConfig",
+    "HeadForm",
     "Task",
     "TaskHeadConfig",
     "metric_directions",

@@ -31,6 +31,7 @@ from components.tasks.task import (
     Direction,
     Evaluated,
     HeadConfig,
+    HeadForm,
     Sequences,
     Signature,
     TaskHeadConfig,
@@ -151,6 +152,7 @@ class Classification:
         return ClassificationHeadConfig(
             pooling=section.pooling,
             dropout=section.dropout,
+            form=section.form,
             num_labels=len(labels),
             labels=labels,
         )
@@ -160,8 +162,8 @@ class Classification:
 
         return build(config, backbone, dropout)
 
-    def head_parameters(self, hidden: int, *, num_labels: int) -> int:
-        return (hidden + 1) * (hidden + num_labels)
+    def head_parameters(self, hidden: int, *, num_labels: int, form: HeadForm) -> int:
+        return (hidden + 1) * (num_labels if form == "linear" else hidden + num_labels)
 
     def incompatibility(self, family: BackboneFamily) -> str | None:
         return None

@@ -23,6 +23,7 @@ from components.tasks.task import (
     Direction,
     Evaluated,
     HeadConfig,
+    HeadForm,
     Sequences,
     Signature,
     TaskHeadConfig,
@@ -166,7 +167,7 @@ class MultipleChoice:
 
         return build(config, backbone, dropout)
 
-    def head_parameters(self, hidden: int, *, num_labels: int) -> int:
+    def head_parameters(self, hidden: int, *, num_labels: int, form: HeadForm) -> int:
         """A score and four special tokens."""
         return 5 * hidden
 

@@ -31,15 +31,21 @@ if TYPE_CHECKING:
     Outputs = np.ndarray[Any, Any]
 
 Direction = Literal["max", "min"]
+HeadForm = Literal["mlp", "linear"]
 Sequences = list[list[int]]
 """Token ids of the sequences that one document is."""
 
 
 class HeadConfig(Config):
-    """The trained head. What it predicts comes from the data; a head that pools no row reads
-    neither setting.
+    """The trained head. What it predicts comes from the data; a head that pools no row reads none
+    of these settings.
     """
 
+    form: HeadForm = "mlp"
+    """`mlp`: a hidden layer of D x D with tanh before the classes, the head of the paper and of
+    RoBERTa; `linear`: from the row to the classes at once, D C + C parameters. D hidden size, C
+    classes.
+    """
     pooling: Literal["prefix", "cls", "mean", "last"] = "prefix"
     """Which row is read: first prefix position (of a method without prefix rows: first text
     token), first text token, mean over text tokens, or last text token.
@@ -175,8 +181,8 @@ class Task(Protocol):
     def build_head(self, config: Any, backbone: "nn.Module", dropout: float) -> "Head":
         """A fresh head; `dropout` is the backbone's own."""
 
-    def head_parameters(self, hidden: int, *, num_labels: int) -> int:
-        """Trained scalars of the head."""
+    def head_parameters(self, hidden: int, *, num_labels: int, form: HeadForm) -> int:
+        """Trained scalars of the head; `form` is head.form, for a head that reads it."""
 
     def incompatibility(self, family: BackboneFamily) -> str | None:
         """Why it cannot be learnt on this family, as a sentence that starts with the setting and

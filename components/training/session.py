@@ -13,7 +13,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from components.adapters import AdaptedModel, adapt
+from components.adapters import AdaptedModel
+from components.adapters.model import around
+from components.adapters.starting_text import start_from_ids, starting_ids
 from components.adapters.trained_in_backbone import pretrained_values, train_in_float32
 from components.backbones import (
     backbone_shape,
@@ -29,7 +31,7 @@ from components.errors import ConfigError
 from components.tasks import task_named
 from components.training.engine import Engine, build_engine, partitioned_loading
 from components.training.same_weights import check_same_weights
-from components.training.sharded_embedding import put_embeddings_back
+from components.training.sharded_embedding import answering_embeddings, put_embeddings_back
 from components.training.state_store import StateStore
 from components.training.warm_start import start_from
 from components.training.world import World
@@ -69,9 +71,9 @@ class Session:
         """A fresh adapter on the shared backbone in a DeepSpeed engine, for the length of the
         block.
 
-        `parameters`: starting values by name (a checkpoint's); without them the adapter starts from
-        training.warm_start, or is initialised from config.seed. Raises ConfigError where `config`
-        needs another session.
+        `parameters`: starting values by name (a checkpoint's); without them the adapter is
+        initialised from config.seed and adapter.init, and what training.warm_start holds is taken
+        over. Raises ConfigError where `config` needs another session.
         """
         if _loaded_for(config) != _loaded_for(self.config):
             raise ConfigError(
@@ -84,8 +86,8 @@ class Session:
         self._keep_pretrained(model.trained_in_backbone)
         if parameters is not None:
             _set_parameters(model, parameters)
-        elif config.training.warm_start is not None:
-            start_from(model, Path(config.training.warm_start), labels=labels)
+        else:
+            self._start(model, config, labels)
         engine = build_engine(model, config, self.world)
         model.train()
         yield model, engine
@@ -97,7 +99,15 @@ class Session:
     def _new_model(self, config: TrainConfig, labels: tuple[str, ...]) -> AdaptedModel:
         torch.manual_seed(config.seed)
         head = task_named(config.data.task).head_config(config.head, labels)
-        return adapt(self.backbone, config.adapter, head)
+        return around(self.backbone, config.adapter, head)
+
+    def _start(self, model: AdaptedModel, config: TrainConfig, labels: tuple[str, ...]) -> None:
+        ids = starting_ids(config.adapter, self.tokenizer)
+        if ids is not None:
+            with answering_embeddings(self.backbone):
+                start_from_ids(model, ids)
+        if config.training.warm_start is not None:
+            start_from(model, Path(config.training.warm_start), labels=labels)
 
     def _keep_pretrained(self, names: Iterable[str]) -> None:
         """What `adapt` leaves to the session: values that ZeRO-3 holds in shards."""

@@ -36,6 +36,20 @@ def lookups_over_shards(backbone: nn.Module) -> Iterator[None]:
         put_embeddings_back(backbone)
 
 
+@contextmanager
+def answering_embeddings(backbone: Any) -> Iterator[None]:
+    """Context in which the input embeddings answer before there is an engine that would gather
+    them: from shards, or whole where they cannot stay in shards. Call on every rank; does nothing
+    below stage 3.
+    """
+    # In this order: what is looked up over shards is no parameter of its module meanwhile.
+    with (
+        lookups_over_shards(backbone),
+        gathered(list(backbone.get_input_embeddings().parameters())),
+    ):
+        yield
+
+
 def put_embeddings_back(backbone: nn.Module) -> None:
     """Undo what a trial that failed could not."""
     for module in backbone.modules():

@@ -22,8 +22,8 @@ def start_from(model: AdaptedModel, folder: Path, *, labels: tuple[str, ...]) ->
     """Copy the values of the adapter in `folder` into `model`; returns the names that were taken
     over. Called by every rank together.
 
-    Raises ConfigError where the adapter is of another method or label set, or has nothing in common
-    with the model.
+    Raises ConfigError where the adapter is of another method, label set or head.form, or has
+    nothing in common with the model.
     """
     _check(model, folder, labels)
     read_header(folder)
@@ -47,9 +47,12 @@ def start_from(model: AdaptedModel, folder: Path, *, labels: tuple[str, ...]) ->
 
 def _check(model: AdaptedModel, folder: Path, labels: tuple[str, ...]) -> None:
     stored = read_adapter_config(folder)
+    form = getattr(model.head_config, "form", None)
+    stored_form = None if form is None else stored["head"].get("form", "mlp")
     pairs = (
         ("method", stored.get("method"), model.adapter_config.method),
         ("labels", stored["head"].get("labels") or None, list(labels) or None),
+        ("head.form", stored_form, form),
     )
     for what, there, here in pairs:
         if there is not None and there != here:

@@ -93,7 +93,16 @@ def _method_plan(
     )
     shape = backbone_shape(inspect_backbone(cells[0].backbone))
     num_labels = len(data.labels) if data else UNKNOWN_LABELS
-    sizes = [trainable_parameters(shape, cell.adapter, num_labels=num_labels) for cell in cells]
+    sizes = [
+        trainable_parameters(
+            shape,
+            cell.adapter,
+            num_labels=num_labels,
+            task=cell.data.task,
+            head_form=cell.head.form,
+        )
+        for cell in cells
+    ]
     workers = config.cluster.num_workers
     evaluated = None
     if data is not None:

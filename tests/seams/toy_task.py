@@ -19,6 +19,7 @@ from components.tasks.task import (
     Direction,
     Evaluated,
     HeadConfig,
+    HeadForm,
     Sequences,
     Signature,
     TaskHeadConfig,
@@ -146,7 +147,7 @@ class Regression:
             init_std=0.02,
         )
 
-    def head_parameters(self, hidden: int, *, num_labels: int) -> int:
+    def head_parameters(self, hidden: int, *, num_labels: int, form: HeadForm) -> int:
         return (hidden + 1) * (hidden + 1)
 
     def incompatibility(self, family: BackboneFamily) -> str | None:

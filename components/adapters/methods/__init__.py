@@ -19,6 +19,7 @@ from components.adapters.methods.prompt_tuning import PromptTuningConfig
 from components.adapters.methods.propagation_and_prefix_tuning import (
     PropagationAndPrefixTuningConfig,
 )
+from components.adapters.methods.san import SanConfig
 from components.settings import Chosen
 
 METHODS: dict[str, type[MethodConfig]] = {
@@ -34,6 +35,7 @@ METHODS: dict[str, type[MethodConfig]] = {
     "prefix_memory": PrefixMemoryConfig,
     "kernel_prefix": KernelPrefixConfig,
     "kernel_propagation": KernelPropagationConfig,
+    "san": SanConfig,
 }
 """Value of adapter.method -> its settings, which hold every fact of the method."""
 

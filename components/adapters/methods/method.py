@@ -56,6 +56,11 @@ class MethodConfig(Config):
         """Whether the text does not see what is trained, so that it can be read without it."""
         return False
 
+    @property
+    def starting_text(self) -> str | None:
+        """Text whose input embeddings a fresh adapter starts from; None: it needs none."""
+        return None
+
     if TYPE_CHECKING:
 
         @property
@@ -114,7 +119,9 @@ class Prefix(MethodConfig):
     dropout.
     """
     init_std: Rate = 0.02
-    """Standard deviation of the normal initialisation."""
+    """Standard deviation of the normal initialisation; a start at zero or from a text does not read
+    it.
+    """
 
     @classmethod
     def completed(cls, stored: Mapping[str, Any], shapes: Shapes) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 from pydantic import Field, model_validator
 
 from components.adapters.methods.method import ReparametrizedPrefix, Setting, Shapes
+from components.adapters.methods.prefix_start import PrefixStart
 from components.backbones.layer_memory import Kept
 from components.backbones.shape import BackboneShape
 from components.settings import PositiveInt
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from components.adapters.modules.adapter_method import AdapterMethod
 
 
-class PrefixPropagationConfig(ReparametrizedPrefix):
+class PrefixPropagationConfig(PrefixStart, ReparametrizedPrefix):
     """Prefix-propagation (Li et al., ACL 2023): trainable vectors added to the first P hidden
     states before every layer.
     """
@@ -55,6 +56,12 @@ class PrefixPropagationConfig(ReparametrizedPrefix):
             raise ValueError(
                 "rank and reparametrization are two ways to produce a prefix; remove one"
             )
+        if self.init != "normal" and (self.rank is not None or self.reparametrization != "none"):
+            produced = "rank" if self.rank is not None else "reparametrization"
+            raise ValueError(
+                f"init {self.init} sets the rows of a prefix, and with {produced} they are "
+                f"produced from other numbers; remove {produced}, or set init to normal"
+            )
         return self
 
     def build(self, backbone: "nn.Module", dropout: float) -> "AdapterMethod":
@@ -63,7 +70,7 @@ class PrefixPropagationConfig(ReparametrizedPrefix):
         return new_propagation(
             backbone,
             prefix_length=self.prefix_length,
-            init_std=self.init_std,
+            init_std=self.init_std if self.init == "normal" else 0.0,
             dropout=self.own_dropout(dropout),
             reparametrization_hidden=self.network_width,
             rank=self.rank,

@@ -3,6 +3,7 @@
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 from components.adapters.methods.method import Prefix
+from components.adapters.methods.prefix_start import PrefixStart
 from components.backbones.shape import BackboneShape
 
 if TYPE_CHECKING:
@@ -11,7 +12,7 @@ if TYPE_CHECKING:
     from components.adapters.modules.adapter_method import AdapterMethod
 
 
-class PromptTuningConfig(Prefix):
+class PromptTuningConfig(PrefixStart, Prefix):
     """Prompt-tuning: trainable embeddings of P positions before the text, at the first layer
     only.
     """
@@ -26,7 +27,7 @@ class PromptTuningConfig(Prefix):
         return PromptTuning(
             prefix_length=self.prefix_length,
             hidden_size=backbone.config.hidden_size,  # type: ignore[union-attr, arg-type]
-            init_std=self.init_std,
+            init_std=self.init_std if self.init == "normal" else 0.0,
             dropout=self.own_dropout(dropout),
         )
 

@@ -9,7 +9,7 @@ layer are set by `inside_layer`, around each of its runs.
 Shapes: B batch, P prefix, S rows, D hidden, L layers, K key/value width.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, Protocol, Self, runtime_checkable
@@ -45,6 +45,17 @@ class Contribution:
     """Keys and values, each (L, B, P, K), that `inside_layer` gives the method's `key_value` rows;
     None: it gives none.
     """
+
+
+@runtime_checkable
+class StartsFromRows(Protocol):
+    """A module whose prefix may start from rows that it is given (adapter.init: text)."""
+
+    def parameters(self) -> Iterator[nn.Parameter]:
+        """As of every torch module."""
+
+    def start_from(self, rows_PD: Tensor) -> None:
+        """Take these rows (P, D) for the first layer; every other layer starts at zero."""
 
 
 def follow(owner: nn.Module, part: nn.Module) -> None:

@@ -93,6 +93,12 @@ class PrefixPropagation(nn.Module):
         )
         return add_rows(hidden_BSD, prefix_BPD, self.rows.key_value)
 
+    def start_from(self, rows_PD: Tensor) -> None:
+        """See StartsFromRows. Only of a prefix that is trained itself."""
+        with torch.no_grad():
+            self.prefix.zero_()
+            self.prefix[0].copy_(rows_PD)
+
     def stored(self, parameters: Mapping[str, Tensor]) -> Values:
         if self.reparametrization is None:
             return dict(parameters)

@@ -32,5 +32,10 @@ class PromptTuning(nn.Module):
     def contribute(self, values: Mapping[str, Tensor], *, batch_size: int) -> Contribution:
         return Contribution(prompt_BPD=self.dropout(values["prompt"].expand(batch_size, -1, -1)))
 
+    def start_from(self, rows_PD: Tensor) -> None:
+        """See StartsFromRows."""
+        with torch.no_grad():
+            self.prompt.copy_(rows_PD)
+
     def stored(self, parameters: Mapping[str, Tensor]) -> Values:
         return dict(parameters)

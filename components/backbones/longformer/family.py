@@ -15,7 +15,7 @@ from components.backbones.family import AttentionSizes, Rows, Smoother
 from components.backbones.fields import check_fields, check_padding, missing, wrong
 from components.backbones.layer_memory import LayerMemory, LayerRun
 from components.backbones.longformer.memory import longformer_memory
-from components.backbones.shape import BackboneShape
+from components.backbones.shape import BackboneShape, LinearChain
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from components.backbones.text_states import TextStates
 
 LORA_TARGETS = ("query", "value", "query_global", "value_global")
+CHAIN = LinearChain("attention.output.dense", ("intermediate.dense",), "output.dense")
 
 
 class Longformer:
@@ -69,6 +70,7 @@ class Longformer:
             linear_parameters=layers * (7 * hidden * hidden + 2 * hidden * wide),
             embeddings=tables * hidden,
             gated=False,
+            chain=CHAIN,
             hidden_dropout=config.get("hidden_dropout_prob", 0.0),
             attention_dropout=config.get("attention_probs_dropout_prob", 0.0),
         )

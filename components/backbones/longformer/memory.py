@@ -29,7 +29,8 @@ def longformer_memory(shape: BackboneShape, run: LayerRun) -> LayerMemory:
 def _fast(shape: BackboneShape, run: LayerRun) -> LayerMemory:
     rows, n, hidden, wide = run.all_rows, run.number_bytes, shape.hidden, shape.feed_forward
     attention, rest = _attention_kept(shape, run), _rest_kept(shape, run)
-    freed = (wide + 2 * hidden) * n  # the layer's own feed-forward part and both sums
+    # The layer's own feed-forward part, both sums, and what was scaled.
+    freed = (wide + 2 * hidden + run.kept.scaled_per_row) * n
     backward_rows, backward_once = _attention_backward(shape, run)
     forward_rows, forward_once = _attention_forward(shape, run)
     biases = BIASES * BLOCK_ROWS * _block_keys(shape) * FLOAT32
@@ -107,7 +108,7 @@ def _rest_kept(shape: BackboneShape, run: LayerRun) -> int:
     """
     n, hidden, wide = run.number_bytes, shape.hidden, shape.feed_forward
     inputs = run.kept.all_weights or shape.linear_inputs_kept
-    kept = (wide + (2 + 2 * _masks(shape, run)) * hidden + 4) * n
+    kept = (wide + (2 + 2 * _masks(shape, run)) * hidden + 4 + run.kept.scaled_per_row) * n
     return kept + ((wide + hidden) * n if inputs else 0)
 
 
@@ -191,7 +192,8 @@ def _stock(shape: BackboneShape, run: LayerRun) -> LayerMemory:
     # The layer's input, for its trained projections, and the output's, put in order for its own.
     attention += hidden * n * (bool(run.kept.targets) + 2 * run.kept.all_weights)
     kept = attention + _rest_kept(shape, run)
-    freed = (wide + 8 * hidden) * n + heads * (probabilities * FLOAT32 + (skewed + 2 * seen) * n)
+    freed = (wide + 8 * hidden + run.kept.scaled_per_row) * n
+    freed += heads * (probabilities * FLOAT32 + (skewed + 2 * seen) * n)
     backward: Mapping[str, float] = {
         "backward of a feed-forward part": 2 * (wide + hidden) * n,
         # Scores of chunks of two reaches come back as slices, three of them at a time.

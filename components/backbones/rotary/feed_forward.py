@@ -19,6 +19,12 @@ class FeedForward:
     """Numbers that a row has inside: with experts those of all that are asked for it."""
     is_gated: bool = True
     """Whether two projections go in, one of which opens the other."""
+    inward: tuple[str, ...] = ()
+    """Of `linear` those that take the input, the gate last; none where there are experts."""
+    outward: str = ""
+    """Of `linear` the one behind them."""
+    is_fused: bool = False
+    """Whether one module projects for both, the gate first."""
 
 
 def gated(values: Mapping[str, Any], layer: int) -> FeedForward:
@@ -33,6 +39,8 @@ def gated(values: Mapping[str, Any], layer: int) -> FeedForward:
         },
         parameters=3 * hidden * width + biases,
         width=width,
+        inward=("up_proj", "gate_proj"),
+        outward="down_proj",
     )
 
 
@@ -43,6 +51,9 @@ def fused(values: Mapping[str, Any], layer: int) -> FeedForward:
         linear={"gate_up_proj": (hidden, 2 * width), "down_proj": (width, hidden)},
         parameters=3 * hidden * width,
         width=width,
+        inward=("gate_up_proj",),
+        outward="down_proj",
+        is_fused=True,
     )
 
 
@@ -58,6 +69,8 @@ def plain(
             parameters=2 * hidden * width + (hidden + width) * biased(values),
             width=width,
             is_gated=False,
+            inward=(inward,),
+            outward=outward,
         )
 
     return of

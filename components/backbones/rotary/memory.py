@@ -24,7 +24,7 @@ def rotary_memory(shape: BackboneShape, run: LayerRun) -> LayerMemory:
     kept = _kept_per_row(shape, run)
     tables = 2 * shape.head_size * n
     own_tables = tables if run.kept.replaces_keys else 0
-    freed = _feed_forward_kept(shape, run)
+    freed = _feed_forward_kept(shape, run) + run.kept.scaled_per_row * n
     norm = hidden * (n if shape.layer_norms else NORM_BACKWARD_COPIES * FLOAT32)
     backward = {
         # The feed-forward part's own tensors are gone; the residual's gradient waits.
@@ -188,6 +188,7 @@ def _kept_per_row(shape: BackboneShape, run: LayerRun) -> int:
         + _feed_forward_kept(shape, run)
         + _inputs_kept(shape, run)
         + run.kept.per_row
+        + run.kept.scaled_per_row * n
     )
 
 

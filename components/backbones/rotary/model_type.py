@@ -168,6 +168,8 @@ class ModelType:
     """Parameters of all layers together that the fields above do not count; may be negative."""
     feed_forward: Callable[[Values, int], FeedForward] = gated
     """(config.json, index of the layer) -> what follows the attention."""
+    is_parallel: Callable[[Values], bool] = lambda values: False
+    """Whether the feed-forward part takes what the attention takes, and does not follow it."""
 
     def complete(self, values: Values) -> dict[str, Any]:
         """config.json with what it leaves out."""

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 from components.backbones.rotary.feed_forward import FeedForward
 from components.backbones.rotary.model_type import ModelType, Values
 from components.backbones.rotary.positions import usable_positions
-from components.backbones.shape import BackboneShape
+from components.backbones.shape import BackboneShape, LinearChain
 
 LOCAL = ("sliding_attention", "chunked_attention")
 """Kinds of layers whose rows see a stretch of the text only."""
@@ -62,6 +62,7 @@ def shape(kind: ModelType, given: Values) -> BackboneShape:
         activation_copies=COMPOSITE_COPIES if values.get("hidden_act") in COMPOSITE else 1,
         activation_gradients=SQUARED_GRADIENTS if values.get("hidden_act") in SQUARED else 2,
         inside_feed_forward=tuple(_of_every_layer(inside)),
+        chain=_chain(kind, values, inside),
         rotated=_rotated(values),
         is_causal=kind.is_causal,
         masked=bool(set(LOCAL) & set(layer_kinds(kind, values))),
@@ -84,6 +85,20 @@ def _rotated(values: Values) -> float:
         if isinstance(found, int | float):
             return float(found)
     return 1.0
+
+
+def _chain(kind: ModelType, values: Values, inside: Sequence[FeedForward]) -> LinearChain | None:
+    """Where every layer has the same: its feed-forward part is called mlp."""
+    first = inside[0]
+    same = all(each.linear == first.linear and each.inward == first.inward for each in inside)
+    if not (same and first.inward) or kind.is_parallel(values):
+        return None
+    return LinearChain(
+        attention=f"{kind.attention}.{kind.output}",
+        inward=tuple(f"mlp.{name}" for name in first.inward),
+        outward=f"mlp.{first.outward.rpartition('.')[2]}",
+        is_fused=first.is_fused,
+    )
 
 
 def _of_every_layer(inside: Sequence[FeedForward]) -> dict[str, tuple[int, int]]:

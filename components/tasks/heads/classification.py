@@ -1,6 +1,5 @@
-"""The classification head: out_proj(Dropout(tanh(dense(Dropout(h_t))))), and pooling, for every
-head
-that reads one row.
+"""The classification head, out_proj(Dropout(tanh(dense(Dropout(h_t))))) or, linear,
+out_proj(Dropout(h_t)), and pooling, for every head that reads one row.
 
 Shapes: B batch, P prefix, T text tokens, S = P + T, D hidden, C classes, R rows of the hidden
 states that a head reads.
@@ -13,26 +12,37 @@ from torch import Tensor, nn
 
 from components.backbones.family import Rows
 from components.tasks.classification import ClassificationHeadConfig
+from components.tasks.task import HeadForm
 
 
 class ClassificationHead(nn.Module):
-    """D -> D -> C in float32, whatever the backbone's precision."""
+    """D -> D -> C, or D -> C with `form` linear, in float32, whatever the backbone's precision."""
 
     def __init__(
-        self, *, hidden_size: int, num_labels: int, pooling: str, dropout: float, init_std: float
+        self,
+        *,
+        hidden_size: int,
+        num_labels: int,
+        pooling: str,
+        dropout: float,
+        init_std: float,
+        form: HeadForm = "mlp",
     ) -> None:
         super().__init__()
         self.pooling = pooling
         self.dropout = nn.Dropout(dropout)
-        self.dense = nn.Linear(hidden_size, hidden_size)
+        self.dense = nn.Linear(hidden_size, hidden_size) if form == "mlp" else None
         self.out_proj = nn.Linear(hidden_size, num_labels)
         for linear in (self.dense, self.out_proj):
-            nn.init.normal_(linear.weight, std=init_std)
-            nn.init.zeros_(linear.bias)
+            if linear is not None:
+                nn.init.normal_(linear.weight, std=init_std)
+                nn.init.zeros_(linear.bias)
 
     def forward(self, pooled_BD: Tensor) -> Tensor:
-        hidden_BD = torch.tanh(self.dense(self.dropout(pooled_BD.float())))
-        logits_BC: Tensor = self.out_proj(self.dropout(hidden_BD))
+        hidden_BD = self.dropout(pooled_BD.float())
+        if self.dense is not None:
+            hidden_BD = self.dropout(torch.tanh(self.dense(hidden_BD)))
+        logits_BC: Tensor = self.out_proj(hidden_BD)
         return logits_BC
 
     def text(
@@ -85,6 +95,7 @@ def build(config: ClassificationHeadConfig, backbone: Any, dropout: float) -> Cl
         pooling=config.pooling,
         dropout=dropout if config.dropout is None else config.dropout,
         init_std=float(getattr(backbone.config, "initializer_range", 0.02)),
+        form=config.form,
     )
 
 

@@ -12,7 +12,12 @@ import torch
 from torch import Tensor
 from torch.nn.functional import silu
 
-from tests.components.adapters.dense_longformer import Parts, smoothed
+from tests.components.adapters.dense_longformer import (
+    Parts,
+    scaled_columns,
+    scaled_weight,
+    smoothed,
+)
 
 
 def dense_decoder(state: dict[str, Tensor], config: Any, ids: list[int], parts: Parts) -> Tensor:
@@ -44,13 +49,13 @@ def dense_decoder(state: dict[str, Tensor], config: Any, ids: list[int], parts: 
         mixed_SD = _attention(
             state, name + "self_attn.", config, normed_SD, positions, layer, parts
         )
-        hidden_SD = hidden_SD + mixed_SD @ state[name + "self_attn.o_proj.weight"].T
+        out = scaled_weight(state[name + "self_attn.o_proj.weight"], parts, layer, 0)
+        hidden_SD = hidden_SD + mixed_SD @ out.T
         normed_SD = _rms(hidden_SD, state[name + "post_attention_layernorm.weight"], config)
-        gate_SI, up_SI = (
-            normed_SD @ state[name + "mlp.gate_proj.weight"].T,
-            normed_SD @ state[name + "mlp.up_proj.weight"].T,
-        )
-        hidden_SD = hidden_SD + (silu(gate_SI) * up_SI) @ state[name + "mlp.down_proj.weight"].T
+        gate = scaled_columns(state[name + "mlp.gate_proj.weight"], parts, layer, 1)
+        up = scaled_weight(state[name + "mlp.up_proj.weight"], parts, layer, 1)
+        down = scaled_weight(state[name + "mlp.down_proj.weight"], parts, layer, 2)
+        hidden_SD = hidden_SD + (silu(normed_SD @ gate.T) * (normed_SD @ up.T)) @ down.T
     return _rms(hidden_SD, state["norm.weight"], config)
 
 

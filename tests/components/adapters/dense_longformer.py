@@ -29,6 +29,10 @@ class Parts:
     alpha_L: Tensor | None = None
     lengthscale: float = 1.0
     memory_LHEE: Tensor | None = None
+    scales: tuple[Tensor, Tensor, Tensor] | None = None
+    """Of the outputs of the attention's projection (L, D), of up or fc1 (L, F) and of down or fc2
+    (L, D); the first two are multiplied onto the columns of what takes them, too.
+    """
     suffix_LPD: Tensor | None = None
     """Rows after the text, which see it and which it does not see; in Longformer at positions 0, 1,
     ..., as global rows.
@@ -79,14 +83,14 @@ def dense_longformer(state: dict[str, Tensor], config: Any, ids: list[int], part
         hidden_SD = _norm(
             state,
             name + "attention.output.LayerNorm",
-            _linear(state, name + "attention.output.dense", mixed_SD) + hidden_SD,
+            _scaled(state, name + "attention.output.dense", mixed_SD, parts, layer, 0) + hidden_SD,
             config,
         )
-        wide_SI = gelu(_linear(state, name + "intermediate.dense", hidden_SD))
+        wide_SI = gelu(_scaled(state, name + "intermediate.dense", hidden_SD, parts, layer, 1))
         hidden_SD = _norm(
             state,
             name + "output.LayerNorm",
-            _linear(state, name + "output.dense", wide_SI) + hidden_SD,
+            _scaled(state, name + "output.dense", wide_SI, parts, layer, 2) + hidden_SD,
             config,
         )
     return hidden_SD
@@ -169,16 +173,44 @@ def kernel(kind: str, query_E: Tensor, key_PE: Tensor, lengthscale: float) -> Te
 
 
 def dense_head(head: dict[str, Tensor], pooled_D: Tensor) -> Tensor:
-    """out_proj(tanh(dense(h)))."""
-    return (
-        torch.tanh(pooled_D @ head["head.dense.weight"].T + head["head.dense.bias"])
-        @ head["head.out_proj.weight"].T
-        + head["head.out_proj.bias"]
-    )
+    """out_proj(tanh(dense(h))), or out_proj(h) where the head has no dense layer."""
+    hidden_D = pooled_D
+    if "head.dense.weight" in head:
+        hidden_D = torch.tanh(pooled_D @ head["head.dense.weight"].T + head["head.dense.bias"])
+    return hidden_D @ head["head.out_proj.weight"].T + head["head.out_proj.bias"]
 
 
 def _linear(state: dict[str, Tensor], name: str, x: Tensor) -> Tensor:
     return x @ state[name + ".weight"].T + state[name + ".bias"]
+
+
+def _scaled(
+    state: dict[str, Tensor], name: str, x: Tensor, parts: Parts, layer: int, place: int
+) -> Tensor:
+    """The linear module at this place of the chain, its weights scaled."""
+    weight, bias = state[name + ".weight"], state[name + ".bias"]
+    weight = scaled_weight(weight, parts, layer, place)
+    return x @ weight.T + scaled_rows(bias, parts, layer, place)
+
+
+def scaled_weight(weight: Tensor, parts: Parts, layer: int, place: int) -> Tensor:
+    """Rows by the scale of this place, columns by that of the place before."""
+    return scaled_rows(scaled_columns(weight, parts, layer, place), parts, layer, place)
+
+
+def scaled_rows(rows: Tensor, parts: Parts, layer: int, place: int) -> Tensor:
+    """A weight (out, in) or a bias (out)."""
+    if parts.scales is None:
+        return rows
+    factors = parts.scales[place][layer]
+    return torch.stack([row * factor for row, factor in zip(rows, factors, strict=True)])
+
+
+def scaled_columns(weight: Tensor, parts: Parts, layer: int, place: int) -> Tensor:
+    """A weight (out, in); nothing stands before place 0."""
+    if parts.scales is None or place == 0:
+        return weight
+    return scaled_rows(weight.T, parts, layer, place - 1).T
 
 
 def _norm(state: dict[str, Tensor], name: str, x: Tensor, config: Any) -> Tensor:

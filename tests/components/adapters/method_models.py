@@ -23,7 +23,7 @@ from tests.components.adapters.harness import (
 ROUNDING = 1e-5
 
 
-L, D, C, H, E, BACKBONE_TYPES, P, R = 2, 32, 3, 4, 8, 32, 5, 3
+L, D, C, H, E, BACKBONE_TYPES, P, R, F = 2, 32, 3, 4, 8, 32, 5, 3, 48
 
 
 KEY_VALUE = {"longformer": 32, "llama": 16, "qwen3": 16}
@@ -58,6 +58,7 @@ METHODS: dict[str, dict[str, Any]] = {
     "prefix_memory": {},
     "kernel_prefix": {"prefix_length": P, "kernel": "rbf", "lengthscale": 2.0},
     "kernel_propagation": {"prefix_length": P, "kernel": "polynomial"},
+    "san": {},
 }
 
 
@@ -89,6 +90,7 @@ PARAMETERS: dict[str, Callable[[str], int]] = {
     "prefix_memory": lambda kind: L * H * E * E,
     "kernel_prefix": lambda kind: 2 * L * P * KEY_VALUE[kind] + L + TRAINED_WITH_PREFIX[kind],
     "kernel_propagation": lambda kind: L * P * D + L + TRAINED_WITH_PREFIX[kind],
+    "san": lambda kind: L * (2 * D + F),
 }
 
 
@@ -141,6 +143,9 @@ def dense_parts(method: str, leaves: dict[str, Tensor], config: Any) -> Parts:
         alpha_L=adapter.get("alpha"),
         lengthscale=getattr(config, "lengthscale", 1.0),
         memory_LHEE=adapter.get("memory"),
+        scales=(adapter["attention_scale"], adapter["up_scale"], adapter["down_scale"])
+        if "up_scale" in adapter
+        else None,
     )
 
 

@@ -53,7 +53,7 @@ def test_lora_takes_every_module_of_a_name_and_nothing_outside_the_layers() -> N
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("method", ["lora", "prefix_memory"])
+@pytest.mark.parametrize("method", ["lora", "prefix_memory", "san"])
 def test_untrained_update_changes_nothing(method: str, kind: str) -> None:
     model, plain = new(method, kind), new("head_only", kind)
     plain.head.load_state_dict(model.head.state_dict())

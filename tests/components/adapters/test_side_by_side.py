@@ -15,6 +15,7 @@ from components.adapters import (
 )
 from components.adapters.side_by_side import Share, logits_side_by_side
 from components.backbones.readers import RandomState
+from components.tasks import HeadForm
 from tests.components.adapters.harness import build, documents, randomise
 from tests.components.adapters.method_models import C
 from tests.components.backbones.rotary.tiny import tiny_model
@@ -33,6 +34,8 @@ KINDS = {
 }
 LENGTHS, LABELS = (2, 5, 3, 5), (C, 2, C + 2, C)
 """Of the adapters: rows, and classes of their heads."""
+FORMS: tuple[HeadForm, ...] = ("mlp", "linear", "mlp", "linear")
+"""Of their heads."""
 CPU = torch.device("cpu")
 
 
@@ -50,7 +53,9 @@ def models_on(backbone: Any, kind: str, *, dropout: float = 0.0) -> list[Adapted
         config = PrefixPropagationConfig(
             prefix_length=length, placement=KINDS[kind], dropout=dropout
         )
-        head = ClassificationHeadConfig(num_labels=labels, pooling="last", dropout=dropout)
+        head = ClassificationHeadConfig(
+            num_labels=labels, pooling="last", dropout=dropout, form=FORMS[seed]
+        )
         models.append(adapt(backbone, config, head))
         randomise(models[-1])
     return models

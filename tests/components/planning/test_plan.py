@@ -216,6 +216,8 @@ def test_tiles_are_refused_where_there_is_nothing_to_tile(longformer_json: dict[
     with pytest.raises(ConfigError, match="trains down_proj, which is inside of one"):
         feasible(experiment(**decoder, adapter=inside), LLAMA)
     feasible(experiment(**decoder, adapter={"method": "lora"}), LLAMA)
+    with pytest.raises(ConfigError, match="method san scales linear modules inside of one"):
+        feasible(experiment(**decoder, adapter={"method": "san"}), LLAMA)
     mixtral = {**LLAMA, "model_type": "mixtral", "num_local_experts": 4, "num_experts_per_tok": 2}
     with pytest.raises(ConfigError, match="experts are asked for all rows at once"):
         feasible(experiment(**decoder), mixtral)

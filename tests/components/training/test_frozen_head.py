@@ -1,6 +1,7 @@
 """The head alone on rows that the backbone gave once is head_only, which asks it in every epoch."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,14 +16,16 @@ SAME_UP_TO_ROUNDING = 1e-4
 
 
 @pytest.mark.slow
-def test_head_alone_equals_head_only_at_the_same_rate_and_epoch(tmp_path: Path) -> None:
+@pytest.mark.parametrize("form", ["mlp", "linear"])
+def test_head_alone_equals_head_only_at_the_same_rate_and_epoch(form: str, tmp_path: Path) -> None:
     from components.training.evaluation import split_outputs
     from components.training.frozen_head import head_alone
     from components.training.session import open_session
     from components.training.trial import run_trial
     from components.training.world import join_world
 
-    values = make_experiment(tmp_path, build_tiny_longformer(), adapter={"method": "head_only"})
+    changes: dict[str, Any] = {"adapter": {"method": "head_only"}, "head.form": form}
+    values = make_experiment(tmp_path, build_tiny_longformer(), **changes)
     config = validate(ExperimentConfig, values).train_config()
     session = open_session(config, join_world(), cache_path=tmp_path / "cache")
     cache = tmp_path / "cache"

@@ -34,6 +34,7 @@ METHODS: dict[str, dict[str, Any]] = {
     "prefix_memory": {},
     "kernel_prefix": {"prefix_length": 3},
     "kernel_propagation": {"prefix_length": 3},
+    "san": {},
 }
 STAGES = (0, 1, 2, 3)
 
@@ -91,7 +92,7 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     again = [("again " + method, method) for method in ("prefix_propagation", "full_fine_tuning")]
     on_decoder = [
         ("decoder " + method, method)
-        for method in ("prefix_tuning", "lora", "kernel_prefix", "full_fine_tuning")
+        for method in ("prefix_tuning", "lora", "kernel_prefix", "san", "full_fine_tuning")
     ]
     on_questions = [
         ("questions " + method, method)
@@ -137,7 +138,9 @@ def test_zero_stages_and_world_sizes_agree(
     same(results[f"{method} {stage}"], results[f"{method} 0"])
 
 
-@pytest.mark.parametrize("method", ["prefix_tuning", "lora", "kernel_prefix", "full_fine_tuning"])
+@pytest.mark.parametrize(
+    "method", ["prefix_tuning", "lora", "kernel_prefix", "san", "full_fine_tuning"]
+)
 def test_decoder_agrees_under_zero_3(results: dict[str, Any], method: str) -> None:
     same(results[f"decoder {method} 3"], results[f"decoder {method} 0"])
 

@@ -27,8 +27,13 @@ EPS = 1e-4
 PLACEMENTS = {"longformer": "one_way", "decoder": "suffix"}
 DIFFERENT: tuple[dict[str, Any], ...] = (
     {"adapter__prefix_length": 4},
-    {"adapter__prefix_length": 2, "optimizer__learning_rate": 3e-3},
-    {"adapter__prefix_length": 7, "optimizer__head_learning_rate": 1e-3},
+    {"adapter__prefix_length": 2, "optimizer__learning_rate": 3e-3, "head__form": "linear"},
+    {
+        "adapter__prefix_length": 7,
+        "adapter__init": "text",
+        "adapter__init_text": "w3 w1 w4",
+        "optimizer__head_learning_rate": 1e-3,
+    },
     {"optimizer__max_gradient_norm": 0.05, "optimizer__weight_decay": 0.1},
     {"optimizer__lr_schedule": "cosine", "optimizer__warmup_ratio": 0.5, "seed": 3},
     {"training__micro_batch_size": 2, "training__gradient_accumulation_steps": 2},

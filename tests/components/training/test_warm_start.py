@@ -99,3 +99,13 @@ def test_what_does_not_belong_together_is_refused(
     model = model_of(tiny_longformer(), adapter, labels=labels, seed=2)
     with pytest.raises(ConfigError, match=line):
         start_from(model, champion[1], labels=labels)
+
+
+def test_a_head_of_another_form_is_refused(
+    champion: tuple[Any, Path], tiny_longformer: Callable[..., Any]
+) -> None:
+    """Its projection was learnt behind a hidden layer."""
+    head = ClassificationHeadConfig(num_labels=3, labels=LABELS, form="linear")
+    model = adapt(tiny_longformer(), PrefixPropagationConfig(prefix_length=4), head)
+    with pytest.raises(ConfigError, match=r"has head.form mlp, this training has linear"):
+        start_from(model, champion[1], labels=LABELS)

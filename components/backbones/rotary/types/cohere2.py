@@ -8,4 +8,5 @@ COHERE2 = ModelType(
     masks_by_layer=True,
     defaults={"sliding_window": 4096},
     norms=lambda values: 1,
+    is_parallel=lambda values: True,
 )

@@ -38,5 +38,6 @@ GPT_NEOX = ModelType(
     norm_modules=2,
     layer_norms=True,
     outer_norms=lambda values: 2,
+    is_parallel=lambda values: bool(values.get("use_parallel_residual", True)),
     feed_forward=plain("dense_h_to_4h", "dense_4h_to_h", biased=lambda values: True),
 )

@@ -15,7 +15,9 @@ def feed_forward(values: Values, layer: int) -> FeedForward:
     """Experts in the layers that config.json names, or in every interleave_moe_layer_step-th."""
     sparse, step = values.get("moe_layers"), values.get("interleave_moe_layer_step") or 1
     if layer not in sparse if sparse is not None else (layer + 1) % step:
-        return gated({**values, "intermediate_size": values["intermediate_size_mlp"]}, layer)
+        dense = gated({**values, "intermediate_size": values["intermediate_size_mlp"]}, layer)
+        # A layer calls it feed_forward, with or without experts.
+        return replace(dense, inward=(), outward="")
     count, width = values["num_local_experts"], values["intermediate_size"]
     # transformers runs every expert over every row.
     routed = replace(experts(values, count=count, width=width), width=count * width)

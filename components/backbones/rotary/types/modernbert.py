@@ -39,6 +39,9 @@ def feed_forward(values: Values, layer: int) -> FeedForward:
         linear={"Wi": (hidden, 2 * width), "mlp.Wo": (width, hidden)},
         parameters=3 * hidden * width + (2 * width + hidden) * bool(values.get("mlp_bias", False)),
         width=width,
+        inward=("Wi",),
+        outward="mlp.Wo",
+        is_fused=True,
     )
 
 

@@ -28,6 +28,7 @@ PHI = ModelType(
     },
     biases=lambda values: Biases(query_key_value=True, output=True),
     norm_modules=1,
+    is_parallel=lambda values: True,
     layer_norms=True,
     outer_norms=lambda values: 2,
     further=normalised,

@@ -28,6 +28,7 @@ from tests.components.backbones.rotary.tiny import LAYERS, WINDOW
 from tests.components.backbones.rotary.variants import (
     LENGTHS,
     METHODS,
+    PAIRS,
     TOLERANCE,
     VARIANTS,
     P,
@@ -175,8 +176,7 @@ def naive_mask(is_causal: bool, kind: str, rows: int) -> Tensor:
     return mask
 
 
-@each_variant
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize(("variant", "method"), PAIRS)
 def test_gradients_are_where_something_is_trained_and_checkpointing_keeps_them(
     variant: str, method: str
 ) -> None:

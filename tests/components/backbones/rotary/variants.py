@@ -20,6 +20,7 @@ VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
     "mistral without a window": ("mistral", {"sliding_window": None}),
     "qwen3 with a window": ("qwen3", {"use_sliding_window": True, "max_window_layers": 2}),
     "phi with normalised queries": ("phi", {"qk_layernorm": True}),
+    "gpt_neox, one part after the other": ("gpt_neox", {"use_parallel_residual": False}),
     "llama with biases": ("llama", {"attention_bias": True, "mlp_bias": True}),
     "phi3 with longrope": (
         "phi3",
@@ -67,9 +68,30 @@ METHODS: dict[str, dict[str, Any]] = {
     "prefix_memory": {},
     "kernel_prefix": {"prefix_length": P},
     "lora": {"rank": 2},
+    "san": {},
     "full_fine_tuning": {},
     "head_only": {},
 }
+
+
+UNCHAINED = (
+    "qwen3_moe",
+    "mixtral",
+    "gpt_oss",
+    "gpt_neox",
+    "phi",
+    "phi with normalised queries",
+    "cohere2",
+    "llama4_text",
+)
+"""With experts, or with a feed-forward part beside the attention: san refuses them."""
+CHAINED = [variant for variant in VARIANTS if variant not in UNCHAINED]
+PAIRS = [
+    (variant, method)
+    for variant in VARIANTS
+    for method in METHODS
+    if method != "san" or variant in CHAINED
+]
 
 
 def backbone_of(variant: str) -> Any:
