@@ -29,6 +29,7 @@ from components.adapters.methods.propagation_and_prefix_tuning import (
 )
 from components.tasks import TASKS
 from components.tasks.classification import ClassificationHeadConfig
+from components.tasks.label_words import LabelWordsHeadConfig
 from components.tasks.multiple_choice import MultipleChoiceHeadConfig
 
 if TYPE_CHECKING:
@@ -74,6 +75,7 @@ __all__ = [
     "HeadOnlyConfig",
     "KernelPrefixConfig",
     "KernelPropagationConfig",
+    "LabelWordsHeadConfig",
     "LoraConfig",
     "MultipleChoiceHeadConfig",
     "PrefixMemoryConfig",

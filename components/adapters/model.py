@@ -77,6 +77,11 @@ class AdaptedModel(nn.Module):
             self.train_in_backbone(name)
         self._take_turn()
 
+    @property
+    def device(self) -> torch.device:
+        """Where it computes: a head need not have parameters."""
+        return next(self.backbone.parameters()).device
+
     def forward(
         self,
         input_ids: Tensor,
@@ -361,7 +366,7 @@ def adapt(backbone: nn.Module, adapter: MethodConfig, head: TaskHeadConfig) -> A
     )
     pooling = getattr(head, "pooling", None)
     setting = Setting(family=family, task=task, pooling=pooling)
-    if reason := adapter.incompatibility(setting) or task.incompatibility(family):
+    if reason := adapter.incompatibility(setting) or task.incompatibility(family, pooling):
         raise ConfigError(f"{reason}.")
     if reason := task.ignores_document(family, pooling):
         warnings.warn(f"{reason}.", stacklevel=2)

@@ -45,7 +45,9 @@ class TrainConfig(Config):
             pooling=self.head.pooling,
             precision=self.training.precision,
         )
-        reason = self.adapter.incompatibility(setting) or task.incompatibility(family)
+        reason = self.adapter.incompatibility(setting) or task.incompatibility(
+            family, self.head.pooling
+        )
         if reason is not None:
             raise ValueError(reason)
         if self.training.text_states == "kept" and not self.adapter.text_is_read_apart:

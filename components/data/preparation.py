@@ -33,7 +33,7 @@ from components.data.prepared import (
     write_description,
     write_split,
 )
-from components.data.settings import ColumnsConfig, DataConfig, default_task
+from components.data.settings import PROMPT, ColumnsConfig, DataConfig, default_task
 from components.data.sources import source_of
 from components.data.tokenization import has_tokens
 from components.data.validation import (
@@ -139,8 +139,9 @@ def cache_key(config: DataConfig, tokenizer_id: str) -> str:
     settings = config.model_dump(mode="json", exclude={"files", "hub", "qangaroo"})
     if config.task == default_task(config.model_dump()):
         del settings["task"]  # a later setting: caches that were made before it are found
-    if config.letters is None:
-        del settings["letters"]  # likewise
+    for name in ("letters", *PROMPT):
+        if settings[name] is None:
+            del settings[name]  # likewise
     content = {
         "format": FORMAT,
         "settings": settings,

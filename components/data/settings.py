@@ -5,6 +5,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
+from components.data.template import template_fault
 from components.settings import Config, FilePath, PositiveInt, Seed
 
 Generated = Annotated[PositiveInt, Field(le=1_000_000)]
@@ -145,6 +146,10 @@ class LettersConfig(Config):
     """Letters of the test split."""
 
 
+PROMPT = ("template", "label_words")
+"""Settings of what a document stands in."""
+
+
 def default_task(data: Mapping[str, Any]) -> str:
     """The task of documents whose settings name none, from the sections of `data`."""
     return "classification" if data.get("qangaroo") is None else "multiple_choice"
@@ -175,6 +180,16 @@ class DataConfig(Config):
     """
     columns: ColumnsConfig = ColumnsConfig()
     """Column mapping of `files` and `hub`."""
+    template: str | None = None
+    r"""Of task label_words: the prompt that a document stands in, `{text}` in its place, for example
+    `"{text}\n\nTopic:"`. A document is cut so that the rest of it fits into max_tokens, and the
+    word that would follow is the answer. Null: `"{text}\n\nLabel:"`.
+    """
+    label_words: dict[str, str] | None = None
+    """Of task label_words: label -> the word that stands for it, told from the others by its first
+    token: `{rec.autos: cars, sci.space: space}`. Labels that are left out, all of them with null,
+    stand for themselves.
+    """
     on_invalid: Literal["fail", "drop"] = "fail"
     """What to do with invalid rows: stop with the first ones named, or drop and report them."""
     max_tokens: PositiveInt = 1024
@@ -204,6 +219,21 @@ class DataConfig(Config):
             raise ValueError(
                 f"give exactly one of {', '.join(sources)}; got {', '.join(given) or 'none'}"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _prompt_is_one(self) -> "DataConfig":
+        given = [name for name in PROMPT if getattr(self, name) is not None]
+        if given and self.task != "label_words":
+            raise ValueError(
+                f"{given[0]} is read by task label_words alone, and task is {self.task}; remove it, "
+                "or set data.task to label_words"
+            )
+        if self.template is not None and (fault := template_fault(self.template)):
+            raise ValueError(f"template: {fault}")
+        for label, word in (self.label_words or {}).items():
+            if not word.strip():
+                raise ValueError(f"label_words: the word of label {label!r} is empty; give it one")
         return self
 
     @model_validator(mode="after")

@@ -169,8 +169,17 @@ class Task(Protocol):
     trains_with_prefix: bool
     """Whether backbone parameters that the paper trains beside a prefix are trained for it."""
 
-    def head_config(self, section: HeadConfig, labels: tuple[str, ...]) -> TaskHeadConfig:
-        """The complete settings of the head, from the experiment's section and the data."""
+    def head_config(
+        self,
+        section: HeadConfig,
+        labels: tuple[str, ...],
+        *,
+        data: DataConfig,
+        tokenizer: "PreTrainedTokenizerBase",
+    ) -> TaskHeadConfig:
+        """The complete settings of the head, from the experiment's section, the classes of the
+        data, their settings and the tokenizer that they were prepared with.
+        """
 
     def build_head(self, config: Any, backbone: "nn.Module", dropout: float) -> "Head":
         """A fresh head; `dropout` is the backbone's own."""
@@ -178,9 +187,9 @@ class Task(Protocol):
     def head_parameters(self, hidden: int, *, num_labels: int) -> int:
         """Trained scalars of the head."""
 
-    def incompatibility(self, family: BackboneFamily) -> str | None:
-        """Why it cannot be learnt on this family, as a sentence that starts with the setting and
-        ends with the fix; None: it can.
+    def incompatibility(self, family: BackboneFamily, pooling: str | None) -> str | None:
+        """Why it cannot be learnt on this family by a head that pools this row, as a sentence that
+        starts with the setting and ends with the fix; None: it can.
         """
 
     def ignores_document(self, family: BackboneFamily, pooling: str | None) -> str | None:

@@ -96,7 +96,9 @@ class Session:
 
     def _new_model(self, config: TrainConfig, labels: tuple[str, ...]) -> AdaptedModel:
         torch.manual_seed(config.seed)
-        head = task_named(config.data.task).head_config(config.head, labels)
+        head = task_named(config.data.task).head_config(
+            config.head, labels, data=config.data, tokenizer=self.tokenizer
+        )
         return adapt(self.backbone, config.adapter, head)
 
     def _keep_pretrained(self, names: Iterable[str]) -> None:

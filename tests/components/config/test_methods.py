@@ -131,7 +131,7 @@ def test_a_metric_that_the_task_does_not_measure_is_refused() -> None:
 def test_what_no_table_lists_is_refused_by_name() -> None:
     data = {"files": {"train": "x.jsonl"}, "task": "parsing"}
     assert refused({}, data=data) == (
-        "data.task 'parsing' is unknown. Known: classification, multiple_choice."
+        "data.task 'parsing' is unknown. Known: classification, label_words, multiple_choice."
     )
     backbone = {"name_or_path": "a/b", "family": "gptj"}
     assert refused({}, backbone=backbone) == (
