@@ -30,7 +30,7 @@ FIX = "Give the folder of the whole causal language model, as save_pretrained wr
 
 @dataclass(frozen=True)
 class OutputEmbedding:
-    """Rows of the language-model head, float32 on the CPU: weight (C, D) and bias (C), and what
+    """Rows of the language-model head in the backbone's numbers: weight (C, D) and bias (C), and what
     the model type does to the products: logits = cap tanh(scale products / cap).
     """
 
@@ -43,8 +43,9 @@ class OutputEmbedding:
 def output_embedding(
     backbone: Any, token_ids: Sequence[int] | None = None
 ) -> OutputEmbedding:
-    """The rows of these tokens (None: of all V), rounded to the numbers that the backbone computes
-    in; read from the checkpoint that it was loaded from, no more than is asked for.
+    """The rows of these tokens, or of all V (None), in the numbers that the backbone computes in;
+    read from the checkpoint that it was loaded from, no more than is asked for. All those of a tied
+    head are the live input embedding itself, where it is whole.
 
     Raises BackboneError: an encoder, a checkpoint without such a head or with a quantised one, an
     id beyond the vocabulary.
@@ -59,8 +60,8 @@ def output_embedding(
     weight_CD, bias_C = _rows(backbone, token_ids)
     cap = _own(config, "final_logit_softcapping")
     return OutputEmbedding(
-        weight_CD.to(backbone.dtype).float(),
-        None if bias_C is None else bias_C.to(backbone.dtype).float(),
+        weight_CD.to(backbone.dtype),
+        None if bias_C is None else bias_C.to(backbone.dtype),
         scale=(_own(config, "logit_scale") or 1.0) / (_own(config, "logits_scaling") or 1.0),
         cap=cap,
     )
@@ -93,6 +94,8 @@ def _rows(backbone: Any, token_ids: Sequence[int] | None) -> tuple[Tensor, Tenso
         return _read(stored, _checked(stored, head, backbone, token_ids), token_ids), bias_C
     if not _is_tied(backbone, folder):
         raise _without_head(name)
+    if token_ids is None and backbone.get_input_embeddings().weight.ndim == 2:
+        return backbone.get_input_embeddings().weight.detach(), bias_C
     values = stored_config(folder)
     text = {each: place for each, place in stored.items() if is_text_tensor(each, values)}
     table = _one_of(text, (f"{_name_of_input_embedding(backbone)}.weight",), folder)
@@ -112,7 +115,7 @@ def _live_rows(backbone: Any, token_ids: Sequence[int] | None) -> Tensor:
     weight_VD = backbone.get_input_embeddings().weight
     if not backbone.config.tie_word_embeddings or weight_VD.ndim != 2:
         raise _without_head(getattr(backbone.config, "_name_or_path", "") or "made in memory")
-    weight_VD = weight_VD.detach().cpu()
+    weight_VD = weight_VD.detach()
     if token_ids is None:
         return weight_VD
     _check_ids(token_ids, len(weight_VD))

@@ -128,7 +128,7 @@ def test_rows_are_in_the_numbers_of_the_backbone(tmp_path: Path) -> None:
     config = BackboneConfig(source="local", name_or_path=str(tmp_path), family="decoder")
     backbone = load_backbone(config, cache_path=tmp_path, dtype=torch.bfloat16)
     rows = output_embedding(backbone, WORDS)
-    expected = model.lm_head.weight[list(WORDS)].to(torch.bfloat16).float()
+    expected = model.lm_head.weight[list(WORDS)].to(torch.bfloat16)
     assert torch.equal(rows.weight_CD, expected)
 
 
