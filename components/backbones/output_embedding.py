@@ -1,9 +1,10 @@
 """The frozen output embedding of a causal decoder's checkpoint: what its language-model head
 multiplies the last hidden states with. Backbones are loaded without it.
 
-The facts a newcomer gets wrong: an output embedding that is stored counts, tied or not (transformers
-ties the two only where they are equal or one is missing); and some model types scale or cap logits
-behind the product (tests/components/backbones/rotary compares every type with its own model).
+The facts a newcomer gets wrong: an output embedding that is stored counts, tied or not
+(transformers ties the two only where they are equal or one is missing); and some model types scale
+or cap logits behind the product (tests/components/backbones/rotary compares every type with its
+own model).
 Shapes: V tokens of the vocabulary, C of them, D hidden.
 """
 
@@ -30,8 +31,8 @@ FIX = "Give the folder of the whole causal language model, as save_pretrained wr
 
 @dataclass(frozen=True)
 class OutputEmbedding:
-    """Rows of the language-model head in the backbone's numbers: weight (C, D) and bias (C), and what
-    the model type does to the products: logits = cap tanh(scale products / cap).
+    """Rows of the language-model head in the backbone's numbers: weight (C, D) and bias (C), and
+    what the model type does to the products: logits = cap tanh(scale products / cap).
     """
 
     weight_CD: Tensor
@@ -40,9 +41,7 @@ class OutputEmbedding:
     cap: float | None = None
 
 
-def output_embedding(
-    backbone: Any, token_ids: Sequence[int] | None = None
-) -> OutputEmbedding:
+def output_embedding(backbone: Any, token_ids: Sequence[int] | None = None) -> OutputEmbedding:
     """The rows of these tokens, or of all V (None), in the numbers that the backbone computes in;
     read from the checkpoint that it was loaded from, no more than is asked for. All those of a tied
     head are the live input embedding itself, where it is whole.
@@ -162,9 +161,7 @@ def _name_of_input_embedding(backbone: Any) -> str:
     return next(name for name, module in backbone.named_modules() if module is table)
 
 
-def _checked(
-    stored: _Stored, name: str, backbone: Any, token_ids: Sequence[int] | None
-) -> str:
+def _checked(stored: _Stored, name: str, backbone: Any, token_ids: Sequence[int] | None) -> str:
     path, tensor = stored[name]
     hidden = int(backbone.config.hidden_size)
     if tensor.dtype not in FLOATS:

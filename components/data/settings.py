@@ -181,7 +181,7 @@ class DataConfig(Config):
     columns: ColumnsConfig = ColumnsConfig()
     """Column mapping of `files` and `hub`."""
     template: str | None = None
-    r"""Of task label_words: the prompt that a document stands in, `{text}` in its place, for example
+    r"""Of task label_words: the prompt that a document stands in, `{text}` in its place, such as
     `"{text}\n\nTopic:"`. A document is cut so that the rest of it fits into max_tokens, and the
     word that would follow is the answer. Null: `"{text}\n\nLabel:"`.
     """
@@ -226,8 +226,8 @@ class DataConfig(Config):
         given = [name for name in PROMPT if getattr(self, name) is not None]
         if given and self.task != "label_words":
             raise ValueError(
-                f"{given[0]} is read by task label_words alone, and task is {self.task}; remove it, "
-                "or set data.task to label_words"
+                f"{given[0]} is read by task label_words alone, and task is {self.task}; remove "
+                "it, or set data.task to label_words"
             )
         if self.template is not None and (fault := template_fault(self.template)):
             raise ValueError(f"template: {fault}")

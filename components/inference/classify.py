@@ -33,7 +33,9 @@ def classify(
     head = model.head_config
     if not isinstance(head, ClassificationHeadConfig):
         raise ValueError(f"this adapter was trained for {model.task.words}: it classifies no texts")
-    encoded = sequences_of(model.task, texts, tokenizer, max_tokens=max_tokens, cutting=cutting or {})
+    encoded = sequences_of(
+        model.task, texts, tokenizer, max_tokens=max_tokens, cutting=cutting or {}
+    )
     probabilities = np.zeros((len(texts), head.num_labels), dtype=np.float32)
     for rows, (logits,) in batches_of_logits([model], tokenizer, encoded, batch_size=batch_size):
         probabilities[rows] = model.task.answered(logits, temperature)

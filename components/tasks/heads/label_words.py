@@ -24,9 +24,7 @@ class LabelWordsHead(nn.Module):
         # Buffers: ZeRO neither shards nor broadcasts them, and no artifact holds them.
         bias_C = rows.bias_C
         self.register_buffer("weight_CD", rows.weight_CD.float(), persistent=False)
-        self.register_buffer(
-            "bias_C", None if bias_C is None else bias_C.float(), persistent=False
-        )
+        self.register_buffer("bias_C", None if bias_C is None else bias_C.float(), persistent=False)
 
     def forward(self, pooled_BD: Tensor) -> Tensor:
         weight_CD, bias_C = self.get_buffer("weight_CD"), self._buffers["bias_C"]

@@ -20,11 +20,12 @@ TEMPLATE = Template.of("About: {text}\n\nTopic:")
 @pytest.fixture(scope="module")
 def pieces() -> Any:
     """A byte-level BPE whose merges cross spaces, with <s> before a text and </s> behind it."""
-    from tokenizers import Tokenizer, models, pre_tokenizers, processors, trainers
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
     from transformers import PreTrainedTokenizerFast
 
     core = Tokenizer(models.BPE())
     core.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    core.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
         vocab_size=400,
         special_tokens=["<s>", "</s>"],
