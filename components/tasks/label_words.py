@@ -8,7 +8,7 @@ template, so that words must differ in it (`first_tokens`).
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, cast
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import model_validator
 
@@ -225,7 +225,7 @@ def _first_token(
             f"data.label_words: the tokenizer does not know the word '{shown(word)}' of the label "
             f"'{shown(label)}'. Give it another word."
         )
-    return cast("int", ids[len(end)])
+    return ids[len(end)]
 
 
 LABEL_WORDS = LabelWords(CLASSIFICATION)
