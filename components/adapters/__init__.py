@@ -30,6 +30,7 @@ from components.adapters.methods.propagation_and_prefix_tuning import (
 from components.tasks import TASKS
 from components.tasks.classification import ClassificationHeadConfig
 from components.tasks.label_words import LabelWordsHeadConfig
+from components.tasks.language_modelling import LanguageModellingHeadConfig
 from components.tasks.multiple_choice import MultipleChoiceHeadConfig
 
 if TYPE_CHECKING:
@@ -76,6 +77,7 @@ __all__ = [
     "KernelPrefixConfig",
     "KernelPropagationConfig",
     "LabelWordsHeadConfig",
+    "LanguageModellingHeadConfig",
     "LoraConfig",
     "MultipleChoiceHeadConfig",
     "PrefixMemoryConfig",

@@ -89,6 +89,7 @@ class AdaptedModel(nn.Module):
         labels: Tensor | None = None,
         *,
         example_index: Tensor | None = None,
+        prompt_tokens: Tensor | None = None,
         states: "TextStates | None" = None,
     ) -> AdaptedOutput:
         """What the task's head says of documents: classes, or the candidates of questions.
@@ -97,6 +98,8 @@ class AdaptedModel(nn.Module):
         (B,) int64. A prefix is added inside: T counts text tokens only.
         Multiple choice: each row is one chunk, example_index (B,) int64 numbers the question that
         it belongs to (0, 1, ...; left out: each is one), labels are one per question.
+        Language modelling: prompt_tokens (B,) int64, tokens of each document before those that are
+        learnt (left out: the first alone); `labels` are not read, and are given for a loss.
         `states`: those of the documents, read before; only for methods whose rows the text does not
         see, which read them now without it.
         """
@@ -105,17 +108,21 @@ class AdaptedModel(nn.Module):
         else:
             input_ids, mask_BT = padding_behind(input_ids, attention_mask.long())
         self._check_width(mask_BT)
+        if prompt_tokens is not None and not self.task.generates:
+            raise ValueError(f"prompt_tokens are not of {self.task.words}. Leave them out.")
+        further = {} if prompt_tokens is None else {"prompt_tokens": prompt_tokens}
         contribution = self.contribution(batch_size=input_ids.shape[0])
         if self.adapter.rows.suffix:
             text = states or self.text_of_batch(input_ids, mask_BT)
             logits_BC = self.logits_of_rows(self._behind_text(contribution, text))
         else:
             logits_BC = self.head.logits(
-                self._with_text(contribution, input_ids, mask_BT),
+                self.hidden_states(contribution, input_ids, mask_BT),
                 input_ids,
                 mask_BT,
                 rows=self.adapter.rows,
                 example_index=example_index,
+                **further,
             )
         loss = None if labels is None else self.task.loss(logits_BC, labels, reduction="mean")
         return AdaptedOutput(logits=logits_BC, loss=loss)
@@ -127,7 +134,7 @@ class AdaptedModel(nn.Module):
         check_turn(self.backbone, self.turn)
         return self.adapter.contribute(self.adapter(), batch_size=batch_size)
 
-    def _with_text(
+    def hidden_states(
         self, contribution: Contribution, input_ids_BT: Tensor, mask_BT: Tensor
     ) -> Tensor:
         """Last hidden states (B, S, D) of prefix rows and text."""

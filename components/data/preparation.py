@@ -33,7 +33,7 @@ from components.data.prepared import (
     write_description,
     write_split,
 )
-from components.data.settings import PROMPT, ColumnsConfig, DataConfig, default_task
+from components.data.settings import ColumnsConfig, DataConfig, default_task
 from components.data.sources import source_of
 from components.data.tokenization import has_tokens
 from components.data.validation import (
@@ -50,6 +50,17 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 NAMED_DROPPED = 20
+LATER: Mapping[str, object] = {
+    "letters": None,
+    "template": None,
+    "label_words": None,
+    "chat": False,
+    "max_new_tokens": 128,
+    "columns.prompt": "prompt",
+    "columns.completion": "completion",
+    "columns.messages": "messages",
+}
+"""Setting that came after the first release -> its default, with which it is in no cache's key."""
 
 
 class Preparing(Protocol):
@@ -139,9 +150,11 @@ def cache_key(config: DataConfig, tokenizer_id: str) -> str:
     settings = config.model_dump(mode="json", exclude={"files", "hub", "qangaroo"})
     if config.task == default_task(config.model_dump()):
         del settings["task"]  # a later setting: caches that were made before it are found
-    for name in ("letters", *PROMPT):
-        if settings[name] is None:
-            del settings[name]  # likewise
+    for name, default in LATER.items():
+        *sections, last = name.split(".")
+        section = settings[sections[0]] if sections else settings
+        if section[last] == default:
+            del section[last]  # likewise
     content = {
         "format": FORMAT,
         "settings": settings,

@@ -135,6 +135,10 @@ def answers_of_chunk(
     encoded = sequences_of(
         first.task, chunk, first.tokenizer, max_tokens=first.max_tokens, cutting=first.cutting
     )
+    if first.task.generates:
+        from components.inference.generation import written
+
+        return {name: written(each, chunk, encoded) for name, each in alike.items()}
     models = [each.model for each in alike.values()]
     rows: dict[str, dict[int, Any]] = {name: {} for name in alike}
     for members, logits in batches_of_logits(

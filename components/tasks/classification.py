@@ -82,6 +82,7 @@ class Classification:
     chunked = False
     checks: tuple[Check, ...] = (without_lookalike_labels, without_labels_unknown_to_train)
     has_classes = True
+    generates = False
     head: type[TaskHeadConfig] = ClassificationHeadConfig
     global_text = False
     trains_with_prefix = True

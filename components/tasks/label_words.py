@@ -71,7 +71,8 @@ class LabelWords:
 
     def __init__(self, of: Classification) -> None:
         self.columns, self.chunked, self.checks = of.columns, of.chunked, of.checks
-        self.has_classes, self.global_text = of.has_classes, of.global_text
+        self.has_classes, self.generates = of.has_classes, of.generates
+        self.global_text = of.global_text
         self.trains_with_prefix = of.trains_with_prefix
         self.metrics, self.curves = of.metrics, of.curves
         self.signature, self.usage = of.signature, of.usage

@@ -62,6 +62,7 @@ class MultipleChoice:
     chunked = True
     checks: tuple[Check, ...] = ()
     has_classes = False
+    generates = False
     head: type[TaskHeadConfig] = MultipleChoiceHeadConfig
     global_text = True
     trains_with_prefix = False

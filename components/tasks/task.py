@@ -124,6 +124,8 @@ class Task(Protocol):
     """What is checked between documents beside copies and ids."""
     has_classes: bool
     """Whether documents belong to classes: tables of classes can be made of them."""
+    generates: bool
+    """Whether an answer is text that the model writes; else it is made of logits."""
 
     def examples(
         self, rows: Iterable[Row | Problem], columns: ColumnsConfig

@@ -72,6 +72,7 @@ class Regression:
     chunked = False
     checks: tuple[Check, ...] = ()
     has_classes = False
+    generates = False
     head: type[TaskHeadConfig] = RegressionHeadConfig
     global_text = False
     trains_with_prefix = True

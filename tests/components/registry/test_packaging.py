@@ -26,6 +26,7 @@ HEADS = {
         "label_words": ["a", "b"],
         "token_ids": [4, 5],
     },
+    "language_modelling": {"task": "language_modelling"},
     "multiple_choice": {"task": "multiple_choice"},
 }
 
