@@ -116,11 +116,13 @@ def documents_for(classifier: "Classifier", data: "DataConfig", cache_path: Path
     """The test documents, cut as in this adapter's training. Raises DataError."""
     import numpy as np
 
+    from components.data.settings import PROMPT
     from components.tasks import prepare
     from components.tasks.classification import ids_in
 
     task = classifier.task
-    cut = data.model_copy(update={"max_tokens": classifier.max_tokens})
+    own = {name: classifier.cutting[name] or None for name in PROMPT if name in classifier.cutting}
+    cut = data.model_copy(update={"max_tokens": classifier.max_tokens, **own})
     prepared = prepare(
         cut,
         classifier.tokenizer,

@@ -30,6 +30,8 @@ from components.adapters.methods.propagation_and_prefix_tuning import (
 from components.adapters.methods.san import SanConfig
 from components.tasks import TASKS
 from components.tasks.classification import ClassificationHeadConfig
+from components.tasks.label_words import LabelWordsHeadConfig
+from components.tasks.language_modelling import LanguageModellingHeadConfig
 from components.tasks.multiple_choice import MultipleChoiceHeadConfig
 
 if TYPE_CHECKING:
@@ -75,6 +77,8 @@ __all__ = [
     "HeadOnlyConfig",
     "KernelPrefixConfig",
     "KernelPropagationConfig",
+    "LabelWordsHeadConfig",
+    "LanguageModellingHeadConfig",
     "LoraConfig",
     "MultipleChoiceHeadConfig",
     "PrefixMemoryConfig",

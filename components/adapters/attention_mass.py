@@ -75,7 +75,7 @@ def mass_by_length(
             f"documents of at least {max(lengths)} tokens are needed, got "
             f"{short[0] if short else 'none'}"
         )
-    device = next(model.head.parameters()).device
+    device = model.device
     found = {}
     for length in lengths:
         each = [

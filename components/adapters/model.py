@@ -81,6 +81,11 @@ class AdaptedModel(nn.Module):
             self.train_in_backbone(name)
         self._take_turn()
 
+    @property
+    def device(self) -> torch.device:
+        """Where it computes: a head need not have parameters."""
+        return next(self.backbone.parameters()).device
+
     def forward(
         self,
         input_ids: Tensor,
@@ -88,6 +93,7 @@ class AdaptedModel(nn.Module):
         labels: Tensor | None = None,
         *,
         example_index: Tensor | None = None,
+        prompt_tokens: Tensor | None = None,
         states: "TextStates | None" = None,
     ) -> AdaptedOutput:
         """What the task's head says of documents: classes, or the candidates of questions.
@@ -96,6 +102,8 @@ class AdaptedModel(nn.Module):
         (B,) int64. A prefix is added inside: T counts text tokens only.
         Multiple choice: each row is one chunk, example_index (B,) int64 numbers the question that
         it belongs to (0, 1, ...; left out: each is one), labels are one per question.
+        Language modelling: prompt_tokens (B,) int64, tokens of each document before those that are
+        learnt (left out: the first alone); `labels` are not read, and are given for a loss.
         `states`: those of the documents, read before; only for methods whose rows the text does not
         see, which read them now without it.
         """
@@ -104,17 +112,21 @@ class AdaptedModel(nn.Module):
         else:
             input_ids, mask_BT = padding_behind(input_ids, attention_mask.long())
         self._check_width(mask_BT)
+        if prompt_tokens is not None and not self.task.generates:
+            raise ValueError(f"prompt_tokens are not of {self.task.words}. Leave them out.")
+        further = {} if prompt_tokens is None else {"prompt_tokens": prompt_tokens}
         contribution = self.contribution(batch_size=input_ids.shape[0])
         if self.adapter.rows.suffix:
             text = states or self.text_of_batch(input_ids, mask_BT)
             logits_BC = self.logits_of_rows(self._behind_text(contribution, text))
         else:
             logits_BC = self.head.logits(
-                self._with_text(contribution, input_ids, mask_BT),
+                self.hidden_states(contribution, input_ids, mask_BT),
                 input_ids,
                 mask_BT,
                 rows=self.adapter.rows,
                 example_index=example_index,
+                **further,
             )
         loss = None if labels is None else self.task.loss(logits_BC, labels, reduction="mean")
         return AdaptedOutput(logits=logits_BC, loss=loss)
@@ -126,7 +138,7 @@ class AdaptedModel(nn.Module):
         check_turn(self.backbone, self.turn)
         return self.adapter.contribute(self.adapter(), batch_size=batch_size)
 
-    def _with_text(
+    def hidden_states(
         self, contribution: Contribution, input_ids_BT: Tensor, mask_BT: Tensor
     ) -> Tensor:
         """Last hidden states (B, S, D) of prefix rows and text."""
@@ -344,7 +356,7 @@ def around(backbone: nn.Module, adapter: MethodConfig, head: TaskHeadConfig) -> 
     )
     pooling = getattr(head, "pooling", None)
     setting = Setting(family=family, task=task, pooling=pooling)
-    if reason := adapter.incompatibility(setting) or task.incompatibility(family):
+    if reason := adapter.incompatibility(setting) or task.incompatibility(family, pooling):
         raise ConfigError(f"{reason}.")
     if reason := task.ignores_document(family, pooling):
         warnings.warn(f"{reason}.", stacklevel=3)

@@ -14,6 +14,8 @@ from dataclasses import dataclass, field
 FLOAT32 = 4
 LARGEST_PIECE = 2**21
 """Numbers of a product of weights and values at a time, where a text is read in passing."""
+LOGITS_AT_ONCE = 2**24
+"""Numbers of a whole language-model head's answers at a time, float32 (token_losses.py)."""
 
 
 @dataclass(frozen=True)

@@ -39,13 +39,14 @@ class TrainConfig(Config):
     @model_validator(mode="after")
     def _parts_fit(self) -> "TrainConfig":
         task, family = task_named(self.data.task), BACKBONES[self.backbone.family]
+        pooling = self.head.pooling if "pooling" in task.head.model_fields else None
         setting = Setting(
             family=family,
             task=task,
-            pooling=self.head.pooling,
+            pooling=pooling,
             precision=self.training.precision,
         )
-        reason = self.adapter.incompatibility(setting) or task.incompatibility(family)
+        reason = self.adapter.incompatibility(setting) or task.incompatibility(family, pooling)
         if reason is not None:
             raise ValueError(reason)
         if self.training.text_states == "kept" and not self.adapter.text_is_read_apart:

@@ -39,7 +39,7 @@ class TrainingConfig(Config):
     metric: str = "validation/accuracy"
     """Metric that decides which evaluation is the best one, of those that the task measures:
     validation/ and accuracy, macro_f1 (classification), nll, brier, ece, mce, adaptive_ece or
-    ece_upper_edge_10.
+    ece_upper_edge_10; of language_modelling nll (per token) or perplexity.
     """
     mode: Literal["max", "min"] = Field(
         default_factory=lambda data: metric_directions().get(data.get("metric", ""), "max")

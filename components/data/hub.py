@@ -67,14 +67,14 @@ def _rows(config: DataConfig, split: str) -> Iterator[Row | Problem]:
     import datasets
 
     hub, label = _settings(config), config.columns.label
-    files = _local_files(hub, split, config.columns.mapped)
+    files = _local_files(hub, split, config.columns.read_for(config.task))
     loaded = _loaded(hub, split, files)
     if files is not None and files.rows != len(loaded):
         raise DataError(
             f"data.hub: '{hub.name}' gives {len(loaded)} rows in split '{split}', its files hold "
             f"{files.rows}; read the files with data.files"
         )
-    names = _columns(hub, loaded, config.columns.mapped)
+    names = _columns(hub, loaded, config.columns.read_for(config.task))
     others = tuple(name for name in loaded.column_names if name not in names.values())
     feature = loaded.features.get(names.get(label, label))
     classes: list[str] | None = feature.names if isinstance(feature, datasets.ClassLabel) else None

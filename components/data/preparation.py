@@ -50,6 +50,17 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 NAMED_DROPPED = 20
+LATER: Mapping[str, object] = {
+    "letters": None,
+    "template": None,
+    "label_words": None,
+    "chat": False,
+    "max_new_tokens": 128,
+    "columns.prompt": "prompt",
+    "columns.completion": "completion",
+    "columns.messages": "messages",
+}
+"""Setting that came after the first release -> its default, with which it is in no cache's key."""
 
 
 class Preparing(Protocol):
@@ -139,8 +150,11 @@ def cache_key(config: DataConfig, tokenizer_id: str) -> str:
     settings = config.model_dump(mode="json", exclude={"files", "hub", "qangaroo"})
     if config.task == default_task(config.model_dump()):
         del settings["task"]  # a later setting: caches that were made before it are found
-    if config.letters is None:
-        del settings["letters"]  # likewise
+    for name, default in LATER.items():
+        *sections, last = name.split(".")
+        section = settings[sections[0]] if sections else settings
+        if section[last] == default:
+            del section[last]  # likewise
     content = {
         "format": FORMAT,
         "settings": settings,

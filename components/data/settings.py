@@ -5,6 +5,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
+from components.data.template import template_fault
 from components.settings import Config, FilePath, PositiveInt, Seed
 
 Generated = Annotated[PositiveInt, Field(le=1_000_000)]
@@ -18,6 +19,14 @@ class ColumnsConfig(Config):
     """Column of the document."""
     label: str = "label"
     """Column of the class (text or integer)."""
+    prompt: str = "prompt"
+    """Of task language_modelling: column of what is given."""
+    completion: str = "completion"
+    """Column of what follows it, which is learnt; without it the text alone is."""
+    messages: str = "messages"
+    """Column of conversations, `[{"role": "user", "content": ...}, {"role": "assistant", ...}]`, of
+    which the last turn is learnt; with `data.chat`.
+    """
     id: str | None = "id"
     """Column of a unique id; null or absent in the data: ids are made from file name and row
     number.
@@ -25,8 +34,17 @@ class ColumnsConfig(Config):
 
     @property
     def mapped(self) -> tuple[str, ...]:
-        """Names of all columns that are read."""
-        return (self.text, self.label) if self.id is None else (self.text, self.label, self.id)
+        """Names of the columns of labelled texts."""
+        return self._with_id(self.text, self.label)
+
+    def read_for(self, task: str) -> tuple[str, ...]:
+        """Names of all columns that are read for a task."""
+        if task != "language_modelling":
+            return self.mapped
+        return self._with_id(self.text, self.prompt, self.completion, self.messages)
+
+    def _with_id(self, *names: str) -> tuple[str, ...]:
+        return names if self.id is None else (*names, self.id)
 
 
 class FilesConfig(Config):
@@ -145,6 +163,16 @@ class LettersConfig(Config):
     """Letters of the test split."""
 
 
+PROMPT = ("template", "label_words")
+"""Settings of what a document stands in."""
+OF_ONE_TASK = {
+    "template": "label_words",
+    "label_words": "label_words",
+    "chat": "language_modelling",
+}
+"""Setting that one task alone reads -> the task."""
+
+
 def default_task(data: Mapping[str, Any]) -> str:
     """The task of documents whose settings name none, from the sections of `data`."""
     return "classification" if data.get("qangaroo") is None else "multiple_choice"
@@ -175,6 +203,24 @@ class DataConfig(Config):
     """
     columns: ColumnsConfig = ColumnsConfig()
     """Column mapping of `files` and `hub`."""
+    template: str | None = None
+    r"""Of task label_words: the prompt that a document stands in, `{text}` in its place, such as
+    `"{text}\n\nTopic:"`. A document is cut so that the rest of it fits into max_tokens, and the
+    word that would follow is the answer. Null: `"{text}\n\nLabel:"`.
+    """
+    label_words: dict[str, str] | None = None
+    """Of task label_words: label -> the word that stands for it, told from the others by its first
+    token: `{rec.autos: cars, sci.space: space}`. Labels that are left out, all of them with null,
+    stand for themselves.
+    """
+    chat: bool = False
+    """Of task language_modelling: documents are conversations (`columns.messages`), written by the
+    tokenizer's chat template, and a prompt that is answered is a user's turn.
+    """
+    max_new_tokens: PositiveInt = 128
+    """Of task language_modelling: the most tokens of an answer; prompts are cut from the front to
+    max_tokens less these.
+    """
     on_invalid: Literal["fail", "drop"] = "fail"
     """What to do with invalid rows: stop with the first ones named, or drop and report them."""
     max_tokens: PositiveInt = 1024
@@ -204,6 +250,26 @@ class DataConfig(Config):
             raise ValueError(
                 f"give exactly one of {', '.join(sources)}; got {', '.join(given) or 'none'}"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _prompt_is_one(self) -> "DataConfig":
+        for name, task in OF_ONE_TASK.items():
+            if getattr(self, name) not in (None, False) and self.task != task:
+                raise ValueError(
+                    f"{name} is read by task {task} alone, and task is {self.task}; remove it, or "
+                    f"set data.task to {task}"
+                )
+        if self.task == "language_modelling" and self.max_new_tokens >= self.max_tokens:
+            raise ValueError(
+                f"max_new_tokens {self.max_new_tokens} leaves nothing of max_tokens "
+                f"{self.max_tokens} for a prompt; lower it, or raise max_tokens"
+            )
+        if self.template is not None and (fault := template_fault(self.template)):
+            raise ValueError(f"template: {fault}")
+        for label, word in (self.label_words or {}).items():
+            if not word.strip():
+                raise ValueError(f"label_words: the word of label {label!r} is empty; give it one")
         return self
 
     @model_validator(mode="after")

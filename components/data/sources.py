@@ -46,7 +46,7 @@ def _file_state(config: DataConfig) -> object:
 
 def _read_files(config: DataConfig, _: HasTokens) -> Mapping[SplitName, Rows]:
     return {
-        split: files.read_rows(path, f"data.files.{split}", config.columns.mapped)
+        split: files.read_rows(path, f"data.files.{split}", config.columns.read_for(config.task))
         for split, path in _file_paths(config).items()
     }
 

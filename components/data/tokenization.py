@@ -41,11 +41,7 @@ def encode(
     `ConfigError` for a tokenizer that cannot do it.
     """
     special = tokenizer.num_special_tokens_to_add(pair=False)
-    if not tokenizer.is_fast:
-        raise ConfigError(
-            "backbone.name_or_path: its tokenizer has no fast version; give a backbone with a "
-            "tokenizer.json"
-        )
+    check_fast(tokenizer)
     if max_tokens <= special:
         raise ConfigError(
             f"data.max_tokens: {max_tokens} leaves no room beside {special} special tokens; give "
@@ -54,7 +50,7 @@ def encode(
     os.environ.setdefault(
         "TOKENIZERS_PARALLELISM", "true"
     )  # the default, said aloud: otherwise every later fork prints a warning
-    for chunk in _chunks(texts):
+    for chunk in chunked_by_characters(texts):
         batch = tokenizer(
             chunk,
             truncation=True,
@@ -71,6 +67,15 @@ def encode(
             )
             for encoding in batch.encodings
         ]
+
+
+def check_fast(tokenizer: "PreTrainedTokenizerBase") -> None:
+    """Raise ConfigError for a tokenizer without a fast version, which alone knows places."""
+    if not tokenizer.is_fast:
+        raise ConfigError(
+            "backbone.name_or_path: its tokenizer has no fast version; give a backbone with a "
+            "tokenizer.json"
+        )
 
 
 def has_tokens(tokenizer: "PreTrainedTokenizerBase") -> Callable[[str, int], bool]:
@@ -90,7 +95,8 @@ def has_tokens(tokenizer: "PreTrainedTokenizerBase") -> Callable[[str, int], boo
     return has
 
 
-def _chunks(texts: Sequence[str]) -> Iterator[list[str]]:
+def chunked_by_characters(texts: Sequence[str]) -> Iterator[list[str]]:
+    """The texts in order, in lists that the tokenizer takes at once."""
     chunk: list[str] = []
     characters = 0
     for text in texts:

@@ -74,6 +74,7 @@ class Classifier:
                 self.tokenizer,
                 texts[start : start + CHUNK_DOCUMENTS],
                 max_tokens=self.max_tokens,
+                cutting=self.cutting,
                 batch_size=batch_size,
                 temperature=temperature,
             )
@@ -108,7 +109,7 @@ class Classifier:
         from components.inference.shared_backbone import turn
         from components.tasks.outputs import gathered
 
-        device = next(self.model.head.parameters()).device
+        device = self.model.device
         found = []
         for rows in evaluation_batches(
             split.lengths, world_size=1, rank=0, micro_batch_size=batch_size
@@ -134,6 +135,10 @@ def answers_of_chunk(
     encoded = sequences_of(
         first.task, chunk, first.tokenizer, max_tokens=first.max_tokens, cutting=first.cutting
     )
+    if first.task.generates:
+        from components.inference.generation import written
+
+        return {name: written(each, chunk, encoded) for name, each in alike.items()}
     models = [each.model for each in alike.values()]
     rows: dict[str, dict[int, Any]] = {name: {} for name in alike}
     for members, logits in batches_of_logits(

@@ -53,7 +53,7 @@ def batches_of_logits(
             model.eval()
     tokens = [sum(len(sequence) for sequence in sequences) for sequences in encoded]
     order = sorted(range(len(encoded)), key=lambda index: (-tokens[index], index))
-    device, chunked = next(models[0].head.parameters()).device, models[0].task.chunked
+    device, chunked = models[0].device, models[0].task.chunked
     for start in range(0, len(order), batch_size):
         members = order[start : start + batch_size]
         placed = [(place, ids) for place, member in enumerate(members) for ids in encoded[member]]

@@ -12,12 +12,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 from components.backbones import BackboneShape, family_named
-from components.backbones.layer_memory import FLOAT32, LayerRun
+from components.backbones.layer_memory import FLOAT32, LOGITS_AT_ONCE, LayerRun
 from components.config.experiment import TrainConfig
 from components.planning.activations import activation_instants, offloaded_bytes
 from components.planning.trained_memory import times, trained_memory
 from components.tasks import task_named
 
+PIECES = 3
+"""Of logits, their exponentials and products: what stands at once in a language model's loss."""
 PROCESS_BYTES = 900 * 1024**2
 """Resident memory of a worker process with torch, transformers, DeepSpeed and Ray imported, before
 it loads anything.
@@ -94,7 +96,9 @@ def worker_memory(
     # pass: all of them beside its last layer's, the first of the backbone.
     steps = config.training.gradient_accumulation_steps > 1
     gradients = trained.after_backward if steps else (trained.bucket if gpu else 0)
+    whole_head = task_named(config.data.task).generates
     beside = gradients + dequantised_bytes(config, shape)
+    beside += PIECES * FLOAT32 * LOGITS_AT_ONCE if whole_head else 0
     instants = {name: number + beside for name, number in activations.items()}
     first_layer = family.layer_memory(shape, run)
     if run.kept.in_layers and not run.kept.text_apart:
@@ -108,8 +112,11 @@ def worker_memory(
     instants["reduction"] = trained.reduction
     instants["update"] = trained.update
     own = shape.parameters if all_weights else shape.trained_with_prefix
+    weights = weights_bytes(config, shape, num_workers=num_workers, stage=config.zero.stage)
+    if whole_head:
+        weights += shape.embeddings * number_bytes(config, shape)
     return WorkerMemory(
-        weights=weights_bytes(config, shape, num_workers=num_workers, stage=config.zero.stage),
+        weights=weights,
         trained=trained.stays,
         instants=instants,
         activations=max(instants.values()),
@@ -186,7 +193,7 @@ def layer_run(config: TrainConfig, shape: BackboneShape, *, gpu: bool) -> LayerR
         gpu=gpu,
         stock_attention=config.backbone.attention == "stock",
         hooked=config.zero.stage == 3,
-        reads_one_row=candidates or pooling != "mean",
+        reads_one_row=not task.generates and (candidates or pooling != "mean"),
         tile_rows=config.training.feed_forward_tile_rows,
         reads_global_row=candidates or pooling in ("prefix", "cls"),
         text_stays=config.training.text_states == "kept",

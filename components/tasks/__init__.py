@@ -13,6 +13,8 @@ from components.data.prepared import PreparedData
 from components.data.settings import DataConfig
 from components.errors import ArtifactError, ConfigError
 from components.tasks.classification import CLASSIFICATION
+from components.tasks.label_words import LABEL_WORDS
+from components.tasks.language_modelling import LANGUAGE_MODELLING
 from components.tasks.multiple_choice import MULTIPLE_CHOICE
 from components.tasks.task import Direction, HeadConfig, HeadForm, Task, TaskHeadConfig
 
@@ -21,6 +23,8 @@ if TYPE_CHECKING:
 
 TASKS: dict[str, Task] = {
     "classification": CLASSIFICATION,
+    "label_words": LABEL_WORDS,
+    "language_modelling": LANGUAGE_MODELLING,
     "multiple_choice": MULTIPLE_CHOICE,
 }
 """Value of data.task -> everything that is particular to the task."""

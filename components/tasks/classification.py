@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, cast
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
@@ -14,14 +14,14 @@ from components.data.documents import Example, Problem, Row
 from components.data.lookalikes import plain, shown, shown_exactly
 from components.data.prepared import TokenizedDocument, TokenizedSplit
 from components.data.settings import ColumnsConfig, DataConfig
-from components.data.tokenization import encode
+from components.data.tokenization import Encoded, encode
 from components.data.validation import Check, Loaded
 from components.errors import DataError
 from components.settings import Texts
 from components.tasks import probabilities
 from components.tasks.labelled_text import (
-    LabelledText,
     class_names,
+    labelled_documents,
     labelled_texts,
     without_labels_unknown_to_train,
     without_lookalike_labels,
@@ -83,6 +83,7 @@ class Classification:
     chunked = False
     checks: tuple[Check, ...] = (without_lookalike_labels, without_labels_unknown_to_train)
     has_classes = True
+    generates = False
     head: type[TaskHeadConfig] = ClassificationHeadConfig
     global_text = False
     trains_with_prefix = True
@@ -123,21 +124,10 @@ class Classification:
         tokenizer: "PreTrainedTokenizerBase",
         config: DataConfig,
     ) -> Iterator[list[TokenizedDocument]]:
-        documents = cast("Sequence[LabelledText]", examples)
-        label_ids, done = {label: label_id for label_id, label in enumerate(labels)}, 0
-        texts = [document.text for document in documents]
-        for chunk in encode(texts, tokenizer, max_tokens=config.max_tokens):
-            members = documents[done : done + len(chunk)]
-            done += len(chunk)
-            yield [
-                TokenizedDocument(
-                    document.id,
-                    {"label_id": label_ids[document.label]},
-                    encoded.input_ids,
-                    encoded.full_length,
-                )
-                for document, encoded in zip(members, chunk, strict=True)
-            ]
+        def encode_texts(texts: Sequence[str]) -> Iterator[list[Encoded]]:
+            return encode(texts, tokenizer, max_tokens=config.max_tokens)
+
+        return labelled_documents(examples, labels, encode_texts)
 
     def cutting(self, config: DataConfig) -> Mapping[str, object]:
         return {}
@@ -148,7 +138,14 @@ class Classification:
     def sequences_per_document(self, config: DataConfig) -> int:
         return 1
 
-    def head_config(self, section: HeadConfig, labels: tuple[str, ...]) -> ClassificationHeadConfig:
+    def head_config(
+        self,
+        section: HeadConfig,
+        labels: tuple[str, ...],
+        *,
+        data: DataConfig,
+        tokenizer: "PreTrainedTokenizerBase",
+    ) -> ClassificationHeadConfig:
         return ClassificationHeadConfig(
             pooling=section.pooling,
             dropout=section.dropout,
@@ -165,7 +162,7 @@ class Classification:
     def head_parameters(self, hidden: int, *, num_labels: int, form: HeadForm) -> int:
         return (hidden + 1) * (num_labels if form == "linear" else hidden + num_labels)
 
-    def incompatibility(self, family: BackboneFamily) -> str | None:
+    def incompatibility(self, family: BackboneFamily, pooling: str | None) -> str | None:
         return None
 
     def ignores_document(self, family: BackboneFamily, pooling: str | None) -> str | None:

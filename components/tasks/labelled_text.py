@@ -1,15 +1,18 @@
 """Texts with one label each, which is what classification learns from: read from rows, checked on
-their own and between each other.
+their own and between each other, and made rows of the cache.
 """
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import cast
 
 from components.data.documents import Example, Problem, Row, SplitName, place_of
 from components.data.json_rows import LongInteger
 from components.data.lookalikes import is_blank, plain, shown, shown_exactly
+from components.data.prepared import TokenizedDocument
 from components.data.settings import ColumnsConfig
+from components.data.tokenization import Encoded
 from components.data.validation import (
     Splits,
     encoding_fault,
@@ -167,3 +170,25 @@ def without_labels_unknown_to_train(splits: Splits) -> tuple[Splits, list[Proble
             if example.stratum not in known
         ]
     return kept, problems
+
+
+def labelled_documents(
+    examples: Sequence[Example],
+    labels: Sequence[str],
+    encode_texts: Callable[[Sequence[str]], Iterator[list[Encoded]]],
+) -> Iterator[list[TokenizedDocument]]:
+    """Rows of the cache of labelled texts, in the lists that their texts are encoded in."""
+    documents = cast("Sequence[LabelledText]", examples)
+    label_ids, done = {label: label_id for label_id, label in enumerate(labels)}, 0
+    for chunk in encode_texts([document.text for document in documents]):
+        members = documents[done : done + len(chunk)]
+        done += len(chunk)
+        yield [
+            TokenizedDocument(
+                document.id,
+                {"label_id": label_ids[document.label]},
+                encoded.input_ids,
+                encoded.full_length,
+            )
+            for document, encoded in zip(members, chunk, strict=True)
+        ]

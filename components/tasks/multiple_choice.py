@@ -63,6 +63,7 @@ class MultipleChoice:
     chunked = True
     checks: tuple[Check, ...] = ()
     has_classes = False
+    generates = False
     head: type[TaskHeadConfig] = MultipleChoiceHeadConfig
     global_text = True
     trains_with_prefix = False
@@ -159,7 +160,14 @@ class MultipleChoice:
     def sequences_per_document(self, config: DataConfig) -> int:
         return _max_chunks(config) or TYPICAL_CHUNKS
 
-    def head_config(self, section: HeadConfig, labels: tuple[str, ...]) -> MultipleChoiceHeadConfig:
+    def head_config(
+        self,
+        section: HeadConfig,
+        labels: tuple[str, ...],
+        *,
+        data: DataConfig,
+        tokenizer: "PreTrainedTokenizerBase",
+    ) -> MultipleChoiceHeadConfig:
         return MultipleChoiceHeadConfig()
 
     def build_head(self, config: Any, backbone: "nn.Module", dropout: float) -> "Head":
@@ -171,7 +179,7 @@ class MultipleChoice:
         """A score and four special tokens."""
         return 5 * hidden
 
-    def incompatibility(self, family: BackboneFamily) -> str | None:
+    def incompatibility(self, family: BackboneFamily, pooling: str | None) -> str | None:
         if family.rows_see_all_text:
             return None
         return (

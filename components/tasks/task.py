@@ -130,6 +130,8 @@ class Task(Protocol):
     """What is checked between documents beside copies and ids."""
     has_classes: bool
     """Whether documents belong to classes: tables of classes can be made of them."""
+    generates: bool
+    """Whether an answer is text that the model writes; else it is made of logits."""
 
     def examples(
         self, rows: Iterable[Row | Problem], columns: ColumnsConfig
@@ -175,8 +177,17 @@ class Task(Protocol):
     trains_with_prefix: bool
     """Whether backbone parameters that the paper trains beside a prefix are trained for it."""
 
-    def head_config(self, section: HeadConfig, labels: tuple[str, ...]) -> TaskHeadConfig:
-        """The complete settings of the head, from the experiment's section and the data."""
+    def head_config(
+        self,
+        section: HeadConfig,
+        labels: tuple[str, ...],
+        *,
+        data: DataConfig,
+        tokenizer: "PreTrainedTokenizerBase",
+    ) -> TaskHeadConfig:
+        """The complete settings of the head, from the experiment's section, the classes of the
+        data, their settings and the tokenizer that they were prepared with.
+        """
 
     def build_head(self, config: Any, backbone: "nn.Module", dropout: float) -> "Head":
         """A fresh head; `dropout` is the backbone's own."""
@@ -184,9 +195,9 @@ class Task(Protocol):
     def head_parameters(self, hidden: int, *, num_labels: int, form: HeadForm) -> int:
         """Trained scalars of the head; `form` is head.form, for a head that reads it."""
 
-    def incompatibility(self, family: BackboneFamily) -> str | None:
-        """Why it cannot be learnt on this family, as a sentence that starts with the setting and
-        ends with the fix; None: it can.
+    def incompatibility(self, family: BackboneFamily, pooling: str | None) -> str | None:
+        """Why it cannot be learnt on this family by a head that pools this row, as a sentence that
+        starts with the setting and ends with the fix; None: it can.
         """
 
     def ignores_document(self, family: BackboneFamily, pooling: str | None) -> str | None:

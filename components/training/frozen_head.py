@@ -55,7 +55,9 @@ def head_alone(
     """
     assert session.world.size == 1 and session.config.zero.stage < 3
     torch.manual_seed(config.seed)
-    head = CLASSIFICATION.head_config(config.head, data.labels)
+    head = CLASSIFICATION.head_config(
+        config.head, data.labels, data=config.data, tokenizer=session.tokenizer
+    )
     model = adapt(session.backbone, HeadOnlyConfig(), head)
     rows = {
         name: _pooled(model, split, session, batch_size=batch_size)

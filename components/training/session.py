@@ -98,7 +98,9 @@ class Session:
 
     def _new_model(self, config: TrainConfig, labels: tuple[str, ...]) -> AdaptedModel:
         torch.manual_seed(config.seed)
-        head = task_named(config.data.task).head_config(config.head, labels)
+        head = task_named(config.data.task).head_config(
+            config.head, labels, data=config.data, tokenizer=self.tokenizer
+        )
         return around(self.backbone, config.adapter, head)
 
     def _start(self, model: AdaptedModel, config: TrainConfig, labels: tuple[str, ...]) -> None:

@@ -14,16 +14,17 @@ import pytest
 
 from components.adapters.methods import METHODS
 from components.adapters.modules.adapter_method import AdapterMethod
-from components.backbones import BACKBONES, BackboneFamily, backbone_shape
-from components.config import ExperimentConfig, validate
+from components.backbones import BACKBONES, BackboneFamily, backbone_shape, family_of
+from components.config import DataConfig, ExperimentConfig, validate
 from components.errors import BackboneError, ConfigError
 from components.settings import config_paths
 from components.tasks import TASKS, HeadConfig, Task
 from components.tasks.heads.head import Head
-from tests.conftest import build_tiny_longformer
+from tests.conftest import build_tiny_decoder, build_tiny_longformer
 from tests.seams.toy_family import BERT
 from tests.seams.toy_method import ShiftConfig
 from tests.seams.toy_task import REGRESSION
+from tests.toy import LABELS, make_tokenizer
 
 ROOT = Path(__file__).resolve().parents[2]
 D, CLASSES = 32, 3
@@ -129,11 +130,15 @@ def test_every_family_answers_the_protocol(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", TASKS)
-def test_every_task_and_its_head_answer_their_protocols(name: str) -> None:
+def test_every_task_and_its_head_answer_their_protocols(name: str, tmp_path: Path) -> None:
     task = TASKS[name]
     assert isinstance(task, Task)
-    head = task.build_head(task.head_config(HeadConfig(), ("a", "b")), build_tiny_longformer(), 0.0)
-    assert isinstance(head, Head)
+    backbone, tokenizer = build_tiny_longformer(), make_tokenizer(tmp_path)
+    if task.incompatibility(family_of(backbone), "last"):
+        backbone = build_tiny_decoder(tie_word_embeddings=True)
+    data = validate(DataConfig, {"files": {"train": "x.jsonl"}, "task": name})
+    settings = task.head_config(HeadConfig(), LABELS, data=data, tokenizer=tokenizer)
+    assert isinstance(task.build_head(settings, backbone, 0.0), Head)
 
 
 def test_every_metric_has_one_direction() -> None:

@@ -73,6 +73,7 @@ class Regression:
     chunked = False
     checks: tuple[Check, ...] = ()
     has_classes = False
+    generates = False
     head: type[TaskHeadConfig] = RegressionHeadConfig
     global_text = False
     trains_with_prefix = True
@@ -133,7 +134,14 @@ class Regression:
     def sequences_per_document(self, config: DataConfig) -> int:
         return 1
 
-    def head_config(self, section: HeadConfig, labels: tuple[str, ...]) -> RegressionHeadConfig:
+    def head_config(
+        self,
+        section: HeadConfig,
+        labels: tuple[str, ...],
+        *,
+        data: DataConfig,
+        tokenizer: "PreTrainedTokenizerBase",
+    ) -> RegressionHeadConfig:
         return RegressionHeadConfig(pooling=section.pooling, dropout=section.dropout)
 
     def build_head(self, config: Any, backbone: "nn.Module", dropout: float) -> Any:
@@ -150,7 +158,7 @@ class Regression:
     def head_parameters(self, hidden: int, *, num_labels: int, form: HeadForm) -> int:
         return (hidden + 1) * (hidden + 1)
 
-    def incompatibility(self, family: BackboneFamily) -> str | None:
+    def incompatibility(self, family: BackboneFamily, pooling: str | None) -> str | None:
         return None
 
     def ignores_document(self, family: BackboneFamily, pooling: str | None) -> str | None:

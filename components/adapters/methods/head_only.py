@@ -4,7 +4,7 @@ without it.
 
 from typing import TYPE_CHECKING, Literal
 
-from components.adapters.methods.method import NoPrefix
+from components.adapters.methods.method import NoPrefix, Setting
 from components.backbones.layer_memory import Kept
 from components.backbones.shape import BackboneShape
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 class HeadOnlyConfig(NoPrefix):
-    """Only the classification head is trained: the control."""
+    """Only the head is trained: the control."""
 
     method: Literal["head_only"] = "head_only"
 
@@ -29,3 +29,11 @@ class HeadOnlyConfig(NoPrefix):
 
     def trained_parameters(self, shape: BackboneShape) -> int:
         return 0
+
+    def incompatibility(self, setting: Setting) -> str | None:
+        if setting.task.head_parameters(1, num_labels=2, form="linear"):
+            return None
+        return (
+            "adapter.method head_only trains the head alone, and that of "
+            f"{setting.task.words} is not trained; choose another method"
+        )

@@ -250,9 +250,11 @@ def _adapted_model(config: TrainConfig, data: Any, cache_path: Path) -> tuple[An
 
     backbone = load_backbone(config.backbone, cache_path=cache_path, dtype=torch.float32)
     torch.manual_seed(config.seed)
-    head = task_named(config.data.task).head_config(config.head, data.labels)
-    pad = int(load_tokenizer(config.backbone).pad_token_id or 0)
-    return adapt(backbone, config.adapter, head), pad
+    tokenizer = load_tokenizer(config.backbone)
+    head = task_named(config.data.task).head_config(
+        config.head, data.labels, data=config.data, tokenizer=tokenizer
+    )
+    return adapt(backbone, config.adapter, head), int(tokenizer.pad_token_id or 0)
 
 
 def _adamw(config: TrainConfig, model: Any) -> Any:

@@ -149,7 +149,8 @@ def test_head_only_trains_nothing_else() -> None:
 def test_multiple_choice_reads_no_form() -> None:
     task = task_named("multiple_choice")
     section, default = HeadConfig(form="linear"), HeadConfig()
-    assert task.head_config(section, ()) == task.head_config(default, ())
+    asked: dict[str, Any] = {"data": None, "tokenizer": None}
+    assert task.head_config(section, (), **asked) == task.head_config(default, (), **asked)
     counts = {task.head_parameters(D, num_labels=2, form=form) for form in ("mlp", "linear")}
     assert counts == {5 * D}
 

@@ -114,10 +114,12 @@ def test_metrics_that_choose_are_metrics_that_are_measured() -> None:
 
     from components.evaluation import classification_metrics
     from components.tasks import metric_directions
+    from components.tasks.language_modelling import per_token
 
     measured = classification_metrics(np.array([[0.6, 0.4], [0.3, 0.7]]), np.array([0, 1]))
     known = {name.removeprefix("validation/") for name in metric_directions()}
-    assert known <= set(measured)
+    of_tokens = per_token(np.array([[2.0, 1.0]]))
+    assert known <= measured.keys() | of_tokens.keys()
 
 
 def test_a_metric_that_the_task_does_not_measure_is_refused() -> None:
@@ -131,7 +133,8 @@ def test_a_metric_that_the_task_does_not_measure_is_refused() -> None:
 def test_what_no_table_lists_is_refused_by_name() -> None:
     data = {"files": {"train": "x.jsonl"}, "task": "parsing"}
     assert refused({}, data=data) == (
-        "data.task 'parsing' is unknown. Known: classification, multiple_choice."
+        "data.task 'parsing' is unknown. Known: classification, label_words, language_modelling, "
+        "multiple_choice."
     )
     backbone = {"name_or_path": "a/b", "family": "gptj"}
     assert refused({}, backbone=backbone) == (

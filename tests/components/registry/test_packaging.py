@@ -19,6 +19,14 @@ from components.tasks import TASKS
 
 HEADS = {
     "classification": {"num_labels": 3, "labels": ["a", "b", "c"]},
+    "label_words": {
+        "task": "label_words",
+        "num_labels": 2,
+        "labels": ["a", "b"],
+        "label_words": ["a", "b"],
+        "token_ids": [4, 5],
+    },
+    "language_modelling": {"task": "language_modelling"},
     "multiple_choice": {"task": "multiple_choice"},
 }
 
