@@ -108,6 +108,24 @@ def rerun_steps(model: AdaptedModel, prompt: Sequence[int]) -> Steps:
         ids.append((yield hidden_1SD[:, -1]))
 
 
+def next_logits(model: AdaptedModel, prompts: Sequence[Sequence[int]]) -> Tensor:
+    """Of the token that follows each prompt, (N, V) float32, with the prompts padded together."""
+    head: Any = model.head
+    lengths = [len(prompt) for prompt in prompts]
+    ids_NT = torch.zeros(len(prompts), max(lengths), dtype=torch.long, device=model.device)
+    for row, prompt in enumerate(prompts):
+        ids_NT[row, : lengths[row]] = torch.tensor(list(prompt))
+    length_N1 = torch.tensor(lengths, device=model.device)[:, None]
+    mask_NT = (torch.arange(ids_NT.shape[1], device=model.device) < length_N1).long()
+    with turn(model), torch.inference_mode():
+        model.eval()
+        contribution = model.contribution(batch_size=len(prompts))
+        hidden_NSD = model.hidden_states(contribution, ids_NT, mask_NT)
+        last_N = model.adapter.rows.prefix + length_N1[:, 0] - 1
+        found: Tensor = head.next_logits(hidden_NSD[torch.arange(len(prompts)), last_N])
+    return found
+
+
 def written(
     each: Any, asked: Sequence[str], encoded: Sequence[Sequence[Sequence[int]]]
 ) -> list[dict[str, Any]]:

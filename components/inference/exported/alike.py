@@ -65,8 +65,8 @@ def verify(
     """Compare, and leave what came of it in the folder. `classifier`: in float32 on the CPU;
     `tolerance` None: TOLERANCE, or what rounding does.
 
-    Raises WorkFailed where the folder does not answer alone, imports this project, or differs by
-    more than `tolerance`.
+    Raises WorkFailed where the folder does not answer alone, imports this project, differs by more
+    than `tolerance`, or writes other completions.
     """
     batches = [list(texts), *([text] for text in texts)]
     alone = _answers_alone(folder, _backbone_folder(classifier, folder), batches)
@@ -74,6 +74,12 @@ def verify(
         raise WorkFailed(f"the exported loader imports {ours[0]} of this project", resumable=False)
     expected = [row.tolist() for batch in batches for row in _logits(classifier, batch)]
     found = [row for batch in alone["logits"] for row in batch]
+    if alone["completions"] != _completions(classifier, texts):
+        raise WorkFailed(
+            "the exported folder writes something else after a sample prompt than the adapter "
+            "does; nothing was written",
+            resumable=False,
+        )
     difference = _largest_difference(found, expected)
     own = _largest_difference(expected[: len(texts)], expected[len(texts) :])
     allowed = max(TOLERANCE, OF_OWN_DIFFERENCE * own) if tolerance is None else tolerance
@@ -96,9 +102,10 @@ def _too_far(found: Verification) -> WorkFailed:
 
 
 def _logits(classifier: "Classifier", texts: Sequence[str]) -> "Tensor":
-    """The adapter's own (B, C), padded as one batch."""
+    """The adapter's own (B, C), padded as one batch; of a language model, of the next token."""
     import torch
 
+    from components.inference.generation import next_logits
     from components.inference.outputs import batches_of_logits, sequences_of
 
     encoded = sequences_of(
@@ -108,11 +115,20 @@ def _logits(classifier: "Classifier", texts: Sequence[str]) -> "Tensor":
         max_tokens=classifier.max_tokens,
         cutting=classifier.cutting,
     )
+    if classifier.task.generates:
+        return next_logits(classifier.model, [ids for (ids,) in encoded])
     batches = batches_of_logits(
         [classifier.model], classifier.tokenizer, encoded, batch_size=len(texts)
     )
     ((members, (logits_BC,)),) = batches
     return logits_BC[torch.tensor(members).argsort()]
+
+
+def _completions(classifier: "Classifier", texts: Sequence[str]) -> list[str]:
+    """What the adapter writes after each text; nothing where it is no language model."""
+    if not classifier.task.generates:
+        return []
+    return [answer["completion"] for answer in classifier.answers(texts)]
 
 
 def _largest_difference(found: list[list[float]], expected: list[list[float]]) -> float:

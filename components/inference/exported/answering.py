@@ -2,8 +2,9 @@
 
     python -E -P answering.py FOLDER BACKBONE BATCHES ANSWERS
 
-BATCHES is a JSON file, lists of texts; ANSWERS becomes one: the logits of each batch, the names of
-all imported modules, and the versions. It is run as a file, never imported: nothing of this project
+BATCHES is a JSON file, lists of texts; ANSWERS becomes one: the logits of each batch, of a language
+model what it writes after the texts of the first, the names of all imported modules, and the
+versions. It is run as a file, never imported: nothing of this project
 may be there when it answers.
 """
 
@@ -13,17 +14,22 @@ import json
 import sys
 from pathlib import Path
 
+LOADERS = {"classifier.py": "Classifier", "writer.py": "Writer"}
+"""File -> its class."""
+
 
 def answer(folder: str, backbone: str, batches: Path, answers: Path) -> None:
     """See the module."""
-    spec = importlib.util.spec_from_file_location("classifier", Path(folder) / "classifier.py")
+    (place,) = (path for path in LOADERS if (Path(folder) / path).is_file())
+    spec = importlib.util.spec_from_file_location("loader", Path(folder) / place)
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    classifier = module.Classifier(folder, backbone)
+    loaded = getattr(module, LOADERS[place])(folder, backbone)
     texts = json.loads(batches.read_text(encoding="utf-8"))
     found = {
-        "logits": [classifier.logits(batch).tolist() for batch in texts],
+        "logits": [loaded.logits(batch).tolist() for batch in texts],
+        "completions": loaded.complete(texts[0]) if hasattr(loaded, "complete") else [],
         "modules": sorted(sys.modules),
         "versions": {
             name: importlib.metadata.version(name)

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from components.backbones import BackboneConfig
     from components.inference.classifier import Classifier
 
-TOLD, HEAD, LOADER = "classifier.json", "head.safetensors", "classifier.py"
+HEAD = "head.safetensors"
 BACKBONE = "backbone"
 """Folder of a backbone that is nowhere else to be had."""
 
@@ -26,8 +26,9 @@ BACKBONE = "backbone"
 def write_beside(
     classifier: "Classifier", folder: Path, *, loader: Path, more: Mapping[str, Any] | None = None
 ) -> None:
-    """Write head, tokenizer, classifier.json and the loader into a folder that is there. `more`: of
-    what the loader is told. Raises ConfigError for what no loader of a few lines can answer with.
+    """Write head (of a classifier), tokenizer, the loader, by the last word of its name, and what
+    it is told into a folder that is there. `more`: of what it is told. Raises ConfigError for what
+    no loader of a few lines can answer with.
     """
     from safetensors.torch import save_file
 
@@ -44,10 +45,12 @@ def write_beside(
         "temperature": classifier.temperature,
         **(more or {}),
     }
-    write_json(folder / TOLD, told)
-    save_file(_head(classifier), folder / HEAD, metadata={"format": "pt"})
+    name = loader.stem.rpartition("_")[2]
+    write_json(folder / f"{name}.json", told)
+    if not classifier.task.generates:
+        save_file(_head(classifier), folder / HEAD, metadata={"format": "pt"})
     classifier.tokenizer.save_pretrained(folder / TOKENIZER_FOLDER)
-    shutil.copyfile(loader, folder / LOADER)
+    shutil.copyfile(loader, folder / f"{name}.py")
 
 
 def write_json(path: Path, content: dict[str, Any]) -> None:
@@ -70,9 +73,11 @@ KNOWN_HEADS = (DENSE | LINEAR, LINEAR)
 
 
 def _fault(classifier: "Classifier") -> str | None:
-    head = classifier.model.head_config
-    if head.task != "classification":
-        return f"data.task {head.task} is not exported; only classification is"
+    task = classifier.task
+    if task.generates:
+        return _backbone_fault(classifier.backbone)
+    if task.name != "classification":
+        return f"data.task {task.name} is not exported; classification and language_modelling are"
     if (found := set(_head(classifier))) not in KNOWN_HEADS:
         return f"the head has tensors that no exported loader knows ({', '.join(sorted(found))})"
     return _backbone_fault(classifier.backbone)

@@ -1,5 +1,5 @@
-"""A decoder's classifier as a folder that plain PEFT loads: its prefix as PREFIX_TUNING, its head
-and its tokenizer beside it, and a loader of a few lines.
+"""A decoder's adapter as a folder that plain PEFT loads: its prefix as PREFIX_TUNING, the tokenizer
+and a classifier's head beside it, and a loader of a few lines.
 
 The fact a newcomer gets wrong: PEFT keeps the keys and values of all layers in one matrix, a row
 per virtual token, of each layer the keys before the values; with grouped queries its heads are
@@ -53,6 +53,23 @@ would move the text away from the prefix. `generate` counts positions by the mas
 front, as for every decoder.
 """
 
+OF_A_WRITER = """# {method} as a static prefix
+
+A language model on `{backbone}`: {positions} keys and values a layer that stand before every prompt
+(PEFT's PREFIX_TUNING). verification.json says how far its logits are from those of the adapter that
+was trained; what it writes is the same.
+
+```python
+from writer import Writer                # the file beside this one: torch, transformers and peft
+
+writer = Writer("this folder")           # a copy of the backbone: Writer(folder, "path")
+completions = writer.complete(["a prompt ...", "another ..."])
+```
+
+Or by PEFT alone: `PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(...), "this
+folder").generate(...)`. Prompts are padded in front there, as for every decoder.
+"""
+
 
 def write_peft(classifier: "Classifier", folder: Path) -> None:
     """Write the export into a folder that is there. Raises ConfigError for an adapter that is no
@@ -69,18 +86,39 @@ def write_peft(classifier: "Classifier", folder: Path) -> None:
             "head.pooling prefix reads a prefix row, of which a static prefix keeps no last state; "
             "use last, mean or cls. Nothing was written."
         )
-    write_beside(classifier, folder, loader=Path(__file__).with_name("peft_classifier.py"))
-    write_json(folder / CONFIG, peft_config(model, prefix, classifier.backbone.model_dump()))
+    here, writes = Path(__file__), classifier.task.generates
+    if writes:
+        told = writer_settings(classifier)
+        write_beside(classifier, folder, loader=here.with_name("peft_writer.py"), more=told)
+    else:
+        write_beside(classifier, folder, loader=here.with_name("peft_classifier.py"))
+    config = peft_config(model, prefix, classifier.backbone.model_dump(), writes=writes)
+    write_json(folder / CONFIG, config)
     save_file({"prompt_embeddings": as_peft(prefix)}, folder / TENSORS, metadata={"format": "pt"})
     (folder / "README.md").write_text(_readme(classifier, prefix), encoding="utf-8")
 
 
-def peft_config(model: "AdaptedModel", prefix: "KeysAndValues", backbone: Any) -> dict[str, Any]:
+def writer_settings(classifier: "Classifier") -> dict[str, Any]:
+    """What the loader of a language model is told beside the rest."""
+    from components.data.template import leading_ids
+    from components.tasks.language_modelling import new_tokens
+
+    chat = bool(classifier.cutting.get("chat"))
+    return {
+        "max_new_tokens": new_tokens(classifier.cutting, classifier.max_tokens),
+        "chat": chat,
+        "lead": [] if chat else leading_ids(classifier.tokenizer),
+    }
+
+
+def peft_config(
+    model: "AdaptedModel", prefix: "KeysAndValues", backbone: Any, *, writes: bool
+) -> dict[str, Any]:
     """adapter_config.json of a PrefixTuningConfig; `backbone`: its name_or_path and revision."""
     _, heads, length, size = prefix[0][0].shape
     return {
         "peft_type": "PREFIX_TUNING",
-        "task_type": "FEATURE_EXTRACTION",
+        "task_type": "CAUSAL_LM" if writes else "FEATURE_EXTRACTION",
         "base_model_name_or_path": backbone["name_or_path"],
         "revision": backbone["revision"],
         "inference_mode": True,
@@ -103,7 +141,8 @@ def as_peft(prefix: "KeysAndValues") -> "Tensor":
 
 
 def _readme(classifier: "Classifier", prefix: "KeysAndValues") -> str:
-    return README.format(
+    readme = OF_A_WRITER if classifier.task.generates else README
+    return readme.format(
         name=classifier.model.adapter_config.method,
         method=classifier.model.adapter_config.method,
         backbone=classifier.backbone.name_or_path,
