@@ -55,13 +55,14 @@ def served(
 
     at_work: list[list[str]] = []
 
-    def steps(settings: Any, session: Any, of: Any, outbox: Any) -> Generator[str, None, None]:
+    def steps(settings: Any, session: Any, of: Any, outbox: Any) -> Generator[Any, None, None]:
         for _ in range(rounds[of.id]):
-            yield of.id
+            # Of a course of its own, it waits for nobody.
+            yield SimpleNamespace(job=of.id, course=(of.id,), place=(0, 1, 0))
 
-    def answered(asked: list[str]) -> list[None]:
+    def answered(asked: list[Any]) -> list[None]:
         if asked:
-            at_work.append(list(asked))
+            at_work.append([each.job for each in asked])
         return [None] * len(asked)
 
     monkeypatch.setattr(ray, "get", lambda value: value)
