@@ -58,7 +58,10 @@ LONG := tests/components/tuning/test_searches.py tests/components/training/test_
 	tests/components/tuning/test_many_trials.py tests/components/config/test_mutated_experiments.py \
 	tests/pipelines/retraining/test_monitoring.py tests/components/adapters/test_real_backbone.py \
 	tests/pipelines/research/benchmark/test_step.py tests/components/jobs/test_side_by_side_slot.py \
-	tests/components/training/test_side_by_side.py
+	tests/components/training/test_side_by_side.py tests/pipelines/test_compared_exports.py \
+	tests/components/training/test_label_words_over_ranks.py \
+	tests/components/training/test_language_modelling_over_ranks.py \
+	tests/components/training/test_prefix_start.py
 PACKED := tests/components/tuning/test_side_by_side_search.py
 APART := $(addprefix --ignore ,$(LONG) $(PACKED) tests/faults tests/pipelines/jobs tests/browser \
 	tests/families tests/memory tests/infra tests/nodes)
