@@ -136,14 +136,19 @@ def start_slots(
     dies is started again. Slots are where the caller is, without whom they end: a node that goes
     takes workers with it and no slot.
     """
-    # An affinity that is soft is lost on a node that has just joined and is asked to place it.
-    here = {ray._raylet.RAY_NODE_ID_KEY: ray.get_runtime_context().get_node_id()}
     # Whoever asks for a job's events waits there, and so does rank 0.
     calls = 64 + 2 * settings.capacity
-    actor = ray.remote(num_cpus=0, max_concurrency=calls, max_restarts=-1, label_selector=here)(
-        Slot
-    )
+    actor = ray.remote(
+        num_cpus=0, max_concurrency=calls, max_restarts=-1, label_selector=this_node()
+    )(Slot)
     return tuple(actor.remote(settings, run_workers) for _ in range(count))
+
+
+def this_node() -> dict[str, str]:
+    """Labels by which Ray places something where the caller is: an affinity that is soft is lost on
+    a node that has just joined and is asked to place it.
+    """
+    return {ray._raylet.RAY_NODE_ID_KEY: ray.get_runtime_context().get_node_id()}
 
 
 def wait_until_placed(

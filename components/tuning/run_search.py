@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from components.config.steps import most_evaluations
 from components.jobs.repetition import LOSSES_WITHOUT_PROGRESS
+from components.jobs.slots import this_node
 from components.planning import trainings_of
 from components.tuning.asking import Asking
 from components.tuning.searchers import SEARCHERS
@@ -49,7 +50,11 @@ def run_trials(
     )
     with _quiet_tune(), _without_pickles(context.folder / TUNES_FOLDER):
         tuner = tune.Tuner(
-            tune.with_resources(tune.with_parameters(TuneTrial, context=context), HOLDS_NO_CPU),
+            tune.with_resources(
+                tune.with_parameters(TuneTrial, context=context),
+                # Where slots are: a node that goes takes workers with it, and no trial's actor.
+                tune.PlacementGroupFactory([HOLDS_NO_CPU], bundle_label_selector=[this_node()]),
+            ),
             tune_config=tune.TuneConfig(
                 metric=config.training.metric,
                 mode=config.training.mode,
