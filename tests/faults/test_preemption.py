@@ -91,9 +91,10 @@ def paused(pids: set[int]) -> Iterator[None]:
 
 
 def lines(driver: Driver, *, process: str) -> list[dict[str, Any]]:
-    """What processes of this kind have logged."""
+    """What processes of this kind have logged, in the order of time."""
     files = Path(driver.folder).glob(f"storage/toy/*/logs/{process}-*.jsonl")
-    return [json.loads(line) for file in files for line in file.read_text().splitlines()]
+    found = [json.loads(line) for file in files for line in file.read_text().splitlines()]
+    return sorted(found, key=lambda each: each["time"])
 
 
 def logged(driver: Driver, reason: str) -> None:
