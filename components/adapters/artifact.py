@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from components.adapters.card import card
 from components.adapters.methods import MethodConfig
-from components.adapters.model import AdaptedModel, around
+from components.adapters.model import AdaptedModel, assemble
 from components.adapters.reading import (
     CONFIG_FILE,
     CONTENT_SHA256,
@@ -161,7 +161,7 @@ def load_adapter(backbone: nn.Module, folder: str | Path) -> AdaptedModel:
     # All of it before the backbone is touched: what is refused leaves the adapter before it alone.
     check_values(folder)
     try:
-        model = around(backbone, adapter, head)
+        model = assemble(backbone, adapter, head)
     except (BackboneError, ConfigError) as error:
         raise ArtifactError(f"'{folder}' does not fit this backbone: {error}") from error
     for name in tensors:

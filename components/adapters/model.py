@@ -336,13 +336,13 @@ def adapt(
     Raises ConfigError or BackboneError where the two do not fit.
     """
     ids = starting_ids(adapter, tokenizer)
-    model = around(backbone, adapter, head)
+    model = assemble(backbone, adapter, head)
     if ids is not None:
         start_from_ids(model, ids)
     return model
 
 
-def around(backbone: nn.Module, adapter: MethodConfig, head: TaskHeadConfig) -> AdaptedModel:
+def assemble(backbone: nn.Module, adapter: MethodConfig, head: TaskHeadConfig) -> AdaptedModel:
     """The same without what a text gives, for whoever has the adapter's values from elsewhere or
     asks the embeddings in a way of its own. Raises as `adapt`.
     """

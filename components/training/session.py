@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from components.adapters import AdaptedModel
-from components.adapters.model import around
+from components.adapters.model import assemble
 from components.adapters.starting_text import start_from_ids, starting_ids
 from components.adapters.trained_in_backbone import pretrained_values, train_in_float32
 from components.backbones import (
@@ -101,7 +101,7 @@ class Session:
         head = task_named(config.data.task).head_config(
             config.head, labels, data=config.data, tokenizer=self.tokenizer
         )
-        return around(self.backbone, config.adapter, head)
+        return assemble(self.backbone, config.adapter, head)
 
     def _start(self, model: AdaptedModel, config: TrainConfig, labels: tuple[str, ...]) -> None:
         ids = starting_ids(config.adapter, self.tokenizer)
