@@ -17,7 +17,9 @@ from components.adapters.model import AdaptedModel
 from components.backbones.rotary import positions
 from components.backbones.rotary.sizes import LOCAL, layer_kinds
 from components.backbones.rotary.types import MODEL_TYPES
+from components.data.batching import padded
 from components.inference.shared_backbone import turn
+from components.tasks.heads.classification import pool
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -111,18 +113,16 @@ def rerun_steps(model: AdaptedModel, prompt: Sequence[int]) -> Steps:
 def next_logits(model: AdaptedModel, prompts: Sequence[Sequence[int]]) -> Tensor:
     """Of the token that follows each prompt, (N, V) float32, with the prompts padded together."""
     head: Any = model.head
-    lengths = [len(prompt) for prompt in prompts]
-    ids_NT = torch.zeros(len(prompts), max(lengths), dtype=torch.long, device=model.device)
-    for row, prompt in enumerate(prompts):
-        ids_NT[row, : lengths[row]] = torch.tensor(list(prompt))
-    length_N1 = torch.tensor(lengths, device=model.device)[:, None]
-    mask_NT = (torch.arange(ids_NT.shape[1], device=model.device) < length_N1).long()
+    # Any id fills up: the mask covers it.
+    ids_NT, mask_NT = map(torch.from_numpy, padded(prompts, pad_token_id=0))
+    ids_NT, mask_NT = ids_NT.to(model.device), mask_NT.to(model.device)
     with turn(model), torch.inference_mode():
         model.eval()
-        contribution = model.contribution(batch_size=len(prompts))
-        hidden_NSD = model.hidden_states(contribution, ids_NT, mask_NT)
-        last_N = model.adapter.rows.prefix + length_N1[:, 0] - 1
-        found: Tensor = head.next_logits(hidden_NSD[torch.arange(len(prompts)), last_N])
+        hidden_NSD = model.hidden_states(
+            model.contribution(batch_size=len(prompts)), ids_NT, mask_NT
+        )
+        last_ND = pool(hidden_NSD, mask_NT, prefix_length=model.adapter.rows.prefix, pooling="last")
+        found: Tensor = head.next_logits(last_ND)
     return found
 
 

@@ -23,7 +23,6 @@ from components.data.tokenization import Encoded
 from components.errors import ArtifactError, ConfigError
 from components.settings import Texts
 from components.tasks.classification import (
-    CLASSIFICATION,
     Classification,
     ClassificationHeadConfig,
 )
@@ -62,29 +61,12 @@ class LabelWordsHeadConfig(ClassificationHeadConfig):
         return self
 
 
-class LabelWords:
+class LabelWords(Classification):
     """See Task. What is not said here is that of classification."""
 
     name = "label_words"
     words = "classification by label words"
     head: type[TaskHeadConfig] = LabelWordsHeadConfig
-
-    def __init__(self, of: Classification) -> None:
-        self.columns, self.chunked, self.checks = of.columns, of.chunked, of.checks
-        self.has_classes, self.generates = of.has_classes, of.generates
-        self.global_text = of.global_text
-        self.trains_with_prefix = of.trains_with_prefix
-        self.metrics, self.curves = of.metrics, of.curves
-        self.signature, self.usage = of.signature, of.usage
-        self.input_suffixes, self.input_words = of.input_suffixes, of.input_words
-        self.examples, self.fitting, self.labels = of.examples, of.fitting, of.labels
-        self.sequences_per_document = of.sequences_per_document
-        self.ignores_document = of.ignores_document
-        self.batch, self.loss, self.terms, self.subset = of.batch, of.loss, of.terms, of.subset
-        self.outputs, self.measured = of.outputs, of.measured
-        self.concluded, self.evaluated = of.concluded, of.evaluated
-        self.inputs, self.asked = of.inputs, of.asked
-        self.answered, self.answer = of.answered, of.answer
 
     def tokenized(
         self,
@@ -229,4 +211,4 @@ def _first_token(
     return ids[len(end)]
 
 
-LABEL_WORDS = LabelWords(CLASSIFICATION)
+LABEL_WORDS = LabelWords()

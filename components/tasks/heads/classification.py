@@ -15,35 +15,12 @@ from components.tasks.classification import ClassificationHeadConfig
 from components.tasks.task import HeadForm
 
 
-class ClassificationHead(nn.Module):
-    """D -> D -> C, or D -> C with `form` linear, in float32, whatever the backbone's precision."""
+class PooledHead(nn.Module):
+    """A head whose forward makes the logits (B, C) of one row (B, D) of each document."""
 
-    def __init__(
-        self,
-        *,
-        hidden_size: int,
-        num_labels: int,
-        pooling: str,
-        dropout: float,
-        init_std: float,
-        form: HeadForm = "mlp",
-    ) -> None:
+    def __init__(self, *, pooling: str) -> None:
         super().__init__()
         self.pooling = pooling
-        self.dropout = nn.Dropout(dropout)
-        self.dense = nn.Linear(hidden_size, hidden_size) if form == "mlp" else None
-        self.out_proj = nn.Linear(hidden_size, num_labels)
-        for linear in (self.dense, self.out_proj):
-            if linear is not None:
-                nn.init.normal_(linear.weight, std=init_std)
-                nn.init.zeros_(linear.bias)
-
-    def forward(self, pooled_BD: Tensor) -> Tensor:
-        hidden_BD = self.dropout(pooled_BD.float())
-        if self.dense is not None:
-            hidden_BD = self.dropout(torch.tanh(self.dense(hidden_BD)))
-        logits_BC: Tensor = self.out_proj(hidden_BD)
-        return logits_BC
 
     def text(
         self, backbone: nn.Module, input_ids_BT: Tensor, attention_mask_BT: Tensor
@@ -84,6 +61,36 @@ class ClassificationHead(nn.Module):
                 pooling=self.pooling,
             )
         )
+        return logits_BC
+
+
+class ClassificationHead(PooledHead):
+    """D -> D -> C, or D -> C with `form` linear, in float32, whatever the backbone's precision."""
+
+    def __init__(
+        self,
+        *,
+        hidden_size: int,
+        num_labels: int,
+        pooling: str,
+        dropout: float,
+        init_std: float,
+        form: HeadForm = "mlp",
+    ) -> None:
+        super().__init__(pooling=pooling)
+        self.dropout = nn.Dropout(dropout)
+        self.dense = nn.Linear(hidden_size, hidden_size) if form == "mlp" else None
+        self.out_proj = nn.Linear(hidden_size, num_labels)
+        for linear in (self.dense, self.out_proj):
+            if linear is not None:
+                nn.init.normal_(linear.weight, std=init_std)
+                nn.init.zeros_(linear.bias)
+
+    def forward(self, pooled_BD: Tensor) -> Tensor:
+        hidden_BD = self.dropout(pooled_BD.float())
+        if self.dense is not None:
+            hidden_BD = self.dropout(torch.tanh(self.dense(hidden_BD)))
+        logits_BC: Tensor = self.out_proj(hidden_BD)
         return logits_BC
 
 
