@@ -7,43 +7,19 @@ import mlflow
 import pandas
 import torch
 
-from components.adapters import (
-    LanguageModellingHeadConfig,
-    PrefixPropagationConfig,
-    adapt,
-    save_adapter,
-)
-from components.backbones import BackboneConfig, load_backbone
-from components.config import resolved
 from components.inference.classifier import load_classifier
 from components.inference.generation import completed, generated
 from components.inference.package import adapter_package
 from components.registry.packaging import save_pyfunc
 from components.tasks.language_modelling import LANGUAGE_MODELLING
-from tests.conftest import build_tiny_decoder
-from tests.registry_fixtures import sample_texts, tiny_tokenizer
+from tests.components.inference.language_model import language_model_adapter
+from tests.registry_fixtures import sample_texts
 
 CUTTING: dict[str, Any] = {"max_new_tokens": 5, "chat": False}
 
 
 def test_a_loaded_one_and_mlflow_s_write_what_the_live_model_writes(tmp_path: Path) -> None:
-    tokenizer = tiny_tokenizer(pad_id=0)
-    tied = build_tiny_decoder(initializer_range=0.3, tie_word_embeddings=True, vocab_size=25)
-    tied.save_pretrained(tmp_path / "backbone")
-    tokenizer.save_pretrained(tmp_path / "backbone")
-    source = BackboneConfig(
-        source="local", name_or_path=str(tmp_path / "backbone"), family="decoder"
-    )
-    method = PrefixPropagationConfig(prefix_length=3, init_std=0.5)
-    torch.manual_seed(1)
-    model = adapt(load_backbone(source, cache_path=tmp_path), method, LanguageModellingHeadConfig())
-    folder = save_adapter(
-        model,
-        tmp_path / "adapter",
-        training={"max_tokens": 40, **CUTTING},
-        backbone_id={"load": resolved(source)},
-    )
-    tokenizer.save_pretrained(folder / "tokenizer")
+    model, tokenizer, folder = language_model_adapter(tmp_path, max_tokens=40, cutting=CUTTING)
     texts = sample_texts(4)
     prompts = [
         ids

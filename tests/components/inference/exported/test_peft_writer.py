@@ -12,13 +12,6 @@ import pandas
 import pytest
 import torch
 
-from components.adapters import (
-    LanguageModellingHeadConfig,
-    PrefixPropagationConfig,
-    adapt,
-    save_adapter,
-)
-from components.backbones import BackboneConfig, load_backbone
 from components.errors import WorkFailed
 from components.inference.classifier import Classifier, load_classifier
 from components.inference.exported import alike, peft_writer
@@ -26,9 +19,8 @@ from components.inference.exported.alike import verify
 from components.inference.exported.peft_folder import write_peft
 from components.inference.package import adapter_package
 from components.registry.packaging import save_pyfunc
-from components.settings import resolved
-from tests.conftest import build_tiny_decoder
-from tests.registry_fixtures import sample_texts, tiny_tokenizer
+from tests.components.inference.language_model import language_model_adapter
+from tests.registry_fixtures import sample_texts
 
 NEW, MAX_TOKENS = 50, 110
 CUTTING: dict[str, Any] = {"max_new_tokens": NEW, "chat": False}
@@ -37,26 +29,9 @@ CUTTING: dict[str, Any] = {"max_new_tokens": NEW, "chat": False}
 @pytest.fixture
 def adapter(tmp_path: Path) -> Path:
     """The folder of one on a tiny language model that never ends a text."""
-    tokenizer = tiny_tokenizer(pad_id=0)
-    tokenizer.eos_token = None
-    tied = build_tiny_decoder(
-        initializer_range=0.3, tie_word_embeddings=True, vocab_size=25, eos_token_id=None
+    *_, folder = language_model_adapter(
+        tmp_path, max_tokens=MAX_TOKENS, cutting=CUTTING, ends=False
     )
-    tied.save_pretrained(tmp_path / "backbone")
-    tokenizer.save_pretrained(tmp_path / "backbone")
-    source = BackboneConfig(
-        source="local", name_or_path=str(tmp_path / "backbone"), family="decoder"
-    )
-    method = PrefixPropagationConfig(prefix_length=3, init_std=0.5)
-    torch.manual_seed(1)
-    model = adapt(load_backbone(source, cache_path=tmp_path), method, LanguageModellingHeadConfig())
-    folder = save_adapter(
-        model,
-        tmp_path / "adapter",
-        training={"max_tokens": MAX_TOKENS, **CUTTING},
-        backbone_id={"load": resolved(source)},
-    )
-    tokenizer.save_pretrained(folder / "tokenizer")
     return folder
 
 
