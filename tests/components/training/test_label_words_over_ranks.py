@@ -3,7 +3,6 @@ predict.
 """
 
 import copy
-import json
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +10,7 @@ import pytest
 
 from components.settings import set_path
 from tests.components.training.ranks import run_ranks
+from tests.components.training.whole_way import gone
 from tests.toy import LABELS, make_experiment
 
 pytestmark = pytest.mark.slow
@@ -83,46 +83,13 @@ def test_zero_stages_and_world_sizes_agree(
 
 
 def test_it_goes_the_whole_way(tmp_path: Path) -> None:
-    from components.backbones import read_backbone_config
-    from components.config import ExperimentConfig, validate
-    from components.planning import make_plan, search_wanted
-    from pipelines.evaluate import evaluate
-    from pipelines.predict import predict
-    from pipelines.train import train
-
-    values = experiment(
-        tmp_path,
-        **{
-            "training.epochs": 6,
-            "search.space": {"optimizer.learning_rate": {"choice": [1e-2]}},
-        },
-    )
-    config = validate(ExperimentConfig, values)
-    plan = make_plan(search_wanted(config), read_backbone_config(config.backbone))
-    report = train(config, output=tmp_path / "out")
-    assert report.trainable_parameters == plan.points[0].trainable_parameters == 2 * 4 * 32
+    way = gone(experiment(tmp_path), tmp_path)
+    report, measured, found = way.report, way.measured, way.answers
+    assert report.trainable_parameters == way.planned == 2 * 4 * 32
     assert report.history[-1]["train/loss"] < report.history[0]["train/loss"]
-    adapter = Path(report.adapter_folder)
-    stored = json.loads((adapter / "adapter_config.json").read_text())
-    assert stored["head"]["label_words"] == ["w40", "beta", "gamma"]
-    assert stored["training"]["template"] == "w0 {text} w1 w2"
-    files = [f"data.files.{split}={path}" for split, path in values["data"]["files"].items()]
-    measured = evaluate(
-        str(adapter),
-        tracking_uri=None,
-        overrides=files,
-        output=tmp_path / "measured",
-        cache_path=tmp_path / "cache",
-    )
+    assert way.stored["head"]["label_words"] == ["w40", "beta", "gamma"]
+    assert way.stored["training"]["template"] == "w0 {text} w1 w2"
     assert measured.uncalibrated["nll"] == pytest.approx(report.metrics["test/nll"], abs=1e-5)
-    answers = tmp_path / "answers.jsonl"
-    predict(
-        str(adapter),
-        input=Path(values["data"]["files"]["test"]),
-        output=answers,
-        tracking_uri=None,
-    )
-    found = [json.loads(line) for line in answers.read_text().splitlines()]
     assert len(found) == 9
     assert all(set(each["probabilities"]) == set(LABELS) for each in found)
     right = sum(each["label"] == LABELS[index % 3] for index, each in enumerate(found))
